@@ -1,0 +1,10 @@
+//! Layer 1: DICOM as this box needs it: bytes, not objects. No disk, no configuration, no rules.
+pub mod association;
+pub mod dimse;
+pub mod edit;
+pub mod head;
+pub mod part10;
+pub mod path;
+pub mod status;
+pub mod syntax;
+pub mod text;

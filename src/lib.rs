@@ -1,0 +1,6 @@
+//! Waystation: a DICOM routing appliance in which no scan is ever lost.
+pub mod base;
+pub mod dicom;
+pub mod rules;
+pub mod spool;
+pub mod telemetry;

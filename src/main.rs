@@ -1,0 +1,2 @@
+//! Waystation command line.
+fn main() {}

@@ -1,0 +1,220 @@
+//! The one table of metrics. Base units, `_total` for counters; a counter for each way in and each way out,
+//! a 0/1 gauge for each latch. Labels: names from configuration and words from enums, so cardinality is bounded.
+use prometheus::core::Collector;
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
+use std::sync::Arc;
+
+/// All metrics of one box. Cheap to clone; every room that counts gets one.
+#[derive(Clone)]
+pub struct Metrics(Arc<Table>);
+
+/// The handles, one for each metric.
+pub struct Table {
+    registry: Registry,
+    pub associations_total: IntCounterVec,
+    pub refusals_total: IntCounterVec,
+    pub associations_open: IntGaugeVec,
+    pub association_failures_total: IntCounterVec,
+    pub received_total: IntCounterVec,
+    pub received_bytes_total: IntCounterVec,
+    pub store_answers_total: IntCounterVec,
+    pub store_seconds: HistogramVec,
+    pub repeats_total: IntCounterVec,
+    pub rule_decisions_total: IntCounterVec,
+    pub rule_failures: IntGaugeVec,
+    pub rule_seconds: Histogram,
+    pub rules_reload_failed: IntGauge,
+    pub rules_loaded_timestamp_seconds: Gauge,
+    pub rules_reloads_total: IntCounterVec,
+    pub commit_seconds: Histogram,
+    pub commit_batch_jobs: Histogram,
+    pub spool_instances: IntGaugeVec,
+    pub spool_free_bytes: IntGauge,
+    pub spool_free_inodes: IntGauge,
+    pub spool_low_water: IntGauge,
+    pub gate_latched: IntGauge,
+    pub gate_errors_total: IntCounterVec,
+    pub evicted_total: IntCounter,
+    pub quarantined_total: IntCounterVec,
+    pub jobs_queued: IntGaugeVec,
+    pub jobs_held: IntGaugeVec,
+    pub jobs_in_flight: IntGaugeVec,
+    pub oldest_job_age_seconds: GaugeVec,
+    pub deliveries_total: IntCounterVec,
+    pub delivered_bytes_total: IntCounterVec,
+    pub delivery_seconds: HistogramVec,
+    pub lag_seconds: HistogramVec,
+    pub lane_open: IntGaugeVec,
+    pub lane_suspended: IntGaugeVec,
+    pub lane_failures_total: IntCounterVec,
+    pub contexts_parked: IntGaugeVec,
+    pub watchdog_total: IntCounterVec,
+    pub queue_verbs_total: IntCounterVec,
+}
+
+impl std::ops::Deref for Metrics {
+    type Target = Table;
+    fn deref(&self) -> &Table {
+        &self.0
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// A fresh registry with every metric of the table in it.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Arc::new(Table::new()))
+    }
+
+    /// The exposition text (format 0.0.4).
+    #[must_use]
+    pub fn text(&self) -> String {
+        // Encoding fails only for an invalid metric family, which the registration has already refused.
+        TextEncoder::new()
+            .encode_to_string(&self.registry.gather())
+            .unwrap_or_default()
+    }
+}
+
+impl Table {
+    #[rustfmt::skip]
+    fn new() -> Self {
+        let r = Registry::new();
+        let version = gauges(&r, "waystation_build_info", "Always 1; the version is the label", &["version"]);
+        version.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        Self {
+            associations_total: counters(&r, "waystation_associations_total", "Associations accepted", &["listener", "source"]),
+            refusals_total: counters(&r, "waystation_association_refusals_total", "Connections and associations refused, by reason", &["listener", "reason"]),
+            associations_open: gauges(&r, "waystation_associations_open", "Associations open now", &["listener"]),
+            association_failures_total: counters(&r, "waystation_association_failures_total", "Associations that ended by abort, time-out or protocol error, by reason", &["listener", "reason"]),
+            received_total: counters(&r, "waystation_instances_received_total", "Instances committed to the spool and acknowledged", &["source"]),
+            received_bytes_total: counters(&r, "waystation_instances_received_bytes_total", "Bytes of data sets committed to the spool", &["source"]),
+            store_answers_total: counters(&r, "waystation_store_answers_total", "C-STORE answers given, by status word", &["source", "status"]),
+            store_seconds: histograms(&r, "waystation_store_seconds", "Time from the C-STORE command to its answer", &["source"]),
+            repeats_total: counters(&r, "waystation_repeats_total", "Repeated SOP instances: same content, or other content under the same UID", &["source", "kind"]),
+            rule_decisions_total: counters(&r, "waystation_rule_decisions_total", "Decisions of the rules, by outcome", &["outcome"]),
+            rule_failures: gauges(&r, "waystation_rule_failures_held", "Instances held because a rule failed, went over its budget or named no destination (alarm when above 0)", &["kind"]),
+            rule_seconds: histogram(&r, "waystation_rule_seconds", "Time to decide on one instance"),
+            rules_reload_failed: gauge(&r, "waystation_rules_reload_failed", "1 when the rule folder on disk was refused and an older set is in force"),
+            rules_loaded_timestamp_seconds: float_gauge(&r, "waystation_rules_loaded_timestamp_seconds", "When the rule set in force was loaded"),
+            rules_reloads_total: counters(&r, "waystation_rules_reloads_total", "Rule folder loads, by result", &["result"]),
+            commit_seconds: histogram(&r, "waystation_spool_commit_seconds", "Time of one synced commit batch"),
+            commit_batch_jobs: histogram(&r, "waystation_spool_commit_batch_size", "Commits gathered into one synced batch"),
+            spool_instances: gauges(&r, "waystation_spool_instances", "Instances in the spool, by state", &["state"]),
+            spool_free_bytes: gauge(&r, "waystation_spool_free_bytes", "Free bytes on the spool's file system"),
+            spool_free_inodes: gauge(&r, "waystation_spool_free_inodes", "Free inodes on the spool's file system"),
+            spool_low_water: gauge(&r, "waystation_spool_low_water", "1 while the disk is below its low-water mark and instances are refused with A700"),
+            gate_latched: gauge(&r, "waystation_spool_gate_latched", "1 after a write or sync error, while nothing is acknowledged"),
+            gate_errors_total: counters(&r, "waystation_spool_errors_total", "Write, sync and read errors of the spool, by kind", &["kind"]),
+            evicted_total: counter(&r, "waystation_cache_evicted_total", "Delivered instances removed from the cache to make room"),
+            quarantined_total: counters(&r, "waystation_quarantined_total", "Records and payloads that could not be read and were put aside, by kind", &["kind"]),
+            jobs_queued: gauges(&r, "waystation_jobs_queued", "Jobs waiting for delivery", &["destination", "priority"]),
+            jobs_held: gauges(&r, "waystation_jobs_held", "Jobs held for a person, by kind of reason", &["destination", "kind"]),
+            jobs_in_flight: gauges(&r, "waystation_jobs_in_flight", "Jobs being sent now", &["destination"]),
+            oldest_job_age_seconds: float_gauges(&r, "waystation_oldest_job_age_seconds", "Age of the oldest job that waits for delivery, from arrival", &["destination"]),
+            deliveries_total: counters(&r, "waystation_deliveries_total", "Delivery attempts that ended, by outcome", &["destination", "outcome"]),
+            delivered_bytes_total: counters(&r, "waystation_delivered_bytes_total", "Bytes of data sets that a destination confirmed", &["destination"]),
+            delivery_seconds: histograms(&r, "waystation_delivery_seconds", "Time of one delivery, from its first byte to its answer", &["destination"]),
+            lag_seconds: histograms(&r, "waystation_delivery_lag_seconds", "Time from arrival to the destination's confirmation", &["destination"]),
+            lane_open: gauges(&r, "waystation_destination_up", "1 while the destination can be reached, 0 while its breaker is open", &["destination"]),
+            lane_suspended: gauges(&r, "waystation_destination_suspended", "1 while a person (or a refusal of authorisation) has suspended the destination", &["destination"]),
+            lane_failures_total: counters(&r, "waystation_destination_failures_total", "Failures to reach a destination, by kind; they cost no job an attempt", &["destination", "kind"]),
+            contexts_parked: gauges(&r, "waystation_destination_parked_contexts", "SOP class and syntax pairs that the destination refuses", &["destination"]),
+            watchdog_total: counters(&r, "waystation_destination_stuck_total", "Sockets closed by the watchdog because nothing moved", &["destination"]),
+            queue_verbs_total: counters(&r, "waystation_queue_verbs_total", "Operator verbs on the queue, by verb", &["verb"]),
+            registry: r,
+        }
+    }
+}
+
+/// Buckets for times: 0.5 ms to 2 minutes.
+const SECONDS: [f64; 14] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 120.0,
+];
+/// Buckets for lags: 10 ms to a week.
+const LAGS: [f64; 12] = [
+    0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 300.0, 3600.0, 21_600.0, 86_400.0, 604_800.0,
+];
+/// Buckets for batch sizes.
+const COUNTS: [f64; 8] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
+
+fn buckets(name: &str) -> Vec<f64> {
+    match name {
+        "waystation_delivery_lag_seconds" => LAGS.to_vec(),
+        "waystation_spool_commit_batch_size" => COUNTS.to_vec(),
+        _ => SECONDS.to_vec(),
+    }
+}
+
+/// Names and labels are constants of this file and tested below, so building and registering cannot fail.
+fn register<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
+    let collector = made.expect("a metric of the table is well formed");
+    registry
+        .register(Box::new(collector.clone()))
+        .expect("a metric stands once in the table");
+    collector
+}
+
+fn counter(r: &Registry, name: &str, help: &str) -> IntCounter {
+    register(r, IntCounter::new(name, help))
+}
+
+fn counters(r: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    register(r, IntCounterVec::new(Opts::new(name, help), labels))
+}
+
+fn gauge(r: &Registry, name: &str, help: &str) -> IntGauge {
+    register(r, IntGauge::new(name, help))
+}
+
+fn gauges(r: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+    register(r, IntGaugeVec::new(Opts::new(name, help), labels))
+}
+
+fn float_gauge(r: &Registry, name: &str, help: &str) -> Gauge {
+    register(r, Gauge::new(name, help))
+}
+
+fn float_gauges(r: &Registry, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
+    register(r, GaugeVec::new(Opts::new(name, help), labels))
+}
+
+fn histogram(r: &Registry, name: &str, help: &str) -> Histogram {
+    register(
+        r,
+        Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets(name))),
+    )
+}
+
+fn histograms(r: &Registry, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
+    register(
+        r,
+        HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets(name)), labels),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_registers_and_prints() {
+        let metrics = Metrics::new();
+        metrics.received_total.with_label_values(&["ct1"]).inc();
+        let text = metrics.text();
+        assert!(
+            text.contains("waystation_instances_received_total{source=\"ct1\"} 1"),
+            "{text}"
+        );
+        assert!(text.contains("waystation_build_info"), "{text}");
+    }
+}
