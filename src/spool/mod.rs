@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 /// `[spool]` of the configuration.
 #[derive(Clone, Debug, serde::Deserialize, serde::Serialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 pub struct Config {
     pub path: PathBuf,
     /// Below this much free space (bytes and inodes) new instances are refused with A700.
