@@ -1,0 +1,2 @@
+pub mod pem;
+pub mod tls;
