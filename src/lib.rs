@@ -2,5 +2,6 @@
 pub mod base;
 pub mod dicom;
 pub mod rules;
+pub mod sender;
 pub mod spool;
 pub mod telemetry;
