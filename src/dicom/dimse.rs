@@ -28,20 +28,16 @@ pub enum Command {
     Cancel {
         message_id: u16,
     },
-    /// Any other request: answered 0211H by who receives it (`refusal`). `class` as far as the peer gave it.
+    /// Any other request, answered 0211H by who receives it (`response_to`), or any other response.
     Other {
         field: u16,
+        /// Of the request, also in its response.
         message_id: u16,
+        /// Affected or Requested SOP Class UID, as far as the peer gave it.
         class: Option<Uid>,
         has_data_set: bool,
-    },
-    /// Any other response. As an answer of ours it carries a failure and no data set.
-    OtherRsp {
-        field: u16,
-        message_id: u16,
-        class: Option<Uid>,
-        status: u16,
-        has_data_set: bool,
+        /// `Some` in a response, and only there.
+        status: Option<u16>,
     },
 }
 
@@ -154,18 +150,12 @@ impl Command {
                 comment: elements.text(ERROR_COMMENT),
             }),
             CANCEL_RQ if !has_data_set => Self::Cancel { message_id },
-            _ if field & RESPONSE != 0 => Self::OtherRsp {
-                field,
-                message_id,
-                class: class(),
-                status: status()?,
-                has_data_set,
-            },
             _ => Self::Other {
                 field,
                 message_id,
                 class: class(),
                 has_data_set,
+                status: if field & RESPONSE != 0 { Some(status()?) } else { None },
             },
         })
     }
@@ -202,15 +192,12 @@ impl Command {
                 field,
                 message_id,
                 class,
-                ..
-            } => set.request(*field, *message_id, class.as_ref()),
-            Self::OtherRsp {
-                field,
-                message_id,
-                class,
                 status,
                 ..
-            } => set.response(*field, *message_id, class.as_ref(), *status),
+            } => match status {
+                None => set.request(*field, *message_id, class.as_ref()),
+                Some(status) => set.response(*field, *message_id, class.as_ref(), *status),
+            },
         }
         let kind = if self.has_data_set() {
             WITH_DATA_SET
@@ -226,40 +213,20 @@ impl Command {
     pub fn has_data_set(&self) -> bool {
         match self {
             Self::StoreRq(store) => store.has_data_set,
-            Self::Other { has_data_set, .. } | Self::OtherRsp { has_data_set, .. } => *has_data_set,
+            Self::Other { has_data_set, .. } => *has_data_set,
             Self::EchoRq { .. } | Self::EchoRsp { .. } | Self::StoreRsp(_) | Self::Cancel { .. } => false,
         }
     }
 
-    /// The answer with a failure status to a request of any kind (0211H to what this box does not do).
-    /// `None` for responses and C-CANCEL, which are not answered.
+    /// The response without data set to a request that has no type of its own here.
     #[must_use]
-    pub fn refusal(&self, status: u16) -> Option<Self> {
-        match self {
-            Self::EchoRq { message_id } => Some(Self::EchoRsp {
-                message_id: *message_id,
-                status,
-            }),
-            Self::StoreRq(store) => Some(Self::StoreRsp(StoreRsp {
-                message_id: store.message_id,
-                status,
-                sop_class: store.sop_class.clone(),
-                sop_instance: store.sop_instance.clone(),
-                comment: None,
-            })),
-            Self::Other {
-                field,
-                message_id,
-                class,
-                ..
-            } => Some(Self::OtherRsp {
-                field: field | RESPONSE,
-                message_id: *message_id,
-                class: class.clone(),
-                status,
-                has_data_set: false,
-            }),
-            Self::EchoRsp { .. } | Self::StoreRsp(_) | Self::OtherRsp { .. } | Self::Cancel { .. } => None,
+    pub fn response_to(field: u16, message_id: u16, class: Option<Uid>, status: u16) -> Self {
+        Self::Other {
+            field: field | RESPONSE,
+            message_id,
+            class,
+            has_data_set: false,
+            status: Some(status),
         }
     }
 }
@@ -441,8 +408,9 @@ mod tests {
             message_id: 3,
             class: Some(uid("1.2.840.10008.3.1.2.3.3")),
             has_data_set: true,
+            status: None,
         };
-        let refused = other.refusal(0x0211).unwrap();
+        let refused = Command::response_to(0x0140, 3, None, 0x0211);
         vec![
             Command::EchoRq { message_id: 1 },
             Command::EchoRsp {

@@ -7,7 +7,7 @@ use super::config::Dicom;
 use super::data_set::{DataSet, Fault};
 use super::outcome::{Down, DownKind, Interruption, Job, Outcome};
 use super::payload::PayloadReader;
-use super::tls::Connector;
+use super::tls::{self, Connector};
 use super::transport::{self, Line, Progress};
 use crate::base::fault::{Plant, planted};
 use crate::base::names::Uid;
@@ -309,6 +309,12 @@ impl From<Broken> for Outcome {
 }
 
 fn down(error: &UlError) -> Down {
+    // With TLS 1.3 a peer refuses our certificate only after the handshake.
+    if let UlError::Io(cause) = error
+        && let Some(refusal) = tls::refusal(cause)
+    {
+        return Down::new(DownKind::Tls, refusal.to_string());
+    }
     let kind = match error {
         UlError::Rejected(Rejection { result: 1, .. }) => DownKind::RejectedPermanent,
         UlError::Rejected(_) => DownKind::RejectedTransient,

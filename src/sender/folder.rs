@@ -37,6 +37,7 @@ impl Shelf {
         match self.try_store(job, reader, progress).await {
             Ok(()) => Outcome::Confirmed { status: 0 },
             Err(Failure::Ours(fault)) => fault.into(),
+            Err(Failure::Root(error)) => Outcome::Down(storage(&error)),
             Err(Failure::Disk(error)) => disk_outcome(&error),
         }
     }
@@ -70,6 +71,10 @@ impl Shelf {
             private: None,
         };
         let folder = name.parent().unwrap_or(Path::new("")).to_owned();
+        let root = self.root.clone();
+        blocking(move || make_folders(&root, Path::new("")))
+            .await
+            .map_err(Failure::Root)?;
         let (root, id) = (self.root.clone(), format!("{}-{}", job.instance, job.id));
         let mut draft = blocking(move || Draft::begin(&root, &folder, &id)).await?;
         let mut piece = Some(meta.write().into());
@@ -86,6 +91,8 @@ impl Shelf {
 
 enum Failure {
     Ours(Fault),
+    /// The destination folder itself.
+    Root(io::Error),
     Disk(io::Error),
 }
 

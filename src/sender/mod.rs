@@ -10,7 +10,7 @@
 //! | `config.rs` | `[[destinations]]` |
 //! | `outcome.rs`, `payload.rs` | the words and the reader between scheduler and sender |
 //! | `data_set.rs`, `reflate.rs` | the data set as it leaves: edited head, untouched rest, checksum |
-//! | `transport.rs`, `tls.rs` | TCP and TLS |
+//! | `transport.rs`, `tls.rs`, `pem.rs` | TCP and TLS |
 //! | `dimse.rs` | a session with an archive |
 //! | `folder.rs`, `template.rs` | files in a folder |
 pub mod config;
@@ -19,6 +19,7 @@ pub mod dimse;
 pub mod folder;
 pub mod outcome;
 pub mod payload;
+pub mod pem;
 mod reflate;
 pub mod template;
 pub mod tls;

@@ -105,14 +105,8 @@ pub(super) fn parse_request(body: &[u8]) -> Result<Request, Malformed> {
         calling: title(&fixed[20..36]),
         application_context: String::new(),
         protocol_version: u16::from_be_bytes([fixed[0], fixed[1]]),
-        contexts: Vec::new(),
-        unusable: Vec::new(),
-        max_pdu: 0,
-        implementation_class_uid: String::new(),
-        implementation_version: String::new(),
-        user_identity_type: None,
-        roles: Vec::new(),
         echo,
+        ..Request::default()
     };
     let mut seen = [false; 256];
     for item in Items(items) {

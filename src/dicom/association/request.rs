@@ -56,6 +56,26 @@ pub struct Request {
     pub echo: [u8; 64],
 }
 
+impl Default for Request {
+    /// A request that proposes nothing: what tests of admission start from.
+    fn default() -> Self {
+        Self {
+            called: None,
+            calling: None,
+            application_context: super::APPLICATION_CONTEXT.to_owned(),
+            protocol_version: 1,
+            contexts: Vec::new(),
+            unusable: Vec::new(),
+            max_pdu: 0,
+            implementation_class_uid: String::new(),
+            implementation_version: String::new(),
+            user_identity_type: None,
+            roles: Vec::new(),
+            echo: [0; 64],
+        }
+    }
+}
+
 impl Request {
     /// Whether the peer speaks version 1 of the protocol (PS3.8 9.3.2: only bit 0 is tested).
     #[must_use]
