@@ -88,7 +88,8 @@ async fn a_failed_send_never_carries_the_last_flag() {
         assert!(matches!(outcome, Outcome::Corrupt { .. }), "{outcome:?}");
     }
     // Cancelled in the middle: the reader never comes to its end.
-    let slow = courier.deliver(&job(3), Endless, &pairs());
+    let (cancelled, proposed) = (job(3), pairs());
+    let slow = courier.deliver(&cancelled, Endless, &proposed);
     assert!(tokio::time::timeout(Duration::from_millis(300), slow).await.is_err());
     tokio::time::sleep(Duration::from_millis(100)).await;
     let seen = archive.seen();
@@ -159,7 +160,10 @@ async fn what_stops_before_the_instance_is_the_lanes_trouble() {
         other => panic!("{other:?}"),
     };
     let bytes = data_set("1.2.3", 10);
-    assert_eq!(kind(deliver(&mut courier(port, ""), 1, &bytes).await), DownKind::Connect);
+    assert_eq!(
+        kind(deliver(&mut courier(port, ""), 1, &bytes).await),
+        DownKind::Connect
+    );
     for (door, expected) in [
         (Door::Reject(Rejection::CALLED_AE), DownKind::RejectedPermanent),
         (Door::Reject(Rejection::LOCAL_LIMIT), DownKind::RejectedTransient),
@@ -197,7 +201,11 @@ async fn a_session_is_renewed_after_its_batch_and_when_the_peer_hung_up() {
     let mut archive = archive;
     archive.restart(Rules::new(|_, _| Act::Answer(0))).await;
     let outcome = deliver(&mut courier, 6, &data_set("1.2.3", 10)).await;
-    assert_eq!(outcome, Outcome::Confirmed { status: 0 }, "a dead idle session costs no attempt");
+    assert_eq!(
+        outcome,
+        Outcome::Confirmed { status: 0 },
+        "a dead idle session costs no attempt"
+    );
     assert_eq!(archive.seen().connections, 4);
 }
 

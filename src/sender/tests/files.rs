@@ -51,7 +51,10 @@ async fn a_file_is_part_10_with_the_data_set_untouched() {
     let (meta, at) = FileMeta::read(&file).unwrap();
     assert!(file[at..] == bytes);
     assert_eq!(meta.source_ae, Some(AeTitle::parse("MODALITY").unwrap()));
-    assert_eq!((meta.sop_instance, meta.transfer_syntax), (uid("1.2.3.1"), uid(EXPLICIT)));
+    assert_eq!(
+        (meta.sop_instance, meta.transfer_syntax),
+        (uid("1.2.3.1"), uid(EXPLICIT))
+    );
 }
 
 #[tokio::test]
