@@ -27,7 +27,7 @@ pub(super) struct Reader(pub Payload);
 
 impl PayloadReader for Reader {
     fn length(&self) -> u64 {
-        self.0.length
+        self.0.length()
     }
 
     async fn next(&mut self) -> Result<Option<Bytes>, ReadFault> {

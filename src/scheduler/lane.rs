@@ -66,7 +66,7 @@ impl Lane {
             .collect();
         Self {
             breaker: Breaker::new(shared.patience.probe),
-            pace: Pace::new(),
+            pace: Pace::new(shared.patience.retry.first.0),
             contexts: Contexts::new(shared.patience.park_recheck),
             workers,
             reports,
@@ -90,7 +90,7 @@ impl Lane {
         loop {
             self.dispatch().await;
             self.publish();
-            let next = self.next_look();
+            let next = self.next_look().await;
             tokio::select! {
                 biased;
                 () = shared.drain.stopping() => break,
@@ -259,7 +259,7 @@ impl Lane {
     }
 
     /// When to look again without being woken.
-    fn next_look(&self) -> Instant {
+    async fn next_look(&self) -> Instant {
         let now = Instant::now();
         let mut next = now + LOOK_MAX;
         let turns = [self.breaker.probe_at(), self.pace.pause_ends(), self.rest_until];
@@ -267,7 +267,7 @@ impl Lane {
             next = next.min(at);
         }
         if self.drained
-            && let Some(due) = self.shared.spool.next_due(&self.shared.name)
+            && let Some(due) = self.shared.spool.next_due(&self.shared.name).await
         {
             // A job that is due although nothing was claimed is leased or suspended: its end wakes the lane.
             let wait = due.since(self.shared.clock.now());

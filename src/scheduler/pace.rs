@@ -9,6 +9,8 @@ pub(super) struct Pace {
     /// Congestions since the last other answer.
     level: u32,
     until: Option<Instant>,
+    /// The first pause.
+    first: Duration,
 }
 
 /// What the pace allows.
@@ -21,8 +23,13 @@ pub(super) enum Allowed {
 }
 
 impl Pace {
-    pub(super) fn new() -> Self {
-        Self { level: 0, until: None }
+    /// Pauses begin with `first`, but never with more than a second.
+    pub(super) fn new(first: Duration) -> Self {
+        Self {
+            level: 0,
+            until: None,
+            first: first.min(FIRST_MAX),
+        }
     }
 
     pub(super) fn allows(&self) -> Allowed {
@@ -43,7 +50,7 @@ impl Pace {
         if self.allows() == Allowed::Nothing {
             return;
         }
-        let pause = FIRST.saturating_mul(2_u32.saturating_pow(self.level.min(16))).min(LONGEST);
+        let pause = self.first.saturating_mul(2_u32.saturating_pow(self.level.min(16))).min(LONGEST);
         self.level = self.level.saturating_add(1);
         self.until = Some(Instant::now() + pause.mul_f64(1.0 - JITTER * roll));
     }
@@ -52,7 +59,7 @@ impl Pace {
     pub(super) fn answered(&mut self) {
         // What was under way when the pause began says nothing about now.
         if self.allows() != Allowed::Nothing {
-            *self = Self::new();
+            *self = Self::new(self.first);
         }
     }
 
@@ -62,7 +69,7 @@ impl Pace {
     }
 }
 
-const FIRST: Duration = Duration::from_secs(1);
+const FIRST_MAX: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(60);
 const JITTER: f64 = 0.25;
 
@@ -72,7 +79,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn pauses_double_to_a_minute_and_then_one_instance_goes() {
-        let mut pace = Pace::new();
+        let mut pace = Pace::new(Duration::from_secs(5));
         assert_eq!(pace.allows(), Allowed::All);
         let mut pauses = Vec::new();
         for _ in 0..8 {
@@ -90,7 +97,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn answers_from_before_the_pause_change_nothing() {
-        let mut pace = Pace::new();
+        let mut pace = Pace::new(Duration::from_secs(5));
         pace.congested(0.0);
         let end = pace.pause_ends();
         pace.congested(0.0);

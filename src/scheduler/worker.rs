@@ -314,13 +314,12 @@ fn hold(kind: HoldKind, text: String) -> Settlement {
     }
 }
 
-/// Counts an instance as in flight while it lives.
+/// Counts an instance as under way while it lives (the gauge, which counts leases, is the spool's).
 struct Flight<'a>(&'a Shared);
 
 impl<'a> Flight<'a> {
     fn begin(shared: &'a Shared) -> Self {
         shared.in_flight.fetch_add(1, Ordering::Relaxed);
-        shared.metrics.jobs_in_flight.with_label_values(&[shared.name.as_str()]).inc();
         Self(shared)
     }
 }
@@ -328,7 +327,6 @@ impl<'a> Flight<'a> {
 impl Drop for Flight<'_> {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
-        self.0.metrics.jobs_in_flight.with_label_values(&[self.0.name.as_str()]).dec();
     }
 }
 
