@@ -50,7 +50,10 @@ impl Pace {
         if self.allows() == Allowed::Nothing {
             return;
         }
-        let pause = self.first.saturating_mul(2_u32.saturating_pow(self.level.min(16))).min(LONGEST);
+        let pause = self
+            .first
+            .saturating_mul(2_u32.saturating_pow(self.level.min(16)))
+            .min(LONGEST);
         self.level = self.level.saturating_add(1);
         self.until = Some(Instant::now() + pause.mul_f64(1.0 - JITTER * roll));
     }

@@ -43,7 +43,10 @@ pub(super) fn verdict(outcome: &Outcome, about: Circumstances, patience: &Patien
         Outcome::Confirmed { status } => confirm(*status, format!("warning {status:04X}H")),
         Outcome::Duplicate => match patience.duplicate {
             Duplicate::Stored => confirm(DUPLICATE, "the destination has it already".to_owned()),
-            Duplicate::Hold => hold(HoldKind::Refused, "the destination has this SOP instance already (0111H)"),
+            Duplicate::Hold => hold(
+                HoldKind::Refused,
+                "the destination has this SOP instance already (0111H)",
+            ),
         },
         Outcome::Congested { status } => Verdict::Retry {
             after: delay(&patience.retry, 0, about.roll),
@@ -75,7 +78,9 @@ pub(super) fn verdict(outcome: &Outcome, about: Circumstances, patience: &Patien
 /// How long to wait before attempt number `attempts + 1`: exponential, capped, varied downwards and upwards by the jitter.
 pub(super) fn delay(retry: &Retry, attempts: u32, roll: f64) -> Duration {
     let doubled = retry.first.0.saturating_mul(2_u32.saturating_pow(attempts.min(30)));
-    let varied = doubled.min(retry.max.0).mul_f64(1.0 + retry.jitter * (2.0 * roll - 1.0));
+    let varied = doubled
+        .min(retry.max.0)
+        .mul_f64(1.0 + retry.jitter * (2.0 * roll - 1.0));
     varied.min(retry.max.0)
 }
 
@@ -83,7 +88,10 @@ pub(super) fn delay(retry: &Retry, attempts: u32, roll: f64) -> Duration {
 fn count(outcome: &str, about: Circumstances, patience: &Patience) -> Verdict {
     let failures = about.attempts.saturating_add(1);
     if failures >= patience.tries {
-        return hold(HoldKind::Refused, &format!("{outcome} (try {failures} of {})", patience.tries));
+        return hold(
+            HoldKind::Refused,
+            &format!("{outcome} (try {failures} of {})", patience.tries),
+        );
     }
     Verdict::Retry {
         after: delay(&patience.retry, about.attempts, about.roll),
@@ -150,11 +158,8 @@ mod tests {
 
     #[test]
     fn only_what_an_answer_says_of_the_instance_counts_against_it() {
-        let counted = |outcome: &Outcome, answers| match verdict(
-            outcome,
-            about(0, answers),
-            &patience(Duplicate::Hold),
-        ) {
+        let counted = |outcome: &Outcome, answers| match verdict(outcome, about(0, answers), &patience(Duplicate::Hold))
+        {
             Verdict::Retry { counted, .. } => Some(counted),
             Verdict::Return => Some(false),
             Verdict::Confirm { .. } | Verdict::Hold { .. } => None,

@@ -75,7 +75,10 @@ impl Bench {
             private_offset: meta.private_offset().unwrap(),
         };
         let mut incoming = self.spool.arrive(arriving).await.unwrap();
-        incoming.write(data_set(instance.as_str(), pixels).into()).await.unwrap();
+        incoming
+            .write(data_set(instance.as_str(), pixels).into())
+            .await
+            .unwrap();
         let sealed = incoming.seal().await.unwrap();
         let jobs = destinations
             .iter()
@@ -111,7 +114,10 @@ impl Bench {
     }
 
     fn failures(&self, destination: &str, kind: &str) -> u64 {
-        self.metrics.lane_failures_total.with_label_values(&[destination, kind]).get()
+        self.metrics
+            .lane_failures_total
+            .with_label_values(&[destination, kind])
+            .get()
     }
 
     async fn stop(&self) {
@@ -162,9 +168,15 @@ async fn an_outage_consumes_no_attempts_and_is_caught_up() {
     let uids = bench.put_many(0..25, &["vna"]).await;
     // One failure that counts would hold the job.
     let scheduler = bench.start(&[config("vna", archive.port, "tries = 1\n")]);
-    until("the breaker has opened several times", || bench.failures("vna", "connect") >= 4).await;
+    until("the breaker has opened several times", || {
+        bench.failures("vna", "connect") >= 4
+    })
+    .await;
     let status = &scheduler.status()[0];
-    assert!(matches!(status.state, LaneState::Down | LaneState::Probing), "{status:?}");
+    assert!(
+        matches!(status.state, LaneState::Down | LaneState::Probing),
+        "{status:?}"
+    );
     assert!(status.last_failure.as_ref().unwrap().contains("connect"));
     assert_eq!(bench.metrics.lane_open.with_label_values(&["vna"]).get(), 0);
     assert_eq!(bench.held("vna", "refused"), 0);
@@ -299,7 +311,11 @@ async fn a_refused_class_is_parked_once_and_others_flow() {
     until_delivered(&archive, &mr).await;
     let seen = archive.seen();
     assert!(seen.begun.iter().all(|uid| mr.contains(uid)));
-    let asked = seen.proposed.iter().filter(|classes| classes.contains(&uid(CT))).count();
+    let asked = seen
+        .proposed
+        .iter()
+        .filter(|classes| classes.contains(&uid(CT)))
+        .count();
     assert_eq!(asked, 1, "the peer is asked once");
     assert_eq!(bench.metrics.contexts_parked.with_label_values(&["vna"]).get(), 1);
     assert_eq!(scheduler.status()[0].parked, [(uid(CT), uid(EXPLICIT))]);
@@ -344,7 +360,10 @@ async fn not_authorised_suspends_the_destination_and_holds_nothing() {
     .await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     let begun = archive.seen().begun.len();
-    assert!(begun <= 2, "{begun} were sent to a destination that does not authorise us");
+    assert!(
+        begun <= 2,
+        "{begun} were sent to a destination that does not authorise us"
+    );
     assert_eq!(bench.held("vna", "refused"), 0);
     bench.stop().await;
 }
@@ -434,7 +453,13 @@ async fn a_folder_receives_files_and_recovers_from_trouble() {
     until("all files are there", || {
         std::fs::read_dir(&root).is_ok_and(|entries| {
             let named = |entry: std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with("1.2.3.");
-            entries.filter_map(Result::ok).filter(|e| e.path().is_file()).map(named).filter(|n| *n).count() == 5
+            entries
+                .filter_map(Result::ok)
+                .filter(|e| e.path().is_file())
+                .map(named)
+                .filter(|n| *n)
+                .count()
+                == 5
         })
     })
     .await;

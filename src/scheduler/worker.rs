@@ -50,13 +50,19 @@ pub(super) struct Item {
 #[derive(Debug)]
 pub(super) enum Report {
     /// The batch is over (or the session was released); whether a session is open.
-    Idle { worker: usize, session: bool },
+    Idle {
+        worker: usize,
+        session: bool,
+    },
     /// The destination answered about an instance.
     Answered,
     Congested,
     Down(Down),
     Unauthorised,
-    Refused { pair: Pair, reason: String },
+    Refused {
+        pair: Pair,
+        reason: String,
+    },
     /// The spool could not read or settle: our own trouble.
     Local,
     /// The probe of the lane has ended.
@@ -143,13 +149,17 @@ impl Worker {
             let Some(batch) = batch else { break };
             self.work(batch).await;
             let session = self.courier.is_open();
-            self.tell(Report::Idle { worker: self.number, session }).await;
+            self.tell(Report::Idle {
+                worker: self.number,
+                session,
+            })
+            .await;
         }
         self.courier.release().await;
     }
 
     /// A lane that is gone needs no reports.
-    async fn tell(&self, report: Report) {
+    async fn tell(&mut self, report: Report) {
         drop(self.reports.send(report).await);
     }
 
@@ -198,7 +208,10 @@ impl Worker {
 
     fn measure(&self, lease: &Lease, outcome: &Outcome, started: Instant) {
         let (metrics, name) = (&self.shared.metrics, self.shared.name.as_str());
-        metrics.deliveries_total.with_label_values(&[name, outcome.word()]).inc();
+        metrics
+            .deliveries_total
+            .with_label_values(&[name, outcome.word()])
+            .inc();
         metrics
             .delivery_seconds
             .with_label_values(&[name])
@@ -206,7 +219,10 @@ impl Worker {
         match outcome {
             Outcome::Confirmed { .. } => {
                 let lag = self.shared.clock.now().since(lease.instance.arrival);
-                metrics.lag_seconds.with_label_values(&[name]).observe(lag.as_secs_f64());
+                metrics
+                    .lag_seconds
+                    .with_label_values(&[name])
+                    .observe(lag.as_secs_f64());
                 metrics
                     .delivered_bytes_total
                     .with_label_values(&[name])
