@@ -46,8 +46,8 @@ async fn a_file_is_part_10_with_the_data_set_untouched() {
     let outcome = shelf.store(&job(1), Memory::new(&bytes, 1000), &Progress::new()).await;
     assert_eq!(outcome, Outcome::Confirmed { status: 0 });
     let expected = root.path().join("deep/er/1.2.9/1.2.9.1/1.2.3.1.dcm");
-    assert_eq!(files(root.path()), [expected.clone()]);
-    let file = std::fs::read(expected).unwrap();
+    let file = std::fs::read(&expected).unwrap();
+    assert_eq!(files(root.path()), [expected]);
     let (meta, at) = FileMeta::read(&file).unwrap();
     assert!(file[at..] == bytes);
     assert_eq!(meta.source_ae, Some(AeTitle::parse("MODALITY").unwrap()));
