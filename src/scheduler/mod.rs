@@ -47,6 +47,7 @@ pub struct Parts {
 /// All lanes. Cheap to clone; the lanes run until the drain stops.
 #[derive(Clone)]
 pub struct Scheduler {
+    spool: Spool,
     lanes: Arc<Vec<Entry>>,
 }
 
@@ -56,11 +57,13 @@ struct Entry {
     poke: Arc<Notify>,
 }
 
-/// A lane as people see it. Whether a person suspended it is the spool's to say.
+/// A lane as people see it.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
 pub struct LaneStatus {
     pub destination: DestinationId,
     pub state: LaneState,
+    /// A person, or a refusal of authorisation, has suspended it.
+    pub suspended: bool,
     /// The last trouble in words; it may be over.
     pub last_failure: Option<String>,
     /// When it was (UTC).
@@ -113,13 +116,20 @@ impl Scheduler {
             .into_iter()
             .map(|(config, link)| start_lane(parts, config, link, rng.random()))
             .collect();
-        Ok(Self { lanes: Arc::new(lanes) })
+        Ok(Self {
+            spool: parts.spool.clone(),
+            lanes: Arc::new(lanes),
+        })
     }
 
     /// A snapshot of every lane, in the order of the configuration.
     #[must_use]
     pub fn status(&self) -> Vec<LaneStatus> {
-        self.lanes.iter().map(|entry| entry.status.borrow().clone()).collect()
+        let status = |entry: &Entry| LaneStatus {
+            suspended: self.spool.is_suspended(&entry.name),
+            ..entry.status.borrow().clone()
+        };
+        self.lanes.iter().map(status).collect()
     }
 
     /// Tries the destination now: probes it if it is down, ends its pause, and asks again for parked presentation
@@ -139,6 +149,7 @@ fn start_lane(parts: &Parts, config: &Config, link: Link, seed: u64) -> Entry {
     let (status_in, status) = watch::channel(LaneStatus {
         destination: name.clone(),
         state: LaneState::Up,
+        suspended: false,
         last_failure: None,
         last_failure_at: None,
         in_flight: 0,

@@ -353,7 +353,7 @@ async fn not_authorised_suspends_the_destination_and_holds_nothing() {
     let bench = Bench::new();
     let archive = Archive::start(always(0x0124)).await;
     bench.put_many(0..10, &["vna"]).await;
-    bench.start(&[config("vna", archive.port, "tries = 1\n")]);
+    let scheduler = bench.start(&[config("vna", archive.port, "tries = 1\n")]);
     until("it is suspended", || {
         bench.metrics.lane_suspended.with_label_values(&["vna"]).get() == 1
     })

@@ -123,7 +123,7 @@ impl Worker {
     pub(super) fn new(number: usize, shared: Arc<Shared>, reports: mpsc::Sender<Report>, rng: StdRng) -> Self {
         Self {
             number,
-            courier: Courier::new(shared.link.clone(), &shared.patience),
+            courier: Courier::new(shared.link.clone(), &shared.patience, shared.drain.token()),
             shared,
             reports,
             generation: 0,
@@ -290,7 +290,11 @@ impl Worker {
                     return (false, None);
                 }
                 // Was it the instance or the destination? Ask the destination.
-                match self.shared.link.probe().await {
+                let answer = tokio::select! {
+                    answer = self.shared.link.probe() => answer,
+                    () = self.shared.drain.stopping() => return (false, None),
+                };
+                match answer {
                     Err(down) => {
                         let reason = format!("{}, then {down}", interruption.what);
                         (false, Some(Report::Down(Down::new(DownKind::Lost, reason))))

@@ -39,6 +39,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tls::Connector;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use transport::Progress;
 
 /// How to reach one destination. Cheap to clone.
@@ -90,17 +91,20 @@ pub struct Courier {
     /// Instances for one session; 0 means no limit.
     batch: u32,
     stuck: Duration,
+    /// Ends the opening of a session: nothing is under way then.
+    stop: CancellationToken,
     session: Option<Session>,
     answered: Option<Instant>,
 }
 
 impl Courier {
     #[must_use]
-    pub fn new(link: Link, patience: &Patience) -> Self {
+    pub fn new(link: Link, patience: &Patience, stop: CancellationToken) -> Self {
         Self {
             link,
             batch: patience.batch,
             stuck: patience.stuck,
+            stop,
             session: None,
             answered: None,
         }
@@ -127,10 +131,16 @@ impl Courier {
         };
         let (session, progress, warm) = match self.reusable(job).await {
             Some((session, progress)) => (session, progress, self.is_warm()),
-            None => match open(&peer, tls.as_ref(), pairs, self.stuck).await {
-                Ok((session, progress)) => (session, progress, true),
-                Err(down) => return Outcome::Down(down),
-            },
+            None => {
+                let opened = tokio::select! {
+                    opened = open(&peer, tls.as_ref(), pairs, self.stuck) => opened,
+                    () = self.stop.cancelled() => return stopped(),
+                };
+                match opened {
+                    Ok((session, progress)) => (session, progress, true),
+                    Err(down) => return Outcome::Down(down),
+                }
+            }
         };
         progress.touch();
         let (mut outcome, session) = tokio::select! {
@@ -199,6 +209,15 @@ fn stuck() -> Outcome {
         what: STUCK.to_owned(),
         fresh: true,
         stuck: true,
+    })
+}
+
+/// Nothing of the instance was sent, and nothing is known of the destination.
+fn stopped() -> Outcome {
+    Outcome::Interrupted(Interruption {
+        what: "stopped before it began".to_owned(),
+        fresh: false,
+        stuck: false,
     })
 }
 

@@ -105,7 +105,9 @@ impl Archive {
     /// Closes the port and every connection.
     pub(crate) async fn stop(&mut self) {
         self.accepting.abort();
-        let _ = (&mut self.accepting).await;
+        while !self.accepting.is_finished() {
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Comes back on the same port, with other rules and the same memory.

@@ -8,10 +8,15 @@ use crate::sender::{Courier, DownKind, Link, Outcome, Pair};
 use dicom_core::{Tag, VR};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 fn courier(port: u16, more: &str) -> Courier {
     let config = config("vna", port, more);
-    Courier::new(Link::new(&config).unwrap(), &config.patience())
+    Courier::new(
+        Link::new(&config).unwrap(),
+        &config.patience(),
+        CancellationToken::new(),
+    )
 }
 
 fn pairs() -> Vec<Pair> {
@@ -144,7 +149,11 @@ async fn the_watchdog_closes_a_session_in_which_nothing_moves() {
         dicom.timeouts.response = crate::base::units::Span::secs(60);
         dicom.stuck = crate::base::units::Span::millis(300);
     }
-    let mut courier = Courier::new(Link::new(&config).unwrap(), &config.patience());
+    let mut courier = Courier::new(
+        Link::new(&config).unwrap(),
+        &config.patience(),
+        CancellationToken::new(),
+    );
     let outcome = deliver(&mut courier, 1, &data_set("1.2.3", 1000)).await;
     assert!(matches!(&outcome, Outcome::Interrupted(i) if i.stuck), "{outcome:?}");
     assert!(!courier.is_open());
@@ -242,4 +251,19 @@ async fn edits_change_the_head_and_nothing_else() {
     let outcome = courier.deliver(&edited, corrupt, &pairs()).await;
     assert!(matches!(outcome, Outcome::Corrupt { .. }), "{outcome:?}");
     assert_eq!(archive.seen().whole.len(), before);
+}
+
+#[tokio::test]
+async fn a_stop_ends_the_opening_of_a_session_at_once() {
+    let mut rules = Rules::new(|_, _| Act::Answer(0));
+    rules.door = Arc::new(|| Door::Mute);
+    let archive = Archive::start(rules).await;
+    let config = config("vna", archive.port, "");
+    let stop = CancellationToken::new();
+    let mut courier = Courier::new(Link::new(&config).unwrap(), &config.patience(), stop.clone());
+    let (asked, bytes) = (std::time::Instant::now(), data_set("1.2.3", 10));
+    stop.cancel();
+    let outcome = deliver(&mut courier, 1, &bytes).await;
+    assert!(matches!(&outcome, Outcome::Interrupted(i) if !i.fresh), "{outcome:?}");
+    assert!(asked.elapsed() < Duration::from_millis(500));
 }
