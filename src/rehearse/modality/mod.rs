@@ -79,6 +79,9 @@ pub enum Failure {
     Part10(#[from] Part10Error),
     #[error("no connection: {0}")]
     Connect(String),
+    /// An earlier failure of the association that this file was to go over.
+    #[error("{0}")]
+    Unreached(String),
     #[error("no TLS: {0}")]
     Handshake(#[from] HandshakeError),
     #[error("no TLS: {0}")]
@@ -277,7 +280,7 @@ async fn send_batch<F: Fn(&Sent)>(
 /// Every item fails for the same reason, told in words.
 fn fail_all<F: Fn(&Sent)>(items: impl IntoIterator<Item = Item>, reason: &Failure, tally: &Tally<F>) {
     for item in items {
-        let failure = Failure::Connect(reason.to_string());
+        let failure = Failure::Unreached(reason.to_string());
         tally.note(Sent::of(item, Err(failure), Duration::ZERO));
     }
 }
