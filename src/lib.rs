@@ -4,6 +4,7 @@ pub mod dicom;
 pub mod listener;
 pub mod rehearse;
 pub mod rules;
+pub mod scheduler;
 pub mod sender;
 pub mod spool;
 pub mod telemetry;
