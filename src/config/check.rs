@@ -2,7 +2,7 @@
 //! Reads the disk, changes nothing on it.
 use super::{Config, Problem};
 use crate::listener::tls::ClientCertificate;
-use crate::sender::config::Config as Destination;
+use crate::sender::Config as Destination;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -20,13 +20,14 @@ pub(super) fn all(config: &Config) -> Vec<Problem> {
     problems
 }
 
-/// Each component's own relations between keys. A sentence that begins with a key (`key` is…, or key: …) is said of that key.
+/// Each component's own relations between keys. A sentence that begins with a key (`key` is…, key: …, or place.key is…) is said of that key.
 fn components(config: &Config, problems: &mut Vec<Problem>) {
     let mut say = |place: String, sentences: Vec<String>| {
         for sentence in sentences {
-            problems.push(match split_key(&sentence) {
+            let own = sentence.strip_prefix(&format!("{place}.")).and_then(|rest| rest.split_once(' '));
+            problems.push(match own.or_else(|| split_key(&sentence)) {
                 Some((key, rest)) => Problem::error(format!("{place}.{key}"), rest),
-                None => Problem::error(place.clone(), sentence),
+                None => Problem::error(place.clone(), sentence.clone()),
             });
         }
     };

@@ -2,6 +2,7 @@
 //! The only place that names figment.
 use super::keys::Sources;
 use super::{Config, Node, Problem};
+use crate::base::names::DestinationId;
 use figment::Figment;
 use figment::providers::{Format, Serialized, Toml};
 use figment::value::{Dict, Value};
@@ -41,6 +42,28 @@ pub(super) fn config(sources: &Sources) -> (Option<Config>, Vec<Problem>) {
         })
     })();
     (config, problems)
+}
+
+/// The control socket alone, for a command that talks to a running box whose file may be under repair.
+pub(super) fn control(sources: &Sources) -> Result<crate::control::Config, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let mut parts = Parts { figment: figment(sources), problems: &mut problems };
+    if let Some(node) = parts.table::<Node>("node") {
+        parts.default("control.path", &node.state.join("control.sock"));
+    }
+    parts.table("control").ok_or(problems)
+}
+
+/// The rules' limits and the destinations' names, for the rule bench.
+pub(super) fn rules(sources: &Sources) -> Result<(crate::rules::Config, Vec<DestinationId>), Vec<Problem>> {
+    let mut problems = Vec::new();
+    let mut parts = Parts { figment: figment(sources), problems: &mut problems };
+    let limits = parts.table("rules");
+    let destinations: Option<Vec<crate::sender::Config>> = parts.list("destinations");
+    match (limits, destinations) {
+        (Some(limits), Some(found)) => Ok((limits, found.iter().map(|one| one.name().clone()).collect())),
+        _ => Err(problems),
+    }
 }
 
 /// Files in order, lists adding up, then the variables.

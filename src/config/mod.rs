@@ -33,7 +33,7 @@ pub struct Config {
     pub limits: listener::Limits,
     pub listeners: Vec<listener::Config>,
     pub sources: Vec<listener::SourceConfig>,
-    pub destinations: Vec<sender::config::Config>,
+    pub destinations: Vec<sender::Config>,
 }
 
 /// `[node]`: the box itself.
@@ -176,6 +176,28 @@ pub fn report_with(files: &[PathBuf], variables: &[(String, String)]) -> Report 
         config: config.filter(|_| !failed),
         problems,
     }
+}
+
+/// Where the control socket of a box with these files is. Whatever else may be wrong in them is not asked.
+///
+/// # Errors
+/// A file that cannot be read, or a wrong `[control]` or `[node]`.
+pub fn control(files: &[PathBuf]) -> Result<control::Config, Vec<Problem>> {
+    readable(files).and_then(|sources| extract::control(&sources))
+}
+
+/// The limits of `[rules]` and the names of all destinations. Whatever else may be wrong is not asked.
+///
+/// # Errors
+/// A file that cannot be read, or a wrong `[rules]` or `[[destinations]]`.
+pub fn rules(files: &[PathBuf]) -> Result<(rules::Config, Vec<DestinationId>), Vec<Problem>> {
+    readable(files).and_then(|sources| extract::rules(&sources))
+}
+
+/// Files that could be read and parsed, whatever they say.
+fn readable(files: &[PathBuf]) -> Result<keys::Sources, Vec<Problem>> {
+    let sources = keys::Sources::read(files, &environment());
+    if sources.texts.len() == files.len() { Ok(sources) } else { Err(sources.problems) }
 }
 
 impl Config {
