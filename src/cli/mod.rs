@@ -117,8 +117,10 @@ mod tests {
     fn documented() -> Vec<(String, String)> {
         let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
         let mut pages = vec![root.join("README.md")];
-        let guide = std::fs::read_dir(root.join("docs/src")).unwrap();
-        pages.extend(guide.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|e| e == "md")));
+        for folder in ["docs", "docs/rules"] {
+            let guide = std::fs::read_dir(root.join(folder)).into_iter().flatten();
+            pages.extend(guide.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|e| e == "md")));
+        }
         let mut found = Vec::new();
         for page in pages {
             let text = std::fs::read_to_string(&page).unwrap();
