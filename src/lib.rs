@@ -2,6 +2,7 @@
 pub mod base;
 pub mod dicom;
 pub mod listener;
+pub mod rehearse;
 pub mod rules;
 pub mod sender;
 pub mod spool;
