@@ -7,7 +7,8 @@ use anyhow::Context;
 use clap::Parser;
 use cli::{Cli, Command};
 use std::process::ExitCode;
-use waystation::{app, config, demo, rehearse, telemetry};
+use std::path::PathBuf;
+use waystation::{app, config, rehearse, telemetry};
 
 fn main() -> ExitCode {
     let command = Cli::parse().command;
@@ -23,15 +24,13 @@ fn main() -> ExitCode {
 fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run(at) => run(&at),
-        Command::Demo(args) => {
-            start_log(&telemetry::log::Config::default())?;
-            Ok(runtime()?.block_on(demo::run(args)))
-        }
+        Command::Demo { keep } => demo(keep),
         Command::Check(at) => Ok(cli::check::run(&at)),
         Command::Queue { verb, talk } => Ok(runtime()?.block_on(cli::queue::run(verb, &talk))),
         Command::Lanes { talk } => Ok(runtime()?.block_on(cli::queue::lanes(&talk))),
         Command::Reload { talk } => Ok(runtime()?.block_on(cli::queue::reload(&talk))),
-        Command::Send(args) => Ok(runtime()?.block_on(rehearse::modality::run(args))),
+        Command::Send(args) => send(&args),
+        Command::Synthesise(args) => Ok(cli::synthesise::run(&args)),
         Command::Rules { verb } => Ok(cli::rules::run(verb)),
         Command::Spool { verb } => Ok(cli::spool::run(verb)),
         Command::Version => {
@@ -55,6 +54,20 @@ fn run(at: &cli::Where) -> anyhow::Result<ExitCode> {
     }
     runtime()?.block_on(app::run(config, files)).context("the box stopped")?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The demo, in a folder of its own that goes away with it unless it is to be kept.
+fn demo(keep: Option<PathBuf>) -> anyhow::Result<ExitCode> {
+    let temporary = tempfile::tempdir().context("a temporary folder cannot be made")?;
+    let folder = keep.unwrap_or_else(|| temporary.path().to_owned());
+    let held = runtime()?.block_on(rehearse::demo::run(&folder))?;
+    Ok(if held { ExitCode::SUCCESS } else { ExitCode::from(cli::FAILED) })
+}
+
+fn send(args: &rehearse::modality::SendArgs) -> anyhow::Result<ExitCode> {
+    let done = runtime()?.block_on(rehearse::modality::run(args))?;
+    println!("{done}");
+    Ok(if done.is_success() { ExitCode::SUCCESS } else { ExitCode::from(cli::FAILED) })
 }
 
 fn start_log(config: &telemetry::log::Config) -> anyhow::Result<()> {

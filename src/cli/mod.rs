@@ -3,10 +3,11 @@ pub mod check;
 pub mod queue;
 pub mod rules;
 pub mod spool;
+pub mod synthesise;
 
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
-use waystation::{config, demo, rehearse};
+use waystation::{config, rehearse};
 
 /// Problems were found, an order was refused, or something failed.
 pub const FAILED: u8 = 1;
@@ -27,7 +28,11 @@ pub enum Command {
     /// Be the box: receive, decide, keep, deliver. Stops in order on SIGTERM, reloads the rules on SIGHUP
     Run(Where),
     /// Show everything at work in a temporary folder: modalities, a cut WAN, a kill -9
-    Demo(demo::Args),
+    Demo {
+        /// Work in this folder (empty or new) and keep it
+        #[arg(long, value_name = "FOLDER")]
+        keep: Option<PathBuf>,
+    },
     /// Say everything that is wrong with the configuration and the rules
     Check(Where),
     /// Look at the running box's queue and give orders over it
@@ -49,6 +54,8 @@ pub enum Command {
     },
     /// Send DICOM files as a modality would
     Send(rehearse::modality::SendArgs),
+    /// Make a synthetic study to send
+    Synthesise(synthesise::Synthesise),
     /// Check, test and trace rules
     Rules {
         #[command(subcommand)]

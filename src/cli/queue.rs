@@ -7,7 +7,8 @@ use waystation::base::names::{DestinationId, InstanceId, SourceId, Uid};
 use waystation::base::units::Span;
 use waystation::config;
 use waystation::control::client::{self, ClientError};
-use waystation::control::protocol::{Action, Filter, Hex, Job, Lane, Request, Response, State};
+use waystation::control::protocol::{Action, Filter, Hex, Job, Lane, Request, Response};
+use waystation::spool::{HoldKind, JobState};
 
 #[derive(Subcommand, Debug)]
 pub enum Verb {
@@ -68,11 +69,15 @@ pub struct FilterArgs {
     pub jobs: Vec<u64>,
     #[arg(long)]
     pub destination: Option<DestinationName>,
+    /// Only jobs that no rule gave a destination
+    #[arg(long)]
+    pub undecided: bool,
+    /// Without it, all jobs that have not ended
     #[arg(long, value_parser = ["queued", "held", "inflight", "delivered"])]
     pub state: Option<String>,
     #[arg(long)]
     pub source: Option<String>,
-    /// The kind of hold: rule, error, budget, `no_destination`, edit, conflict, refused, …
+    /// The kind of hold, as `queue ls` shows it
     #[arg(long)]
     pub kind: Option<String>,
     /// The box's own instance id
@@ -105,19 +110,13 @@ impl std::str::FromStr for DestinationName {
 
 impl FilterArgs {
     fn filter(self) -> Result<Filter, String> {
-        let state = match self.state.as_deref() {
-            Some("queued") => Some(State::Queued),
-            Some("held") => Some(State::Held),
-            Some("inflight") => Some(State::InFlight),
-            Some("delivered") => Some(State::Delivered),
-            _ => None,
-        };
         Ok(Filter {
             jobs: self.jobs,
             destination: self.destination.map(|name| name.0),
-            state,
+            undecided: self.undecided,
+            state: self.state.as_deref().and_then(state),
             source: parse("--source", self.source, |text| SourceId::parse(text).map_err(|e| e.to_string()))?,
-            kind: self.kind,
+            kind: parse("--kind", self.kind, kind)?,
             instance: parse("--instance", self.instance, |t| InstanceId::parse(t).map(Hex).map_err(|e| e.to_string()))?,
             study: parse("--study", self.study, |text| Uid::parse(text).map_err(|e| e.to_string()))?,
             sop_instance: parse("--sop", self.sop, |text| Uid::parse(text).map_err(|e| e.to_string()))?,
@@ -125,6 +124,24 @@ impl FilterArgs {
             all: self.all,
         })
     }
+}
+
+fn state(word: &str) -> Option<JobState> {
+    [JobState::Queued, JobState::Held, JobState::Inflight, JobState::Delivered].into_iter().find(|s| word_of(*s) == word)
+}
+
+fn word_of(state: JobState) -> &'static str {
+    match state {
+        JobState::Queued => "queued",
+        JobState::Held => "held",
+        JobState::Inflight => "inflight",
+        JobState::Delivered => "delivered",
+    }
+}
+
+fn kind(word: &str) -> Result<HoldKind, String> {
+    let known = || HoldKind::ALL.map(HoldKind::word).join(", ");
+    HoldKind::ALL.into_iter().find(|kind| kind.word() == word).ok_or_else(|| format!("is one of {}", known()))
 }
 
 fn parse<T>(flag: &str, text: Option<String>, read: impl Fn(&str) -> Result<T, String>) -> Result<Option<T>, String> {

@@ -20,8 +20,7 @@ pub(super) fn config(sources: &Sources) -> (Option<Config>, Vec<Problem>) {
     };
     let node: Option<Node> = parts.table("node");
     if let Some(node) = &node {
-        parts.default("spool.path", &node.state.join("spool"));
-        parts.default("control.path", &node.state.join("control.sock"));
+        parts.state_defaults(node);
     }
     let (log, spool, rules) = (parts.table("log"), parts.table("spool"), parts.table("rules"));
     let (web, control, limits) = (parts.table("web"), parts.table("control"), parts.table("limits"));
@@ -46,12 +45,21 @@ pub(super) fn config(sources: &Sources) -> (Option<Config>, Vec<Problem>) {
 
 /// The control socket alone, for a command that talks to a running box whose file may be under repair.
 pub(super) fn control(sources: &Sources) -> Result<crate::control::Config, Vec<Problem>> {
+    alone(sources, "control")
+}
+
+/// The spool alone, for the offline verbs.
+pub(super) fn spool(sources: &Sources) -> Result<crate::spool::Config, Vec<Problem>> {
+    alone(sources, "spool")
+}
+
+fn alone<T: DeserializeOwned>(sources: &Sources, table: &str) -> Result<T, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut parts = Parts { figment: figment(sources), problems: &mut problems };
     if let Some(node) = parts.table::<Node>("node") {
-        parts.default("control.path", &node.state.join("control.sock"));
+        parts.state_defaults(&node);
     }
-    parts.table("control").ok_or(problems)
+    parts.table(table).ok_or(problems)
 }
 
 /// The rules' limits and the destinations' names, for the rule bench.
@@ -84,6 +92,12 @@ struct Parts<'a> {
 }
 
 impl Parts<'_> {
+    /// What lies below the state folder unless said otherwise.
+    fn state_defaults(&mut self, node: &Node) {
+        self.default("spool.path", &node.state.join("spool"));
+        self.default("control.path", &node.state.join("control.sock"));
+    }
+
     /// Puts a value under everything that files and variables say.
     fn default(&mut self, key: &str, value: &std::path::Path) {
         let figment = std::mem::take(&mut self.figment);

@@ -186,6 +186,14 @@ pub fn control(files: &[PathBuf]) -> Result<control::Config, Vec<Problem>> {
     readable(files).and_then(|sources| extract::control(&sources))
 }
 
+/// Where the spool is. Whatever else may be wrong is not asked.
+///
+/// # Errors
+/// A file that cannot be read, or a wrong `[spool]` or `[node]`.
+pub fn spool_path(files: &[PathBuf]) -> Result<PathBuf, Vec<Problem>> {
+    readable(files).and_then(|sources| extract::spool(&sources)).map(|spool| spool.path)
+}
+
 /// The limits of `[rules]` and the names of all destinations. Whatever else may be wrong is not asked.
 ///
 /// # Errors

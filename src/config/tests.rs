@@ -31,6 +31,10 @@ path = "STATE/var/out"
 kind = "folder"
 name = "cad"
 path = "STATE/var/cad"
+[[destinations]]
+kind = "folder"
+name = "folder"
+path = "STATE/var/copies"
 "#;
 
 impl Site {
@@ -96,7 +100,7 @@ fn unknown_keys_are_refused_with_the_nearest_known_one_and_their_line() {
 #[test]
 fn keys_of_another_kind_of_destination_are_unknown() {
     let lines = Site::new().lines(&format!("{RIGHT}port = 104\n"));
-    assert_says(&lines, "destinations[1].port: unknown key");
+    assert_says(&lines, "destinations[2].port: unknown key");
 }
 
 #[test]
@@ -116,9 +120,9 @@ fn every_wrong_value_is_said_with_its_key_at_once() {
         "web.listen: ",
         "sources[0].addresses",
         "sources[0].calling_ae",
-        "destinations[1].tries: must be",
-        "destinations[1].retry.first: `soon` is not a duration",
-        "destinations[1].retry.max: must be",
+        "destinations[2].tries: must be",
+        "destinations[2].retry.first: `soon` is not a duration",
+        "destinations[2].retry.max: must be",
     ] {
         assert_says(&lines, wanted);
     }

@@ -6,7 +6,7 @@
 pub mod client;
 pub mod protocol;
 pub mod server;
-// pub mod verbs;
+pub mod verbs;
 
 use crate::base::units::Span;
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,7 @@ use std::path::PathBuf;
 
 pub use protocol::{Action, Filter, Request, Response};
 pub use server::{Handler, Server};
+pub use verbs::Verbs;
 
 /// `[control]` of the configuration.
 #[derive(Clone, Debug, Deserialize, Serialize)]

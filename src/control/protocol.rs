@@ -1,6 +1,7 @@
 //! What is said over the control socket. Both sides are this binary, usually of one version; an unknown request is refused, not guessed.
 use crate::base::names::{DestinationId, InstanceId, SourceId, Uid};
 use crate::base::units::Span;
+use crate::spool::{HoldKind, JobState};
 use serde::{Deserialize, Serialize};
 
 /// One question or order.
@@ -57,10 +58,12 @@ pub enum Action {
 pub struct Filter {
     pub jobs: Vec<u64>,
     pub destination: Option<DestinationId>,
-    pub state: Option<State>,
+    /// Only jobs that no rule gave a destination.
+    pub undecided: bool,
+    /// Without it, all that have not ended.
+    pub state: Option<JobState>,
     pub source: Option<SourceId>,
-    /// The word of a hold's kind.
-    pub kind: Option<String>,
+    pub kind: Option<HoldKind>,
     pub instance: Option<Hex>,
     pub study: Option<Uid>,
     pub sop_instance: Option<Uid>,
@@ -73,16 +76,6 @@ pub struct Filter {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Hex(pub InstanceId);
-
-/// Where a job stands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum State {
-    Queued,
-    Held,
-    InFlight,
-    Delivered,
-}
 
 /// The answer.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -271,7 +264,7 @@ mod tests {
     fn requests_read_back_as_they_were_written() {
         let filter = Filter {
             destination: DestinationId::parse("vna").ok(),
-            state: Some(State::Held),
+            state: Some(JobState::Held),
             instance: Some(Hex(InstanceId([7; 16]))),
             older_than: Some(Span::secs(60)),
             ..Filter::default()
