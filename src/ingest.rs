@@ -238,7 +238,7 @@ fn arriving(announced: &Announced) -> Arriving {
         sop_instance: announced.sop_instance.clone(),
         transfer_syntax: announced.transfer_syntax.clone(),
         source_ae: Some(announced.calling_ae.clone()),
-        private: Some((Uid::known(part10::PRIVATE_CREATOR_UID), vec![0; crate::spool::PRIVATE_LEN])),
+        private: Some((Uid::known(part10::PRIVATE_CREATOR_UID), vec![0; crate::spool::payload::PRIVATE_LEN])),
     };
     Arriving {
         source: announced.source.clone(),
@@ -319,7 +319,7 @@ impl From<CommitError> for Refused {
         match error {
             CommitError::DiskFull => Self::LowWater,
             CommitError::GateLatched => Self::GateLatched,
-            CommitError::Deadline => Self::Deadline,
+            CommitError::Deadline | CommitError::Gone | CommitError::Damaged => Self::Deadline,
         }
     }
 }

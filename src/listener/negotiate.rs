@@ -3,7 +3,7 @@ use super::config::SourceConfig;
 use crate::base::names::Uid;
 use crate::dicom::association::{Context, Proposed};
 use dicom_core::dictionary::{UidDictionary, UidDictionaryEntry};
-use dicom_dictionary_std::StandardSopClassDictionary;
+use dicom_dictionary_std::sop_class::StandardSopClassDictionary;
 
 /// PS3.4 A: the Verification SOP class.
 pub const VERIFICATION: &str = "1.2.840.10008.1.1";
