@@ -98,10 +98,16 @@ impl Parts {
         let (spool, report) = opening.await.map_err(|_| AppError::Interrupted)??;
         found(&report);
         let destinations: Vec<DestinationId> = config.destinations.iter().map(|to| to.name().clone()).collect();
-        let site = rules::Site { node: config.node.name.clone(), destinations };
+        let site = rules::Site {
+            node: config.node.name.clone(),
+            destinations,
+        };
         let (settings, counted, time) = (config.rules.clone(), metrics.clone(), clock.clone());
         let loading = tokio::task::spawn_blocking(move || RuleStore::open(&settings, site, counted, time));
-        let rules = loading.await.map_err(|_| AppError::Interrupted)?.map_err(|problems| refused(&problems))?;
+        let rules = loading
+            .await
+            .map_err(|_| AppError::Interrupted)?
+            .map_err(|problems| refused(&problems))?;
         let (inward, outward, service) = (Drain::new(), Drain::new(), Drain::new());
         let seed = rand::random();
         let lanes = scheduler::Parts {
@@ -114,20 +120,41 @@ impl Parts {
         let scheduler = Scheduler::start(&lanes, &config.destinations)?;
         let longest = config.limits.max_instance.0;
         let ingest = Ingest::new(spool.clone(), rules.clone(), metrics.clone(), clock, longest);
-        Ok(Self { spool, rules, ingest, scheduler, metrics, inward, outward, service })
+        Ok(Self {
+            spool,
+            rules,
+            ingest,
+            scheduler,
+            metrics,
+            inward,
+            outward,
+            service,
+        })
     }
 
     /// Opens the doors: first those of the people who look after the box, then those of the modalities.
     async fn open(&self, config: &Config) -> Result<(), AppError> {
         let readiness = self.readiness();
-        let web = web::Server::bind(&config.web, self.metrics.clone(), readiness).await.map_err(AppError::Web)?;
+        let web = web::Server::bind(&config.web, self.metrics.clone(), readiness)
+            .await
+            .map_err(AppError::Web)?;
         let control = control::Server::bind(&config.control).map_err(AppError::Control)?;
-        let bound: Vec<Bound> = config.listeners.iter().cloned().map(Bound::bind).collect::<Result<_, _>>()?;
+        let bound: Vec<Bound> = config
+            .listeners
+            .iter()
+            .cloned()
+            .map(Bound::bind)
+            .collect::<Result<_, _>>()?;
         control.start(&self.service, self.verbs().handler());
         self.decide_recovered().await;
         let admission = Admission::new(config.sources.clone(), &config.limits);
-        let shared =
-            Shared::new(self.ingest.clone(), admission, self.metrics.clone(), self.inward.clone(), &config.limits);
+        let shared = Shared::new(
+            self.ingest.clone(),
+            admission,
+            self.metrics.clone(),
+            self.inward.clone(),
+            &config.limits,
+        );
         for listener in bound {
             listener.start(shared.clone());
         }
@@ -153,7 +180,11 @@ impl Parts {
                 (!health.commit_alive, "commit thread not running"),
                 (inward.is_stopping(), "stopping"),
             ];
-            facts.into_iter().filter(|(holds, _)| *holds).map(|(_, words)| words).collect()
+            facts
+                .into_iter()
+                .filter(|(holds, _)| *holds)
+                .map(|(_, words)| words)
+                .collect()
         })
     }
 
@@ -161,9 +192,16 @@ impl Parts {
         let rules = self.rules.clone();
         let reload: control::verbs::Reload = Arc::new(move || {
             let problems = |problems: Vec<rules::Problem>| problems.iter().map(ToString::to_string).collect();
-            rules.reload().map(|epoch| format!("rules {epoch:016x} are in force")).map_err(problems)
+            rules
+                .reload()
+                .map(|epoch| format!("rules {epoch:016x} are in force"))
+                .map_err(problems)
         });
-        Verbs { spool: self.spool.clone(), scheduler: self.scheduler.clone(), reload }
+        Verbs {
+            spool: self.spool.clone(),
+            scheduler: self.scheduler.clone(),
+            reload,
+        }
     }
 
     /// SIGHUP: the rule folder is read again. A bad one changes nothing but the alarm, which the store has raised and logged.
@@ -189,7 +227,9 @@ impl Parts {
                         Ok(_) => decided += 1,
                         Err(error) => tracing::error!(%job, %error, "a recovered instance could not be decided"),
                     },
-                    Err(error) => tracing::error!(%job, %error, "a recovered instance could not be read; it stays held"),
+                    Err(error) => {
+                        tracing::error!(%job, %error, "a recovered instance could not be read; it stays held")
+                    }
                 }
             }
             if decided == 0 {
