@@ -1,6 +1,5 @@
 //! The demo's judgement: what was acknowledged against what the archive filed, read by another library than the one that sent it.
 use super::plan::{Kind, Layout};
-use crate::rehearse::synthetic::Modality;
 use anyhow::{Context, Result};
 use dicom_core::Tag;
 use dicom_object::InMemDicomObject;
@@ -12,7 +11,6 @@ use std::time::{Duration, SystemTime};
 
 /// What one sending brought: each file with its kind, and when it was acknowledged.
 pub struct Sending {
-    pub modality: Modality,
     pub instances: Vec<Sent>,
 }
 
