@@ -205,6 +205,7 @@ mod tests {
             implementation_class_uid: String::new(),
             implementation_version: String::new(),
             user_identity_type: None,
+            ..Request::default()
         }
     }
 
