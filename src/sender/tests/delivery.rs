@@ -283,7 +283,10 @@ async fn a_deflated_data_set_is_edited_and_stays_deflated() {
     let pairs = vec![(uid(CT), uid(deflated_syntax))];
     let untouched = courier.deliver(&edited, Memory::new(&stored, 999), &pairs).await;
     assert_eq!(untouched, Outcome::Confirmed { status: 0 });
-    assert!(archive.seen().whole.last().unwrap().1 == stored, "without edits not a byte changes");
+    assert!(
+        archive.seen().whole.last().unwrap().1 == stored,
+        "without edits not a byte changes"
+    );
     let plan = Plan {
         edits: vec![Edit::Set {
             path: Path::tag(Tag(0x0010, 0x0020)),
@@ -297,7 +300,9 @@ async fn a_deflated_data_set_is_edited_and_stays_deflated() {
     assert_eq!(outcome, Outcome::Confirmed { status: 0 });
     let sent = archive.seen().whole.last().unwrap().1.clone();
     let mut inflated = Vec::new();
-    flate2::read::DeflateDecoder::new(&sent[..]).read_to_end(&mut inflated).unwrap();
+    flate2::read::DeflateDecoder::new(&sent[..])
+        .read_to_end(&mut inflated)
+        .unwrap();
     let mut expected = plain.clone();
     let at = plain.windows(5).position(|w| w == b"12345").unwrap();
     expected[at..at + 6].copy_from_slice(b"NORTH9");
