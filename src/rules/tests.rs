@@ -3,7 +3,7 @@ use super::*;
 use crate::base::clock::Clock;
 use crate::base::drain::Drain;
 use crate::dicom::edit::Edit;
-use crate::dicom::head::{Head, HeadEnd};
+use crate::dicom::head::Head;
 use crate::dicom::path::Path as ElementPath;
 use crate::dicom::syntax::Syntax;
 use crate::telemetry::metrics::Metrics;
@@ -41,12 +41,7 @@ fn good(text: &str) -> RuleSet {
 }
 
 pub(super) fn empty_head() -> Head {
-    Head {
-        syntax: Syntax::of(&Uid::known("1.2.840.10008.1.2.1")),
-        bytes: bytes::Bytes::new(),
-        nodes: Vec::new(),
-        end: HeadEnd::DataSet,
-    }
+    Head::scan(Syntax::of(&Uid::known("1.2.840.10008.1.2.1")), &[]).unwrap()
 }
 
 /// A head in explicit little endian with the given text attributes.
@@ -275,8 +270,8 @@ fn errors_say_file_and_line_and_never_a_value() {
 #[test]
 fn an_error_in_an_imported_file_names_that_file() {
     let set = files(&[
-        ("main.rhai", "import \"helpers\" as h;\nfn route(image, from) {\n h::go(image) }"),
-        ("helpers.rhai", "fn go(image) {\n\n throw 1 }"),
+        ("main.rhai", "import \"helpers\" as h;\nfn route(image, from) {\n h::work(image) }"),
+        ("helpers.rhai", "fn work(image) {\n\n throw 1 }"),
     ]);
     let decision = set.unwrap_or_else(|p| panic!("{p:?}")).decide(&facts(), &empty_head());
     assert_eq!(reason(&decision).1, "helpers.rhai line 3: the rule stopped itself with throw");
