@@ -38,7 +38,7 @@ const BODIES: &[(&str, &str, End)] = &[
     ("backtracking regex", BACKTRACK, End::Harmless),
     ("large regex", "matches(\"x\", \"((a{1,100}){1,100}){1,100}\")", End::Refused),
     ("computed large regex", "let p = \"a\"; matches(\"x\", p + \"{1,1000}{1,1000}\")", End::Held(HoldKind::Error)),
-    ("many computed regexes", "let i = 0; loop { matches(\"x\", `a{1,${i % 100}}[a-z]+\\\\pL`); i += 1; }", End::Held(HoldKind::Budget)),
+    ("many computed regexes", "let i = 0; loop { matches(\"x\", `a{1,${i % 100 + 1}}[a-z]+\\\\pL`); i += 1; }", End::Held(HoldKind::Budget)),
     ("eval", "eval(\"to(`vna`)\")", End::Refused),
     ("print", "print(\"x\")", End::Refused),
     ("import of a file", "import \"/etc/passwd\" as x;", End::Refused),
