@@ -26,6 +26,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// Why a box does not start, or ends by itself. Each says what to do, and none carries patient data.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
+    #[error("node.state: {path} cannot be made: {error}")]
+    State { path: PathBuf, error: std::io::Error },
     #[error(transparent)]
     Spool(#[from] OpenError),
     #[error("the rules cannot be used:\n{0}")]
@@ -65,7 +67,7 @@ struct Parts {
 ///
 /// # Errors
 /// See `AppError`; the process must then end with a code other than 0.
-pub async fn run(config: Config, _files: Vec<PathBuf>) -> Result<(), AppError> {
+pub async fn run(config: Config) -> Result<(), AppError> {
     let mut signals = Signals::new().map_err(AppError::Signals)?;
     let bound = config.node.drain.0;
     let parts = Parts::start(&config).await?;
@@ -93,6 +95,8 @@ pub async fn run(config: Config, _files: Vec<PathBuf>) -> Result<(), AppError> {
 impl Parts {
     async fn start(config: &Config) -> Result<Self, AppError> {
         let (metrics, clock) = (Metrics::new(), Clock::System);
+        let state = config.node.state.clone();
+        std::fs::create_dir_all(&state).map_err(|error| AppError::State { path: state, error })?;
         let (settings, counted, time) = (config.spool.clone(), metrics.clone(), clock.clone());
         let opening = tokio::task::spawn_blocking(move || Spool::open(settings, time, counted));
         let (spool, report) = opening.await.map_err(|_| AppError::Interrupted)??;

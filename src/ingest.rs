@@ -192,8 +192,11 @@ impl Receiving {
         let head = scanner.finish()?;
         agrees(&head, &announced)?;
         let study = Uid::parse(&head.first(STUDY_INSTANCE_UID)).ok();
-        let facts = facts(&announced, ingest.clock.now());
+        let facts = facts(&announced, incoming.arrival());
         let arrival = facts.arrival;
+        // In the payload file itself, for a rebuild. A reload meanwhile makes the epoch one too old: no harm is in that.
+        let mut incoming = incoming;
+        incoming.decided(study.clone(), ingest.rules.epoch());
         let (sealed, decision) = tokio::join!(incoming.seal(), ingest.decide(facts, head));
         let commit = Commit {
             study,

@@ -53,7 +53,7 @@ fn run(at: &cli::Where) -> anyhow::Result<ExitCode> {
         tracing::warn!(%problem, "configuration");
     }
     runtime()?
-        .block_on(app::run(config, files))
+        .block_on(app::run(config))
         .context("the box stopped")?;
     Ok(ExitCode::SUCCESS)
 }

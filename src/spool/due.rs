@@ -11,7 +11,7 @@ use super::record::{InstanceRecord, JobRecord};
 use crate::base::clock::Wall;
 use crate::base::names::{DestinationId, JobId};
 use bytes::Bytes;
-use prometheus::IntGauge;
+use crate::telemetry::metrics::IntGauge;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -136,11 +136,11 @@ pub(super) struct Lanes(RwLock<Table>);
 struct Table {
     names: BTreeMap<DestinationId, Arc<Lane>>,
     numbers: BTreeMap<u32, Arc<Lane>>,
-    in_flight: Option<prometheus::IntGaugeVec>,
+    in_flight: Option<crate::telemetry::metrics::IntGaugeVec>,
 }
 
 impl Lanes {
-    pub(super) fn new(in_flight: prometheus::IntGaugeVec) -> Self {
+    pub(super) fn new(in_flight: crate::telemetry::metrics::IntGaugeVec) -> Self {
         Self(RwLock::new(Table {
             in_flight: Some(in_flight),
             ..Table::default()

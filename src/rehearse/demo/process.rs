@@ -86,13 +86,13 @@ impl Child {
         Ok(())
     }
 
-    /// How many instances wait for a person, from the box's own metrics.
+    /// How many instances for the archive wait for a person, from the box's own metrics.
     ///
     /// # Errors
     /// The metrics cannot be read.
     pub async fn held(&self) -> Result<u64> {
         let text = self.get("/metrics").await.context("the box gives no metrics")?;
-        let values = text.lines().filter(|line| line.starts_with("waystation_jobs_held{"));
+        let values = text.lines().filter(|line| line.starts_with("waystation_jobs_held{destination=\"vna\""));
         Ok(values
             .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
             .sum())
