@@ -11,7 +11,9 @@ use crate::dicom::syntax::Syntax;
 use std::path::{Path, PathBuf};
 
 fn shipped() -> Vec<DestinationId> {
-    ["vna", "folder", "cad", "research"].map(|id| DestinationId::parse(id).unwrap()).to_vec()
+    ["vna", "folder", "cad", "research"]
+        .map(|id| DestinationId::parse(id).unwrap())
+        .to_vec()
 }
 
 fn repository(path: &str) -> PathBuf {
@@ -48,7 +50,13 @@ fn a_fixture_that_does_not_hold_fails_with_a_difference() {
     std::fs::write(folder.path().join("fixtures/a.toml"), fixture).unwrap();
     let said = cli::test(folder.path(), &Config::default(), &destinations());
     assert_eq!(said.code, 1);
-    for line in ["- vna: PatientID = \"C\"", "+ vna: PatientID = \"B\"", "+ to cad (routine)", "- hold: never", "0 passed, 1 failed"] {
+    for line in [
+        "- vna: PatientID = \"C\"",
+        "+ vna: PatientID = \"B\"",
+        "+ to cad (routine)",
+        "- hold: never",
+        "0 passed, 1 failed",
+    ] {
         assert!(said.text.contains(line), "{line}\n{}", said.text);
     }
 }
@@ -56,11 +64,24 @@ fn a_fixture_that_does_not_hold_fails_with_a_difference() {
 #[test]
 fn check_prints_file_line_and_column() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("main.rhai"), "fn route(image, from) {\n  to(\"vnaa\");\n}").unwrap();
+    std::fs::write(
+        folder.path().join("main.rhai"),
+        "fn route(image, from) {\n  to(\"vnaa\");\n}",
+    )
+    .unwrap();
     let said = cli::check(folder.path(), &Config::default(), &destinations());
     assert_eq!(said.code, 1);
-    assert!(said.text.ends_with("main.rhai:2:6: unknown destination `vnaa`; did you mean `vna`?\n"), "{}", said.text);
-    std::fs::write(folder.path().join("main.rhai"), "fn route(image, from) { to(\"vna\"); }").unwrap();
+    assert!(
+        said.text
+            .ends_with("main.rhai:2:6: unknown destination `vnaa`; did you mean `vna`?\n"),
+        "{}",
+        said.text
+    );
+    std::fs::write(
+        folder.path().join("main.rhai"),
+        "fn route(image, from) { to(\"vna\"); }",
+    )
+    .unwrap();
     assert_eq!(cli::check(folder.path(), &Config::default(), &destinations()).code, 0);
 }
 
@@ -70,7 +91,12 @@ fn image_file(folder: &Path) -> PathBuf {
     let mut head = Head::scan(Syntax::of(&facts.transfer_syntax), &[]).unwrap();
     for (path, value) in [("Modality", "MG"), ("PatientName", "DOE^JANE"), ("PatientID", "4711")] {
         let edit = Edit::text(&head, ElementPath::parse(path).unwrap(), &[value.to_owned()]).unwrap();
-        let bytes = Plan { edits: vec![edit], stamp: None }.apply(&head).unwrap();
+        let bytes = Plan {
+            edits: vec![edit],
+            stamp: None,
+        }
+        .apply(&head)
+        .unwrap();
         head = Head::scan(head.syntax.clone(), &bytes).unwrap();
     }
     let meta = FileMeta {
@@ -89,10 +115,16 @@ fn image_file(folder: &Path) -> PathBuf {
 fn trace_shows_what_each_line_read_wrote_and_decided() {
     let folder = tempfile::tempdir().unwrap();
     let file = image_file(folder.path());
-    let said = cli::trace(&repository("rules"), &Config::default(), &shipped(), &file, &cli::Origin::default());
+    let said = cli::trace(
+        &repository("rules"),
+        &Config::default(),
+        &shipped(),
+        &file,
+        &cli::Origin::default(),
+    );
     assert_eq!(said.code, 0, "{}", said.text);
     for line in [
-        "helpers.rhai:8  let mrn = image.PatientID;",
+        "helpers.rhai:7  let mrn = image.PatientID;",
         "    read PatientID = \"4711\"",
         "    set PatientID = \"NRT-4711\"",
         "    to cad, stat",
@@ -103,7 +135,13 @@ fn trace_shows_what_each_line_read_wrote_and_decided() {
     ] {
         assert!(said.text.contains(line), "{line}\n{}", said.text);
     }
-    let missing = cli::trace(&repository("rules"), &Config::default(), &shipped(), &folder.path().join("no.dcm"), &cli::Origin::default());
+    let missing = cli::trace(
+        &repository("rules"),
+        &Config::default(),
+        &shipped(),
+        &folder.path().join("no.dcm"),
+        &cli::Origin::default(),
+    );
     assert_eq!(missing.code, 1);
 }
 
@@ -128,8 +166,16 @@ fn blocks(page: &str) -> Vec<(String, String)> {
 
 /// A block that is no whole rule set gets what it lacks: statements become the body of `morph`, and `route` is added.
 fn whole(text: &str) -> String {
-    let text = if text.contains("fn ") { text.to_owned() } else { format!("fn morph(image, from) {{\n{text}\n}}") };
-    if text.contains("fn route(") { text } else { text + "\nfn route(image, from) { to(\"vna\"); }" }
+    let text = if text.contains("fn ") {
+        text.to_owned()
+    } else {
+        format!("fn morph(image, from) {{\n{text}\n}}")
+    };
+    if text.contains("fn route(") {
+        text
+    } else {
+        text + "\nfn route(image, from) { to(\"vna\"); }"
+    }
 }
 
 #[test]
@@ -141,7 +187,10 @@ fn every_example_of_the_guide_loads_and_decides_or_fails_as_it_says() {
         for (fence, text) in blocks(&page) {
             count += 1;
             let helpers = include_str!("../../rules/helpers.rhai").to_owned();
-            let sources = [("main.rhai".to_owned(), whole(&text)), ("helpers.rhai".to_owned(), helpers)];
+            let sources = [
+                ("main.rhai".to_owned(), whole(&text)),
+                ("helpers.rhai".to_owned(), helpers),
+            ];
             let set = RuleSet::from_sources(&sources, &Config::default(), &shipped());
             if fence.contains("refused") {
                 assert!(set.is_err(), "{}:\n{text}", path.display());
