@@ -1,0 +1,366 @@
+//! The one crossing from the wire to the spool. Layer 3.
+//!
+//! A `Receiving` takes one data set in pieces: every piece goes to the payload file as it came and through the head
+//! scanner; when the last has come, the payload is made durable while the rules decide, and one commit makes the instance ours.
+//! Nothing is acknowledged by this module's callers before `finish` has answered. Dropping a `Receiving` leaves nothing behind.
+use crate::base::clock::Clock;
+use crate::base::fault::{Plant, planted};
+use crate::base::names::{AeTitle, InstanceId, SourceId, Uid};
+use crate::dicom::head::{Head, HeadError, Scanner};
+use crate::dicom::part10::{self, FileMeta};
+use crate::dicom::status;
+use crate::dicom::syntax::Syntax;
+use crate::rules::{Decision, Facts, HoldKind as RuleHold, RuleStore, Urgency};
+use crate::spool::{
+    ArriveError, Arriving, Commit, CommitError, Committed, HoldKind, HoldReason, Incoming, NewJob, Priority, Repeat,
+    Spool,
+};
+use crate::telemetry::metrics::Metrics;
+use bytes::Bytes;
+use dicom_core::Tag;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// What is known of a data set before its first byte.
+#[derive(Clone, Debug)]
+pub struct Announced {
+    pub source: SourceId,
+    pub calling_ae: AeTitle,
+    pub called_ae: AeTitle,
+    pub sop_class: Uid,
+    pub sop_instance: Uid,
+    pub transfer_syntax: Uid,
+    pub repeat: Repeat,
+}
+
+/// Why an instance is not taken. Each has one status word; none carries a value of the data set.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    #[error("the disk is below its low-water mark")]
+    LowWater,
+    #[error("the spool does not take instances after a disk error")]
+    GateLatched,
+    #[error("the spool did not answer in time")]
+    Deadline,
+    #[error("the data set is longer than limits.max_instance")]
+    TooLong,
+    #[error("SOP class of the data set contradicts the command")]
+    ClassMismatch,
+    #[error("SOP instance of the data set contradicts the command")]
+    InstanceMismatch,
+    #[error("the data set cannot be understood: {0}")]
+    Unreadable(#[from] HeadError),
+}
+
+impl Refused {
+    /// The C-STORE status (PS3.4 B.2.3) and the word for logs.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::LowWater | Self::GateLatched | Self::Deadline | Self::TooLong => status::OUT_OF_RESOURCES,
+            Self::ClassMismatch | Self::InstanceMismatch => status::DATA_SET_MISMATCH,
+            Self::Unreadable(_) => status::CANNOT_UNDERSTAND,
+        }
+    }
+
+    /// The Error Comment (0000,0902): at most 64 characters, constant.
+    #[must_use]
+    pub fn comment(&self) -> &'static str {
+        match self {
+            Self::LowWater => "disk below its low-water mark, send again later",
+            Self::GateLatched => "disk error, nothing is taken until it is mended",
+            Self::Deadline => "the disk did not answer in time, send again",
+            Self::TooLong => "longer than this box takes",
+            Self::ClassMismatch => "SOP Class UID of data set and command differ",
+            Self::InstanceMismatch => "SOP Instance UID of data set and command differ",
+            Self::Unreadable(_) => "data set cannot be understood",
+        }
+    }
+}
+
+/// The crossing. Cheap to clone.
+#[derive(Clone)]
+pub struct Ingest {
+    spool: Spool,
+    rules: RuleStore,
+    metrics: Metrics,
+    clock: Clock,
+    max_instance: u64,
+    /// As many rule evaluations at once as there are processors, off the threads that serve sockets.
+    evaluations: Arc<Semaphore>,
+}
+
+/// One data set on its way in.
+pub struct Receiving {
+    ingest: Ingest,
+    announced: Announced,
+    incoming: Incoming,
+    scanner: Scanner,
+    length: u64,
+}
+
+impl Ingest {
+    #[must_use]
+    pub fn new(spool: Spool, rules: RuleStore, metrics: Metrics, clock: Clock, max_instance: u64) -> Self {
+        let processors = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        Self {
+            spool,
+            rules,
+            metrics,
+            clock,
+            max_instance,
+            evaluations: Arc::new(Semaphore::new(processors)),
+        }
+    }
+
+    /// Starts taking a data set.
+    ///
+    /// # Errors
+    /// `LowWater`, `GateLatched` or `Deadline`: the caller drains the data set and answers the status.
+    pub async fn begin(&self, announced: Announced) -> Result<Receiving, Refused> {
+        let incoming = self.spool.arrive(arriving(&announced)).await?;
+        let scanner = Scanner::new(Syntax::of(&announced.transfer_syntax));
+        Ok(Receiving {
+            ingest: self.clone(),
+            announced,
+            incoming,
+            scanner,
+            length: 0,
+        })
+    }
+
+    /// Lets the rules decide, off the async threads.
+    async fn decide(&self, facts: Facts, head: Head) -> Decision {
+        // The semaphore is never closed, so a permit always comes; without one the evaluation runs all the same.
+        let permit = self.evaluations.clone().acquire_owned().await.ok();
+        let rules = self.rules.clone();
+        let epoch = rules.epoch();
+        let task = tokio::task::spawn_blocking(move || {
+            let decision = rules.decide(&facts, &head);
+            drop(permit);
+            decision
+        });
+        match task.await {
+            Ok(decision) => decision,
+            // The evaluation panicked outside the sandbox's own guard: hold, like any failing rule.
+            Err(_) => Decision {
+                deliveries: Vec::new(),
+                hold: Some(crate::rules::Hold {
+                    kind: RuleHold::Error,
+                    reason: "the evaluation of the rules stopped unexpectedly".to_owned(),
+                }),
+                epoch,
+            },
+        }
+    }
+
+    /// Decides anew on an instance that is already in the spool: the jobs that the rules in force give it.
+    pub async fn decide_again(&self, facts: Facts, head: Head) -> (Vec<NewJob>, u64) {
+        let decision = self.decide(facts, head).await;
+        (jobs(&decision, self.clock.now()), decision.epoch)
+    }
+}
+
+impl Receiving {
+    /// Takes the next piece of the data set.
+    ///
+    /// # Errors
+    /// See `Refused`. After an error, drain the rest, drop this, and answer the status.
+    pub async fn piece(&mut self, piece: Bytes) -> Result<(), Refused> {
+        self.length += piece.len() as u64;
+        if self.length > self.ingest.max_instance {
+            return Err(Refused::TooLong);
+        }
+        self.scanner.push(&piece)?;
+        self.incoming.write(piece).await?;
+        Ok(())
+    }
+
+    /// The data set has ended: makes it durable, decides, commits. When this has answered, the instance is safe.
+    ///
+    /// # Errors
+    /// See `Refused`; nothing is kept then.
+    pub async fn finish(self) -> Result<Committed, Refused> {
+        let Self {
+            ingest,
+            announced,
+            incoming,
+            scanner,
+            length,
+        } = self;
+        let head = scanner.finish()?;
+        agrees(&head, &announced)?;
+        let study = Uid::parse(&head.first(STUDY_INSTANCE_UID)).ok();
+        let facts = facts(&announced, ingest.clock.now());
+        let arrival = facts.arrival;
+        let (sealed, decision) = tokio::join!(incoming.seal(), ingest.decide(facts, head));
+        let commit = Commit {
+            study,
+            rule_epoch: decision.epoch,
+            jobs: jobs(&decision, arrival),
+            repeat: announced.repeat,
+        };
+        let sealed = sealed?;
+        if planted(Plant::SkipCommit) {
+            return Ok(Committed::Stored(InstanceId::new(0, 0)));
+        }
+        let committed = ingest.spool.commit(sealed, commit).await?;
+        ingest.count(&announced, &committed, length);
+        Ok(committed)
+    }
+}
+
+impl Ingest {
+    fn count(&self, announced: &Announced, committed: &Committed, length: u64) {
+        let source = announced.source.as_str();
+        self.metrics.received_total.with_label_values(&[source]).inc();
+        self.metrics
+            .received_bytes_total
+            .with_label_values(&[source])
+            .inc_by(length);
+        match committed {
+            Committed::Stored(_) => {}
+            Committed::Repeat(_) => self.metrics.repeats_total.with_label_values(&[source, "same"]).inc(),
+            Committed::Conflict(_) => self
+                .metrics
+                .repeats_total
+                .with_label_values(&[source, "conflict"])
+                .inc(),
+        }
+    }
+}
+
+const SOP_CLASS_UID: Tag = Tag(0x0008, 0x0016);
+const SOP_INSTANCE_UID: Tag = Tag(0x0008, 0x0018);
+const STUDY_INSTANCE_UID: Tag = Tag(0x0020, 0x000d);
+
+/// The longest that a commit may take before the modality is told to try again.
+pub const COMMIT_DEADLINE: Duration = Duration::from_secs(30);
+
+/// The data set's own class and UID must be those of the command. An absent one contradicts nothing (missing type 1
+/// elements are the archive's to judge); leading zeros of components are ignored, as devices drop them on one side only.
+fn agrees(head: &Head, announced: &Announced) -> Result<(), Refused> {
+    if !same_uid(&head.first(SOP_CLASS_UID), &announced.sop_class) {
+        return Err(Refused::ClassMismatch);
+    }
+    if !same_uid(&head.first(SOP_INSTANCE_UID), &announced.sop_instance) {
+        return Err(Refused::InstanceMismatch);
+    }
+    Ok(())
+}
+
+fn same_uid(in_data_set: &str, in_command: &Uid) -> bool {
+    let in_data_set = in_data_set.trim_matches([' ', '\0']);
+    in_data_set.is_empty()
+        || in_data_set == in_command.as_str()
+        || without_zeros(in_data_set) == without_zeros(in_command.as_str())
+}
+
+fn without_zeros(uid: &str) -> Vec<&str> {
+    uid.split('.').map(|part| part.trim_start_matches('0')).collect()
+}
+
+fn arriving(announced: &Announced) -> Arriving {
+    let meta = FileMeta {
+        sop_class: announced.sop_class.clone(),
+        sop_instance: announced.sop_instance.clone(),
+        transfer_syntax: announced.transfer_syntax.clone(),
+        source_ae: Some(announced.calling_ae.clone()),
+        private: Some((
+            Uid::known(part10::PRIVATE_CREATOR_UID),
+            vec![0; crate::spool::payload::PRIVATE_LEN],
+        )),
+    };
+    Arriving {
+        source: announced.source.clone(),
+        calling_ae: announced.calling_ae.clone(),
+        called_ae: announced.called_ae.clone(),
+        sop_class: announced.sop_class.clone(),
+        sop_instance: announced.sop_instance.clone(),
+        transfer_syntax: announced.transfer_syntax.clone(),
+        header: meta.write(),
+        // `private` is set above, so the meta has a private information element.
+        private_offset: meta.private_offset().unwrap_or_default(),
+    }
+}
+
+fn facts(announced: &Announced, arrival: crate::base::clock::Wall) -> Facts {
+    Facts {
+        source: announced.source.clone(),
+        calling_ae: announced.calling_ae.clone(),
+        called_ae: announced.called_ae.clone(),
+        sop_class: announced.sop_class.clone(),
+        sop_instance: announced.sop_instance.clone(),
+        transfer_syntax: announced.transfer_syntax.clone(),
+        arrival,
+    }
+}
+
+/// A decision as the spool keeps it: one job for each delivery, or one without destination that is held.
+fn jobs(decision: &Decision, due: crate::base::clock::Wall) -> Vec<NewJob> {
+    let hold = decision.hold.as_ref().map(|hold| HoldReason {
+        kind: hold_kind(hold.kind),
+        text: hold.reason.clone(),
+    });
+    if decision.deliveries.is_empty() {
+        let hold = hold.unwrap_or_else(|| HoldReason {
+            kind: HoldKind::NoDestination,
+            text: "no rule named a destination".to_owned(),
+        });
+        return vec![NewJob {
+            destination: None,
+            priority: Priority::Routine,
+            plan: Vec::new(),
+            due,
+            hold: Some(hold),
+        }];
+    }
+    let job = |delivery: &crate::rules::Delivery| NewJob {
+        destination: Some(delivery.destination.clone()),
+        priority: priority(delivery.priority),
+        plan: delivery.plan.encode(),
+        due,
+        hold: hold.clone(),
+    };
+    decision.deliveries.iter().map(job).collect()
+}
+
+fn hold_kind(kind: RuleHold) -> HoldKind {
+    match kind {
+        RuleHold::Rule => HoldKind::Rule,
+        RuleHold::Error => HoldKind::Error,
+        RuleHold::Budget => HoldKind::Budget,
+        RuleHold::NoDestination => HoldKind::NoDestination,
+        RuleHold::Edit => HoldKind::Edit,
+    }
+}
+
+fn priority(urgency: Urgency) -> Priority {
+    match urgency {
+        Urgency::Stat => Priority::Stat,
+        Urgency::High => Priority::High,
+        Urgency::Routine => Priority::Routine,
+        Urgency::Low => Priority::Low,
+    }
+}
+
+impl From<ArriveError> for Refused {
+    fn from(error: ArriveError) -> Self {
+        match error {
+            ArriveError::LowWater => Self::LowWater,
+            ArriveError::GateLatched | ArriveError::Io => Self::GateLatched,
+            ArriveError::Busy => Self::Deadline,
+        }
+    }
+}
+
+impl From<CommitError> for Refused {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::DiskFull => Self::LowWater,
+            CommitError::GateLatched => Self::GateLatched,
+            CommitError::Deadline | CommitError::Gone | CommitError::Damaged => Self::Deadline,
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! Connections: accepted, secured, admitted, served. One task for each connection, all owned by the drain.
+use super::admission::{Admission, Peer, Refusal};
+use super::config::{Config, Limits};
+use super::negotiate::negotiate;
+use super::store::{self, Ended, Served};
+use super::tls;
+use crate::base::drain::Drain;
+use crate::base::names::Uid;
+use crate::dicom::association::{self, Association, Local, Stream, Timeouts, UlError};
+use crate::dicom::part10::{IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION};
+use crate::ingest::Ingest;
+use crate::telemetry::metrics::Metrics;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::Semaphore;
+
+/// What all listeners share. Cheap to clone.
+#[derive(Clone)]
+pub struct Shared {
+    pub ingest: Ingest,
+    pub admission: Admission,
+    pub metrics: Metrics,
+    pub drain: Drain,
+    /// Connections that have not associated yet.
+    pub pending: Arc<Semaphore>,
+}
+
+/// A listener that is bound and not yet accepting.
+pub struct Bound {
+    config: Arc<Config>,
+    socket: TcpListener,
+    tls: Option<tls::Acceptor>,
+}
+
+/// Why a listener cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    #[error("listener {name}: cannot listen on {address}: {error}")]
+    Socket {
+        name: String,
+        address: SocketAddr,
+        error: io::Error,
+    },
+    #[error("listener {name}: {error}")]
+    Tls { name: String, error: tls::TlsError },
+}
+
+impl Shared {
+    #[must_use]
+    pub fn new(ingest: Ingest, admission: Admission, metrics: Metrics, drain: Drain, limits: &Limits) -> Self {
+        Self {
+            ingest,
+            admission,
+            metrics,
+            drain,
+            pending: Arc::new(Semaphore::new(limits.max_pending)),
+        }
+    }
+}
+
+impl Bound {
+    /// Binds the port and loads the certificates. Nothing is accepted before `start`.
+    ///
+    /// # Errors
+    /// The port is taken or not ours to take, or a certificate or key cannot be used.
+    pub fn bind(config: Config) -> Result<Self, BindError> {
+        let name = config.name.to_string();
+        let tls = config.tls.as_ref().map(tls::acceptor).transpose();
+        let tls = tls.map_err(|error| BindError::Tls {
+            name: name.clone(),
+            error,
+        })?;
+        let socket = listen(config.address).map_err(|error| BindError::Socket {
+            name,
+            address: config.address,
+            error,
+        })?;
+        Ok(Self {
+            config: Arc::new(config),
+            socket,
+            tls,
+        })
+    }
+
+    /// Where it listens, with the port that the system chose when the configuration says 0.
+    ///
+    /// # Errors
+    /// The socket's own error.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// Accepts until the drain stops.
+    pub fn start(self, shared: Shared) {
+        let drain = shared.drain.clone();
+        drain.spawn("listener", async move { accept(self, shared).await });
+    }
+}
+
+/// Connections that wait in the kernel to be accepted.
+const BACKLOG: u32 = 1024;
+/// How long the accept loop waits when the system is out of descriptors or memory.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+async fn accept(bound: Bound, shared: Shared) {
+    let Bound { config, socket, tls } = bound;
+    loop {
+        let accepted = tokio::select! {
+            accepted = socket.accept() => accepted,
+            () = shared.drain.stopping() => return,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // EMFILE, ENFILE, ENOBUFS, ECONNABORTED: the listener must outlive them all.
+                tracing::warn!(listener = %config.name, %error, "a connection could not be accepted");
+                tokio::time::sleep(EXHAUSTED_PAUSE).await;
+                continue;
+            }
+        };
+        let Ok(place) = shared.pending.clone().try_acquire_owned() else {
+            refused(&config, &shared, "pending_limit", peer);
+            continue;
+        };
+        let connection = Connection {
+            config: config.clone(),
+            shared: shared.clone(),
+            peer,
+        };
+        let tls = tls.clone();
+        shared
+            .drain
+            .spawn("association", async move { connection.run(stream, tls, place).await });
+    }
+}
+
+fn refused(config: &Config, shared: &Shared, reason: &str, peer: SocketAddr) {
+    shared
+        .metrics
+        .refusals_total
+        .with_label_values(&[config.name.as_str(), reason])
+        .inc();
+    tracing::warn!(listener = %config.name, peer = %peer.ip(), reason, "association refused");
+}
+
+struct Connection {
+    config: Arc<Config>,
+    shared: Shared,
+    peer: SocketAddr,
+}
+
+type Pending = tokio::sync::OwnedSemaphorePermit;
+
+impl Connection {
+    async fn run(self, stream: TcpStream, tls: Option<tls::Acceptor>, place: Pending) {
+        // Latency of small answers matters more than the number of segments; a socket that refuses the option still works.
+        let _ = stream.set_nodelay(true);
+        match tls {
+            None => self.associate(stream, None, place).await,
+            Some(acceptor) => match acceptor.handshake(stream, self.config.timeouts.handshake.0).await {
+                Ok((stream, identity)) => self.associate(stream, identity, place).await,
+                Err(error) => {
+                    tracing::info!(listener = %self.config.name, peer = %self.peer.ip(), %error, "TLS handshake failed");
+                    refused(&self.config, &self.shared, "tls", self.peer);
+                }
+            },
+        }
+    }
+
+    async fn associate<S: Stream>(&self, mut stream: S, identity: Option<tls::PeerIdentity>, pending: Pending) {
+        let timeouts = self.config.timeouts.upper_layer();
+        let request = tokio::select! {
+            request = association::receive_request(&mut stream, &timeouts) => request,
+            () = self.shared.drain.stopping() => return,
+        };
+        drop(pending);
+        let request = match request {
+            Ok(request) => request,
+            Err(error) => return self.failed(&error),
+        };
+        let peer = Peer {
+            address: self.peer.ip(),
+            identity,
+        };
+        match self.shared.admission.admit(&self.config, &peer, &request) {
+            Err(refusal) => self.reject(stream, refusal, &timeouts).await,
+            Ok((source, _place)) => {
+                let listener = self.config.name.as_str();
+                let metrics = &self.shared.metrics;
+                metrics
+                    .associations_total
+                    .with_label_values(&[listener, source.name.as_str()])
+                    .inc();
+                let open = metrics.associations_open.with_label_values(&[listener]);
+                open.inc();
+                self.serve(stream, &request, source, timeouts).await;
+                open.dec();
+            }
+        }
+    }
+
+    async fn reject<S: Stream>(&self, stream: S, refusal: Refusal, timeouts: &Timeouts) {
+        refused(&self.config, &self.shared, refusal.word(), self.peer);
+        if let Err(error) = association::reject(stream, refusal.rejection(), timeouts).await {
+            tracing::debug!(listener = %self.config.name, %error, "the rejection was not taken in order");
+        }
+    }
+
+    async fn serve<S: Stream>(
+        &self,
+        stream: S,
+        request: &association::Request,
+        source: super::SourceConfig,
+        timeouts: Timeouts,
+    ) {
+        // Admission has seen to it that both titles are there.
+        let (Some(calling), Some(called)) = (request.calling.clone(), request.called.clone()) else {
+            return;
+        };
+        let results = negotiate(&request.contexts, &source);
+        let local = local(&self.config);
+        let association = match Association::accept(stream, request, results, &local, timeouts).await {
+            Ok(association) => association,
+            Err(error) => return self.failed(&error),
+        };
+        let name = source.name.clone();
+        let context = store::Context {
+            ingest: self.shared.ingest.clone(),
+            metrics: self.shared.metrics.clone(),
+            drain: self.shared.drain.clone(),
+            source,
+            calling,
+            called,
+        };
+        let mut served = Served::default();
+        let ended = store::serve(association, &context, &mut served).await;
+        let Served {
+            stored,
+            refused,
+            echoes,
+        } = served;
+        match ended {
+            Ok(Ended::Released) => {
+                tracing::info!(source = %name, stored, refused, echoes, "association released");
+            }
+            Ok(Ended::Stopped) => {
+                tracing::info!(source = %name, stored, refused, echoes, "association ended because the box stops");
+            }
+            Err(error) => {
+                tracing::warn!(source = %name, stored, refused, echoes, %error, "association failed");
+                self.failed(&error);
+            }
+        }
+    }
+
+    fn failed(&self, error: &UlError) {
+        let listener = self.config.name.as_str();
+        self.shared
+            .metrics
+            .association_failures_total
+            .with_label_values(&[listener, failure(error)])
+            .inc();
+        tracing::debug!(listener, peer = %self.peer.ip(), %error, "association ended by a failure");
+    }
+}
+
+fn local(config: &Config) -> Local {
+    Local {
+        // `Config::check` keeps it below 16 MiB.
+        max_pdu: u32::try_from(config.max_pdu.0).unwrap_or(u32::MAX),
+        implementation_class_uid: Uid::known(IMPLEMENTATION_CLASS_UID),
+        implementation_version: IMPLEMENTATION_VERSION.to_owned(),
+    }
+}
+
+/// The metric's word for a failure.
+fn failure(error: &UlError) -> &'static str {
+    match error {
+        UlError::Closed => "closed",
+        UlError::Io(_) => "io",
+        UlError::Timeout(_) => "timeout",
+        UlError::Protocol(_) => "protocol",
+        UlError::Aborted { .. } => "aborted",
+        UlError::Rejected(_) => "rejected",
+        UlError::Poisoned => "poisoned",
+    }
+}

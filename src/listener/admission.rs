@@ -1,0 +1,327 @@
+//! Who may send: default deny. Pure decisions over configuration, called by `accept` before anything is answered.
+use super::config::{Config, Limits, SourceConfig, normal_fingerprint};
+use super::tls::PeerIdentity;
+use crate::base::names::{AeTitle, SourceId};
+use crate::dicom::association::{Rejection, Request};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// PS3.7 A.2.1: the only application context there is.
+const APPLICATION_CONTEXT: &str = "1.2.840.10008.3.1.1.1";
+
+/// Why a peer is refused: the word of the metric, and what the association is answered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
+pub enum Refusal {
+    ProtocolVersion,
+    ApplicationContext,
+    CalledAe,
+    CallingAe,
+    /// The AE title is known, the address is not one of its own.
+    Address,
+    /// The AE title is bound to a certificate that the peer did not show.
+    Certificate,
+    TotalLimit,
+    ListenerLimit,
+    SourceLimit,
+    Stopping,
+}
+
+/// The sources and limits in force. Immutable but for the counts; shared by all listeners.
+#[derive(Clone)]
+pub struct Admission {
+    sources: Arc<Vec<SourceConfig>>,
+    max_associations: usize,
+    open: Arc<Mutex<Open>>,
+}
+
+#[derive(Default)]
+struct Open {
+    total: usize,
+    listeners: BTreeMap<SourceId, usize>,
+    sources: BTreeMap<SourceId, usize>,
+}
+
+/// A place among the open associations, given back when dropped.
+pub struct Place {
+    open: Arc<Mutex<Open>>,
+    listener: SourceId,
+    source: SourceId,
+}
+
+/// Who is on the other side, as far as the transport shows it.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    pub address: IpAddr,
+    pub identity: Option<PeerIdentity>,
+}
+
+impl Refusal {
+    /// The label of the metric and the log.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::ProtocolVersion => "protocol_version",
+            Self::ApplicationContext => "application_context",
+            Self::CalledAe => "called_ae",
+            Self::CallingAe => "calling_ae",
+            Self::Address => "address",
+            Self::Certificate => "certificate",
+            Self::TotalLimit => "total_limit",
+            Self::ListenerLimit => "listener_limit",
+            Self::SourceLimit => "source_limit",
+            Self::Stopping => "stopping",
+        }
+    }
+
+    /// The A-ASSOCIATE-RJ. A wrong address or certificate says no more than an unknown AE title does.
+    #[must_use]
+    pub fn rejection(self) -> Rejection {
+        match self {
+            Self::ProtocolVersion => Rejection::PROTOCOL_VERSION,
+            Self::ApplicationContext => Rejection::APPLICATION_CONTEXT,
+            Self::CalledAe => Rejection::CALLED_AE,
+            Self::CallingAe | Self::Address | Self::Certificate => Rejection::CALLING_AE,
+            Self::TotalLimit | Self::ListenerLimit | Self::SourceLimit => Rejection::LOCAL_LIMIT,
+            Self::Stopping => Rejection::TEMPORARY_CONGESTION,
+        }
+    }
+}
+
+impl Admission {
+    #[must_use]
+    pub fn new(sources: Vec<SourceConfig>, limits: &Limits) -> Self {
+        Self {
+            sources: Arc::new(sources),
+            max_associations: limits.max_associations,
+            open: Arc::default(),
+        }
+    }
+
+    /// The source that a request comes from, with its place among the open associations.
+    ///
+    /// # Errors
+    /// The refusal; nothing is counted then.
+    pub fn admit(&self, listener: &Config, peer: &Peer, request: &Request) -> Result<(SourceConfig, Place), Refusal> {
+        if request.protocol_version & 1 == 0 {
+            return Err(Refusal::ProtocolVersion);
+        }
+        if request.application_context.trim_end_matches(['\0', ' ']) != APPLICATION_CONTEXT {
+            return Err(Refusal::ApplicationContext);
+        }
+        if !request
+            .called
+            .as_ref()
+            .is_some_and(|called| listener.ae_titles.contains(called))
+        {
+            return Err(Refusal::CalledAe);
+        }
+        let calling = request.calling.as_ref().ok_or(Refusal::CallingAe)?;
+        let source = self.source(calling, peer)?;
+        let place = self.place(listener, source)?;
+        Ok((source.clone(), place))
+    }
+
+    fn source(&self, calling: &AeTitle, peer: &Peer) -> Result<&SourceConfig, Refusal> {
+        // The refusal says how near the nearest entry came: an entry may be one of several for the AE title.
+        let mut nearest = Refusal::CallingAe;
+        for source in self.sources.iter().filter(|source| source.calling_ae.contains(calling)) {
+            if !source
+                .addresses
+                .iter()
+                .any(|network| network.contains(&canonical(peer.address)))
+            {
+                nearest = nearest.max(Refusal::Address);
+            } else if source.wants_certificate() && !shows_certificate(source, peer.identity.as_ref()) {
+                nearest = nearest.max(Refusal::Certificate);
+            } else {
+                return Ok(source);
+            }
+        }
+        Err(nearest)
+    }
+
+    fn place(&self, listener: &Config, source: &SourceConfig) -> Result<Place, Refusal> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let at_listener = open.listeners.get(&listener.name).copied().unwrap_or(0);
+        let of_source = open.sources.get(&source.name).copied().unwrap_or(0);
+        if open.total >= self.max_associations {
+            return Err(Refusal::TotalLimit);
+        }
+        if at_listener >= listener.max_associations {
+            return Err(Refusal::ListenerLimit);
+        }
+        if of_source >= source.max_associations {
+            return Err(Refusal::SourceLimit);
+        }
+        open.total += 1;
+        open.listeners.insert(listener.name.clone(), at_listener + 1);
+        open.sources.insert(source.name.clone(), of_source + 1);
+        Ok(Place {
+            open: self.open.clone(),
+            listener: listener.name.clone(),
+            source: source.name.clone(),
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.total -= 1;
+        if let Some(count) = open.listeners.get_mut(&self.listener) {
+            *count -= 1;
+        }
+        if let Some(count) = open.sources.get_mut(&self.source) {
+            *count -= 1;
+        }
+    }
+}
+
+/// An IPv4 peer on a dual-stack socket shows as `::ffff:a.b.c.d`; networks are written as IPv4.
+fn canonical(address: IpAddr) -> IpAddr {
+    address.to_canonical()
+}
+
+fn shows_certificate(source: &SourceConfig, identity: Option<&PeerIdentity>) -> bool {
+    let Some(identity) = identity else { return false };
+    let by_fingerprint = source
+        .certificate_fingerprints
+        .iter()
+        .filter_map(|text| normal_fingerprint(text))
+        .any(|fingerprint| fingerprint == identity.fingerprint);
+    let by_name = source
+        .certificate_names
+        .iter()
+        .any(|wanted| identity.names.iter().any(|shown| shown.eq_ignore_ascii_case(wanted)));
+    by_fingerprint || by_name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listener() -> Config {
+        toml::from_str("name = \"dicom\"\naddress = \"127.0.0.1:0\"\nae_titles = [\"BOX\"]\nmax_associations = 3")
+            .expect("parses")
+    }
+
+    fn source(text: &str) -> SourceConfig {
+        toml::from_str(text).expect("parses")
+    }
+
+    fn request(called: &str, calling: &str) -> Request {
+        Request {
+            called: AeTitle::parse(called).ok(),
+            calling: AeTitle::parse(calling).ok(),
+            application_context: APPLICATION_CONTEXT.to_owned(),
+            protocol_version: 1,
+            contexts: Vec::new(),
+            max_pdu: 0,
+            implementation_class_uid: String::new(),
+            implementation_version: String::new(),
+            user_identity_type: None,
+            ..Request::default()
+        }
+    }
+
+    fn peer(address: &str) -> Peer {
+        Peer {
+            address: address.parse().expect("an address"),
+            identity: None,
+        }
+    }
+
+    fn admission() -> Admission {
+        let plain = "name = \"ct1\"\ncalling_ae = [\"CT1\"]\naddresses = [\"10.0.0.0/8\"]\nmax_associations = 2";
+        let bound = "name = \"mr1\"\ncalling_ae = [\"MR1\"]\naddresses = [\"10.0.0.0/8\"]\n\
+                     certificate_names = [\"mr1.example\"]";
+        Admission::new(vec![source(plain), source(bound)], &Limits::default())
+    }
+
+    fn refusal(admission: &Admission, peer: &Peer, request: &Request) -> Option<Refusal> {
+        admission.admit(&listener(), peer, request).err()
+    }
+
+    #[test]
+    fn whatever_no_entry_names_is_refused() {
+        let admission = admission();
+        let inside = peer("::ffff:10.1.2.3");
+        assert_eq!(refusal(&admission, &inside, &request("BOX", "CT1")), None);
+        assert_eq!(
+            refusal(&admission, &inside, &request("OTHER", "CT1")),
+            Some(Refusal::CalledAe)
+        );
+        assert_eq!(
+            refusal(&admission, &inside, &request("BOX", "CT2")),
+            Some(Refusal::CallingAe)
+        );
+        assert_eq!(
+            refusal(&admission, &inside, &request("BOX", "")),
+            Some(Refusal::CallingAe)
+        );
+        assert_eq!(
+            refusal(&admission, &peer("192.168.0.1"), &request("BOX", "CT1")),
+            Some(Refusal::Address)
+        );
+        let mut newer = request("BOX", "CT1");
+        newer.protocol_version = 3;
+        assert_eq!(refusal(&admission, &inside, &newer), None);
+        newer.protocol_version = 2;
+        assert_eq!(refusal(&admission, &inside, &newer), Some(Refusal::ProtocolVersion));
+        newer = request("BOX", "CT1");
+        newer.application_context = "1.2.3".to_owned();
+        assert_eq!(refusal(&admission, &inside, &newer), Some(Refusal::ApplicationContext));
+    }
+
+    #[test]
+    fn an_ae_title_bound_to_a_certificate_needs_it() {
+        let admission = admission();
+        let mut inside = peer("10.1.2.3");
+        assert_eq!(
+            refusal(&admission, &inside, &request("BOX", "MR1")),
+            Some(Refusal::Certificate)
+        );
+        inside.identity = Some(PeerIdentity {
+            fingerprint: [1; 32],
+            names: vec!["ct1.example".to_owned()],
+        });
+        assert_eq!(
+            refusal(&admission, &inside, &request("BOX", "MR1")),
+            Some(Refusal::Certificate)
+        );
+        inside.identity = Some(PeerIdentity {
+            fingerprint: [1; 32],
+            names: vec!["MR1.example".to_owned()],
+        });
+        assert_eq!(refusal(&admission, &inside, &request("BOX", "MR1")), None);
+    }
+
+    #[test]
+    fn places_are_limited_and_given_back() {
+        let admission = admission();
+        let inside = peer("10.1.2.3");
+        let first = admission
+            .admit(&listener(), &inside, &request("BOX", "CT1"))
+            .ok()
+            .expect("admitted");
+        let _second = admission
+            .admit(&listener(), &inside, &request("BOX", "CT1"))
+            .ok()
+            .expect("admitted");
+        assert_eq!(
+            refusal(&admission, &inside, &request("BOX", "CT1")),
+            Some(Refusal::SourceLimit)
+        );
+        drop(first);
+        assert_eq!(refusal(&admission, &inside, &request("BOX", "CT1")), None);
+        assert_eq!(
+            Refusal::SourceLimit.rejection(),
+            Rejection {
+                result: 2,
+                source: 3,
+                reason: 2
+            }
+        );
+    }
+}

@@ -1,0 +1,254 @@
+//! One association of a modality: its commands are read, its data sets handed to `ingest`, its answers given.
+//!
+//! Promises: 0000 only after the commit; one bad instance is answered and the association goes on; every read and write has
+//! a deadline; nothing is logged that a data set says.
+use super::config::SourceConfig;
+use super::negotiate::VERIFICATION;
+use crate::base::drain::Drain;
+use crate::base::fault::{Plant, planted};
+use crate::base::names::AeTitle;
+use crate::dicom::association::{Association, Event, Stream, UlError};
+use crate::dicom::dimse::{Command, StoreRq, StoreRsp};
+use crate::dicom::status;
+use crate::ingest::{Announced, Ingest, Receiving, Refused};
+use crate::spool::Repeat;
+use crate::telemetry::metrics::Metrics;
+use std::time::Instant;
+
+/// What an association needs besides its peer.
+pub struct Context {
+    pub ingest: Ingest,
+    pub metrics: Metrics,
+    pub drain: Drain,
+    pub source: SourceConfig,
+    pub calling: AeTitle,
+    pub called: AeTitle,
+}
+
+/// What an association did, for its closing log line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Served {
+    pub stored: u64,
+    pub refused: u64,
+    pub echoes: u64,
+}
+
+/// How an association ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ended {
+    Released,
+    /// The box is stopping; the peer was told by an abort.
+    Stopped,
+}
+
+/// Serves an association until it is released, fails, or the box stops.
+///
+/// # Errors
+/// Whatever broke the association, after an abort was sent where that makes sense.
+pub async fn serve<S: Stream>(
+    mut association: Association<S>,
+    context: &Context,
+    served: &mut Served,
+) -> Result<Ended, UlError> {
+    loop {
+        let event = tokio::select! {
+            biased;
+            event = association.next() => event,
+            () = context.drain.stopping() => {
+                association.abort(SERVICE_PROVIDER, 0).await;
+                return Ok(Ended::Stopped);
+            }
+        };
+        let answered = match event {
+            Ok(Event::Release) => {
+                association.release_reply().await?;
+                return Ok(Ended::Released);
+            }
+            Ok(Event::Malformed { .. }) => Err(UlError::Protocol("the command set is not readable")),
+            Ok(Event::Command { context: id, command }) => answer(&mut association, context, id, command, served).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = answered {
+            if !matches!(error, UlError::Closed | UlError::Aborted { .. } | UlError::Io(_)) {
+                association.abort(SERVICE_PROVIDER, 0).await;
+            }
+            return Err(error);
+        }
+    }
+}
+
+/// A-ABORT source 2: the upper-layer service provider.
+const SERVICE_PROVIDER: u8 = 2;
+
+async fn answer<S: Stream>(
+    association: &mut Association<S>,
+    context: &Context,
+    id: u8,
+    command: Command,
+    served: &mut Served,
+) -> Result<(), UlError> {
+    let has_data_set = command.has_data_set();
+    match command {
+        Command::EchoRq { message_id } => {
+            served.echoes += 1;
+            association
+                .send(
+                    id,
+                    &Command::EchoRsp {
+                        message_id,
+                        status: status::SUCCESS,
+                    },
+                )
+                .await
+        }
+        Command::StoreRq(request) => store(association, context, id, request, served).await,
+        Command::Cancel { .. } => Ok(()),
+        Command::Other {
+            field,
+            message_id,
+            class,
+            ..
+        } => {
+            if has_data_set {
+                discard(association).await?;
+            }
+            let answer = Command::response_to(field, message_id, class, status::UNRECOGNIZED_OPERATION);
+            association.send(id, &answer).await
+        }
+        // Answers to requests that this side never made.
+        Command::EchoRsp { .. } | Command::StoreRsp(_) => Err(UlError::Protocol("an answer without a request")),
+    }
+}
+
+async fn store<S: Stream>(
+    association: &mut Association<S>,
+    context: &Context,
+    id: u8,
+    request: StoreRq,
+    served: &mut Served,
+) -> Result<(), UlError> {
+    let began = Instant::now();
+    let (status, comment) = match announced(association, context, id, &request) {
+        Err((status, comment)) => {
+            if request.has_data_set {
+                discard(association).await?;
+            }
+            (status, Some(comment))
+        }
+        Ok(announced) => match receive(association, context, announced).await? {
+            Ok(()) => (status::SUCCESS, None),
+            Err(refused) => {
+                tracing::warn!(source = %context.source.name, status = %format_args!("{:04X}", refused.status()), reason = %refused, "instance refused");
+                (refused.status(), Some(refused.comment()))
+            }
+        },
+    };
+    if status == status::SUCCESS {
+        served.stored += 1;
+    } else {
+        served.refused += 1;
+    }
+    let source = context.source.name.as_str();
+    context
+        .metrics
+        .store_answers_total
+        .with_label_values(&[source, &format!("{status:04X}")])
+        .inc();
+    context
+        .metrics
+        .store_seconds
+        .with_label_values(&[source])
+        .observe(began.elapsed().as_secs_f64());
+    let answer = StoreRsp {
+        message_id: request.message_id,
+        status,
+        sop_class: request.sop_class,
+        sop_instance: request.sop_instance,
+        comment: comment.map(str::to_owned),
+    };
+    association.send(id, &Command::StoreRsp(answer)).await
+}
+
+/// What the command says of the instance, or the status it deserves.
+fn announced<S: Stream>(
+    association: &Association<S>,
+    context: &Context,
+    id: u8,
+    request: &StoreRq,
+) -> Result<Announced, (u16, &'static str)> {
+    let negotiated = association.contexts().iter().find(|context| context.id == id);
+    let Some((class, Ok(transfer_syntax))) = negotiated.map(|context| (&context.abstract_syntax, &context.result))
+    else {
+        return Err((status::SOP_CLASS_NOT_SUPPORTED, "presentation context was not accepted"));
+    };
+    if !request.has_data_set {
+        return Err((status::CANNOT_UNDERSTAND, "C-STORE without a data set"));
+    }
+    let Some(sop_class) = request.sop_class.clone() else {
+        return Err((status::SOP_CLASS_NOT_SUPPORTED, "Affected SOP Class UID is not a UID"));
+    };
+    let Some(sop_instance) = request.sop_instance.clone() else {
+        return Err((status::INVALID_SOP_INSTANCE, "Affected SOP Instance UID is not a UID"));
+    };
+    if class.as_str() == VERIFICATION || sop_class != *class {
+        return Err((status::SOP_CLASS_NOT_SUPPORTED, "SOP class is not that of the context"));
+    }
+    Ok(Announced {
+        source: context.source.name.clone(),
+        calling_ae: context.calling.clone(),
+        called_ae: context.called.clone(),
+        sop_class,
+        sop_instance,
+        transfer_syntax: transfer_syntax.clone(),
+        repeat: match context.source.repeat {
+            super::Repeat::Acknowledge => Repeat::Acknowledge,
+            super::Repeat::Deliver => Repeat::Deliver,
+        },
+    })
+}
+
+/// Takes the data set. The outer error ends the association; the inner one only this instance, whose data set is read to its end.
+async fn receive<S: Stream>(
+    association: &mut Association<S>,
+    context: &Context,
+    announced: Announced,
+) -> Result<Result<(), Refused>, UlError> {
+    let mut receiving: Receiving = match context.ingest.begin(announced).await {
+        Ok(receiving) => receiving,
+        Err(refused) => {
+            discard(association).await?;
+            return Ok(Err(refused));
+        }
+    };
+    while let Some(piece) = association.data().await? {
+        if let Err(refused) = receiving.piece(piece).await {
+            drop(receiving);
+            // A data set that never ends is not read to its end.
+            if !matches!(refused, Refused::TooLong) {
+                discard(association).await?;
+                return Ok(Err(refused));
+            }
+            return Err(UlError::Protocol("the data set is longer than limits.max_instance"));
+        }
+    }
+    if planted(Plant::AckBeforeCommit) {
+        tokio::spawn(async move { receiving.finish().await.map(drop) });
+        return Ok(Ok(()));
+    }
+    Ok(receiving.finish().await.map(drop))
+}
+
+async fn discard<S: Stream>(association: &mut Association<S>) -> Result<(), UlError> {
+    // Bounded like any data set that is taken: a peer that never ends it is cut off.
+    let mut left = DISCARD_MAX;
+    while let Some(piece) = association.data().await? {
+        left = left.saturating_sub(piece.len() as u64);
+        if left == 0 {
+            return Err(UlError::Protocol("a refused data set does not end"));
+        }
+    }
+    Ok(())
+}
+
+/// Bytes of a refused data set that are read, so that its status can be answered, before the association is cut instead.
+const DISCARD_MAX: u64 = 8 << 30;
