@@ -82,8 +82,9 @@ impl Parts {
             // A closure shares what it captures, and a cycle of shared values is never freed.
             .set_allow_anonymous_fn(false)
             .set_fail_on_invalid_map_property(true);
-        engine
-            .on_progress(move |count| (count % PROGRESS_STEP == 0 && Instant::now() >= until).then_some(Dynamic::UNIT));
+        engine.on_progress(move |count| {
+            (count.is_multiple_of(PROGRESS_STEP) && Instant::now() >= until).then_some(Dynamic::UNIT)
+        });
         engine
     }
 
@@ -204,7 +205,8 @@ impl ModuleResolver for Loading {
         let mut progress = self.lock();
         progress.open.retain(|open| open != name);
         let mut module = made?;
-        module.set_id(name);
+        // As the file calls itself, so that places read the same however Rhai names the source.
+        module.set_id(format!("{name}.rhai"));
         module.build_index();
         let module = Shared::new(module);
         progress.done.insert(name.to_owned(), module.clone());

@@ -124,7 +124,7 @@ fn trace_shows_what_each_line_read_wrote_and_decided() {
     );
     assert_eq!(said.code, 0, "{}", said.text);
     for line in [
-        "helpers.rhai:8  let mrn = image.PatientID;",
+        "helpers.rhai:7  let mrn = image.PatientID;",
         "    read PatientID = \"4711\"",
         "    set PatientID = \"NRT-4711\"",
         "    to cad, stat",

@@ -128,10 +128,9 @@ impl Lint<'_> {
     }
 
     fn literal_path(&mut self, at: usize) {
-        if let Some(text) = self.text(at).map(str::to_owned) {
-            if self.is(at + 1, ')') || self.is(at + 1, ',') || self.is(at + 1, ']') {
-                self.path(at, &text);
-            }
+        let ends = self.is(at + 1, ')') || self.is(at + 1, ',') || self.is(at + 1, ']');
+        if let Some(text) = self.text(at).filter(|_| ends).map(str::to_owned) {
+            self.path(at, &text);
         }
     }
 
@@ -213,11 +212,10 @@ impl Lint<'_> {
         let Some(at) = arguments.first().copied().flatten() else {
             return;
         };
-        if let Some(name) = self.text(at).map(str::to_owned) {
-            if !self.names.destinations.iter().any(|id| id.as_str() == name) {
-                let ids = self.names.destinations.iter().map(DestinationId::as_str);
-                self.problem(at, unknown("destination", &name, ids));
-            }
+        let known = |name: &&str| self.names.destinations.iter().any(|id| id.as_str() == *name);
+        if let Some(name) = self.text(at).filter(|name| !known(name)).map(str::to_owned) {
+            let ids = self.names.destinations.iter().map(DestinationId::as_str);
+            self.problem(at, unknown("destination", &name, ids));
         }
         if self.is(at + 1, ',') && self.is(at + 2, '#') && self.is(at + 3, '{') {
             self.options(at + 4);

@@ -33,6 +33,8 @@ mod guide_tests;
 #[cfg(test)]
 mod hostile_tests;
 #[cfg(test)]
+mod load_tests;
+#[cfg(test)]
 mod tests;
 
 pub use set::RuleSet;

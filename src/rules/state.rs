@@ -314,10 +314,8 @@ impl State {
     }
 
     pub(super) fn note(&mut self, event: Event) {
-        if let Some(events) = &mut self.events {
-            if events.len() < EVENTS_MAX {
-                events.push(event);
-            }
+        if let Some(events) = self.events.as_mut().filter(|events| events.len() < EVENTS_MAX) {
+            events.push(event);
         }
     }
 }

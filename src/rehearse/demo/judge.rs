@@ -221,7 +221,9 @@ fn differs_as_allowed(sent: &Path, filed: &Path) -> Result<bool> {
     let sent = dicom_object::open_file(sent)?.into_inner();
     let filed = dicom_object::open_file(filed)?.into_inner();
     let tags: BTreeSet<Tag> = tags(&sent).chain(tags(&filed)).collect();
-    Ok(tags.into_iter().all(|tag| EDITABLE.contains(&tag) || value(&sent, tag) == value(&filed, tag)))
+    Ok(tags
+        .into_iter()
+        .all(|tag| EDITABLE.contains(&tag) || value(&sent, tag) == value(&filed, tag)))
 }
 
 /// The value alone: lengths in headers are not compared, because an undefined one is not equal to itself in dicom-core.

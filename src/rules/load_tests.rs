@@ -1,0 +1,173 @@
+//! Facts about loading and reloading: problems with their places, imports, and the set in force.
+use super::tests::{destinations, empty_head, facts, files, set};
+use super::*;
+use crate::base::clock::Clock;
+use crate::base::drain::Drain;
+use crate::telemetry::metrics::Metrics;
+use std::path::Path;
+use std::time::Duration;
+
+#[test]
+fn load_problems_come_all_at_once_with_places_and_the_nearest_name() {
+    let text = "fn morph(image, from) {\n  image.PatientIdd = \"1\";\n  image[\"(0010,002)\"];\n}\n\
+        fn route(image, from) {\n  to(\"vnb\");\n  to(\"vna\", #{ prority: \"stat\" });\n  to(\"vna\", #{ priority: \"urgent\" });\n  \
+        if from.calling == \"\" { pad_lft(\"x\", 1, \"0\") }\n  image.has(\"Modalty\");\n  matches(\"x\", \"(\");\n}\n\
+        fn morph_for_cadd(image, from) { }\nimport \"helper\" as h;";
+    let problems = files(&[("main.rhai", text), ("helpers.rhai", "fn a() { }")])
+        .err()
+        .unwrap();
+    let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    let wanted = [
+        ("main.rhai:2:9:", "did you mean `PatientID`"),
+        ("main.rhai:3:9:", "is not an element"),
+        ("main.rhai:6:6:", "unknown destination `vnb`; did you mean `vna`?"),
+        ("main.rhai:7:16:", "did you mean `priority`?"),
+        ("main.rhai:8:26:", "unknown priority `urgent`"),
+        ("main.rhai:9:11:", "did you mean `calling_ae`?"),
+        ("main.rhai:9:27:", "did you mean `pad_left`?"),
+        ("main.rhai:10:13:", "did you mean `Modality`"),
+        ("main.rhai:11:16:", "unclosed group"),
+        ("main.rhai:13:4:", "did you mean `cad`?"),
+        ("main.rhai:14:8:", "did you mean `helpers`?"),
+    ];
+    for (place, message) in wanted {
+        let found = lines
+            .iter()
+            .any(|line| line.starts_with(place) && line.contains(message));
+        assert!(found, "{place} {message}\n{lines:#?}");
+    }
+    assert_eq!(lines.len(), wanted.len(), "{lines:#?}");
+}
+
+#[test]
+fn syntax_errors_have_line_and_column() {
+    let problems = set("fn route(image, from) {\n  to(\"vna\"\n}").err().unwrap();
+    assert_eq!(problems[0].file, Path::new("main.rhai"));
+    assert_eq!(
+        (problems[0].line, problems[0].column.is_some()),
+        (Some(3), true),
+        "{problems:?}"
+    );
+}
+
+#[test]
+fn imports_find_the_folders_own_files_only_and_no_cycles() {
+    let main = "import \"a\" as a; fn route(image, from) { to(a::place()) }";
+    let good = files(&[
+        ("main.rhai", main),
+        (
+            "a.rhai",
+            "import \"b\" as b; const X = \"cad\"; fn place() { if b::yes() { \"vna\" } else { global::X } }",
+        ),
+        ("b.rhai", "fn yes() { true }"),
+    ]);
+    let decision = good.unwrap_or_else(|p| panic!("{p:?}")).decide(&facts(), &empty_head());
+    assert_eq!((decision.deliveries.len(), decision.hold), (1, None));
+    let cycle = files(&[
+        ("main.rhai", main),
+        ("a.rhai", "import \"b\" as b;"),
+        ("b.rhai", "import \"a\" as a;"),
+    ]);
+    let problems = cycle.err().unwrap();
+    assert!(
+        problems.iter().any(|p| p.message.contains("imports itself")),
+        "{problems:?}"
+    );
+}
+
+#[test]
+fn the_only_file_is_the_entry_and_several_need_main() {
+    assert!(files(&[("site.rhai", "fn route(image, from) { to(\"vna\") }")]).is_ok());
+    let problems = files(&[("a.rhai", "fn route(image, from) { }"), ("b.rhai", "fn x() { }")])
+        .err()
+        .unwrap();
+    assert!(problems[0].message.contains("main.rhai is the entry"), "{problems:?}");
+}
+
+#[test]
+fn config_bounds_are_checked() {
+    assert!(Config::default().check().is_empty());
+    let wrong = Config {
+        deadline: Span::millis(0),
+        operations: 1,
+        text: Size(1),
+        ..Config::default()
+    };
+    assert_eq!(wrong.check().len(), 3);
+}
+
+fn write(folder: &Path, name: &str, text: &str) {
+    std::fs::write(folder.join(name), text).unwrap();
+}
+
+fn store(folder: &Path) -> (RuleStore, Metrics) {
+    let config = Config {
+        path: Some(folder.to_owned()),
+        ..Config::default()
+    };
+    let site = Site {
+        node: "box".to_owned(),
+        destinations: destinations(),
+    };
+    let metrics = Metrics::new();
+    let store = RuleStore::open(&config, site, metrics.clone(), Clock::System);
+    (store.unwrap_or_else(|p| panic!("{p:?}")), metrics)
+}
+
+#[test]
+fn a_bad_set_is_refused_and_the_old_one_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "main.rhai", "fn route(image, from) { to(\"vna\") }");
+    let (store, metrics) = store(folder.path());
+    let first = store.epoch();
+    write(folder.path(), "main.rhai", "fn route(image, from) {\n to(\"vnaa\") }");
+    let problems = store.reload().unwrap_err();
+    assert_eq!(
+        problems[0].to_string().rsplit('/').next(),
+        Some("main.rhai:2:5: unknown destination `vnaa`; did you mean `vna`?")
+    );
+    assert_eq!((store.epoch(), metrics.rules_reload_failed.get()), (first, 1));
+    assert_eq!(store.decide(&facts(), &empty_head()).epoch, first);
+    write(folder.path(), "main.rhai", "fn route(image, from) { to(\"cad\") }");
+    let second = store.reload().unwrap();
+    assert_ne!(first, second);
+    assert_eq!(metrics.rules_reload_failed.get(), 0);
+    assert_eq!(
+        store.decide(&facts(), &empty_head()).deliveries[0].destination.as_str(),
+        "cad"
+    );
+    assert_eq!(metrics.rule_decisions_total.with_label_values(&["routed"]).get(), 2);
+    assert_eq!(metrics.rules_reloads_total.with_label_values(&["refused"]).get(), 1);
+}
+
+#[tokio::test]
+async fn a_change_of_a_file_is_noticed_and_the_watcher_stops_when_told() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "main.rhai", "fn route(image, from) { to(\"vna\") }");
+    let (store, _) = store(folder.path());
+    let (first, drain) = (store.epoch(), Drain::new());
+    store.watch(&drain);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    write(
+        folder.path(),
+        "main.rhai",
+        "fn route(image, from) { to(\"cad\") } // changed",
+    );
+    for _ in 0..100 {
+        if store.epoch() != first {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_ne!(store.epoch(), first);
+    drain.stop(Duration::from_secs(5)).await.unwrap();
+}
+
+#[test]
+fn folders_without_rules_or_with_strange_names_are_problems() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(RuleSet::load(&folder.path().join("none"), &Config::default(), &[]).is_err());
+    assert!(RuleSet::load(folder.path(), &Config::default(), &[]).is_err());
+    write(folder.path(), "ma in.rhai", "fn route(image, from) { }");
+    assert!(RuleSet::load(folder.path(), &Config::default(), &[]).is_err());
+}
