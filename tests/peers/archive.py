@@ -12,7 +12,9 @@ BEHAVIOUR is a JSON file, read anew for each association and each instance:
   {"mode": "mute"}                             take the connection and never answer the request
   {"mode": "reject", "code": [2, 1, 2]}        A-ASSOCIATE-RJ
   {"mode": "wrong-message"}                    answer another message id
-with, in addition, "refuse": [SOP class UIDs] (their contexts), "classes": {UID: status} and "instances": {UID: status}.
+with, in addition, "refuse": [SOP class UIDs] (their contexts), "classes": {UID: status}, "instances": {UID: status} and
+"cut": [SOP Instance UIDs] (A-ABORT in the middle of these), "comment": an Error Comment for refusals, and "hash_only": true,
+which keeps no data set, for very long ones.
 KEEP is a folder for the data sets as they came. Each journal line is one JSON object; `stored` is written before the answer.
 """
 import hashlib
@@ -111,55 +113,68 @@ class Serving:
         behaviour = self.read_behaviour()
         sop, mode = request["instance"], behaviour["mode"]
         facts = {"association": self.number, "sop": sop, "class": request["class"], "context": context}
-        data = self.data_set(facts, behaviour, early)
-        if data is None:
+        data = Data(not behaviour.get("hash_only"))
+        if not self.data_set(data, facts, behaviour, early):
             return False
-        status = 0
-        if mode == "status":
-            status = behaviour["status"]
+        status = behaviour["status"] if mode == "status" else 0
         status = behaviour.get("classes", {}).get(request["class"], status)
         status = behaviour.get("instances", {}).get(sop, status)
         if mode == "slow":
             time.sleep(behaviour["ms"] / 1000)
-        facts["syntax"] = self.contexts[context][1]
-        facts["sha256"] = hashlib.sha256(data).hexdigest()
-        facts["bytes"] = len(data)
+        facts.update(syntax=self.contexts[context][1], sha256=data.digest.hexdigest(), bytes=data.length)
         if mode == "silent":
             self.journal.write("unanswered", **facts)
             self.sock.recv(1)
             return False
         stored = status in (0, 0xB000, 0xB006, 0xB007)
-        if stored and self.keep:
-            self.store_file(sop, data)
+        if stored and self.keep and data.pieces is not None:
+            self.store_file(sop, b"".join(data.pieces))
         self.stored += stored
         self.journal.write("stored" if stored else "refused", status=status, **facts)
         message = request["message"] + (7 if mode == "wrong-message" else 0)
-        self.reply(context, wire.store_rsp(message, request["class"], sop, status))
+        comment = None if stored else behaviour.get("comment")
+        self.reply(context, wire.store_rsp(message, request["class"], sop, status, comment))
         return True
 
     def store_file(self, sop, data):
-        name = os.path.join(self.keep, "%s.%d.%d" % (sop, self.number, self.stored))
+        name = os.path.join(self.keep, "%s.%s.%d" % (sop, self.number, self.stored))
         with open(name, "wb") as file:
             file.write(data)
 
-    def data_set(self, facts, behaviour, pieces):
-        data, cut = bytearray(), behaviour.get("after", 0) if behaviour["mode"] in ("abort", "drop") else None
+    def data_set(self, data, facts, behaviour, pieces):
+        """Whether it came to its end."""
+        mode, cut = behaviour["mode"], behaviour.get("after", 4096)
+        if facts["sop"] in behaviour.get("cut", []):
+            mode = "abort"
         try:
             while True:
                 for _, flags, fragment in pieces:
-                    data += fragment
-                    if cut is not None and len(data) >= cut:
-                        self.journal.write("cut", bytes=len(data), **facts)
-                        if behaviour["mode"] == "abort":
+                    data.add(fragment)
+                    if mode in ("abort", "drop") and data.length >= cut:
+                        self.journal.write("cut", bytes=data.length, **facts)
+                        if mode == "abort":
                             self.sock.sendall(wire.pdu(wire.ABORT, bytes(4)))
-                        return None
+                        return False
                     if flags & 2:
-                        return bytes(data)
+                        return True
                 _, body = wire.read_pdu(self.sock)
                 pieces = wire.pdvs(body)
         except (wire.Closed, wire.Aborted, OSError):
-            self.journal.write("partial", bytes=len(data), **facts)
+            self.journal.write("partial", bytes=data.length, **facts)
             raise
+
+
+class Data:
+    """A data set as it comes."""
+
+    def __init__(self, keep):
+        self.digest, self.length, self.pieces = hashlib.sha256(), 0, [] if keep else None
+
+    def add(self, fragment):
+        self.digest.update(fragment)
+        self.length += len(fragment)
+        if self.pieces is not None:
+            self.pieces.append(bytes(fragment))
 
 
 def main():

@@ -105,9 +105,10 @@ def store_rq(message, sop_class, sop_instance, data_set=True):
                        (0x0800, US, 0x0000 if data_set else 0x0101), (0x1000, UI, sop_instance))
 
 
-def store_rsp(message, sop_class, sop_instance, status):
+def store_rsp(message, sop_class, sop_instance, status, comment=None):
+    said = [(0x0902, AE, comment)] if comment else []
     return command_set((0x0002, UI, sop_class), (0x0100, US, 0x8001), (0x0120, US, message), (0x0800, US, 0x0101),
-                       (0x0900, US, status), (0x1000, UI, sop_instance))
+                       (0x0900, US, status), *said, (0x1000, UI, sop_instance))
 
 
 def echo_rq(message):
