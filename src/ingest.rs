@@ -62,6 +62,20 @@ impl Refused {
             Self::Unreadable(_) => status::CANNOT_UNDERSTAND,
         }
     }
+
+    /// The Error Comment (0000,0902): at most 64 characters, constant.
+    #[must_use]
+    pub fn comment(&self) -> &'static str {
+        match self {
+            Self::LowWater => "disk below its low-water mark, send again later",
+            Self::GateLatched => "disk error, nothing is taken until it is mended",
+            Self::Deadline => "the disk did not answer in time, send again",
+            Self::TooLong => "longer than this box takes",
+            Self::ClassMismatch => "SOP Class UID of data set and command differ",
+            Self::InstanceMismatch => "SOP Instance UID of data set and command differ",
+            Self::Unreadable(_) => "data set cannot be understood",
+        }
+    }
 }
 
 /// The crossing. Cheap to clone.

@@ -1,6 +1,43 @@
 //! Waystation: a DICOM routing appliance in which no scan is ever lost.
+//!
+//! ```text
+//!  modality ──TCP/TLS──▶ listener ──head, stream──▶ ingest ──▶ spool ◀──claim, settle── scheduler ──job──▶ sender ──TLS──▶ archive
+//!                                                     │                                    (one lane per destination)
+//!                                                   rules (decide: edits, deliveries, hold)
+//! ```
+//!
+//! A room imports only from lower layers, never from its own or a higher one; `tests/tidy.rs` keeps that.
+//!
+//! | layer | rooms | what they are |
+//! | --- | --- | --- |
+//! | 0 | `base` | names, units, bounds, clock, drain: no DICOM, no disk, no network |
+//! | 1 | `telemetry`, `dicom` | metrics and log lines; heads, edits, associations |
+//! | 2 | `rules`, `spool` | what is decided; where it is safe. The spool knows neither DICOM nor rules |
+//! | 3 | `ingest`, `sender` | the one crossing; one job to one peer. A sender never sees the spool |
+//! | 4 | `listener`, `scheduler` | who may send; one lane for each destination. They meet only in the spool |
+//! | 5 | `control`, `web`, `rehearse`, `appliance` | operator's socket, metrics and health, test modalities, service manager |
+//! | 6 | `config` | the components' `Config` types, loaded and checked together |
+//! | 7 | `app`, `cli`, `main` | composition, the command line |
+#![forbid(unsafe_code)]
 pub mod base;
+
 pub mod dicom;
+pub mod telemetry;
+
 pub mod rules;
 pub mod spool;
-pub mod telemetry;
+
+pub mod ingest;
+pub mod sender;
+
+pub mod listener;
+pub mod scheduler;
+
+pub mod appliance;
+pub mod control;
+pub mod rehearse;
+pub mod web;
+
+pub mod config;
+
+pub mod app;

@@ -1,2 +1,79 @@
-//! Waystation command line.
-fn main() {}
+//! Waystation's command line: reads arguments, starts logging and the runtime, and turns every outcome into an exit code.
+//! What a verb does stands in `cli/` and, for the box itself, in `app`.
+#![forbid(unsafe_code)]
+mod cli;
+
+use anyhow::Context;
+use clap::Parser;
+use cli::{Cli, Command};
+use std::process::ExitCode;
+use std::path::PathBuf;
+use waystation::{app, config, rehearse, telemetry};
+
+fn main() -> ExitCode {
+    let command = Cli::parse().command;
+    match carry_out(command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("waystation: {error:#}");
+            ExitCode::from(cli::FAILED)
+        }
+    }
+}
+
+fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Run(at) => run(&at),
+        Command::Demo { keep } => demo(keep),
+        Command::Check(at) => Ok(cli::check::run(&at)),
+        Command::Queue { verb, talk } => Ok(runtime()?.block_on(cli::queue::run(verb, &talk))),
+        Command::Lanes { talk } => Ok(runtime()?.block_on(cli::queue::lanes(&talk))),
+        Command::Reload { talk } => Ok(runtime()?.block_on(cli::queue::reload(&talk))),
+        Command::Send(args) => send(&args),
+        Command::Synthesise(args) => Ok(cli::synthesise::run(&args)),
+        Command::Rules { verb } => Ok(cli::rules::run(verb)),
+        Command::Spool { verb } => Ok(cli::spool::run(verb)),
+        Command::Version => {
+            println!("{}", cli::version());
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// The box itself, until it is told to stop. Exit code 0 after an orderly stop.
+fn run(at: &cli::Where) -> anyhow::Result<ExitCode> {
+    let files = config::files_or_default(&at.config);
+    let report = config::report(&files);
+    let Some(config) = report.config else {
+        cli::check::print(&report.problems);
+        return Ok(ExitCode::from(cli::FAILED));
+    };
+    start_log(&config.log)?;
+    for problem in &report.problems {
+        tracing::warn!(%problem, "configuration");
+    }
+    runtime()?.block_on(app::run(config, files)).context("the box stopped")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The demo, in a folder of its own that goes away with it unless it is to be kept.
+fn demo(keep: Option<PathBuf>) -> anyhow::Result<ExitCode> {
+    let temporary = tempfile::tempdir().context("a temporary folder cannot be made")?;
+    let folder = keep.unwrap_or_else(|| temporary.path().to_owned());
+    let held = runtime()?.block_on(rehearse::demo::run(&folder))?;
+    Ok(if held { ExitCode::SUCCESS } else { ExitCode::from(cli::FAILED) })
+}
+
+fn send(args: &rehearse::modality::SendArgs) -> anyhow::Result<ExitCode> {
+    let done = runtime()?.block_on(rehearse::modality::run(args))?;
+    println!("{done}");
+    Ok(if done.is_success() { ExitCode::SUCCESS } else { ExitCode::from(cli::FAILED) })
+}
+
+fn start_log(config: &telemetry::log::Config) -> anyhow::Result<()> {
+    telemetry::log::start(config).context("logging")
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime cannot start")
+}

@@ -5,19 +5,19 @@
 /// stored and forwarded all the same, but rules cannot see or edit it.
 pub const HEAD_MAX: usize = 4 << 20;
 
-/// Bytes of one value that the scanner keeps in the head; longer ones are indexed without their bytes when they
-/// are the last thing before the cap.
-pub const VALUE_MAX: usize = 1 << 20;
-
 /// Depth of nested sequences that is accepted (as DCMTK).
 pub const DEPTH_MAX: usize = 64;
 
-/// Elements, items and delimiters in one head.
+/// Elements and items in one head, and the bytes that the index keeps for each (asserted in `dicom/head`).
 pub const NODES_MAX: usize = 200_000;
+pub const NODE_BYTES: usize = 28;
 
-/// Bytes that a deflated head may inflate to, and its largest ratio to the deflated bytes.
-pub const INFLATE_HEAD_MAX: usize = 64 << 20;
-pub const INFLATE_RATIO_MAX: usize = 1_100;
+/// Bytes that a deflated head may inflate to: a second fence, the head's own cap stops the inflater earlier.
+pub const INFLATE_HEAD_MAX: usize = 8 << 20;
+
+/// The largest ratio of inflated to deflated bytes, judged from the first MiB on. Deflate itself ends at 1,032;
+/// a head that is nothing but one run comes near it, an image with an empty overlay plane and its other elements does not.
+pub const INFLATE_RATIO_MAX: usize = 1_000;
 
 /// The chunk in which a payload is read from a socket, written to and read from disk.
 pub const CHUNK: usize = 256 << 10;
@@ -25,8 +25,8 @@ pub const CHUNK: usize = 256 << 10;
 /// An A-ASSOCIATE-RQ may be this long whatever the maximum PDU length: 128 contexts with 40 syntaxes are 350 KB.
 pub const ASSOCIATE_MAX: usize = 1 << 20;
 
-/// The most memory that one incoming association takes: its head, two chunks on the way to disk, one PDU read buffer
-/// and room for the request. Named in the operator's guide and held by a test.
-pub const ASSOCIATION_MEMORY_MAX: usize = 2 * HEAD_MAX + 4 * CHUNK + ASSOCIATE_MAX;
+/// The most memory that one incoming association takes: its head and the head's index (each twice while they grow),
+/// two chunks on the way to disk, one PDU read buffer and room for the request. Named in the operator's guide and held by a test.
+pub const ASSOCIATION_MEMORY_MAX: usize = 2 * HEAD_MAX + 2 * NODES_MAX * NODE_BYTES + 4 * CHUNK + ASSOCIATE_MAX;
 
-const _: () = assert!(VALUE_MAX <= HEAD_MAX);
+const _: () = assert!(INFLATE_HEAD_MAX > HEAD_MAX && HEAD_MAX < u32::MAX as usize && DEPTH_MAX < u8::MAX as usize);

@@ -1,4 +1,6 @@
 //! DIMSE commands (PS3.7): parsed and written in implicit little endian, nothing but what this box speaks.
+//! Used by both sides of an association. Reading is tolerant (missing group length, any order, padded or odd-length
+//! values, unknown elements), bounded by the bytes given, and never panics.
 use crate::base::names::{AeTitle, Uid};
 
 /// Priority (0000,0700).
@@ -26,12 +28,16 @@ pub enum Command {
     Cancel {
         message_id: u16,
     },
-    /// Any other request: answered 0211H by who receives it. `class` and `instance` as far as the peer gave them.
+    /// Any other request, answered 0211H by who receives it (`response_to`), or any other response.
     Other {
         field: u16,
+        /// Of the request, also in its response.
         message_id: u16,
+        /// Affected or Requested SOP Class UID, as far as the peer gave it.
         class: Option<Uid>,
         has_data_set: bool,
+        /// `Some` in a response, and only there.
+        status: Option<u16>,
     },
 }
 
@@ -55,11 +61,15 @@ pub struct StoreRsp {
     pub sop_class: Option<Uid>,
     pub sop_instance: Option<Uid>,
     /// Error Comment (0000,0902), at most 64 characters, never patient data when this box writes it.
+    /// A peer's comment may be anything: never log it.
     pub comment: Option<String>,
 }
 
 /// Longest command set that is read, in bytes.
 pub const COMMAND_MAX: usize = 64 << 10;
+
+/// The Verification SOP class.
+pub const VERIFICATION: &str = "1.2.840.10008.1.1";
 
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum CommandError {
@@ -69,22 +79,440 @@ pub enum CommandError {
     Missing(&'static str),
 }
 
+// Command Field (PS3.7 E.1).
+const STORE_RQ: u16 = 0x0001;
+const ECHO_RQ: u16 = 0x0030;
+const CANCEL_RQ: u16 = 0x0FFF;
+const RESPONSE: u16 = 0x8000;
+const STORE_RSP: u16 = RESPONSE | STORE_RQ;
+const ECHO_RSP: u16 = RESPONSE | ECHO_RQ;
+
+// Elements of group 0000.
+const GROUP_LENGTH: u16 = 0x0000;
+const AFFECTED_CLASS: u16 = 0x0002;
+const REQUESTED_CLASS: u16 = 0x0003;
+const COMMAND_FIELD: u16 = 0x0100;
+const MESSAGE_ID: u16 = 0x0110;
+const RESPONDED_TO: u16 = 0x0120;
+const PRIORITY: u16 = 0x0700;
+const DATA_SET_TYPE: u16 = 0x0800;
+const STATUS: u16 = 0x0900;
+const ERROR_COMMENT: u16 = 0x0902;
+const AFFECTED_INSTANCE: u16 = 0x1000;
+const MOVE_ORIGINATOR: u16 = 0x1030;
+const MOVE_MESSAGE_ID: u16 = 0x1031;
+
+/// Command Data Set Type: no data set. Any other value means that one follows.
+const NO_DATA_SET: u16 = 0x0101;
+const WITH_DATA_SET: u16 = 0x0001;
+
 impl Command {
     /// # Errors
-    /// See `CommandError`.
-    pub fn parse(_bytes: &[u8]) -> Result<Self, CommandError> {
-        todo!()
+    /// `Malformed` when an element runs over the end or a needed number is no number; `Missing` without Command Field
+    /// or message id.
+    pub fn parse(bytes: &[u8]) -> Result<Self, CommandError> {
+        let elements = Elements::read(bytes)?;
+        let field = elements
+            .number(COMMAND_FIELD)?
+            .ok_or(CommandError::Missing("CommandField"))?;
+        let id = if field & RESPONSE != 0 || field == CANCEL_RQ {
+            let id = elements.number(RESPONDED_TO)?;
+            id.ok_or(CommandError::Missing("MessageIDBeingRespondedTo"))
+        } else {
+            elements.number(MESSAGE_ID)?.ok_or(CommandError::Missing("MessageID"))
+        };
+        let message_id = id?;
+        let status = || elements.number(STATUS)?.ok_or(CommandError::Missing("Status"));
+        let has_data_set = match elements.number(DATA_SET_TYPE)? {
+            Some(kind) => kind != NO_DATA_SET,
+            None => field == STORE_RQ,
+        };
+        let class = || elements.uid(AFFECTED_CLASS).or_else(|| elements.uid(REQUESTED_CLASS));
+        Ok(match field {
+            ECHO_RQ if !has_data_set => Self::EchoRq { message_id },
+            ECHO_RSP if !has_data_set => Self::EchoRsp {
+                message_id,
+                status: status()?,
+            },
+            STORE_RQ => Self::StoreRq(StoreRq {
+                message_id,
+                priority: elements.priority()?,
+                sop_class: elements.uid(AFFECTED_CLASS),
+                sop_instance: elements.uid(AFFECTED_INSTANCE),
+                move_originator: elements.move_originator(),
+                has_data_set,
+            }),
+            STORE_RSP if !has_data_set => Self::StoreRsp(StoreRsp {
+                message_id,
+                status: status()?,
+                sop_class: elements.uid(AFFECTED_CLASS),
+                sop_instance: elements.uid(AFFECTED_INSTANCE),
+                comment: elements.text(ERROR_COMMENT),
+            }),
+            CANCEL_RQ if !has_data_set => Self::Cancel { message_id },
+            _ => Self::Other {
+                field,
+                message_id,
+                class: class(),
+                has_data_set,
+                status: if field & RESPONSE != 0 { Some(status()?) } else { None },
+            },
+        })
     }
 
     /// The command set's bytes with its group length.
     #[must_use]
     pub fn write(&self) -> Vec<u8> {
-        todo!()
+        let mut set = Writer::default();
+        let verification = Uid::known(VERIFICATION);
+        match self {
+            Self::EchoRq { message_id } => set.request(ECHO_RQ, *message_id, Some(&verification)),
+            Self::EchoRsp { message_id, status } => set.response(ECHO_RSP, *message_id, Some(&verification), *status),
+            Self::StoreRq(store) => {
+                set.request(STORE_RQ, store.message_id, store.sop_class.as_ref());
+                set.number(PRIORITY, priority_word(store.priority));
+                set.uid(AFFECTED_INSTANCE, store.sop_instance.as_ref());
+                if let Some((title, message_id)) = &store.move_originator {
+                    set.text(MOVE_ORIGINATOR, title.as_str());
+                    set.number(MOVE_MESSAGE_ID, *message_id);
+                }
+            }
+            Self::StoreRsp(store) => {
+                set.response(STORE_RSP, store.message_id, store.sop_class.as_ref(), store.status);
+                set.uid(AFFECTED_INSTANCE, store.sop_instance.as_ref());
+                if let Some(comment) = &store.comment {
+                    set.text(ERROR_COMMENT, cut(comment));
+                }
+            }
+            Self::Cancel { message_id } => {
+                set.number(COMMAND_FIELD, CANCEL_RQ);
+                set.number(RESPONDED_TO, *message_id);
+            }
+            Self::Other {
+                field,
+                message_id,
+                class,
+                status,
+                ..
+            } => match status {
+                None => set.request(*field, *message_id, class.as_ref()),
+                Some(status) => set.response(*field, *message_id, class.as_ref(), *status),
+            },
+        }
+        let kind = if self.has_data_set() {
+            WITH_DATA_SET
+        } else {
+            NO_DATA_SET
+        };
+        set.number(DATA_SET_TYPE, kind);
+        set.bytes()
     }
 
     /// Whether a data set follows.
     #[must_use]
     pub fn has_data_set(&self) -> bool {
-        todo!()
+        match self {
+            Self::StoreRq(store) => store.has_data_set,
+            Self::Other { has_data_set, .. } => *has_data_set,
+            Self::EchoRq { .. } | Self::EchoRsp { .. } | Self::StoreRsp(_) | Self::Cancel { .. } => false,
+        }
+    }
+
+    /// The response without data set to a request that has no type of its own here.
+    #[must_use]
+    pub fn response_to(field: u16, message_id: u16, class: Option<Uid>, status: u16) -> Self {
+        Self::Other {
+            field: field | RESPONSE,
+            message_id,
+            class,
+            has_data_set: false,
+            status: Some(status),
+        }
+    }
+}
+
+fn priority_word(priority: Priority) -> u16 {
+    match priority {
+        Priority::Medium => 0,
+        Priority::High => 1,
+        Priority::Low => 2,
+    }
+}
+
+/// An LO value's 64 characters, cut where a character ends.
+fn cut(text: &str) -> &str {
+    let end = text.char_indices().nth(64).map_or(text.len(), |(at, _)| at);
+    &text[..end]
+}
+
+/// The elements of group 0000: element number and value, in the order of the bytes.
+struct Elements<'a>(Vec<(u16, &'a [u8])>);
+
+impl<'a> Elements<'a> {
+    fn read(bytes: &'a [u8]) -> Result<Self, CommandError> {
+        let mut elements = Vec::new();
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let (&[g0, g1, e0, e1, l0, l1, l2, l3], after) = rest.split_first_chunk().ok_or(CommandError::Malformed)?;
+            let length = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
+            let (value, after) = after.split_at_checked(length).ok_or(CommandError::Malformed)?;
+            if u16::from_le_bytes([g0, g1]) == 0 {
+                elements.push((u16::from_le_bytes([e0, e1]), value));
+            }
+            rest = after;
+        }
+        Ok(Self(elements))
+    }
+
+    fn value(&self, element: u16) -> Option<&'a [u8]> {
+        self.0
+            .iter()
+            .find(|(number, _)| *number == element)
+            .map(|(_, value)| *value)
+    }
+
+    /// The first number of a US value; absent and empty are the same.
+    fn number(&self, element: u16) -> Result<Option<u16>, CommandError> {
+        match self.value(element) {
+            None | Some([]) => Ok(None),
+            Some([low, high, ..]) => Ok(Some(u16::from_le_bytes([*low, *high]))),
+            Some([_]) => Err(CommandError::Malformed),
+        }
+    }
+
+    fn priority(&self) -> Result<Priority, CommandError> {
+        Ok(match self.number(PRIORITY)? {
+            Some(1) => Priority::High,
+            Some(2) => Priority::Low,
+            // Absent or out of range: nothing depends on it.
+            _ => Priority::Medium,
+        })
+    }
+
+    fn text(&self, element: u16) -> Option<String> {
+        let value = self.value(element)?;
+        let text = String::from_utf8_lossy(value);
+        let text = cut(text.trim_matches([' ', '\0']));
+        (!text.is_empty()).then(|| text.to_owned())
+    }
+
+    fn uid(&self, element: u16) -> Option<Uid> {
+        Uid::parse(std::str::from_utf8(self.value(element)?).ok()?).ok()
+    }
+
+    fn move_originator(&self) -> Option<(AeTitle, u16)> {
+        let title = AeTitle::parse(std::str::from_utf8(self.value(MOVE_ORIGINATOR)?).ok()?).ok()?;
+        Some((title, self.number(MOVE_MESSAGE_ID).ok()??))
+    }
+}
+
+/// Gathers elements; they are sorted when the bytes are put together.
+#[derive(Default)]
+struct Writer(Vec<(u16, Vec<u8>)>);
+
+impl Writer {
+    fn number(&mut self, element: u16, value: u16) {
+        self.0.push((element, value.to_le_bytes().to_vec()));
+    }
+
+    fn uid(&mut self, element: u16, uid: Option<&Uid>) {
+        if let Some(uid) = uid {
+            self.padded(element, uid.as_str(), 0);
+        }
+    }
+
+    fn text(&mut self, element: u16, text: &str) {
+        self.padded(element, text, b' ');
+    }
+
+    fn padded(&mut self, element: u16, text: &str, pad: u8) {
+        let mut value = text.as_bytes().to_vec();
+        if !value.len().is_multiple_of(2) {
+            value.push(pad);
+        }
+        self.0.push((element, value));
+    }
+
+    fn request(&mut self, field: u16, message_id: u16, class: Option<&Uid>) {
+        self.uid(AFFECTED_CLASS, class);
+        self.number(COMMAND_FIELD, field);
+        self.number(MESSAGE_ID, message_id);
+    }
+
+    fn response(&mut self, field: u16, message_id: u16, class: Option<&Uid>, status: u16) {
+        self.uid(AFFECTED_CLASS, class);
+        self.number(COMMAND_FIELD, field);
+        self.number(RESPONDED_TO, message_id);
+        self.number(STATUS, status);
+    }
+
+    fn bytes(mut self) -> Vec<u8> {
+        self.0.sort_by_key(|(element, _)| *element);
+        let mut elements = Vec::new();
+        for (number, value) in &self.0 {
+            element(&mut elements, *number, value);
+        }
+        let mut whole = Vec::new();
+        element(&mut whole, GROUP_LENGTH, &length_of(&elements).to_le_bytes());
+        whole.append(&mut elements);
+        whole
+    }
+}
+
+fn element(bytes: &mut Vec<u8>, number: u16, value: &[u8]) {
+    bytes.extend_from_slice(&[0, 0]);
+    bytes.extend_from_slice(&number.to_le_bytes());
+    bytes.extend_from_slice(&length_of(value).to_le_bytes());
+    bytes.extend_from_slice(value);
+}
+
+fn length_of(value: &[u8]) -> u32 {
+    // A command set of ours is a few hundred bytes.
+    u32::try_from(value.len()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn uid(text: &str) -> Uid {
+        Uid::parse(text).unwrap()
+    }
+
+    fn raw(elements: &[(u16, &[u8])]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for (number, value) in elements {
+            element(&mut bytes, *number, value);
+        }
+        bytes
+    }
+
+    fn samples() -> Vec<Command> {
+        let store = StoreRq {
+            message_id: 7,
+            priority: Priority::High,
+            sop_class: Some(uid("1.2.840.10008.5.1.4.1.1.2")),
+            sop_instance: Some(uid("1.2.3")),
+            move_originator: Some((AeTitle::parse("MOVER").unwrap(), 9)),
+            has_data_set: true,
+        };
+        let answer = StoreRsp {
+            message_id: 7,
+            status: 0xA700,
+            sop_class: store.sop_class.clone(),
+            sop_instance: store.sop_instance.clone(),
+            comment: Some("disk low".into()),
+        };
+        let other = Command::Other {
+            field: 0x0140,
+            message_id: 3,
+            class: Some(uid("1.2.840.10008.3.1.2.3.3")),
+            has_data_set: true,
+            status: None,
+        };
+        let refused = Command::response_to(0x0140, 3, None, 0x0211);
+        vec![
+            Command::EchoRq { message_id: 1 },
+            Command::EchoRsp {
+                message_id: 1,
+                status: 0,
+            },
+            Command::StoreRq(store),
+            Command::StoreRsp(answer),
+            Command::Cancel { message_id: 5 },
+            other,
+            refused,
+        ]
+    }
+
+    #[test]
+    fn every_command_reads_back() {
+        for command in samples() {
+            let bytes = command.write();
+            assert!(bytes.len().is_multiple_of(2));
+            assert_eq!(bytes[8..12], u32::try_from(bytes.len() - 12).unwrap().to_le_bytes());
+            assert_eq!(Command::parse(&bytes), Ok(command));
+        }
+    }
+
+    #[test]
+    fn elements_are_written_in_ascending_order() {
+        for command in samples() {
+            let bytes = command.write();
+            let numbers: Vec<u16> = Elements::read(&bytes).unwrap().0.iter().map(|e| e.0).collect();
+            assert!(numbers.is_sorted(), "{numbers:04x?}");
+        }
+    }
+
+    #[test]
+    fn odd_peers_are_understood() {
+        // No group length, out of order, a NUL- and a space-padded UID, an odd length, an unknown element, group 0008.
+        let mut bytes = raw(&[
+            (AFFECTED_INSTANCE, b"1.2.03\0\0"),
+            (0x5110, b"x"),
+            (DATA_SET_TYPE, &[0, 0]),
+            (MESSAGE_ID, &[2, 0]),
+            (AFFECTED_CLASS, b"1.2.840.10008.5.1.4.1.1.7 "),
+            (COMMAND_FIELD, &[1, 0]),
+        ]);
+        bytes.extend_from_slice(&[8, 0, 0, 0, 2, 0, 0, 0, 1, 2]);
+        let Ok(Command::StoreRq(store)) = Command::parse(&bytes) else {
+            panic!("a C-STORE-RQ");
+        };
+        assert_eq!(store.sop_instance, Some(uid("1.2.03")));
+        assert_eq!(store.sop_class, Some(uid("1.2.840.10008.5.1.4.1.1.7")));
+        assert!(store.has_data_set, "any type but 0101H means a data set");
+    }
+
+    #[test]
+    fn a_uid_that_is_none_stays_away() {
+        let bytes = raw(&[
+            (AFFECTED_CLASS, b"../../etc/passwd"),
+            (COMMAND_FIELD, &[1, 0]),
+            (MESSAGE_ID, &[1, 0]),
+            (AFFECTED_INSTANCE, &[0xff; 8]),
+        ]);
+        let Ok(Command::StoreRq(store)) = Command::parse(&bytes) else {
+            panic!("a C-STORE-RQ");
+        };
+        assert_eq!((store.sop_class, store.sop_instance), (None, None));
+    }
+
+    #[test]
+    fn what_cannot_be_read_says_why() {
+        assert_eq!(Command::parse(&[]), Err(CommandError::Missing("CommandField")));
+        assert_eq!(Command::parse(&[0; 7]), Err(CommandError::Malformed));
+        let long = [0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff, 1, 0];
+        assert_eq!(Command::parse(&long), Err(CommandError::Malformed));
+        let no_id = raw(&[(COMMAND_FIELD, &[1, 0])]);
+        assert_eq!(Command::parse(&no_id), Err(CommandError::Missing("MessageID")));
+        let no_status = raw(&[
+            (COMMAND_FIELD, &[1, 0x80]),
+            (RESPONDED_TO, &[1, 0]),
+            (DATA_SET_TYPE, &[1, 1]),
+        ]);
+        assert_eq!(Command::parse(&no_status), Err(CommandError::Missing("Status")));
+    }
+
+    #[test]
+    fn comments_are_cut_to_64_characters() {
+        let answer = Command::StoreRsp(StoreRsp {
+            message_id: 1,
+            status: 0xC000,
+            sop_class: None,
+            sop_instance: None,
+            comment: Some("x".repeat(100)),
+        });
+        let Ok(Command::StoreRsp(read)) = Command::parse(&answer.write()) else {
+            panic!("a C-STORE-RSP");
+        };
+        assert_eq!(read.comment.map(|c| c.len()), Some(64));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn random_bytes_never_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
+            let _ = Command::parse(&bytes);
+        }
     }
 }

@@ -10,6 +10,51 @@ pub enum Layout {
     ExplicitBig,
 }
 
+impl Layout {
+    /// Whether elements carry their VR.
+    #[must_use]
+    pub fn is_explicit(self) -> bool {
+        self != Self::ImplicitLittle
+    }
+
+    #[must_use]
+    pub fn is_big(self) -> bool {
+        self == Self::ExplicitBig
+    }
+
+    pub(crate) fn u16(self, bytes: [u8; 2]) -> u16 {
+        if self.is_big() {
+            u16::from_be_bytes(bytes)
+        } else {
+            u16::from_le_bytes(bytes)
+        }
+    }
+
+    pub(crate) fn u32(self, bytes: [u8; 4]) -> u32 {
+        if self.is_big() {
+            u32::from_be_bytes(bytes)
+        } else {
+            u32::from_le_bytes(bytes)
+        }
+    }
+
+    pub(crate) fn put_u16(self, number: u16) -> [u8; 2] {
+        if self.is_big() {
+            number.to_be_bytes()
+        } else {
+            number.to_le_bytes()
+        }
+    }
+
+    pub(crate) fn put_u32(self, number: u32) -> [u8; 4] {
+        if self.is_big() {
+            number.to_be_bytes()
+        } else {
+            number.to_le_bytes()
+        }
+    }
+}
+
 /// A transfer syntax with what follows from it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Syntax {
@@ -34,6 +79,28 @@ impl Syntax {
             uid: uid.clone(),
             layout,
             deflated,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layouts_follow_the_uid_and_unknown_ones_are_explicit_little_endian() {
+        let table = [
+            ("1.2.840.10008.1.2", Layout::ImplicitLittle, false),
+            ("1.2.840.10008.1.2.1", Layout::ExplicitLittle, false),
+            ("1.2.840.10008.1.2.1.99", Layout::ExplicitLittle, true),
+            ("1.2.840.10008.1.2.2", Layout::ExplicitBig, false),
+            ("1.2.840.10008.1.2.4.50", Layout::ExplicitLittle, false),
+            ("1.2.840.113619.5.2", Layout::ImplicitLittle, false),
+            ("1.2.3.4", Layout::ExplicitLittle, false),
+        ];
+        for (uid, layout, deflated) in table {
+            let syntax = Syntax::of(&Uid::known(uid));
+            assert_eq!((syntax.layout, syntax.deflated), (layout, deflated), "{uid}");
         }
     }
 }

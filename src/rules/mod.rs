@@ -1,9 +1,42 @@
 //! Rules: what imaging IT wrote decides edits, deliveries and holds. Layer 2; the only room that knows Rhai.
+//!
+//! Promises: a decision on every head, bounded in operations, memory and time; the same head and facts give the same
+//! decision; a failing rule is a hold, never a panic and never a lost instance; no data-set value in any error text.
+//! `ingest` asks `RuleStore::decide`; `main` calls `cli`; nobody else comes here. It never opens a file after the load,
+//! reads no clock but for the deadline, and has no shared lock on the path of a decision.
+//!
+//! `set` loads a folder · `engine` is the sandbox · `state` one evaluation · `api` and `verbs` what scripts see ·
+//! `fault` errors without values · `lex` and `lint` find typos at load · `store` holds the set in force and reloads ·
+//! `fixtures`, `trace`, `cli` are the bench.
 use crate::base::clock::Wall;
 use crate::base::names::{AeTitle, DestinationId, SourceId, Uid};
+use crate::base::units::{Size, Span};
 use crate::dicom::edit::Plan;
-use crate::dicom::head::Head;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+
+mod api;
+pub mod cli;
+mod engine;
+mod fault;
+mod fixtures;
+mod lex;
+mod lint;
+mod load;
+mod set;
+mod state;
+mod store;
+mod trace;
+mod verbs;
+
+#[cfg(test)]
+mod guide_tests;
+#[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
+mod tests;
+
+pub use set::RuleSet;
+pub use store::{RuleStore, Site};
 
 /// What the rules may know of an instance besides its head.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -34,8 +67,8 @@ pub struct Delivery {
     pub plan: Plan,
 }
 
-/// The urgency that a rule asked for: `stat`, `high`, `routine` (the default), `low`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+/// The urgency that a rule asked for: `stat`, `high`, `routine` (the default), `low`. The most urgent sorts first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub enum Urgency {
     Stat,
     High,
@@ -49,7 +82,7 @@ pub enum Urgency {
 pub struct Hold {
     pub kind: HoldKind,
     /// For people. From the rule's own text (`hold("burned-in annotation")`), or file, line and constant message. Never a data-set value:
-    /// texts of rule errors are replaced by their kind and position.
+    /// texts of rule errors are replaced by their kind and position, and a reason that a rule computes is withheld.
     pub reason: String,
 }
 
@@ -80,32 +113,92 @@ pub struct Problem {
 #[derive(Clone, Debug, Default, serde::Deserialize, serde::Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
+    /// The folder of `*.rhai` files.
     pub path: Option<PathBuf>,
+    /// Wall-clock time for one instance, over all its rule functions.
+    pub deadline: Span,
+    /// Rhai operations for one rule function.
+    pub operations: u64,
+    /// The longest text that a rule can read or make.
+    pub text: Size,
+    /// Whether to reload when a file of the folder changes. SIGHUP reloads in any case.
+    pub watch: bool,
 }
 
-/// A compiled, immutable rule folder. Shared by all evaluations without a lock.
-pub struct RuleSet {
-    _todo: (),
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            path: None,
+            deadline: Span::millis(250),
+            operations: 1_000_000,
+            text: Size(16 << 10),
+            watch: true,
+        }
+    }
 }
 
-impl RuleSet {
-    /// Compiles every `*.rhai` file of `folder` (entry: `main.rhai`, which may `import` the others).
-    ///
-    /// # Errors
-    /// All problems found, with file, line and column. Destinations that rules name but `destinations` lacks are problems.
-    pub fn load(_folder: &Path, _config: &Config, _destinations: &[DestinationId]) -> Result<Self, Vec<Problem>> {
-        todo!()
+impl Config {
+    /// All relations between keys that do not hold, as `key: message`.
+    #[must_use]
+    pub fn check(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let millis = self.deadline.0.as_millis();
+        if !(1..=60_000).contains(&millis) {
+            wrong.push("deadline: must be between 1ms and 60s".to_owned());
+        }
+        if !(1_000..=100_000_000).contains(&self.operations) {
+            wrong.push("operations: must be between 1000 and 100000000".to_owned());
+        }
+        if !((1 << 10)..=(64 << 10)).contains(&self.text.0) {
+            wrong.push("text: must be between 1KiB and 64KiB".to_owned());
+        }
+        wrong
+    }
+}
+
+impl Urgency {
+    pub const ALL: [Self; 4] = [Self::Stat, Self::High, Self::Routine, Self::Low];
+
+    /// The word that rules write.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stat => "stat",
+            Self::High => "high",
+            Self::Routine => "routine",
+            Self::Low => "low",
+        }
     }
 
-    /// A hash of all files' names and contents.
     #[must_use]
-    pub fn epoch(&self) -> u64 {
-        todo!()
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|u| u.as_str() == text)
     }
+}
 
-    /// Decides on one instance. Bounded in operations, memory and wall-clock time; never panics; pure.
+impl HoldKind {
+    /// The word of metrics, listings and fixtures.
     #[must_use]
-    pub fn decide(&self, _facts: &Facts, _head: &Head) -> Decision {
-        todo!()
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rule => "rule",
+            Self::Error => "error",
+            Self::Budget => "budget",
+            Self::NoDestination => "no_destination",
+            Self::Edit => "edit",
+        }
+    }
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+            if let Some(column) = self.column {
+                write!(f, ":{column}")?;
+            }
+        }
+        write!(f, ": {}", self.message)
     }
 }

@@ -1,75 +1,233 @@
 //! The spool: where an instance is safe. Layer 2; knows neither DICOM nor rules: a plan is opaque bytes to it.
 //!
-//! Payloads are DICOM Part 10 files (`payload.rs`), everything else is RocksDB (`db.rs`); one synced batch is the commit point (`commit.rs`).
-use crate::base::clock::{Clock, Wall};
-use crate::base::names::{AeTitle, DestinationId, InstanceId, JobId, SourceId, Uid};
-use crate::base::units::{Share, Size};
-use std::path::PathBuf;
+//! Payloads are DICOM Part 10 files (`payload.rs`, from a `pool.rs` of files made ahead), everything else is RocksDB
+//! (`db.rs`). One thread (`commit.rs`) makes every change of the index, many in one synced batch (`txn.rs`), and that
+//! batch is the commit point: what is answered `Ok` here is on the disk. Leases, cursors and counts live in memory and
+//! are rebuilt at start (`recover.rs`). After a write error nothing is taken until the index was reopened (`gate.rs`).
+//! Nothing leaves but by `Settlement::Confirmed` or a person's `discard`, and a delivered payload by `cache.rs`.
+mod admit;
+mod cache;
+mod commit;
+mod config;
+mod core;
+mod db;
+mod disk;
+mod due;
+mod export;
+mod fsck;
+mod gate;
+mod keeper;
+mod keys;
+mod ledger;
+mod lifecycle;
+mod model;
+mod operator;
+pub mod payload;
+mod pool;
+mod query;
+mod reader;
+mod rebuild;
+mod record;
+mod recover;
+mod settle;
+#[cfg(test)]
+mod tests;
+mod txn;
 
-/// `[spool]` of the configuration.
-#[derive(Clone, Debug, serde::Deserialize, serde::Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Config {
-    pub path: PathBuf,
-    /// Below this much free space (bytes and inodes) new instances are refused with A700.
-    pub low_water: Share,
-    /// Below this the index itself stops taking writes (critical mark).
-    pub critical: Size,
-    /// Size of the ballast file, which is dropped to restart and drain on a full disk.
-    pub ballast: Size,
-    /// Delivered instances are kept until free space falls below this.
-    pub cache_high_water: Share,
+pub use config::Config;
+pub use due::Lease;
+pub use export::{ExportReport, export};
+pub use fsck::{FsckReport, fsck};
+pub use ledger::{Fact, FactKind};
+pub use model::{
+    ArriveError, Arriving, Commit, CommitError, Committed, Health, HoldKind, HoldReason, Instance, NewJob, OpenError,
+    OpenReport, Priority, ReadError, Repeat, Sealed, Settlement,
+};
+pub use operator::{Acted, Verb};
+pub use payload::Incoming;
+pub use query::{Filter, JobState, Row};
+pub use reader::Payload;
+pub use rebuild::{RebuildReport, rebuild};
+
+use self::core::Core;
+use crate::base::clock::Wall;
+use crate::base::names::{DestinationId, InstanceId, JobId};
+use lifecycle::Owner;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// The open spool. Clones share it; it closes when the last one is gone, or by `close`.
+#[derive(Clone)]
+pub struct Spool {
+    core: Arc<Core>,
+    owner: Arc<Owner>,
 }
 
-/// What is known of an instance, stored with it for ever.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Instance {
-    pub id: InstanceId,
-    pub source: SourceId,
-    pub calling_ae: AeTitle,
-    pub called_ae: AeTitle,
-    pub sop_class: Uid,
-    pub sop_instance: Uid,
-    pub study: Option<Uid>,
-    pub transfer_syntax: Uid,
-    pub arrival: Wall,
-    /// Bytes of the data set as it arrived.
-    pub length: u64,
-    /// BLAKE3 of the data set as it arrived.
-    pub digest: [u8; 32],
-    pub rule_epoch: u64,
+impl Spool {
+    /// Begins to take an instance in. Its file is removed again unless it is committed.
+    ///
+    /// # Errors
+    /// The disk is below its low-water mark, failed or too slow.
+    pub async fn arrive(&self, arriving: Arriving) -> Result<Incoming, ArriveError> {
+        self.core.may_arrive()?;
+        let core = self.core.clone();
+        let taken = tokio::task::spawn_blocking(move || core.pool.take(&core.clock));
+        let (id, guarded) = self.core.on_disk(taken, "payload_open").await?;
+        Ok(Incoming::new(self.core.clone(), guarded, id, arriving))
+    }
+
+    /// The commit point. `Ok` (of any kind) means durable: it may be acknowledged. Shared with what else waits.
+    /// Dropped, or `Deadline`: it may be stored; a resend is then answered as a repeat.
+    ///
+    /// # Errors
+    /// Nothing was recorded that may be acknowledged.
+    pub async fn commit(&self, sealed: Sealed, commit: Commit) -> Result<Committed, CommitError> {
+        if self.core.disk.critical() {
+            return Err(CommitError::DiskFull);
+        }
+        let mut sealed = sealed;
+        sealed.instance.study.clone_from(&commit.study);
+        sealed.instance.rule_epoch = commit.rule_epoch;
+        self.submit(move |txn| {
+            let record = record::InstanceRecord {
+                instance: sealed.instance.clone(),
+                data_set_offset: sealed.data_set_offset,
+                private_offset: sealed.private_offset,
+                delivered: false,
+                done: Vec::new(),
+            };
+            let committed = admit::admit(txn, &record, commit)?;
+            match committed {
+                Committed::Stored(_) | Committed::Conflict(_) => {
+                    let mark = payload::Mark::committed(&sealed);
+                    txn.effects.push(txn::Effect::Mark(mark));
+                    sealed.file.keep();
+                }
+                Committed::Repeat(_) => {}
+            }
+            Ok(committed)
+        })
+        .await
+    }
+
+    /// Leases up to `max` due jobs of a destination, in order of class (with ageing), due time and id; never one that is
+    /// leased or held, none while the destination is suspended. Cancel-safe.
+    pub async fn claim(&self, destination: &DestinationId, max: usize) -> Vec<Lease> {
+        let Some(lane) = self.core.lanes.get(destination) else {
+            return Vec::new();
+        };
+        let core = self.core.clone();
+        let claimed = self.read(move |db| due::claim(&core, db, &lane, max)).await;
+        let (leases, dangling) = claimed.unwrap_or_default();
+        if !dangling.is_empty() {
+            // A lane must not stumble over it again; if this fails, the next claim reports it once more.
+            let _ = self.submit(move |txn| operator::mend_dangling(txn, dangling)).await;
+        }
+        leases
+    }
+
+    /// When the next job that nobody has leased is due (it may be already); `None` when nothing waits or the
+    /// destination is suspended.
+    pub async fn next_due(&self, destination: &DestinationId) -> Option<Wall> {
+        let lane = self.core.lanes.get(destination)?;
+        self.read(move |db| due::next_due(db, &lane)).await.ok().flatten()
+    }
+
+    /// Notified when a job of the destination may have become claimable: committed, released, returned, resumed.
+    /// One waiter; a notice that nobody waited for is kept.
+    #[must_use]
+    pub fn wake(&self, destination: &DestinationId) -> Arc<Notify> {
+        let lane = self.core.lanes.get(destination);
+        lane.unwrap_or_else(|| self.core.lanes.insert(destination, None))
+            .wake
+            .clone()
+    }
+
+    /// Ends a lease, durably. On an error the job is due again.
+    ///
+    /// # Errors
+    /// `Gone`: the job was not there any more. Otherwise nothing was recorded, or (`Deadline`) it may have been.
+    pub async fn settle(&self, lease: Lease, settlement: Settlement) -> Result<(), CommitError> {
+        let guard = lease.guard;
+        match self.submit(move |txn| settle::settle(txn, guard, settlement)).await? {
+            true => Ok(()),
+            false => Err(CommitError::Gone),
+        }
+    }
+
+    /// Opens a payload for reading.
+    ///
+    /// # Errors
+    /// See `ReadError`; `Missing` and `Corrupt` are reasons to hold the job with `HoldKind::Corrupt`.
+    pub async fn payload(&self, id: &InstanceId) -> Result<Payload, ReadError> {
+        let (core, id) = (self.core.clone(), *id);
+        let opened = tokio::task::spawn_blocking(move || reader::open(&core, id));
+        match tokio::time::timeout(payload::DISK_DEADLINE, opened).await {
+            Err(_) => Err(ReadError::Deadline),
+            Ok(Err(_)) => Err(ReadError::Io),
+            Ok(Ok(opened)) => opened,
+        }
+    }
+
+    /// Completes when the spool is failed for good: the process must end with an error. Cancel-safe.
+    pub async fn failed(&self) {
+        self.core.gate.failed().await;
+    }
+
+    /// A snapshot; costs nothing.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        let (free_bytes, free_inodes) = self.core.disk.free();
+        Health {
+            latched: !self.core.gate.is_open(),
+            failed: self.core.gate.is_failed(),
+            low_water: self.core.disk.low(),
+            critical: self.core.disk.critical(),
+            free_bytes,
+            free_inodes,
+            commit_alive: self.owner.commit_alive(),
+        }
+    }
+
+    /// Jobs of kind `recovered`, which the rules of today must decide: see `redecide`.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub async fn recovered(&self, limit: usize) -> Result<Vec<(JobId, Arc<Instance>)>, ReadError> {
+        self.undecided(HoldKind::Recovered, limit).await
+    }
+
+    async fn submit<T, F>(&self, work: F) -> Result<T, CommitError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut txn::Txn<'_>) -> Result<T, CommitError> + Send + 'static,
+    {
+        let queue = self.owner.queue().ok_or(CommitError::GateLatched)?;
+        commit::submit(&self.core, &queue, work).await
+    }
+
+    /// Reads the index on a blocking thread. A read error latches the gate.
+    async fn read<T, F>(&self, work: F) -> Result<T, ReadError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&db::Db) -> Result<T, db::DbError> + Send + 'static,
+    {
+        let core = self.core.clone();
+        let reading = tokio::task::spawn_blocking(move || {
+            let db = core.db().map_err(|_| ReadError::GateLatched)?;
+            work(&db).map_err(|_| {
+                core.gate.latch("index_read");
+                ReadError::Io
+            })
+        });
+        match tokio::time::timeout(LISTING_DEADLINE, reading).await {
+            Err(_) => Err(ReadError::Deadline),
+            Ok(Err(_)) => Err(ReadError::Io),
+            Ok(Ok(found)) => found,
+        }
+    }
 }
 
-/// What a payload file's header must say, known before the data set arrives.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Arriving {
-    pub source: SourceId,
-    pub calling_ae: AeTitle,
-    pub called_ae: AeTitle,
-    pub sop_class: Uid,
-    pub sop_instance: Uid,
-    pub transfer_syntax: Uid,
-}
-
-/// Urgency of a job: smaller goes first, waiting jobs age upwards.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Priority {
-    Stat = 0,
-    High = 1,
-    Routine = 2,
-    Low = 3,
-}
-
-/// A delivery that was decided on: becomes a job in the commit.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct NewJob {
-    pub destination: DestinationId,
-    pub priority: Priority,
-    /// Opaque to the spool; empty when nothing is changed.
-    pub plan: Vec<u8>,
-    /// Not before this time.
-    pub due: Wall,
-    /// Held from the start, with this reason.
-    pub hold: Option<String>,
-}
+/// The longest that a listing over the whole queue may take.
+const LISTING_DEADLINE: Duration = Duration::from_secs(120);

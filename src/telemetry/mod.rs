@@ -1,2 +1,3 @@
-//! Layer 1: what the box tells about itself. Labels come only from configuration or enums, never from the wire.
+//! Layer 1: what the box says about itself.
+pub mod log;
 pub mod metrics;

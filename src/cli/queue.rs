@@ -1,0 +1,362 @@
+//! `queue …`, `lanes`, `reload`: what the running box is asked over its control socket, and how the answer looks.
+use super::{FAILED, NO_BOX, Talk};
+use clap::{Args, Subcommand};
+use std::process::ExitCode;
+use std::time::Duration;
+use waystation::base::names::{DestinationId, InstanceId, SourceId, Uid};
+use waystation::base::units::Span;
+use waystation::config;
+use waystation::control::client::{self, ClientError};
+use waystation::control::protocol::{Action, Filter, Hex, Job, Lane, Request, Response};
+use waystation::spool::{HoldKind, JobState};
+
+#[derive(Subcommand, Debug)]
+pub enum Verb {
+    /// List jobs, the next to go first
+    Ls {
+        #[command(flatten)]
+        filter: FilterArgs,
+        /// At most so many
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+        limit: u16,
+    },
+    /// Everything known of one job
+    Show { job: u64 },
+    /// Put jobs on hold
+    Hold(Order),
+    /// Let held jobs go
+    Release(Order),
+    /// Try jobs again now, with fresh attempts
+    Retry(Order),
+    /// Send jobs to another destination
+    Reroute {
+        /// The new destination
+        #[arg(long)]
+        to: DestinationName,
+        #[command(flatten)]
+        order: Order,
+    },
+    /// Give jobs up for ever (needs --reason)
+    Discard(Order),
+    /// Claim nothing more for a destination, across restarts
+    Suspend {
+        destination: DestinationName,
+        /// Why, for the ledger
+        #[arg(long)]
+        reason: Option<String>,
+    },
+    /// Deliver to a suspended destination again
+    Resume { destination: DestinationName },
+}
+
+/// An order over jobs.
+#[derive(Args, Debug)]
+pub struct Order {
+    #[command(flatten)]
+    pub filter: FilterArgs,
+    /// Why, for the ledger
+    #[arg(long)]
+    pub reason: Option<String>,
+    /// Only count what would be changed
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Which jobs. All conditions given must hold.
+#[derive(Args, Debug)]
+pub struct FilterArgs {
+    /// Job numbers
+    pub jobs: Vec<u64>,
+    #[arg(long)]
+    pub destination: Option<DestinationName>,
+    /// Only jobs that no rule gave a destination
+    #[arg(long)]
+    pub undecided: bool,
+    /// Without it, all jobs that have not ended
+    #[arg(long, value_parser = ["queued", "held", "inflight", "delivered"])]
+    pub state: Option<String>,
+    #[arg(long)]
+    pub source: Option<String>,
+    /// The kind of hold, as `queue ls` shows it
+    #[arg(long)]
+    pub kind: Option<String>,
+    /// The box's own instance id
+    #[arg(long)]
+    pub instance: Option<String>,
+    /// Study Instance UID
+    #[arg(long)]
+    pub study: Option<String>,
+    /// SOP Instance UID
+    #[arg(long)]
+    pub sop: Option<String>,
+    /// Arrived longer ago than this, as "2h" or "3days"
+    #[arg(long)]
+    pub older_than: Option<String>,
+    /// Every job is really meant
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// A destination's name, checked when the arguments are read.
+#[derive(Clone, Debug)]
+pub struct DestinationName(DestinationId);
+
+impl std::str::FromStr for DestinationName {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        DestinationId::parse(text).map(Self).map_err(|error| format!("a destination's name {error}"))
+    }
+}
+
+impl FilterArgs {
+    fn filter(self) -> Result<Filter, String> {
+        Ok(Filter {
+            jobs: self.jobs,
+            destination: self.destination.map(|name| name.0),
+            undecided: self.undecided,
+            state: self.state.as_deref().and_then(state),
+            source: parse("--source", self.source, |text| SourceId::parse(text).map_err(|e| e.to_string()))?,
+            kind: parse("--kind", self.kind, kind)?,
+            instance: parse("--instance", self.instance, |t| InstanceId::parse(t).map(Hex).map_err(|e| e.to_string()))?,
+            study: parse("--study", self.study, |text| Uid::parse(text).map_err(|e| e.to_string()))?,
+            sop_instance: parse("--sop", self.sop, |text| Uid::parse(text).map_err(|e| e.to_string()))?,
+            older_than: parse("--older-than", self.older_than, str::parse::<Span>)?,
+            all: self.all,
+        })
+    }
+}
+
+fn state(word: &str) -> Option<JobState> {
+    [JobState::Queued, JobState::Held, JobState::Inflight, JobState::Delivered].into_iter().find(|s| word_of(*s) == word)
+}
+
+fn word_of(state: JobState) -> &'static str {
+    match state {
+        JobState::Queued => "queued",
+        JobState::Held => "held",
+        JobState::Inflight => "inflight",
+        JobState::Delivered => "delivered",
+    }
+}
+
+fn kind(word: &str) -> Result<HoldKind, String> {
+    let known = || HoldKind::ALL.map(HoldKind::word).join(", ");
+    HoldKind::ALL.into_iter().find(|kind| kind.word() == word).ok_or_else(|| format!("is one of {}", known()))
+}
+
+fn parse<T>(flag: &str, text: Option<String>, read: impl Fn(&str) -> Result<T, String>) -> Result<Option<T>, String> {
+    text.map(|text| read(&text).map_err(|error| format!("{flag}: {error}"))).transpose()
+}
+
+/// One verb over the queue.
+pub async fn run(verb: Verb, talk: &Talk) -> ExitCode {
+    match request(verb) {
+        Ok(request) => ask(&request, talk).await,
+        Err(message) => {
+            eprintln!("waystation: {message}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// The state of every lane.
+pub async fn lanes(talk: &Talk) -> ExitCode {
+    ask(&Request::Lanes, talk).await
+}
+
+/// Loads the rules again.
+pub async fn reload(talk: &Talk) -> ExitCode {
+    ask(&Request::Reload, talk).await
+}
+
+fn request(verb: Verb) -> Result<Request, String> {
+    let (action, order) = match verb {
+        Verb::Ls { filter, limit } => return Ok(Request::List { filter: filter.filter()?, limit: usize::from(limit) }),
+        Verb::Show { job } => return Ok(Request::Show { job }),
+        Verb::Suspend { destination, reason } => return Ok(Request::Suspend { destination: destination.0, reason }),
+        Verb::Resume { destination } => return Ok(Request::Resume { destination: destination.0 }),
+        Verb::Hold(order) => (Action::Hold, order),
+        Verb::Release(order) => (Action::Release, order),
+        Verb::Retry(order) => (Action::Retry, order),
+        Verb::Reroute { to, order } => (Action::Reroute { to: to.0 }, order),
+        Verb::Discard(order) => (Action::Discard, order),
+    };
+    let Order { filter, reason, dry_run } = order;
+    let request = Request::Act { filter: filter.filter()?, action, reason, dry_run };
+    request.check().map_err(|error| error.to_string())?;
+    Ok(request)
+}
+
+async fn ask(request: &Request, talk: &Talk) -> ExitCode {
+    let (socket, deadline) = match (&talk.socket, config::control(&config::files_or_default(&talk.config))) {
+        (Some(socket), Err(_)) => (socket.clone(), Duration::from_secs(120)),
+        (Some(socket), Ok(control)) => (socket.clone(), control.deadline.0),
+        (None, Ok(control)) => (control.path, control.deadline.0),
+        (None, Err(problems)) => {
+            super::check::print(&problems);
+            eprintln!("waystation: where the control socket is cannot be read; say --socket PATH");
+            return ExitCode::from(FAILED);
+        }
+    };
+    // The box gives up first, so that its own answer is seen.
+    match client::ask(&socket, request, deadline + Duration::from_secs(10)).await {
+        Ok(response) => show(request, &response, talk.json),
+        Err(error) => {
+            eprintln!("waystation: {error}");
+            let absent = matches!(error, ClientError::NotRunning { .. } | ClientError::NotAllowed { .. });
+            ExitCode::from(if absent { NO_BOX } else { FAILED })
+        }
+    }
+}
+
+fn show(request: &Request, response: &Response, json: bool) -> ExitCode {
+    let refused = matches!(response, Response::Refused { .. });
+    if json {
+        // A response came from JSON and goes back to it.
+        println!("{}", serde_json::to_string(response).unwrap_or_default());
+    } else {
+        match response {
+            Response::Jobs { jobs, more } => print!("{}", table(jobs, *more)),
+            Response::Job { job } => print!("{}", details(job)),
+            Response::Acted { matched, changed } => println!("{}", acted(request, *matched, *changed)),
+            Response::Lanes { lanes } => print!("{}", lane_table(lanes)),
+            Response::Done { message } => println!("{message}"),
+            Response::Refused { message } => eprintln!("waystation: {message}"),
+        }
+    }
+    if refused { ExitCode::from(FAILED) } else { ExitCode::SUCCESS }
+}
+
+fn acted(request: &Request, matched: u64, changed: u64) -> String {
+    let (word, dry) = match request {
+        Request::Act { action, dry_run, .. } => (action.word(), *dry_run),
+        _ => ("order", false),
+    };
+    if dry { format!("{word}: {matched} jobs would be meant") } else { format!("{word}: {matched} jobs meant, {changed} changed") }
+}
+
+fn table(jobs: &[Job], more: bool) -> String {
+    let mut rows = vec![["JOB", "STATE", "DESTINATION", "PRIORITY", "SOURCE", "ARRIVAL", "TRIES", "WHY"].map(str::to_owned)];
+    for job in jobs {
+        let kind = job.hold_kind.as_ref().map_or(String::new(), |kind| format!("{kind}: "));
+        let why = job.reason.as_ref().or(job.outcome.as_ref());
+        rows.push([
+            job.job.to_string(),
+            job.state.clone(),
+            job.destination.clone().unwrap_or_else(|| "(undecided)".to_owned()),
+            job.priority.clone(),
+            job.source.clone(),
+            job.arrival.clone(),
+            job.attempts.to_string(),
+            why.map_or(String::new(), |why| format!("{kind}{why}")),
+        ]);
+    }
+    let end = if more { "… and more: narrow the filter or raise --limit\n" } else { "" };
+    aligned(&rows) + end
+}
+
+fn lane_table(lanes: &[Lane]) -> String {
+    let mut rows = vec![["DESTINATION", "STATE", "IN FLIGHT", "LAST TROUBLE"].map(str::to_owned)];
+    for lane in lanes {
+        let trouble = lane.reason.clone().unwrap_or_default();
+        rows.push([lane.destination.clone(), lane.state.clone(), lane.in_flight.to_string(), trouble]);
+        for pair in &lane.parked {
+            rows.push([String::new(), "parked".to_owned(), String::new(), pair.clone()]);
+        }
+    }
+    aligned(&rows)
+}
+
+fn details(job: &Job) -> String {
+    let none = || "-".to_owned();
+    let rows = [
+        ["job", &job.job.to_string()],
+        ["state", &job.state],
+        ["destination", &job.destination.clone().unwrap_or_else(none)],
+        ["priority", &job.priority],
+        ["attempts", &job.attempts.to_string()],
+        ["due", &job.due.clone().unwrap_or_else(none)],
+        ["last outcome", &job.outcome.clone().unwrap_or_else(none)],
+        ["hold", &job.hold_kind.clone().unwrap_or_else(none)],
+        ["reason", &job.reason.clone().unwrap_or_else(none)],
+        ["source", &job.source],
+        ["calling AE", &job.calling_ae],
+        ["called AE", &job.called_ae],
+        ["arrival", &job.arrival],
+        ["instance", &job.instance],
+        ["SOP Class UID", &job.sop_class],
+        ["SOP Instance UID", &job.sop_instance],
+        ["Study Instance UID", &job.study.clone().unwrap_or_else(none)],
+        ["Transfer Syntax UID", &job.transfer_syntax],
+        ["bytes", &job.length.to_string()],
+    ];
+    aligned(&rows.map(|row| row.map(str::to_owned)))
+}
+
+/// Columns two spaces apart; the last one as it is.
+fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
+    let mut widths = [0; N];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(widths) {
+            line.push_str(&format!("{cell:width$}  "));
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Cli, Command};
+    use clap::Parser;
+
+    fn verb(arguments: &str) -> Result<Request, String> {
+        let arguments = ["waystation", "queue"].into_iter().chain(arguments.split(' '));
+        match Cli::try_parse_from(arguments).map_err(|error| error.to_string())?.command {
+            Command::Queue { verb, .. } => request(verb),
+            other => Err(format!("{other:?}")),
+        }
+    }
+
+    #[test]
+    fn bulk_verbs_need_a_filter_or_all_and_a_discard_a_reason() {
+        assert!(verb("retry").unwrap_err().contains("--all"));
+        assert!(verb("retry --all").is_ok());
+        assert!(verb("discard 7").unwrap_err().contains("--reason"));
+        assert!(verb("discard 7 --reason test").is_ok());
+        assert!(verb("release --destination vna --dry-run").is_ok());
+    }
+
+    #[test]
+    fn wrong_names_are_refused_before_the_box_is_asked() {
+        assert!(verb("resume VNA!").is_err());
+        assert!(verb("ls --study 1.2.x").unwrap_err().starts_with("--study: "));
+        assert!(verb("ls --older-than soon").unwrap_err().contains("is not a duration"));
+        assert!(verb("ls --state lost").is_err());
+    }
+
+    #[test]
+    fn listings_are_aligned_and_say_when_there_is_more() {
+        let held = Job {
+            job: 1234,
+            state: "held".to_owned(),
+            hold_kind: Some("rule".to_owned()),
+            reason: Some("burned-in annotation".to_owned()),
+            ..Job::default()
+        };
+        let text = table(&[held], true);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0].find("STATE"), lines[1].find("held"));
+        assert!(lines[1].ends_with("rule: burned-in annotation") && lines[1].contains("(undecided)"), "{text}");
+        assert!(lines[2].contains("--limit"));
+    }
+}

@@ -1,0 +1,241 @@
+//! What no component can see alone: relations between components, files that are named, folders that are written.
+//! Reads the disk, changes nothing on it.
+use super::{Config, Problem};
+use crate::listener::tls::ClientCertificate;
+use crate::sender::Config as Destination;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+
+/// Every problem between and behind the components, in the order of the file.
+pub(super) fn all(config: &Config) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    components(config, &mut problems);
+    names(config, &mut problems);
+    ports(config, &mut problems);
+    sources(config, &mut problems);
+    certificates(config, &mut problems);
+    folders(config, &mut problems);
+    rules(config, &mut problems);
+    problems
+}
+
+/// Each component's own relations between keys. A sentence that begins with a key (`key` is…, key: …, or place.key is…) is said of that key.
+fn components(config: &Config, problems: &mut Vec<Problem>) {
+    let mut say = |place: String, sentences: Vec<String>| {
+        for sentence in sentences {
+            let own = sentence.strip_prefix(&format!("{place}.")).and_then(|rest| rest.split_once(' '));
+            problems.push(match own.or_else(|| split_key(&sentence)) {
+                Some((key, rest)) => Problem::error(format!("{place}.{key}"), rest),
+                None => Problem::error(place.clone(), sentence.clone()),
+            });
+        }
+    };
+    say("node".into(), config.node.check());
+    say("log".into(), config.log.check());
+    say("spool".into(), config.spool.check());
+    say("rules".into(), config.rules.check());
+    say("control".into(), config.control.check());
+    for (index, listener) in config.listeners.iter().enumerate() {
+        say(format!("listeners[{index}]"), listener.check());
+    }
+    for (index, source) in config.sources.iter().enumerate() {
+        say(format!("sources[{index}]"), source.check());
+    }
+    for (index, destination) in config.destinations.iter().enumerate() {
+        say(format!("destinations[{index}]"), destination.check());
+    }
+}
+
+fn split_key(sentence: &str) -> Option<(&str, &str)> {
+    let (key, rest) = match sentence.strip_prefix('`') {
+        Some(rest) => rest.split_once('`')?,
+        None => sentence.split_once(": ")?,
+    };
+    let named = !key.is_empty() && key.bytes().all(|b| b.is_ascii_lowercase() || b"_.".contains(&b));
+    named.then(|| (key, rest.trim_start()))
+}
+
+fn names(config: &Config, problems: &mut Vec<Problem>) {
+    let listeners = config.listeners.iter().map(|listener| listener.name.as_str());
+    let sources = config.sources.iter().map(|source| source.name.as_str());
+    let destinations = config
+        .destinations
+        .iter()
+        .map(|destination| destination.name().as_str());
+    unique("listeners", listeners.collect(), problems);
+    unique("sources", sources.collect(), problems);
+    unique("destinations", destinations.collect(), problems);
+    if config.listeners.is_empty() {
+        problems.push(Problem::error(
+            "listeners",
+            "there is none: nothing could be received; add [[listeners]]",
+        ));
+    }
+    if config.sources.is_empty() {
+        let message = "there is none, and whatever no entry names is refused: add [[sources]]";
+        problems.push(Problem::error("sources", message));
+    }
+    if config.destinations.is_empty() {
+        problems.push(Problem::warning(
+            "destinations",
+            "there is none: every instance will be held",
+        ));
+    }
+}
+
+fn unique(list: &str, names: Vec<&str>, problems: &mut Vec<Problem>) {
+    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+    for (index, name) in names.into_iter().enumerate() {
+        match seen.get(name) {
+            Some(first) => {
+                let message = format!("`{name}` is the name of {list}[{first}] already");
+                problems.push(Problem::error(format!("{list}[{index}].name"), message));
+            }
+            None => {
+                seen.insert(name, index);
+            }
+        }
+    }
+}
+
+fn ports(config: &Config, problems: &mut Vec<Problem>) {
+    let listeners = config.listeners.iter().enumerate();
+    let mut taken: Vec<(String, SocketAddr)> = Vec::new();
+    let all = listeners.map(|(index, listener)| (format!("listeners[{index}].address"), listener.address));
+    for (key, address) in all.chain([("web.listen".to_owned(), config.web.listen)]) {
+        if let Some((other, _)) = taken.iter().find(|(_, other)| collide(*other, address)) {
+            let message = format!(
+                "port {} is taken by `{other}`: two cannot listen on one port",
+                address.port()
+            );
+            problems.push(Problem::error(key.clone(), message));
+        }
+        taken.push((key, address));
+    }
+    if !config.web.listen.ip().is_loopback() {
+        let message = "is open to the network: it has no authentication and no TLS; keep it on 127.0.0.1";
+        problems.push(Problem::warning("web.listen", message));
+    }
+}
+
+/// Port 0 is chosen by the system; an unspecified address takes the port on all of its kind.
+fn collide(a: SocketAddr, b: SocketAddr) -> bool {
+    let any = a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() != 0 && a.port() == b.port() && (a.ip() == b.ip() || any)
+}
+
+fn sources(config: &Config, problems: &mut Vec<Problem>) {
+    let asks = |tls: &crate::listener::tls::Config| tls.client_certificate != ClientCertificate::None;
+    let shown = config
+        .listeners
+        .iter()
+        .any(|listener| listener.tls.as_ref().is_some_and(asks));
+    for (index, source) in config.sources.iter().enumerate() {
+        if source.wants_certificate() && !shown {
+            let message = "is bound to a certificate, but no listener asks for one: give a [listeners.tls] \
+                           `client_certificate = \"required\"` (or \"optional\") and `client_ca`";
+            problems.push(Problem::error(format!("sources[{index}]"), message));
+        }
+        for (other_index, other) in config.sources[..index].iter().enumerate() {
+            let both = !source.wants_certificate() && !other.wants_certificate();
+            let title = source.calling_ae.iter().find(|title| other.calling_ae.contains(title));
+            let same = |a: &ipnet::IpNet| other.addresses.iter().any(|b| a.contains(b) || b.contains(a));
+            if let Some(title) = title.filter(|_| both && source.addresses.iter().any(same)) {
+                let message =
+                    format!("`{title}` from the same network is sources[{other_index}] already, which comes first");
+                problems.push(Problem::warning(format!("sources[{index}].calling_ae"), message));
+            }
+        }
+    }
+}
+
+/// Loads every key, certificate and authority as the box will: missing, unreadable and mismatched ones are said now.
+fn certificates(config: &Config, problems: &mut Vec<Problem>) {
+    for (index, listener) in config.listeners.iter().enumerate() {
+        if let Some(tls) = &listener.tls
+            && let Err(error) = crate::listener::tls::acceptor(tls)
+        {
+            problems.push(Problem::error(format!("listeners[{index}].tls"), error.to_string()));
+        }
+    }
+    for (index, destination) in config.destinations.iter().enumerate() {
+        if let Destination::Dicom(dicom) = destination
+            && let Some(tls) = &dicom.tls
+            && let Err(error) = crate::sender::tls::connector(tls)
+        {
+            problems.push(Problem::error(format!("destinations[{index}].tls"), error.to_string()));
+        }
+    }
+}
+
+fn folders(config: &Config, problems: &mut Vec<Problem>) {
+    let state = &config.node.state;
+    let mut check = |key: String, path: &Path| {
+        if let Some(message) = unwritable(path, state) {
+            problems.push(Problem::error(key, message));
+        }
+    };
+    check("spool.path".into(), &config.spool.path);
+    check(
+        "control.path".into(),
+        config.control.path.parent().unwrap_or(Path::new(".")),
+    );
+    for (index, destination) in config.destinations.iter().enumerate() {
+        if let Destination::Folder(folder) = destination {
+            check(format!("destinations[{index}].path"), &folder.path);
+        }
+    }
+}
+
+/// Why a folder cannot be written. One that is missing may be made when its parent is there; below the state folder (which the
+/// box makes) any depth is made. A missing parent elsewhere is most often a disk that is not mounted: never spool beside it.
+fn unwritable(path: &Path, state: &Path) -> Option<String> {
+    let parent = |path: &Path| {
+        path.parent()
+            .filter(|p| !p.as_os_str().is_empty())
+            .unwrap_or(Path::new("."))
+            .to_owned()
+    };
+    let mut at = path.to_owned();
+    if !at.exists() && at.starts_with(state) {
+        at = state.to_owned();
+    }
+    if !at.exists() {
+        at = parent(&at);
+    }
+    if !at.exists() {
+        return Some(format!(
+            "the folder {} does not exist: make it, or mount its disk",
+            at.display()
+        ));
+    }
+    if !at.is_dir() {
+        return Some(format!("{} is not a folder", at.display()));
+    }
+    let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+    let denied = rustix::fs::access(&at, access).err()?;
+    Some(format!("{} cannot be written: {denied}", at.display()))
+}
+
+/// Compiles the rule folder as the box will, against the destinations that there are.
+fn rules(config: &Config, problems: &mut Vec<Problem>) {
+    let Some(path) = &config.rules.path else {
+        return problems.push(Problem::error(
+            "rules.path",
+            "is missing: name the folder with main.rhai",
+        ));
+    };
+    if !path.is_dir() {
+        let message = format!("{} is not a folder that can be read", path.display());
+        return problems.push(Problem::error("rules.path", message));
+    }
+    if let Err(found) = crate::rules::RuleSet::load(path, &config.rules, &config.destination_ids()) {
+        problems.extend(found.into_iter().map(|problem| Problem {
+            file: Some(problem.file.display().to_string()),
+            line: problem.line,
+            column: problem.column,
+            ..Problem::error("", problem.message)
+        }));
+    }
+}

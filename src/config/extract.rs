@@ -1,0 +1,273 @@
+//! From raw values to the components' `Config` types, one component at a time, so that one wrong value hides no other.
+//! The only place that names figment.
+use super::keys::Sources;
+use super::{Config, Node, Problem};
+use crate::base::names::DestinationId;
+use figment::Figment;
+use figment::providers::{Format, Serialized, Toml};
+use figment::value::{Dict, Value};
+use serde::de::DeserializeOwned;
+
+/// Wrong values said of one component; more than this is a wrong file.
+const WRONG_MAX: usize = 64;
+
+/// The whole configuration, or `None` when a component could not be read. Problems have keys, not yet places.
+pub(super) fn config(sources: &Sources) -> (Option<Config>, Vec<Problem>) {
+    let mut problems = Vec::new();
+    let mut parts = Parts {
+        figment: figment(sources),
+        problems: &mut problems,
+    };
+    let node: Option<Node> = parts.table("node");
+    if let Some(node) = &node {
+        parts.state_defaults(node);
+    }
+    let (log, spool, rules) = (parts.table("log"), parts.table("spool"), parts.table("rules"));
+    let (web, control, limits) = (parts.table("web"), parts.table("control"), parts.table("limits"));
+    let (listeners, sources) = (parts.list("listeners"), parts.list("sources"));
+    let destinations = parts.list("destinations");
+    let config = (|| {
+        Some(Config {
+            node: node?,
+            log: log?,
+            spool: spool?,
+            rules: rules?,
+            web: web?,
+            control: control?,
+            limits: limits?,
+            listeners: listeners?,
+            sources: sources?,
+            destinations: destinations?,
+        })
+    })();
+    (config, problems)
+}
+
+/// The control socket alone, for a command that talks to a running box whose file may be under repair.
+pub(super) fn control(sources: &Sources) -> Result<crate::control::Config, Vec<Problem>> {
+    alone(sources, "control")
+}
+
+/// The spool alone, for the offline verbs.
+pub(super) fn spool(sources: &Sources) -> Result<crate::spool::Config, Vec<Problem>> {
+    alone(sources, "spool")
+}
+
+fn alone<T: DeserializeOwned>(sources: &Sources, table: &str) -> Result<T, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let mut parts = Parts { figment: figment(sources), problems: &mut problems };
+    if let Some(node) = parts.table::<Node>("node") {
+        parts.state_defaults(&node);
+    }
+    parts.table(table).ok_or(problems)
+}
+
+/// The rules' limits and the destinations' names, for the rule bench.
+pub(super) fn rules(sources: &Sources) -> Result<(crate::rules::Config, Vec<DestinationId>), Vec<Problem>> {
+    let mut problems = Vec::new();
+    let mut parts = Parts { figment: figment(sources), problems: &mut problems };
+    let limits = parts.table("rules");
+    let destinations: Option<Vec<crate::sender::Config>> = parts.list("destinations");
+    match (limits, destinations) {
+        (Some(limits), Some(found)) => Ok((limits, found.iter().map(|one| one.name().clone()).collect())),
+        _ => Err(problems),
+    }
+}
+
+/// Files in order, lists adding up, then the variables.
+fn figment(sources: &Sources) -> Figment {
+    let mut figment = Figment::new();
+    for text in &sources.texts {
+        figment = figment.admerge(Toml::string(text));
+    }
+    for (key, value) in &sources.variables {
+        figment = figment.merge(Serialized::default(key, value));
+    }
+    figment
+}
+
+struct Parts<'a> {
+    figment: Figment,
+    problems: &'a mut Vec<Problem>,
+}
+
+impl Parts<'_> {
+    /// What lies below the state folder unless said otherwise.
+    fn state_defaults(&mut self, node: &Node) {
+        self.default("spool.path", &node.state.join("spool"));
+        self.default("control.path", &node.state.join("control.sock"));
+    }
+
+    /// Puts a value under everything that files and variables say.
+    fn default(&mut self, key: &str, value: &std::path::Path) {
+        let figment = std::mem::take(&mut self.figment);
+        self.figment = figment.join(Serialized::default(key, value));
+    }
+
+    fn table<T: DeserializeOwned>(&mut self, name: &str) -> Option<T> {
+        let value = self
+            .figment
+            .find_value(name)
+            .unwrap_or_else(|_| Value::from(Dict::new()));
+        self.component(name, value)
+    }
+
+    /// Every element by itself; `None` when one of them cannot be read.
+    fn list<T: DeserializeOwned>(&mut self, name: &str) -> Option<Vec<T>> {
+        let elements = match self.figment.find_value(name) {
+            Err(_) => Vec::new(),
+            Ok(Value::Array(_, elements)) => elements,
+            Ok(_) => {
+                self.problems
+                    .push(Problem::error(name, format!("must be written as a list: [[{name}]]")));
+                return None;
+            }
+        };
+        let read = elements.into_iter().enumerate();
+        let read: Vec<Option<T>> = read
+            .map(|(index, value)| self.component(&format!("{name}[{index}]"), value))
+            .collect();
+        read.into_iter().collect()
+    }
+
+    /// Reads one component; every wrong value in it becomes a problem. What is wrong is taken out and the rest read
+    /// again, so that the second mistake is seen as well as the first.
+    fn component<T: DeserializeOwned>(&mut self, name: &str, mut value: Value) -> Option<T> {
+        let mut removed: Vec<String> = Vec::new();
+        // Keys that nobody knows have been said already, over the raw tree.
+        while removed.len() < WRONG_MAX {
+            let error = match value.deserialize::<T>() {
+                Ok(config) => return removed.is_empty().then_some(config),
+                Err(error) => error,
+            };
+            let message = words(&error);
+            if let figment::error::Kind::MissingField(field) = &error.kind {
+                let key = path_of(name, &error.path, Some(field));
+                if !removed.contains(&key) {
+                    self.problems.push(Problem::error(key, "is missing"));
+                }
+                return None;
+            }
+            if let figment::error::Kind::UnknownField(field, _) = &error.kind {
+                let mut path = error.path.clone();
+                if path.last() != Some(field) {
+                    path.push(field.clone());
+                }
+                if remove(&mut value, &path) || remove_named(&mut value, field) {
+                    removed.push(path_of(name, &path, None));
+                    continue;
+                }
+                return None;
+            }
+            let path = if is_leaf(&value, &error.path) {
+                error.path.clone()
+            } else {
+                blame::<T>(&value, &message)
+            };
+            self.problems.push(Problem::error(path_of(name, &path, None), message));
+            if path.is_empty() || !remove(&mut value, &path) {
+                return None;
+            }
+            removed.push(path_of(name, &keys_only(&path), None));
+        }
+        None
+    }
+}
+
+/// The leaf without which the error is another one: inside a value that is read by its `kind`, serde loses the path.
+fn blame<T: DeserializeOwned>(value: &Value, message: &str) -> Vec<String> {
+    let mut leaves = Vec::new();
+    collect(value, &mut Vec::new(), &mut leaves);
+    // Without its kind nothing can be read: that says something only when nothing else does.
+    leaves.sort_by_key(|path| path.last().is_some_and(|name| name == "kind"));
+    for path in leaves {
+        let mut without = value.clone();
+        let changed = remove(&mut without, &path)
+            && without
+                .deserialize::<T>()
+                .map_or_else(|error| words(&error) != message, |_| true);
+        if changed {
+            return path;
+        }
+    }
+    Vec::new()
+}
+
+fn collect(value: &Value, path: &mut Vec<String>, leaves: &mut Vec<Vec<String>>) {
+    match value {
+        Value::Dict(_, dict) => {
+            for (name, inner) in dict {
+                path.push(name.clone());
+                collect(inner, path, leaves);
+                path.pop();
+            }
+        }
+        _ => leaves.push(path.clone()),
+    }
+}
+
+/// The value at a path of names. A list is a leaf: an error inside it is said of the whole key.
+fn at<'v>(value: &'v mut Value, path: &[String]) -> Option<&'v mut Value> {
+    path.iter().try_fold(value, |value, name| match value {
+        Value::Dict(_, dict) => dict.get_mut(name),
+        _ => None,
+    })
+}
+
+fn is_leaf(value: &Value, path: &[String]) -> bool {
+    !path.is_empty() && at(&mut value.clone(), &keys_only(path)).is_some_and(|value| value.as_dict().is_none())
+}
+
+/// A path without list indices: `["addresses", "0"]` is said of `addresses`.
+fn keys_only(path: &[String]) -> Vec<String> {
+    path.iter()
+        .filter(|part| part.parse::<usize>().is_err())
+        .cloned()
+        .collect()
+}
+
+fn remove(value: &mut Value, path: &[String]) -> bool {
+    let path = keys_only(path);
+    let Some((last, parents)) = path.split_last() else {
+        return false;
+    };
+    match at(value, parents) {
+        Some(Value::Dict(_, dict)) => dict.remove(last).is_some(),
+        _ => false,
+    }
+}
+
+/// Takes the first key of this name out, wherever it stands.
+fn remove_named(value: &mut Value, name: &str) -> bool {
+    match value {
+        Value::Dict(_, dict) => dict.remove(name).is_some() || dict.values_mut().any(|inner| remove_named(inner, name)),
+        _ => false,
+    }
+}
+
+fn path_of(name: &str, path: &[String], last: Option<&str>) -> String {
+    let mut key = name.to_owned();
+    for part in path.iter().map(String::as_str).chain(last) {
+        if part.parse::<usize>().is_ok() {
+            key.push_str(&format!("[{part}]"));
+        } else {
+            key.push('.');
+            key.push_str(part);
+        }
+    }
+    key
+}
+
+/// An error in plain words, without figment's own places.
+fn words(error: &figment::Error) -> String {
+    match &error.kind {
+        figment::error::Kind::InvalidType(found, expected) => format!("must be {expected}, but is {found}"),
+        figment::error::Kind::InvalidValue(found, expected) => format!("must be {expected}, but is {found}"),
+        figment::error::Kind::UnknownVariant(found, known) => {
+            let near = known.iter().find(|word| strsim::jaro_winkler(word, found) > 0.8);
+            let hint = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+            format!("`{found}` is not one of {}{hint}", known.join(", "))
+        }
+        kind => kind.to_string(),
+    }
+}

@@ -1,0 +1,278 @@
+//! What is said over the control socket. Both sides are this binary, usually of one version; an unknown request is refused, not guessed.
+use crate::base::names::{DestinationId, InstanceId, SourceId, Uid};
+use crate::base::units::Span;
+use crate::spool::{HoldKind, JobState};
+use serde::{Deserialize, Serialize};
+
+/// One question or order.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "snake_case")]
+pub enum Request {
+    /// Jobs that the filter matches, in the queue's order.
+    List {
+        filter: Filter,
+        limit: usize,
+    },
+    /// Everything known of one job.
+    Show {
+        job: u64,
+    },
+    /// An order over all jobs that the filter matches.
+    Act {
+        filter: Filter,
+        action: Action,
+        reason: Option<String>,
+        dry_run: bool,
+    },
+    /// Claims nothing more for a destination until `Resume`, across restarts.
+    Suspend {
+        destination: DestinationId,
+        reason: Option<String>,
+    },
+    Resume {
+        destination: DestinationId,
+    },
+    /// The state of every lane.
+    Lanes,
+    /// Loads the rule folder again.
+    Reload,
+}
+
+/// What an order does to a job.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "verb", rename_all = "snake_case")]
+pub enum Action {
+    Hold,
+    Release,
+    Retry,
+    Reroute {
+        to: DestinationId,
+    },
+    /// Gives the job up for ever. Needs a reason.
+    Discard,
+}
+
+/// The jobs that are meant: all of the conditions given must hold. Without any it means every job, and needs `all`.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Filter {
+    pub jobs: Vec<u64>,
+    pub destination: Option<DestinationId>,
+    /// Only jobs that no rule gave a destination.
+    pub undecided: bool,
+    /// Without it, all that have not ended.
+    pub state: Option<JobState>,
+    pub source: Option<SourceId>,
+    pub kind: Option<HoldKind>,
+    pub instance: Option<Hex>,
+    pub study: Option<Uid>,
+    pub sop_instance: Option<Uid>,
+    pub older_than: Option<Span>,
+    /// Every job is really meant.
+    pub all: bool,
+}
+
+/// An instance id as its 32 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Hex(pub InstanceId);
+
+/// The answer.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "snake_case")]
+pub enum Response {
+    Jobs {
+        jobs: Vec<Job>,
+        more: bool,
+    },
+    Job {
+        job: Box<Job>,
+    },
+    /// How many jobs the filter matched, and how many were changed (none in a dry run).
+    Acted {
+        matched: u64,
+        changed: u64,
+    },
+    Lanes {
+        lanes: Vec<Lane>,
+    },
+    /// Done, with one line for the operator.
+    Done {
+        message: String,
+    },
+    /// Not done; nothing was changed.
+    Refused {
+        message: String,
+    },
+}
+
+/// A job, as far as an operator may see it: no patient data.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Job {
+    pub job: u64,
+    pub state: String,
+    pub destination: Option<String>,
+    pub priority: String,
+    pub source: String,
+    pub calling_ae: String,
+    pub called_ae: String,
+    pub instance: String,
+    pub sop_class: String,
+    pub sop_instance: String,
+    pub study: Option<String>,
+    pub transfer_syntax: String,
+    pub length: u64,
+    pub arrival: String,
+    pub due: Option<String>,
+    pub attempts: u32,
+    pub outcome: Option<String>,
+    pub hold_kind: Option<String>,
+    pub reason: Option<String>,
+}
+
+/// A lane's state.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Lane {
+    pub destination: String,
+    /// `up`, `down`, `probing`, `suspended`.
+    pub state: String,
+    pub in_flight: usize,
+    pub reason: Option<String>,
+    pub parked: Vec<String>,
+}
+
+/// Why a filter is not taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum FilterError {
+    #[error("this would mean every job: name a filter, or say --all")]
+    Everything,
+    #[error("a discard needs --reason")]
+    Reason,
+}
+
+impl Filter {
+    /// Whether any condition is given.
+    #[must_use]
+    pub fn narrows(&self) -> bool {
+        let unbound = Self {
+            all: self.all,
+            ..Self::default()
+        };
+        *self != unbound
+    }
+}
+
+impl Request {
+    /// Orders over everything must say so, and a discard must say why. Asked by both sides, so that neither relies on the other.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub fn check(&self) -> Result<(), FilterError> {
+        let Self::Act {
+            filter, action, reason, ..
+        } = self
+        else {
+            return Ok(());
+        };
+        if !filter.narrows() && !filter.all {
+            return Err(FilterError::Everything);
+        }
+        let said = reason.as_ref().is_some_and(|reason| !reason.trim().is_empty());
+        if *action == Action::Discard && !said {
+            Err(FilterError::Reason)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl Action {
+    /// The word of the metric and the ledger.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Hold => "hold",
+            Self::Release => "release",
+            Self::Retry => "retry",
+            Self::Reroute { .. } => "reroute",
+            Self::Discard => "discard",
+        }
+    }
+}
+
+impl TryFrom<String> for Hex {
+    type Error = crate::base::names::NameError;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        InstanceId::parse(&text).map(Self)
+    }
+}
+
+impl From<Hex> for String {
+    fn from(hex: Hex) -> Self {
+        hex.0.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn act(filter: Filter, action: Action, reason: Option<&str>) -> Request {
+        Request::Act {
+            filter,
+            action,
+            reason: reason.map(str::to_owned),
+            dry_run: false,
+        }
+    }
+
+    #[test]
+    fn an_order_over_everything_must_say_all() {
+        let one = Filter {
+            jobs: vec![7],
+            ..Filter::default()
+        };
+        let all = Filter {
+            all: true,
+            ..Filter::default()
+        };
+        assert_eq!(
+            act(Filter::default(), Action::Retry, None).check(),
+            Err(FilterError::Everything)
+        );
+        assert_eq!(act(one, Action::Retry, None).check(), Ok(()));
+        assert_eq!(act(all, Action::Retry, None).check(), Ok(()));
+    }
+
+    #[test]
+    fn a_discard_must_say_why() {
+        let one = || Filter {
+            jobs: vec![7],
+            ..Filter::default()
+        };
+        assert_eq!(act(one(), Action::Discard, None).check(), Err(FilterError::Reason));
+        assert_eq!(
+            act(one(), Action::Discard, Some("  ")).check(),
+            Err(FilterError::Reason)
+        );
+        assert_eq!(act(one(), Action::Discard, Some("test images")).check(), Ok(()));
+    }
+
+    #[test]
+    fn requests_read_back_as_they_were_written() {
+        let filter = Filter {
+            destination: DestinationId::parse("vna").ok(),
+            state: Some(JobState::Held),
+            instance: Some(Hex(InstanceId([7; 16]))),
+            older_than: Some(Span::secs(60)),
+            ..Filter::default()
+        };
+        let to = DestinationId::parse("cad").unwrap();
+        let request = act(filter, Action::Reroute { to }, Some("moved"));
+        let text = serde_json::to_string(&request).unwrap();
+        assert_eq!(serde_json::from_str::<Request>(&text).unwrap(), request);
+        assert!(serde_json::from_str::<Request>("{\"request\":\"format_disk\"}").is_err());
+    }
+}

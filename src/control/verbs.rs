@@ -1,0 +1,202 @@
+//! What the requests do: the spool's operator verbs and the scheduler's lanes, in the protocol's words.
+use super::protocol::{Action, Filter, Job, Lane, Request, Response};
+use super::server::Handler;
+use crate::base::names::{DestinationId, JobId};
+use crate::scheduler::{LaneState, LaneStatus, Scheduler};
+use crate::spool::{self, CommitError, JobState, ReadError, Row, Spool, Verb};
+use std::sync::Arc;
+
+/// Loads the rules again: the new epoch's words, or every problem. Blocking.
+pub type Reload = Arc<dyn Fn() -> Result<String, Vec<String>> + Send + Sync>;
+
+/// The parts of the box that an operator reaches.
+#[derive(Clone)]
+pub struct Verbs {
+    pub spool: Spool,
+    pub scheduler: Scheduler,
+    pub reload: Reload,
+}
+
+/// The most rows of one listing.
+const LIMIT_MAX: usize = 10_000;
+
+impl Verbs {
+    /// What the control socket calls.
+    #[must_use]
+    pub fn handler(self) -> Handler {
+        Arc::new(move |who, request| {
+            let verbs = self.clone();
+            Box::pin(async move { verbs.carry_out(&who, request).await })
+        })
+    }
+
+    /// One request. Each order is on the ledger with `who` before it is answered.
+    pub async fn carry_out(&self, who: &str, request: Request) -> Response {
+        let done = match request {
+            Request::List { filter, limit } => self.list(&filter, limit).await.map_err(|error| error.to_string()),
+            Request::Show { job } => self.show(job).await,
+            Request::Act { filter, action, reason, dry_run } => {
+                let reason = reason.unwrap_or_default();
+                self.act(who, &filter, action, &reason, dry_run).await.map_err(|error| error.to_string())
+            }
+            Request::Suspend { destination, reason } => self.suspend(who, &destination, reason, true).await,
+            Request::Resume { destination } => self.suspend(who, &destination, None, false).await,
+            Request::Lanes => Ok(self.lanes()),
+            Request::Reload => self.reload(who).await,
+        };
+        done.unwrap_or_else(|message| Response::Refused { message })
+    }
+
+    async fn list(&self, filter: &Filter, limit: usize) -> Result<Response, ReadError> {
+        let limit = limit.min(LIMIT_MAX);
+        // One more than asked for says whether there is more.
+        let mut rows = self.spool.list(meant(filter), None, limit + 1).await?;
+        let more = rows.len() > limit;
+        rows.truncate(limit);
+        Ok(Response::Jobs { jobs: rows.iter().map(job).collect(), more })
+    }
+
+    async fn show(&self, number: u64) -> Result<Response, String> {
+        match self.spool.show(JobId(number)).await {
+            Ok(Some(row)) => Ok(Response::Job { job: Box::new(job(&row)) }),
+            Ok(None) => Err(format!("there is no job {number}")),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    async fn act(
+        &self,
+        who: &str,
+        filter: &Filter,
+        action: Action,
+        reason: &str,
+        dry_run: bool,
+    ) -> Result<Response, CommitError> {
+        let (verb, to) = match action {
+            Action::Hold => (Verb::Hold, None),
+            Action::Release => (Verb::Release, filter.destination.clone()),
+            Action::Retry => (Verb::Retry, filter.destination.clone()),
+            Action::Reroute { to } => (Verb::Reroute(to.clone()), Some(to)),
+            Action::Discard => (Verb::Discard, None),
+        };
+        let starts = matches!(verb, Verb::Release | Verb::Retry | Verb::Reroute(_));
+        let acted = self.spool.act(meant(filter), verb, who, reason, dry_run).await?;
+        if starts && !dry_run {
+            self.poke(to.as_ref());
+        }
+        Ok(Response::Acted { matched: acted.matched, changed: acted.changed })
+    }
+
+    /// A person who lets jobs go wants them tried now, and refused contexts asked for again.
+    fn poke(&self, only: Option<&DestinationId>) {
+        for lane in self.scheduler.status() {
+            if only.is_none_or(|only| lane.destination == *only) {
+                let _known = self.scheduler.poke(&lane.destination);
+            }
+        }
+    }
+
+    async fn suspend(
+        &self,
+        who: &str,
+        destination: &DestinationId,
+        reason: Option<String>,
+        stop: bool,
+    ) -> Result<Response, String> {
+        if !self.scheduler.status().iter().any(|lane| lane.destination == *destination) {
+            return Err(format!("there is no destination {destination}"));
+        }
+        let reason = reason.unwrap_or_default();
+        let done = if stop {
+            self.spool.suspend(destination, who, &reason).await
+        } else {
+            self.spool.resume(destination, who, &reason).await
+        };
+        done.map_err(|error| error.to_string())?;
+        if !stop {
+            self.poke(Some(destination));
+        }
+        let word = if stop { "suspended" } else { "resumed" };
+        Ok(Response::Done { message: format!("{destination}: {word}") })
+    }
+
+    fn lanes(&self) -> Response {
+        let lanes = self.scheduler.status();
+        Response::Lanes { lanes: lanes.iter().map(|lane| self.lane(lane)).collect() }
+    }
+
+    fn lane(&self, status: &LaneStatus) -> Lane {
+        let state = match status.state {
+            _ if self.spool.is_suspended(&status.destination) => "suspended",
+            LaneState::Up => "up",
+            LaneState::Slowed => "slowed",
+            LaneState::Down => "down",
+            LaneState::Probing => "probing",
+        };
+        let at = status.last_failure_at.as_ref().map_or(String::new(), |at| format!(" ({at})"));
+        Lane {
+            destination: status.destination.to_string(),
+            state: state.to_owned(),
+            in_flight: status.in_flight,
+            reason: status.last_failure.as_ref().map(|failure| format!("{failure}{at}")),
+            parked: status.parked.iter().map(|(class, syntax)| format!("{class} in {syntax}")).collect(),
+        }
+    }
+
+    async fn reload(&self, who: &str) -> Result<Response, String> {
+        tracing::info!(who, "rules are loaded again on an operator's word");
+        let reload = self.reload.clone();
+        let loaded = tokio::task::spawn_blocking(move || reload()).await.map_err(|_| "the load was cut off".to_owned())?;
+        loaded.map(|message| Response::Done { message }).map_err(|problems| problems.join("\n"))
+    }
+}
+
+fn meant(filter: &Filter) -> spool::Filter {
+    spool::Filter {
+        destination: filter.destination.clone(),
+        undecided: filter.undecided,
+        state: filter.state,
+        source: filter.source.clone(),
+        kind: filter.kind,
+        jobs: filter.jobs.clone(),
+        instance: filter.instance.map(|id| id.0.to_string()),
+        sop_instance: filter.sop_instance.clone(),
+        study: filter.study.clone(),
+        older_than: filter.older_than.map(|span| span.0),
+    }
+}
+
+fn job(row: &Row) -> Job {
+    let state = match row.state {
+        JobState::Queued => "queued",
+        JobState::Held => "held",
+        JobState::Inflight => "inflight",
+        JobState::Delivered => "delivered",
+    };
+    let mut job = Job {
+        job: row.job.0,
+        state: state.to_owned(),
+        destination: row.destination.as_ref().map(ToString::to_string),
+        priority: row.priority.word().to_owned(),
+        attempts: row.attempts,
+        arrival: row.enqueued.iso(),
+        due: (row.state == JobState::Queued).then(|| row.due.iso()),
+        outcome: Some(row.outcome.clone()).filter(|outcome| !outcome.is_empty()),
+        hold_kind: row.hold.as_ref().map(|hold| hold.kind.word().to_owned()),
+        reason: row.hold.as_ref().map(|hold| hold.text.clone()),
+        ..Job::default()
+    };
+    if let Some(instance) = &row.instance {
+        job.source = instance.source.to_string();
+        job.calling_ae = instance.calling_ae.to_string();
+        job.called_ae = instance.called_ae.to_string();
+        job.instance = instance.id.to_string();
+        job.sop_class = instance.sop_class.to_string();
+        job.sop_instance = instance.sop_instance.to_string();
+        job.study = instance.study.as_ref().map(ToString::to_string);
+        job.transfer_syntax = instance.transfer_syntax.to_string();
+        job.length = instance.length;
+        job.arrival = instance.arrival.iso();
+    }
+    job
+}

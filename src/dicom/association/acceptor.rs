@@ -1,0 +1,88 @@
+//! The accepting side: the listener reads a request, judges it, and accepts or rejects.
+//! Nothing here decides whom to admit.
+use super::pdu::{self, INVALID_PARAMETER, PROVIDER};
+use super::request::{Context, Local, Rejection, Request};
+use super::wire::{self, First, Wire};
+use super::{Association, Role, Stream, Timeouts, UlError};
+use crate::base::limits::ASSOCIATE_MAX;
+use tokio::time::Instant;
+
+const WAITING: &str = "waiting for the A-ASSOCIATE-RQ";
+
+/// Reads the A-ASSOCIATE-RQ, of at most `ASSOCIATE_MAX` bytes whatever our maximum PDU length. Whole within the
+/// `association` deadline, so that a peer that sends it byte by byte gains nothing. On a malformed one an A-ABORT is
+/// sent, and its arrival waited for, before the error is returned.
+///
+/// # Errors
+/// See `UlError`.
+pub async fn receive_request<S: Stream>(stream: &mut S, timeouts: &Timeouts) -> Result<Request, UlError> {
+    let until = Instant::now() + timeouts.association;
+    let kinds = [pdu::ASSOCIATE_RQ, pdu::ABORT];
+    let (reason, what) = match wire::read_pdu(stream, &kinds, ASSOCIATE_MAX, until, WAITING).await? {
+        First::Pdu(pdu::ABORT, body) => {
+            let (source_code, reason) = pdu::abort_words(&body);
+            return Err(UlError::Aborted { source_code, reason });
+        }
+        First::Pdu(_, body) => match pdu::parse_request(&body) {
+            Ok(request) => return Ok(request),
+            Err(pdu::Malformed) => (INVALID_PARAMETER, "the A-ASSOCIATE-RQ is not readable"),
+        },
+        First::Other(kind) => (pdu::misplaced(kind), "the first PDU is no A-ASSOCIATE-RQ"),
+        First::TooLong => (INVALID_PARAMETER, "the A-ASSOCIATE-RQ is too long"),
+    };
+    refuse(stream, &pdu::abort(PROVIDER, reason), timeouts, wire::LINGER).await?;
+    Err(UlError::Protocol(what))
+}
+
+/// Answers with A-ASSOCIATE-RJ, waits (bounded by `release`) for the peer to close.
+///
+/// # Errors
+/// See `UlError`.
+pub async fn reject<S: Stream>(mut stream: S, rejection: Rejection, timeouts: &Timeouts) -> Result<(), UlError> {
+    refuse(&mut stream, &pdu::reject(rejection), timeouts, timeouts.release).await
+}
+
+async fn refuse<S: Stream>(
+    stream: &mut S,
+    answer: &[u8],
+    timeouts: &Timeouts,
+    wait: std::time::Duration,
+) -> Result<(), UlError> {
+    let mut wire = Wire::new(stream, timeouts.write);
+    wire.put(answer).await?;
+    wire.flush().await?;
+    wire.close(wait.min(timeouts.release)).await;
+    Ok(())
+}
+
+impl<S: Stream> Association<S> {
+    /// Acceptor: answers A-ASSOCIATE-AC with these results, and with a refusal for every unusable context of the request.
+    ///
+    /// # Errors
+    /// See `UlError`.
+    pub async fn accept(
+        stream: S,
+        request: &Request,
+        results: Vec<Context>,
+        local: &Local,
+        timeouts: Timeouts,
+    ) -> Result<Self, UlError> {
+        let mut wire = Wire::new(stream, timeouts.write);
+        wire.put(&pdu::accept(request, &results, local)).await?;
+        wire.flush().await?;
+        let peer = pdu::peer_of(request);
+        Ok(Self::new(wire, Role::Acceptor, timeouts, results, peer))
+    }
+
+    /// Acceptor: A-RELEASE-RP, waits for the peer to close.
+    ///
+    /// # Errors
+    /// See `UlError`.
+    pub async fn release_reply(mut self) -> Result<(), UlError> {
+        self.usable()?;
+        self.wire.put(&pdu::release(pdu::RELEASE_RP)).await?;
+        self.wire.flush().await?;
+        self.wire.close(self.timeouts.release).await;
+        Ok(())
+    }
+}

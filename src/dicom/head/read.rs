@@ -1,0 +1,170 @@
+//! Reading from the head: elements by path, raw bytes, decoded text.
+use super::header::{dictionary_vr, is_signed_by_pixels};
+use super::{Head, Kind, Node};
+use crate::dicom::path::{Path, Selector};
+use crate::dicom::text::value::{looks_like_text, strings};
+use crate::dicom::text::{Charset, Decoded};
+use dicom_core::{Tag, VR};
+
+impl Head {
+    /// The node at `path`, or `None`. Of duplicates the first.
+    #[must_use]
+    pub fn find(&self, path: &Path) -> Option<usize> {
+        let item = self.item(&path.items)?;
+        self.select(item, &path.leaf)
+    }
+
+    /// The raw value bytes of a node, as they stand (in its layout's byte order), without a delimiter.
+    #[must_use]
+    pub fn raw(&self, node: usize) -> &[u8] {
+        &self.bytes[self.nodes[node].value_range()]
+    }
+
+    /// The decoded text values of the element at `path`: character sets in scope applied (with code extensions),
+    /// padding removed, split at backslashes after decoding, numbers as decimal text. No values when it is empty.
+    /// `None` when it is absent, a sequence, or binary.
+    #[must_use]
+    pub fn text(&self, path: &Path) -> Option<Vec<String>> {
+        self.decoded(path).map(|decoded| decoded.values)
+    }
+
+    /// As `text`, and whether bytes could not be decoded.
+    #[must_use]
+    pub fn decoded(&self, path: &Path) -> Option<Decoded> {
+        let node = self.find(path)?;
+        self.decoded_in(node, &self.charset(path))
+    }
+
+    /// The number of items of the sequence at `path`; `None` when it is no sequence or absent.
+    #[must_use]
+    pub fn items(&self, path: &Path) -> Option<usize> {
+        let node = self.find(path)?;
+        (self.nodes[node].kind == Kind::Sequence).then(|| self.children(Some(node)).count())
+    }
+
+    /// The first value of a top-level element, trimmed; empty when absent.
+    #[must_use]
+    pub fn first(&self, tag: Tag) -> String {
+        let values = self.text(&Path::tag(tag)).unwrap_or_default();
+        values.into_iter().next().unwrap_or_default()
+    }
+
+    /// The character set in scope at `path`: its item's own, else that of what encloses it (PS3.3 C.12.1.1.2).
+    #[must_use]
+    pub fn charset(&self, path: &Path) -> Charset {
+        for depth in (0..=path.items.len()).rev() {
+            let own = self.item(&path.items[..depth]).and_then(|item| self.own_charset(item));
+            if let Some(charset) = own {
+                return charset;
+            }
+        }
+        Charset::default()
+    }
+
+    /// The nodes right below a sequence or item, or of the root.
+    pub(crate) fn children(&self, parent: Option<usize>) -> impl Iterator<Item = usize> + '_ {
+        let (mut at, end) = match parent {
+            Some(node) => (node + 1, self.nodes[node].next as usize),
+            None => (0, self.nodes.len()),
+        };
+        std::iter::from_fn(move || {
+            let child = (at < end).then_some(at)?;
+            at = self.nodes[child].next as usize;
+            Some(child)
+        })
+    }
+
+    /// The tag that a selector means among the elements of an item (`None`: the root).
+    pub(crate) fn resolve(&self, item: Option<usize>, selector: &Selector) -> Option<Tag> {
+        match selector {
+            Selector::Tag(tag) => Some(*tag),
+            Selector::Private {
+                group,
+                creator,
+                element,
+            } => {
+                let is_block = |node: &usize| {
+                    let tag = self.nodes[*node].tag;
+                    tag.0 == *group && is_creator(tag) && trimmed(self.raw(*node)) == creator.as_bytes()
+                };
+                let block = self.children(item).find(is_block)?;
+                Some(Tag(*group, self.nodes[block].tag.1 << 8 | u16::from(*element)))
+            }
+        }
+    }
+
+    /// The VR to read a node by: the dictionary's for what was written as UN, signed numbers by Pixel Representation.
+    pub(crate) fn reading_vr(&self, node: &Node) -> VR {
+        let vr = if node.vr == VR::UN {
+            dictionary_vr(node.tag)
+        } else {
+            node.vr
+        };
+        if vr == VR::US && !node.layout.is_explicit() && is_signed_by_pixels(node.tag) {
+            let signed = self.find(&Path::tag(PIXEL_REPRESENTATION)).map(|node| self.raw(node));
+            if matches!(signed, Some([1, 0])) {
+                return VR::SS;
+            }
+        }
+        vr
+    }
+
+    pub(crate) fn decoded_in(&self, node: usize, charset: &Charset) -> Option<Decoded> {
+        let found = &self.nodes[node];
+        if found.kind != Kind::Value {
+            return None;
+        }
+        let raw = self.raw(node);
+        let mut vr = self.reading_vr(found);
+        let mut layout = found.layout;
+        if found.vr == VR::UN && vr == VR::UN {
+            if !looks_like_text(raw) {
+                return None;
+            }
+            vr = VR::LO;
+        } else if found.vr == VR::UN {
+            // What UN hides stands in little endian (PS3.5 6.2.2).
+            layout = crate::dicom::syntax::Layout::ImplicitLittle;
+        }
+        strings(vr, raw, layout, charset)
+    }
+
+    /// The item that the path's sequences lead to; `Some(None)` is the root.
+    pub(crate) fn item(&self, items: &[(Selector, usize)]) -> Option<Option<usize>> {
+        let mut item = None;
+        for (selector, index) in items {
+            let sequence = self.select(item, selector)?;
+            if self.nodes[sequence].kind != Kind::Sequence {
+                return None;
+            }
+            item = Some(self.children(Some(sequence)).nth(*index)?);
+        }
+        Some(item)
+    }
+
+    fn select(&self, item: Option<usize>, selector: &Selector) -> Option<usize> {
+        let tag = self.resolve(item, selector)?;
+        self.children(item).find(|node| self.nodes[*node].tag == tag)
+    }
+
+    fn own_charset(&self, item: Option<usize>) -> Option<Charset> {
+        let node = self.select(item, &Selector::Tag(SPECIFIC_CHARACTER_SET))?;
+        let terms = strings(VR::CS, self.raw(node), self.syntax.layout, &Charset::default())?;
+        Some(Charset::of(&terms.values))
+    }
+}
+
+/// Whether a tag reserves a block of private elements.
+pub(crate) fn is_creator(tag: Tag) -> bool {
+    tag.0 & 1 == 1 && matches!(tag.1, 0x0010..=0x00FF)
+}
+
+pub(crate) fn trimmed(bytes: &[u8]) -> &[u8] {
+    let is_padding = |byte: &u8| matches!(byte, b' ' | 0);
+    let start = bytes.iter().take_while(|byte| is_padding(byte)).count();
+    let end = bytes.len() - bytes[start..].iter().rev().take_while(|byte| is_padding(byte)).count();
+    &bytes[start..end]
+}
+
+pub(crate) const SPECIFIC_CHARACTER_SET: Tag = Tag(0x0008, 0x0005);
+const PIXEL_REPRESENTATION: Tag = Tag(0x0028, 0x0103);

@@ -1,0 +1,113 @@
+//! `waystation demo`: the main job shown on this machine, in a folder of its own, and judged.
+//!
+//! A box with TLS to a second, archive-like receiver; CT, MR, US and SR studies from several modalities; the shipped
+//! rules at work; the WAN cut under load and mended; one `kill -9` and restart. Every instance that was acknowledged is then
+//! looked for at the archive and compared. It answers true only if all of it holds. Nothing outside the folder is touched,
+//! every connection stays on 127.0.0.1, and only processes that it started are ended.
+mod judge;
+mod plan;
+mod process;
+
+use super::certificates::Authority;
+use super::wan::{Link, Wan};
+use anyhow::{Context, Result, ensure};
+use judge::{Ledger, Verdict};
+use plan::{Layout, Modality};
+use process::Child;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How long the demo waits for the archive to have everything after the WAN is mended.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(90);
+
+/// Runs the demo in `folder`, which must be empty or new, printing what it does. Answers whether all of it held.
+///
+/// # Errors
+/// The folder cannot be used, or a process cannot be started.
+pub async fn run(folder: &Path) -> Result<bool> {
+    let began = Instant::now();
+    let layout = Layout::prepare(folder).context("the demo's folder cannot be prepared")?;
+    let authority = Authority::new(&layout.certificates)?;
+    for name in ["box", "archive", "modality"] {
+        authority.certify(name)?;
+    }
+    step("an archive (TLS, mutual) and a box are started");
+    layout.write_archive()?;
+    let archive = Child::start(&layout, "archive").await?;
+    let wan = Wan::to(layout.archive_address()).await?;
+    layout.write_box(wan.address())?;
+    let mut the_box = Child::start(&layout, "box").await?;
+    let mut ledger = Ledger::default();
+
+    step("CT, MR, US and SR studies arrive while the WAN is up");
+    send(&layout, &mut ledger, 1).await?;
+    wait_for_archive(&layout, &ledger).await?;
+
+    step("the WAN is cut, and the modalities go on");
+    wan.set(Link::Cut);
+    send(&layout, &mut ledger, 2).await?;
+    let (sent, there) = (ledger.acknowledged(), judge::arrived(&layout)?.len());
+    step(&format!("cut: {sent} acknowledged, {there} at the archive, the rest waits in the spool"));
+
+    step("kill -9 in the middle of the next studies, then a restart on the same spool");
+    let (sending, killed) = tokio::join!(send(&layout, &mut ledger, 3), async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        the_box.kill().await?;
+        Child::start(&layout, "box").await
+    });
+    sending?;
+    the_box = killed?;
+    step("the modalities send again what was not acknowledged");
+    send(&layout, &mut ledger, 3).await?;
+    ensure!(ledger.unacknowledged() == 0, "{} instances were refused after the restart", ledger.unacknowledged());
+
+    step("the WAN is mended, the spool drains");
+    wan.set(Link::Up);
+    wait_for_archive(&layout, &ledger).await?;
+    let held = the_box.held().await?;
+    the_box.stop().await?;
+    archive.stop().await?;
+    let verdict = Verdict::of(&layout, &ledger, held)?;
+    println!("\n{verdict}");
+    println!("took {:.1} s\n\n{}", began.elapsed().as_secs_f64(), layout.further());
+    Ok(verdict.holds())
+}
+
+fn step(text: &str) {
+    println!("• {text}");
+}
+
+/// Every modality sends its study of this round, all at the same time.
+async fn send(layout: &Layout, ledger: &mut Ledger, round: u64) -> Result<()> {
+    let sendings = Modality::ALL.iter().map(|modality| modality.send(layout, round));
+    for outcome in futures_join(sendings).await {
+        ledger.note(outcome?);
+    }
+    Ok(())
+}
+
+/// Waits for all, in order.
+async fn futures_join<T: Send + 'static>(
+    futures: impl Iterator<Item = impl Future<Output = T> + Send + 'static>,
+) -> Vec<T> {
+    let tasks: Vec<_> = futures.map(tokio::spawn).collect();
+    let mut done = Vec::new();
+    for task in tasks {
+        if let Ok(outcome) = task.await {
+            done.push(outcome);
+        }
+    }
+    done
+}
+
+async fn wait_for_archive(layout: &Layout, ledger: &Ledger) -> Result<()> {
+    let deadline = Instant::now() + DRAIN_DEADLINE;
+    loop {
+        let missing = ledger.missing(&judge::arrived(layout)?);
+        if missing == 0 {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "{missing} instances did not reach the archive in {DRAIN_DEADLINE:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}

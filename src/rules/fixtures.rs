@@ -1,0 +1,278 @@
+//! `rules test`: the fixtures beside the rules. A fixture file is TOML with `[[case]]` tables: an input (attributes, a DICOM
+//! file, or both: the attributes are put over the file's), where it came from, and everything that is expected: deliveries,
+//! edits and hold. What is not expected must not happen.
+use super::set::Outcome;
+use super::state::Change;
+use super::trace::path_text;
+use super::{Facts, RuleSet};
+use crate::base::clock::Wall;
+use crate::base::names::{AeTitle, NameError, SourceId, Uid};
+use crate::dicom::edit::{Edit, Plan};
+use crate::dicom::head::{Head, Progress, Scanner};
+use crate::dicom::part10::{FileMeta, META_MAX};
+use crate::dicom::path::Path as ElementPath;
+use crate::dicom::syntax::Syntax;
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// Files in a fixtures folder, and the length of one.
+const FILES_MAX: usize = 1_000;
+const FILE_BYTES_MAX: u64 = 1 << 20;
+/// The arrival of every fixture, so that a test says the same tomorrow: 2024-01-01T00:00:00Z.
+const ARRIVAL: Wall = Wall(1_704_067_200_000_000);
+const EXPLICIT_LITTLE: &str = "1.2.840.10008.1.2.1";
+const SECONDARY_CAPTURE: &str = "1.2.840.10008.5.1.4.1.1.7";
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    case: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Case {
+    name: String,
+    #[serde(default)]
+    from: Origin,
+    file: Option<PathBuf>,
+    #[serde(default)]
+    input: BTreeMap<String, toml::Value>,
+    #[serde(default)]
+    expect: Expect,
+}
+
+/// Where an image came from, as fixtures and `rules trace` give it. What is missing has a default.
+#[derive(Clone, Default, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Origin {
+    pub source: Option<SourceId>,
+    pub calling_ae: Option<AeTitle>,
+    pub called_ae: Option<AeTitle>,
+    pub sop_class: Option<Uid>,
+    pub sop_instance: Option<Uid>,
+    pub transfer_syntax: Option<Uid>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Expect {
+    /// Destination and priority.
+    deliveries: BTreeMap<String, String>,
+    /// In every delivery: path and value, `false` for removed.
+    edits: BTreeMap<String, toml::Value>,
+    /// Besides, for one destination.
+    edits_for: BTreeMap<String, BTreeMap<String, toml::Value>>,
+    /// The reason.
+    hold: Option<String>,
+    /// Instead of the reason: error, budget, no_destination, edit or rule.
+    hold_kind: Option<String>,
+}
+
+/// How a run of fixtures ended.
+pub(super) struct Report {
+    pub(super) text: String,
+    pub(super) passed: usize,
+    pub(super) failed: usize,
+}
+
+/// Runs all `*.toml` files of `folder`.
+pub(super) fn run(set: &RuleSet, folder: &Path) -> Result<Report, String> {
+    let mut report = Report {
+        text: String::new(),
+        passed: 0,
+        failed: 0,
+    };
+    for path in files(folder)? {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let cases = read(&path).map_err(|message| format!("{}: {message}", path.display()))?;
+        for case in cases.case {
+            let differences = match judge(set, folder, &case) {
+                Ok(differences) => differences,
+                Err(message) => vec![format!("! {message}")],
+            };
+            if differences.is_empty() {
+                report.passed += 1;
+                report.text += &format!("ok    {name}: {}\n", case.name);
+            } else {
+                report.failed += 1;
+                report.text += &format!("FAIL  {name}: {}\n      {}\n", case.name, differences.join("\n      "));
+            }
+        }
+    }
+    Ok(report)
+}
+
+fn files(folder: &Path) -> Result<Vec<PathBuf>, String> {
+    let entries = std::fs::read_dir(folder).map_err(|e| format!("{}: cannot be read: {}", folder.display(), e.kind()))?;
+    let paths = entries.take(FILES_MAX).filter_map(|entry| entry.ok().map(|entry| entry.path()));
+    let mut files: Vec<PathBuf> = paths.filter(|path| path.extension().is_some_and(|kind| kind == "toml")).collect();
+    files.sort();
+    Ok(files)
+}
+
+fn read(path: &Path) -> Result<File, String> {
+    let mut text = String::new();
+    let file = std::fs::File::open(path).map_err(|e| e.kind().to_string())?;
+    file.take(FILE_BYTES_MAX).read_to_string(&mut text).map_err(|e| e.kind().to_string())?;
+    toml::from_str(&text).map_err(|e| e.to_string())
+}
+
+/// The lines that are expected and missing (`-`) and those that came unexpected (`+`).
+fn judge(set: &RuleSet, folder: &Path, case: &Case) -> Result<Vec<String>, String> {
+    let (head, meta) = match &case.file {
+        Some(file) => load(&folder.join(file)).map(|(head, meta)| (head, Some(meta)))?,
+        None => (Head::scan(syntax(&case.from), &[]).map_err(|e| e.to_string())?, None),
+    };
+    let head = with_input(head, &case.input)?;
+    let facts = facts(&case.from, &head, meta.as_ref());
+    let outcome = set.run(&facts, &head, false);
+    let (wanted, got) = (expected(&case.expect)?, happened(&outcome, &case.expect));
+    let missing = wanted.difference(&got).map(|line| format!("- {line}"));
+    let surplus = got.difference(&wanted).map(|line| format!("+ {line}"));
+    Ok(missing.chain(surplus).collect())
+}
+
+fn syntax(from: &Origin) -> Syntax {
+    Syntax::of(&from.transfer_syntax.clone().unwrap_or_else(|| Uid::known(EXPLICIT_LITTLE)))
+}
+
+fn expected(expect: &Expect) -> Result<BTreeSet<String>, String> {
+    let mut lines = BTreeSet::new();
+    for (destination, priority) in &expect.deliveries {
+        lines.insert(format!("to {destination} ({priority})"));
+        let own = expect.edits_for.get(destination);
+        let common = expect.edits.iter().filter(|(path, _)| !own.is_some_and(|own| own.contains_key(*path)));
+        for (path, value) in common.chain(own.into_iter().flatten()) {
+            let path = ElementPath::parse(path).map_err(|e| e.to_string())?;
+            lines.insert(edit_line(destination, &path, texts(value)?.as_deref()));
+        }
+    }
+    lines.extend(expect.hold.iter().map(|reason| format!("hold: {reason}")));
+    lines.extend(expect.hold_kind.iter().map(|kind| format!("hold kind: {kind}")));
+    Ok(lines)
+}
+
+fn happened(outcome: &Outcome, expect: &Expect) -> BTreeSet<String> {
+    let mut lines = BTreeSet::new();
+    for (delivery, changes) in outcome.decision.deliveries.iter().zip(&outcome.changes) {
+        let destination = delivery.destination.as_str();
+        lines.insert(format!("to {destination} ({})", delivery.priority.as_str()));
+        let line = |change: &Change| edit_line(destination, &change.path, change.values.as_deref());
+        lines.extend(changes.iter().map(line));
+    }
+    if let Some(hold) = &outcome.decision.hold {
+        if expect.hold_kind.is_some() {
+            lines.insert(format!("hold kind: {}", hold.kind.as_str()));
+        }
+        if expect.hold.is_some() || expect.hold_kind.is_none() {
+            lines.insert(format!("hold: {}", hold.reason));
+        }
+    }
+    lines
+}
+
+fn edit_line(destination: &str, path: &ElementPath, values: Option<&[String]>) -> String {
+    match values {
+        None => format!("{destination}: {} removed", path_text(path)),
+        Some(values) => format!("{destination}: {} = {:?}", path_text(path), values.join("\\")),
+    }
+}
+
+/// A TOML value as element values; `None` for `false`.
+fn texts(value: &toml::Value) -> Result<Option<Vec<String>>, String> {
+    match value {
+        toml::Value::Boolean(false) => Ok(None),
+        toml::Value::String(text) => Ok(Some(text.split('\\').map(str::to_owned).collect())),
+        toml::Value::Integer(number) => Ok(Some(vec![number.to_string()])),
+        toml::Value::Float(number) => Ok(Some(vec![number.to_string()])),
+        toml::Value::Array(all) => {
+            let all: Result<Vec<Option<Vec<String>>>, String> = all.iter().map(texts).collect();
+            Ok(Some(all?.into_iter().flatten().flatten().collect()))
+        }
+        toml::Value::Boolean(true) | toml::Value::Datetime(_) | toml::Value::Table(_) => {
+            Err("a value is a text, a number, an array of these, or false for removed".to_owned())
+        }
+    }
+}
+
+/// `head` with the attributes of a fixture set one by one, so that items are made in their order.
+fn with_input(head: Head, input: &BTreeMap<String, toml::Value>) -> Result<Head, String> {
+    let mut wanted = BTreeMap::new();
+    for (text, value) in input {
+        let path = ElementPath::parse(text).map_err(|e| e.to_string())?;
+        wanted.insert(path, texts(value)?);
+    }
+    let mut head = head;
+    for (path, values) in wanted {
+        let text = path_text(&path);
+        let edit = match values {
+            None => Edit::Remove { path },
+            Some(values) => Edit::text(&head, path, &values).map_err(|e| format!("input {text}: {e}"))?,
+        };
+        let plan = Plan {
+            edits: vec![edit],
+            stamp: None,
+        };
+        let bytes = plan.apply(&head).map_err(|e| format!("input {text}: {e}"))?;
+        let plain = Syntax {
+            deflated: false,
+            ..head.syntax.clone()
+        };
+        head = Head::scan(plain, &bytes).map_err(|e| e.to_string())?;
+    }
+    Ok(head)
+}
+
+/// The facts of an image: what is given, else what the file or the head says, else a default.
+pub(super) fn facts(from: &Origin, head: &Head, meta: Option<&FileMeta>) -> Facts {
+    let uid = |tag, default: &'static str| Uid::parse(&head.first(tag)).unwrap_or_else(|_| Uid::known(default));
+    let class = || uid(dicom_core::Tag(0x0008, 0x0016), SECONDARY_CAPTURE);
+    let instance = || uid(dicom_core::Tag(0x0008, 0x0018), "2.25.1");
+    let said = meta.and_then(|meta| meta.source_ae.clone());
+    Facts {
+        source: from.source.clone().unwrap_or_else(|| known(SourceId::parse("modality"))),
+        calling_ae: from.calling_ae.clone().or(said).unwrap_or_else(|| known(AeTitle::parse("MODALITY"))),
+        called_ae: from.called_ae.clone().unwrap_or_else(|| known(AeTitle::parse("WAYSTATION"))),
+        sop_class: from.sop_class.clone().or_else(|| meta.map(|m| m.sop_class.clone())).unwrap_or_else(class),
+        sop_instance: from
+            .sop_instance
+            .clone()
+            .or_else(|| meta.map(|m| m.sop_instance.clone()))
+            .unwrap_or_else(instance),
+        transfer_syntax: from.transfer_syntax.clone().unwrap_or_else(|| head.syntax.uid.clone()),
+        arrival: ARRIVAL,
+    }
+}
+
+fn known<T>(name: Result<T, NameError>) -> T {
+    // Only called with literals of this file, which are well formed (tested by every fixture).
+    name.expect("a well-formed name")
+}
+
+/// Reads a DICOM file up to the end of its head.
+pub(super) fn load(path: &Path) -> Result<(Head, FileMeta), String> {
+    let wrong = |message: String| format!("{}: {message}", path.display());
+    let mut file = std::fs::File::open(path).map_err(|e| wrong(e.kind().to_string()))?;
+    let mut piece = Vec::with_capacity(META_MAX);
+    let mut more = |piece: &mut Vec<u8>| {
+        piece.clear();
+        let taken = (&mut file).take(META_MAX as u64).read_to_end(piece);
+        taken.map_err(|e| wrong(e.kind().to_string()))
+    };
+    more(&mut piece)?;
+    let (meta, start) = FileMeta::read(&piece).map_err(|e| wrong(e.to_string()))?;
+    let mut scanner = Scanner::new(Syntax::of(&meta.transfer_syntax));
+    let mut rest = piece[start..].to_vec();
+    loop {
+        let progress = scanner.push(&rest).map_err(|e| wrong(e.to_string()))?;
+        if let (Progress::HeadComplete, Some(head)) = (progress, scanner.head()) {
+            return Ok((head.clone(), meta));
+        }
+        if more(&mut rest)? == 0 {
+            return scanner.finish().map(|head| (head, meta)).map_err(|e| wrong(e.to_string()));
+        }
+    }
+}

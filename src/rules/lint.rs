@@ -1,0 +1,267 @@
+//! What can be known of rules before an image comes: unknown keywords, paths, destinations, options, functions and files,
+//! with line, column and the nearest right name. Also gathers the literals that evaluations need.
+use super::Problem;
+use super::Urgency;
+use super::api::{FACTS, OPTIONS, PATH_METHODS};
+use super::engine::module_name;
+use super::lex::{Placed, Token, tokens};
+use super::state::Knowledge;
+use super::verbs;
+use crate::base::names::DestinationId;
+use crate::dicom::path::Path;
+use std::collections::BTreeSet;
+use std::path::Path as FilePath;
+
+/// What one file may refer to.
+pub(super) struct Names<'a> {
+    pub(super) destinations: &'a [DestinationId],
+    /// Names of the folder's files, without `.rhai`.
+    pub(super) files: &'a BTreeSet<String>,
+    /// Functions that exist without being written in a rule.
+    pub(super) natives: &'a [String],
+}
+
+/// A function that a file defines.
+pub(super) struct Function {
+    pub(super) name: String,
+    pub(super) line: usize,
+    pub(super) column: usize,
+}
+
+/// One file's findings.
+pub(super) struct Findings {
+    pub(super) problems: Vec<Problem>,
+    pub(super) functions: Vec<Function>,
+}
+
+/// Checks one file that Rhai has compiled, and adds its literals to `known`.
+pub(super) fn check(file: &FilePath, source: &str, names: &Names, known: &mut Knowledge) -> Findings {
+    let all = tokens(source);
+    let mut lint = Lint {
+        file,
+        names,
+        all: &all,
+        problems: Vec::new(),
+        functions: functions(&all),
+    };
+    lint.run(known);
+    Findings {
+        problems: lint.problems,
+        functions: lint.functions,
+    }
+}
+
+fn functions(all: &[Placed]) -> Vec<Function> {
+    let pairs = all.windows(2).filter(|pair| pair[0].word() == Some("fn"));
+    pairs
+        .filter_map(|pair| {
+            Some(Function {
+                name: pair[1].word()?.to_owned(),
+                line: pair[1].line,
+                column: pair[1].column,
+            })
+        })
+        .collect()
+}
+
+struct Lint<'a> {
+    file: &'a FilePath,
+    names: &'a Names<'a>,
+    all: &'a [Placed],
+    problems: Vec<Problem>,
+    functions: Vec<Function>,
+}
+
+impl Lint<'_> {
+    fn run(&mut self, known: &mut Knowledge) {
+        for at in 0..self.all.len() {
+            match &self.all[at].token {
+                Token::Text(text) => drop(known.literals.insert(text.clone())),
+                Token::Mark(_) => {}
+                Token::Word(word) => match word.as_str() {
+                    "image" if !self.after(at, '.') => self.image(at),
+                    "from" if !self.after(at, '.') => self.from(at),
+                    "import" => self.import(at),
+                    _ if self.is_call(at) => self.call(at, word, known),
+                    _ => {}
+                },
+            }
+        }
+    }
+
+    fn problem(&mut self, at: usize, message: String) {
+        self.problems.push(Problem {
+            file: self.file.to_owned(),
+            line: Some(self.all[at].line),
+            column: Some(self.all[at].column),
+            message,
+        });
+    }
+
+    /// Whether a single `mark` stands before the token; `..` is a range, not an access.
+    fn after(&self, at: usize, mark: char) -> bool {
+        at > 0 && self.all[at - 1].is(mark) && !(at > 1 && mark == '.' && self.all[at - 2].is(mark))
+    }
+
+    fn is(&self, at: usize, mark: char) -> bool {
+        self.all.get(at).is_some_and(|token| token.is(mark))
+    }
+
+    fn word(&self, at: usize) -> Option<&str> {
+        self.all.get(at).and_then(Placed::word)
+    }
+
+    fn text(&self, at: usize) -> Option<&str> {
+        self.all.get(at).and_then(Placed::text)
+    }
+
+    fn image(&mut self, at: usize) {
+        if self.is(at + 1, '.') {
+            match self.word(at + 2).map(str::to_owned) {
+                Some(word) if !self.is(at + 3, '(') => self.path(at + 2, &word),
+                Some(word) if PATH_METHODS.contains(&word.as_str()) => self.literal_path(at + 4),
+                _ => {}
+            }
+        } else if self.is(at + 1, '[') && self.is(at + 3, ']') {
+            self.literal_path(at + 2);
+        }
+    }
+
+    fn literal_path(&mut self, at: usize) {
+        if let Some(text) = self.text(at).map(str::to_owned) {
+            if self.is(at + 1, ')') || self.is(at + 1, ',') || self.is(at + 1, ']') {
+                self.path(at, &text);
+            }
+        }
+    }
+
+    fn path(&mut self, at: usize, text: &str) {
+        if let Err(error) = Path::parse(text) {
+            self.problem(at, error.to_string());
+        }
+    }
+
+    fn from(&mut self, at: usize) {
+        let name = self.word(at + 2).map(str::to_owned);
+        if let Some(name) = name.filter(|name| self.is(at + 1, '.') && !FACTS.contains(&name.as_str())) {
+            self.problem(at + 2, unknown("property of `from`", &name, FACTS));
+        }
+    }
+
+    fn import(&mut self, at: usize) {
+        let name = self.text(at + 1).map(|text| module_name(text).to_owned());
+        if let Some(name) = name.filter(|name| !self.names.files.contains(name)) {
+            let files = self.names.files.iter().map(String::as_str);
+            let message = unknown("file of the rule folder", &name, files);
+            self.problem(at + 1, message);
+        }
+    }
+
+    /// A word before `(` that is not a function's definition.
+    fn is_call(&self, at: usize) -> bool {
+        self.is(at + 1, '(') && !(at > 0 && self.all[at - 1].word() == Some("fn"))
+    }
+
+    fn call(&mut self, at: usize, word: &str, known: &mut Knowledge) {
+        let (method, qualified) = (self.after(at, '.'), self.after(at, ':'));
+        if !method && !qualified {
+            self.function_exists(at, word);
+        }
+        let arguments = self.arguments(at + 1);
+        match word {
+            "to" if !method && !qualified => self.destination(&arguments),
+            "matches" | "replace_regex" if !qualified => {
+                self.pattern(arguments.get(usize::from(!method)).copied().flatten(), known);
+            }
+            _ => {}
+        }
+    }
+
+    fn function_exists(&mut self, at: usize, word: &str) {
+        let own = self.functions.iter().map(|function| function.name.as_str());
+        let natives = self.names.natives.iter().map(String::as_str);
+        let all: Vec<&str> = own.chain(natives).collect();
+        if !all.contains(&word) && !KEYWORDS.contains(&word) {
+            let message = unknown("function", word, all);
+            self.problem(at, message);
+        }
+    }
+
+    /// The arguments of the call whose `(` stands at `open`: the place of each that is a single token, else `None`.
+    fn arguments(&self, open: usize) -> Vec<Option<usize>> {
+        let (mut depth, mut start, mut found) = (0_usize, open + 1, Vec::new());
+        for at in open..self.all.len() {
+            let token = &self.all[at];
+            let ends = depth == 1 && (token.is(',') || token.is(')'));
+            if ends {
+                found.push((at == start + 1).then_some(start));
+                start = at + 1;
+            }
+            match token.token {
+                Token::Mark('(' | '[' | '{') => depth += 1,
+                Token::Mark(')' | ']' | '}') => depth -= 1,
+                Token::Mark(_) | Token::Word(_) | Token::Text(_) => {}
+            }
+            if depth == 0 {
+                break;
+            }
+        }
+        found
+    }
+
+    fn destination(&mut self, arguments: &[Option<usize>]) {
+        let Some(at) = arguments.first().copied().flatten() else {
+            return;
+        };
+        if let Some(name) = self.text(at).map(str::to_owned) {
+            if !self.names.destinations.iter().any(|id| id.as_str() == name) {
+                let ids = self.names.destinations.iter().map(DestinationId::as_str);
+                self.problem(at, unknown("destination", &name, ids));
+            }
+        }
+        if self.is(at + 1, ',') && self.is(at + 2, '#') && self.is(at + 3, '{') {
+            self.options(at + 4);
+        }
+    }
+
+    fn options(&mut self, start: usize) {
+        let mut at = start;
+        while let Some(key) = self.word(at).map(str::to_owned) {
+            if !OPTIONS.contains(&key.as_str()) {
+                self.problem(at, unknown("option of to()", &key, OPTIONS));
+            } else if let Some(word) = self.text(at + 2).filter(|w| Urgency::parse(w).is_none()).map(str::to_owned) {
+                self.problem(at + 2, unknown("priority", &word, Urgency::ALL.map(Urgency::as_str)));
+            }
+            if !self.is(at + 3, ',') {
+                break;
+            }
+            at += 4;
+        }
+    }
+
+    fn pattern(&mut self, argument: Option<usize>, known: &mut Knowledge) {
+        let Some((at, text)) = argument.and_then(|at| Some((at, self.text(at)?.to_owned()))) else {
+            return;
+        };
+        match verbs::compile(&text) {
+            Ok(regex) => drop(known.patterns.insert(text, regex)),
+            Err(message) => self.problem(at, message),
+        }
+    }
+}
+
+/// Words of the language that may stand before a parenthesis.
+const KEYWORDS: [&str; 20] = [
+    "if", "else", "while", "until", "for", "in", "switch", "return", "throw", "do", "loop", "let", "const", "catch",
+    "this", "break", "continue", "try", "true", "false",
+];
+
+/// `unknown KIND NAME`, with the nearest of `names` when one is near.
+pub(super) fn unknown<'a>(kind: &str, name: &str, names: impl IntoIterator<Item = &'a str>) -> String {
+    let scored = names.into_iter().map(|other| (strsim::jaro_winkler(name, other), other));
+    let nearest = scored.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(score, _)| *score > 0.7);
+    match nearest {
+        Some((_, nearest)) => format!("unknown {kind} `{name}`; did you mean `{nearest}`?"),
+        None => format!("unknown {kind} `{name}`"),
+    }
+}

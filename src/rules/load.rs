@@ -1,0 +1,258 @@
+//! From the files of a rule folder to compiled trees and linked modules, gathering every problem on the way. Used by
+//! `RuleSet::load` only; what it leaves is immutable.
+use super::Problem;
+use super::engine::{Loading, Modules, Parts, module_name};
+use super::fault::Failure;
+use super::lint::{self, Findings, Names};
+use super::set::MAIN;
+use super::state::Knowledge;
+use crate::base::names::DestinationId;
+use rhai::{AST, EvalAltResult, Position};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+const FILES_MAX: usize = 64;
+const FILE_BYTES_MAX: u64 = 256 << 10;
+/// For compiling and evaluating the top level of all files.
+pub(super) const DEADLINE: Duration = Duration::from_secs(10);
+
+/// A folder on its way to a rule set.
+pub(super) struct Draft<'a> {
+    folder: &'a Path,
+    sources: BTreeMap<&'a str, &'a str>,
+    pub(super) problems: Vec<Problem>,
+    pub(super) known: Knowledge,
+}
+
+impl<'a> Draft<'a> {
+    pub(super) fn new(folder: &'a Path, sources: &'a [(String, String)], text_max: usize) -> Self {
+        Self {
+            folder,
+            sources: sources.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect(),
+            problems: Vec::new(),
+            known: Knowledge {
+                text_max,
+                ..Knowledge::default()
+            },
+        }
+    }
+
+    fn problem(&mut self, file: &str, position: Position, message: impl Into<String>) {
+        self.problems.push(Problem {
+            file: self.folder.join(file),
+            line: position.line(),
+            column: position.position(),
+            message: message.into(),
+        });
+    }
+
+    /// Compiles every file. Syntax errors end the load here, because nothing else can be said of such a file.
+    pub(super) fn parse(&mut self, compiler: &rhai::Engine) -> Result<BTreeMap<String, AST>, Vec<Problem>> {
+        let mut trees = BTreeMap::new();
+        for (name, text) in self.sources.clone() {
+            match compiler.compile(text) {
+                Ok(mut tree) => {
+                    tree.set_source(name);
+                    trees.insert(stem(name).to_owned(), tree);
+                }
+                Err(error) => self.problem(name, error.position(), error.err_type().to_string()),
+            }
+        }
+        if self.problems.is_empty() {
+            Ok(trees)
+        } else {
+            Err(std::mem::take(&mut self.problems))
+        }
+    }
+
+    pub(super) fn lint(
+        &mut self,
+        sources: &[(String, String)],
+        destinations: &[DestinationId],
+        natives: &[String],
+    ) -> BTreeMap<String, Vec<lint::Function>> {
+        let files: BTreeSet<String> = sources.iter().map(|(name, _)| stem(name).to_owned()).collect();
+        let names = Names {
+            destinations,
+            files: &files,
+            natives,
+        };
+        let mut functions = BTreeMap::new();
+        for (name, text) in sources {
+            let file = self.folder.join(name);
+            let Findings { problems, functions: own } = lint::check(&file, text, &names, &mut self.known);
+            self.problems.extend(problems);
+            functions.insert(name.clone(), own);
+        }
+        functions
+    }
+
+    pub(super) fn entry(&mut self, trees: &BTreeMap<String, AST>) -> Result<String, Vec<Problem>> {
+        if trees.contains_key(stem(MAIN)) {
+            return Ok(MAIN.to_owned());
+        }
+        match self.sources.keys().next() {
+            Some(only) if self.sources.len() == 1 => Ok((*only).to_owned()),
+            _ => {
+                self.problem(MAIN, Position::NONE, "is missing: with several rule files, main.rhai is the entry");
+                Err(std::mem::take(&mut self.problems))
+            }
+        }
+    }
+
+    /// Checks the functions that Waystation calls. Answers the `morph_for_DEST` of each destination.
+    pub(super) fn signatures(
+        &mut self,
+        tree: &AST,
+        entry: &str,
+        destinations: &[DestinationId],
+        functions: &BTreeMap<String, Vec<lint::Function>>,
+    ) -> BTreeMap<DestinationId, String> {
+        let ids: BTreeMap<String, &DestinationId> =
+            destinations.iter().map(|id| (id.as_str().replace('-', "_"), id)).collect();
+        let place = |name: &str| {
+            let own = functions.get(entry).into_iter().flatten().find(|f| f.name == name);
+            own.map_or(Position::NONE, |f| place(f.line, f.column))
+        };
+        let mut morph_for = BTreeMap::new();
+        for function in tree.iter_functions() {
+            let ours = matches!(function.name, "morph" | "route");
+            let destination = function.name.strip_prefix("morph_for_");
+            if (ours || destination.is_some()) && function.params.len() != 2 {
+                let message = format!("`{}` must take two parameters: (image, from)", function.name);
+                self.problem(entry, place(function.name), message);
+            }
+            match destination.map(|name| (name, ids.get(name))) {
+                None => {}
+                Some((_, Some(id))) => drop(morph_for.insert((*id).clone(), function.name.to_owned())),
+                Some((name, None)) => {
+                    let message = lint::unknown("destination", name, ids.keys().map(String::as_str));
+                    self.problem(entry, place(function.name), format!("{message} (in `{}`)", function.name));
+                }
+            }
+        }
+        if !has(tree, "route") {
+            self.problem(entry, Position::NONE, "has no `fn route(image, from)`: every instance would be held");
+        }
+        morph_for
+    }
+
+    /// Evaluates the top level of every file once, imports first.
+    pub(super) fn link(&mut self, parts: &Parts, until: Instant, trees: BTreeMap<String, AST>, entry: (&AST, &str)) -> Modules {
+        let loading = Loading::new(trees);
+        let mut engine = parts.engine(until);
+        engine.set_module_resolver(loading.clone());
+        for name in loading.trees.keys() {
+            let file = format!("{name}.rhai");
+            let import = rhai::ModuleResolver::resolve(&loading, &engine, None, name, Position::NONE);
+            if let Err(error) = import {
+                self.failure(&error, &file);
+            }
+        }
+        if let Err(error) = engine.run_ast(entry.0) {
+            self.failure(&error, entry.1);
+        }
+        loading.finish()
+    }
+
+    /// A failure at the top level. An import that lint has already reported is not said twice.
+    fn failure(&mut self, error: &EvalAltResult, file: &str) {
+        let failure = Failure::of(error, file);
+        let line = failure.position.line();
+        let said = self.problems.iter().any(|p| p.file == self.folder.join(&failure.file) && p.line == line);
+        if !said {
+            self.problem(&failure.file, failure.position, failure.fault.message);
+        }
+    }
+}
+
+pub(super) fn has(tree: &AST, name: &str) -> bool {
+    tree.iter_functions().any(|function| function.name == name && function.params.len() == 2)
+}
+
+fn place(line: usize, column: usize) -> Position {
+    // Files are at most 256 KiB, so lines and columns of one-line files can pass 65,535; then the place is left out.
+    match (u16::try_from(line), u16::try_from(column)) {
+        (Ok(line), Ok(column)) if line > 0 => Position::new(line, column),
+        (_, _) => Position::NONE,
+    }
+}
+
+pub(super) fn stem(name: &str) -> &str {
+    module_name(name)
+}
+
+pub(super) fn epoch(sources: &[(String, String)]) -> u64 {
+    let sorted: BTreeMap<&String, &String> = sources.iter().map(|(name, text)| (name, text)).collect();
+    let mut hash = blake3::Hasher::new();
+    for (name, text) in sorted {
+        for part in [name, text] {
+            hash.update(&(part.len() as u64).to_be_bytes());
+            hash.update(part.as_bytes());
+        }
+    }
+    let mut first = [0; 8];
+    first.copy_from_slice(&hash.finalize().as_bytes()[..8]);
+    u64::from_be_bytes(first)
+}
+
+/// The folder's own `*.rhai` files, sorted by name; not those of folders in it.
+pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>, Vec<Problem>> {
+    let wrong = |message: String| vec![whole(folder, message)];
+    let entries = std::fs::read_dir(folder).map_err(|e| wrong(format!("the rule folder cannot be read: {}", e.kind())))?;
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(|e| wrong(format!("the rule folder cannot be read: {}", e.kind())))?.path();
+        let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        if path.extension().is_some_and(|kind| kind == "rhai") && !hidden {
+            files.push(path);
+        }
+    }
+    files.sort();
+    match files.len() {
+        0 => Err(wrong("the rule folder holds no .rhai file".to_owned())),
+        1..=FILES_MAX => Ok(files),
+        _ => Err(wrong(format!("the rule folder holds more than {FILES_MAX} .rhai files"))),
+    }
+}
+
+pub(super) fn read(folder: &Path) -> Result<Vec<(String, String)>, Vec<Problem>> {
+    let (mut sources, mut problems) = (Vec::new(), Vec::new());
+    for path in files(folder)? {
+        match (name(&path), text(&path)) {
+            (Some(name), Ok(text)) => sources.push((name, text)),
+            (None, _) => {
+                problems.push(whole(&path, "a rule file's name is letters, digits, `_` and `-`, then .rhai".to_owned()));
+            }
+            (_, Err(message)) => problems.push(whole(&path, message)),
+        }
+    }
+    if problems.is_empty() { Ok(sources) } else { Err(problems) }
+}
+
+fn name(path: &Path) -> Option<String> {
+    let name = path.file_name()?.to_str()?;
+    let plain = stem(name).bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+    (plain && !stem(name).is_empty()).then(|| name.to_owned())
+}
+
+fn text(path: &Path) -> Result<String, String> {
+    let about = std::fs::metadata(path).map_err(|e| format!("cannot be read: {}", e.kind()))?;
+    if !about.is_file() {
+        return Err("is not a plain file".to_owned());
+    }
+    if about.len() > FILE_BYTES_MAX {
+        return Err(format!("is longer than {FILE_BYTES_MAX} bytes"));
+    }
+    std::fs::read_to_string(path).map_err(|e| format!("cannot be read as UTF-8 text: {}", e.kind()))
+}
+
+fn whole(file: &Path, message: String) -> Problem {
+    Problem {
+        file: file.to_owned(),
+        line: None,
+        column: None,
+        message,
+    }
+}

@@ -1,0 +1,208 @@
+//! A rule folder, compiled once and immutable: load with all its problems, decide as often as wanted.
+use super::api::{From, Image};
+use super::engine::{Modules, Parts};
+use super::fault::{Failure, Fault};
+use super::load::{self, Draft};
+use super::state::{Change, Changes, Evaluation, Event, Knowledge, Phase};
+use super::{Config, Decision, Delivery, Facts, Hold, HoldKind, Problem};
+use crate::base::names::DestinationId;
+use crate::dicom::edit::{Plan, Stamp};
+use crate::dicom::head::Head;
+use rhai::{AST, CallFnOptions, Dynamic, Position, Scope};
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The entry of a folder, unless it is the only file.
+pub(super) const MAIN: &str = "main.rhai";
+
+/// A compiled, immutable rule folder. Shared by all evaluations without a lock.
+pub struct RuleSet {
+    parts: Parts,
+    entry: String,
+    tree: AST,
+    modules: Modules,
+    known: Arc<Knowledge>,
+    morph: bool,
+    morph_for: BTreeMap<DestinationId, String>,
+    system: String,
+    epoch: u64,
+}
+
+/// A decision with what the bench shows of it.
+pub(super) struct Outcome {
+    pub(super) decision: Decision,
+    /// For each delivery, the changes in its plan.
+    pub(super) changes: Vec<Vec<Change>>,
+    pub(super) events: Vec<Event>,
+}
+
+impl RuleSet {
+    /// Compiles every `*.rhai` file of `folder` (entry: `main.rhai`, which may `import` the others).
+    ///
+    /// # Errors
+    /// All problems found, with file, line and column. Destinations that rules name but `destinations` lacks are problems.
+    pub fn load(folder: &Path, config: &Config, destinations: &[DestinationId]) -> Result<Self, Vec<Problem>> {
+        Self::compile(folder, &load::read(folder)?, config, destinations)
+    }
+
+    /// As `load`, from texts in memory: pairs of a file's name and its text.
+    ///
+    /// # Errors
+    /// As `load`.
+    pub fn from_sources(
+        sources: &[(String, String)],
+        config: &Config,
+        destinations: &[DestinationId],
+    ) -> Result<Self, Vec<Problem>> {
+        Self::compile(Path::new(""), sources, config, destinations)
+    }
+
+    /// The box's name, written as the modifying system of every edited instance.
+    #[must_use]
+    pub fn with_system(mut self, system: &str) -> Self {
+        system.clone_into(&mut self.system);
+        self
+    }
+
+    /// A hash of all files' names and contents.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Decides on one instance. Bounded in operations, memory and wall-clock time; never panics; pure.
+    /// Blocks up to the deadline: call it on a thread that may. Needs 1 MiB of stack.
+    #[must_use]
+    pub fn decide(&self, facts: &Facts, head: &Head) -> Decision {
+        self.run(facts, head, false).decision
+    }
+
+    pub(super) fn run(&self, facts: &Facts, head: &Head, traced: bool) -> Outcome {
+        let until = Instant::now() + self.parts.deadline;
+        let evaluation = Evaluation::new(head, facts, self.known.clone(), until, traced);
+        // Rhai has `unreachable!` arms; a panic there must cost one instance's hold, not the box. What it leaves behind is
+        // the evaluation's own and dropped here.
+        let ran = catch_unwind(AssertUnwindSafe(|| self.evaluate(&evaluation)));
+        let ran = ran.unwrap_or_else(|_| {
+            Err(Failure {
+                file: self.entry.clone(),
+                position: Position::NONE,
+                fault: Fault::error("the rule failed inside the interpreter"),
+            })
+        });
+        let mut state = evaluation.state();
+        let events = state.events.take().unwrap_or_default();
+        let (routed, hold) = match ran {
+            Err(failure) => (Vec::new(), Some(failure.hold())),
+            Ok(routed) => {
+                let hold = state.hold.take().map(|reason| Hold {
+                    kind: HoldKind::Rule,
+                    reason,
+                });
+                let nowhere = (routed.is_empty() && hold.is_none()).then(|| Hold {
+                    kind: HoldKind::NoDestination,
+                    reason: "no rule named a destination".to_owned(),
+                });
+                (routed, hold.or(nowhere))
+            }
+        };
+        let changes = routed.iter().map(|(_, changes)| changes.iter().cloned().collect()).collect();
+        let deliveries = routed.into_iter().map(|(delivery, _)| delivery).collect();
+        Outcome {
+            decision: Decision {
+                deliveries,
+                hold,
+                epoch: self.epoch,
+            },
+            changes,
+            events,
+        }
+    }
+
+    fn evaluate(&self, evaluation: &Arc<Evaluation>) -> Result<Vec<(Delivery, Changes)>, Failure> {
+        let engine = self.parts.evaluator(evaluation, &self.modules);
+        let call = |phase: Phase, function: &str| {
+            evaluation.state().phase = phase;
+            let arguments = (Image(evaluation.clone()), From(evaluation.clone()));
+            engine
+                .call_fn_with_options::<Dynamic>(CallFnOptions::new(), &mut Scope::new(), &self.tree, function, arguments)
+                .map(drop)
+                .map_err(|error| Failure::of(&error, &self.entry))
+        };
+        if self.morph {
+            call(Phase::Morph, "morph")?;
+        }
+        call(Phase::Route, "route")?;
+        let (common, wanted) = {
+            let mut state = evaluation.state();
+            (state.changes.clone(), std::mem::take(&mut state.deliveries))
+        };
+        let mut deliveries = Vec::with_capacity(wanted.len());
+        for (destination, priority) in wanted {
+            let mut changes = common.clone();
+            if let Some(function) = self.morph_for.get(&destination) {
+                evaluation.state().changes = common.clone();
+                call(Phase::MorphFor, function)?;
+                changes = std::mem::take(&mut evaluation.state().changes);
+            }
+            let plan = self.plan(&changes, &evaluation.facts);
+            let delivery = Delivery {
+                destination,
+                priority,
+                plan,
+            };
+            deliveries.push((delivery, changes));
+        }
+        Ok(deliveries)
+    }
+
+    fn plan(&self, changes: &Changes, facts: &Facts) -> Plan {
+        let edits = changes.edits();
+        let stamp = (!edits.is_empty()).then(|| Stamp {
+            system: self.system.clone(),
+            at: facts.arrival.dicom(),
+            epoch: format!("{:016x}", self.epoch),
+            source: facts.source.to_string(),
+        });
+        Plan { edits, stamp }
+    }
+
+    fn compile(
+        folder: &Path,
+        sources: &[(String, String)],
+        config: &Config,
+        destinations: &[DestinationId],
+    ) -> Result<Self, Vec<Problem>> {
+        let until = Instant::now() + load::DEADLINE;
+        let parts = Parts::new(config);
+        let compiler = parts.compiler(until);
+        let mut draft = Draft::new(folder, sources, parts.text);
+        let mut trees = draft.parse(&compiler)?;
+        let natives = parts.function_names();
+        let functions = draft.lint(sources, destinations, &natives);
+        let entry = draft.entry(&trees)?;
+        // The entry is one of the compiled files: `entry` takes it from among them.
+        let tree = trees.remove(load::stem(&entry)).unwrap_or_default();
+        let morph_for = draft.signatures(&tree, &entry, destinations, &functions);
+        let modules = draft.link(&parts, until, trees, (&tree, &entry));
+        if !draft.problems.is_empty() {
+            draft.problems.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
+            return Err(draft.problems);
+        }
+        draft.known.destinations = destinations.to_vec();
+        Ok(Self {
+            morph: load::has(&tree, "morph"),
+            parts,
+            entry,
+            tree,
+            modules,
+            known: Arc::new(draft.known),
+            morph_for,
+            system: "Waystation".to_owned(),
+            epoch: load::epoch(sources),
+        })
+    }
+}

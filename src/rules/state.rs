@@ -1,0 +1,337 @@
+//! One evaluation: the head, the facts, and what the rules have done so far. Private to the thread that decides; its
+//! mutex is never contended and exists because Rhai wants `Sync` values.
+//!
+//! Reads see earlier writes. Writes are compacted: one edit for each path, the last one wins, and a write of the value that
+//! already stands is none.
+use super::fault::Fault;
+use super::{Facts, Urgency};
+use crate::base::names::DestinationId;
+use crate::dicom::edit::{Edit, EditError};
+use crate::dicom::head::Head;
+use crate::dicom::path::{Path, PathError, Selector};
+use regex::Regex;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// Edits of one evaluation, and their values' bytes in all.
+const CHANGES_MAX: usize = 1_000;
+const CHANGED_BYTES_MAX: usize = 1 << 20;
+const EVENTS_MAX: usize = 10_000;
+
+/// What is known from the load, shared by all evaluations of a rule set.
+#[derive(Default)]
+pub(super) struct Knowledge {
+    pub(super) destinations: Vec<DestinationId>,
+    /// Every text literal of the rules: only these may stand in a hold's reason.
+    pub(super) literals: BTreeSet<String>,
+    /// Regular expressions that stand as literals, compiled.
+    pub(super) patterns: BTreeMap<String, Regex>,
+    pub(super) text_max: usize,
+}
+
+pub(super) struct Evaluation {
+    pub(super) head: Head,
+    pub(super) facts: Facts,
+    pub(super) known: Arc<Knowledge>,
+    pub(super) until: Instant,
+    state: Mutex<State>,
+}
+
+/// Which function of the rules runs, because not every verb makes sense in each.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) enum Phase {
+    #[default]
+    Load,
+    Morph,
+    Route,
+    MorphFor,
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) phase: Phase,
+    pub(super) changes: Changes,
+    pub(super) deliveries: Vec<(DestinationId, Urgency)>,
+    pub(super) hold: Option<String>,
+    /// Regular expressions that a rule computed.
+    pub(super) patterns: Vec<(String, Regex)>,
+    /// Filled for `rules trace` only.
+    pub(super) events: Option<Vec<Event>>,
+}
+
+/// What one line of a rule did.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Event {
+    pub(super) file: String,
+    pub(super) line: usize,
+    pub(super) text: String,
+}
+
+#[derive(Clone, Default)]
+pub(super) struct Changes {
+    list: Vec<Change>,
+    bytes: usize,
+}
+
+#[derive(Clone)]
+pub(super) struct Change {
+    pub(super) path: Path,
+    pub(super) edit: Edit,
+    /// `None` when the element is removed.
+    pub(super) values: Option<Vec<String>>,
+}
+
+impl Evaluation {
+    pub(super) fn new(head: &Head, facts: &Facts, known: Arc<Knowledge>, until: Instant, traced: bool) -> Arc<Self> {
+        let state = State {
+            events: traced.then(Vec::new),
+            ..State::default()
+        };
+        Arc::new(Self {
+            head: head.clone(),
+            facts: facts.clone(),
+            known,
+            until,
+            state: Mutex::new(state),
+        })
+    }
+
+    /// The state. Held for one verb only, never over a call into the rules.
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The path that a text names, with private elements found in the head named by their tag, so that two ways of naming
+    /// one element meet.
+    pub(super) fn path(&self, text: &str) -> Result<Path, Fault> {
+        let mut path = Path::parse(text).map_err(|error| self.wrong_path(text, &error))?;
+        for depth in 0..path.items.len() {
+            let up_to = Path {
+                items: path.items[..depth].to_vec(),
+                leaf: path.items[depth].0.clone(),
+            };
+            path.items[depth].0 = self.settled(&up_to);
+        }
+        path.leaf = self.settled(&path);
+        Ok(path)
+    }
+
+    fn settled(&self, path: &Path) -> Selector {
+        match &path.leaf {
+            Selector::Tag(_) => path.leaf.clone(),
+            Selector::Private { .. } => match self.head.find(path) {
+                Some(node) => Selector::Tag(self.head.nodes[node].tag),
+                None => path.leaf.clone(),
+            },
+        }
+    }
+
+    /// Quotes the path only when it stands in the rules, for a computed one may hold a value.
+    fn wrong_path(&self, text: &str, error: &PathError) -> Fault {
+        if self.known.literals.contains(text) || text.bytes().all(|b| b.is_ascii_alphabetic()) && text.len() <= 64 {
+            Fault::error(error.to_string())
+        } else {
+            Fault::error("a computed path names no element")
+        }
+    }
+
+    /// The values at `path` as rules see them now; `None` when it is absent.
+    pub(super) fn values(&self, path: &Path) -> Result<Option<Vec<String>>, Fault> {
+        match self.state().changes.seen(path) {
+            Seen::Set(values) => return Ok(Some(values.to_vec())),
+            Seen::Removed => return Ok(None),
+            Seen::Untouched => {}
+        }
+        self.original(path)
+    }
+
+    fn original(&self, path: &Path) -> Result<Option<Vec<String>>, Fault> {
+        let Some(node) = self.head.find(path) else {
+            return Ok(None);
+        };
+        match self.head.text(path) {
+            _ if self.head.raw(node).len() > self.known.text_max => {
+                Err(Fault::budget("the value is longer than rules may read"))
+            }
+            Some(values) => Ok(Some(values)),
+            None if self.head.raw(node).is_empty() && self.head.items(path).is_none() => Ok(Some(Vec::new())),
+            None => Err(Fault::error("the element holds no text (it is a sequence or binary)")),
+        }
+    }
+
+    pub(super) fn has(&self, path: &Path) -> bool {
+        let state = self.state();
+        match state.changes.seen(path) {
+            Seen::Set(_) => true,
+            Seen::Removed => state.changes.items_below(path) > 0,
+            Seen::Untouched => self.head.find(path).is_some() || state.changes.items_below(path) > 0,
+        }
+    }
+
+    pub(super) fn items(&self, path: &Path) -> usize {
+        let state = self.state();
+        let made = state.changes.items_below(path);
+        match state.changes.seen(path) {
+            Seen::Untouched => self.head.items(path).unwrap_or(0).max(made),
+            Seen::Set(_) | Seen::Removed => made,
+        }
+    }
+
+    /// Sets the element's values.
+    pub(super) fn set(&self, path: Path, values: Vec<String>) -> Result<(), Fault> {
+        self.may_change()?;
+        let untouched = matches!(self.state().changes.seen_above(&path), Seen::Untouched);
+        if untouched && self.stands(&path, &values) {
+            self.state().changes.forget(&path);
+            return Ok(());
+        }
+        let edit = Edit::text(&self.head, path.clone(), &values).map_err(|e| refused(&e))?;
+        self.state().changes.push(Change {
+            path,
+            edit,
+            values: Some(values),
+        })
+    }
+
+    fn stands(&self, path: &Path, values: &[String]) -> bool {
+        match self.head.find(path) {
+            None => false,
+            Some(_) => self.original(path).is_ok_and(|old| same(&old.unwrap_or_default(), values)),
+        }
+    }
+
+    /// Removes the element, and what earlier edits put below it.
+    pub(super) fn remove(&self, path: Path) -> Result<(), Fault> {
+        self.may_change()?;
+        let mut state = self.state();
+        state.changes.forget(&path);
+        state.changes.forget_below(&path);
+        if self.head.find(&path).is_none() || matches!(state.changes.seen_above(&path), Seen::Removed) {
+            return Ok(());
+        }
+        let edit = Edit::Remove { path: path.clone() };
+        state.changes.push(Change {
+            path,
+            edit,
+            values: None,
+        })
+    }
+
+    fn may_change(&self) -> Result<(), Fault> {
+        match self.state().phase {
+            Phase::Morph | Phase::MorphFor => Ok(()),
+            Phase::Route => Err(Fault::error(
+                "route cannot change the image: do it in morph, or in morph_for_DEST for one destination",
+            )),
+            Phase::Load => Err(Fault::error("the image can be changed only in morph and morph_for_DEST")),
+        }
+    }
+}
+
+/// What earlier edits did to a path.
+enum Seen<'a> {
+    Untouched,
+    Set(&'a [String]),
+    Removed,
+}
+
+impl Changes {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Change> {
+        self.list.iter()
+    }
+
+    pub(super) fn edits(&self) -> Vec<Edit> {
+        self.list.iter().map(|change| change.edit.clone()).collect()
+    }
+
+    fn seen(&self, path: &Path) -> Seen<'_> {
+        for change in self.list.iter().rev() {
+            if change.path == *path {
+                return change.values.as_deref().map_or(Seen::Removed, Seen::Set);
+            }
+            if change.values.is_none() && below(path, &change.path) {
+                return Seen::Removed;
+            }
+        }
+        Seen::Untouched
+    }
+
+    /// As `seen`, but of the enclosing sequences only.
+    fn seen_above(&self, path: &Path) -> Seen<'_> {
+        let removed = |c: &&Change| c.values.is_none() && below(path, &c.path);
+        match self.list.iter().rfind(removed) {
+            Some(_) => Seen::Removed,
+            None => Seen::Untouched,
+        }
+    }
+
+    /// One more than the highest item of the sequence at `path` that an edit makes or touches.
+    fn items_below(&self, path: &Path) -> usize {
+        let set = self.list.iter().filter(|c| c.values.is_some());
+        let items = set.filter(|c| below(&c.path, path)).map(|c| c.path.items[path.items.len()].1 + 1);
+        items.max().unwrap_or(0)
+    }
+
+    fn push(&mut self, change: Change) -> Result<(), Fault> {
+        self.forget(&change.path);
+        let bytes = weight(&change);
+        if self.list.len() >= CHANGES_MAX || self.bytes + bytes > CHANGED_BYTES_MAX {
+            return Err(Fault::budget("the rules change more than allowed"));
+        }
+        self.bytes += bytes;
+        self.list.push(change);
+        Ok(())
+    }
+
+    fn forget(&mut self, path: &Path) {
+        self.keep(|change| change.path != *path);
+    }
+
+    fn forget_below(&mut self, path: &Path) {
+        self.keep(|change| !below(&change.path, path));
+    }
+
+    fn keep(&mut self, wanted: impl Fn(&Change) -> bool) {
+        self.list.retain(wanted);
+        self.bytes = self.list.iter().map(weight).sum();
+    }
+}
+
+impl State {
+    /// The more urgent priority wins when a destination is named twice.
+    pub(super) fn deliver(&mut self, destination: &DestinationId, priority: Urgency) {
+        match self.deliveries.iter_mut().find(|(id, _)| id == destination) {
+            Some((_, before)) => *before = priority.min(*before),
+            None => self.deliveries.push((destination.clone(), priority)),
+        }
+    }
+
+    pub(super) fn note(&mut self, event: Event) {
+        if let Some(events) = &mut self.events {
+            if events.len() < EVENTS_MAX {
+                events.push(event);
+            }
+        }
+    }
+}
+
+/// Whether `path` goes through an item of the sequence at `sequence`.
+fn below(path: &Path, sequence: &Path) -> bool {
+    let depth = sequence.items.len();
+    path.items.len() > depth && path.items[..depth] == sequence.items[..] && path.items[depth].0 == sequence.leaf
+}
+
+fn weight(change: &Change) -> usize {
+    let texts = change.values.iter().flatten();
+    64 + texts.map(String::len).sum::<usize>()
+}
+
+/// As they stand in the data set: no value and one empty value are the same bytes.
+fn same(a: &[String], b: &[String]) -> bool {
+    a.join("\\") == b.join("\\")
+}
+
+fn refused(error: &EditError) -> Fault {
+    Fault::edit(error.to_string())
+}

@@ -1,0 +1,245 @@
+//! The rule set in force, and its reload. A set that is refused changes nothing: the old one stays, the problems are logged
+//! with file, line and column, and the gauge `waystation_rules_reload_failed` stands at 1 until a good set is loaded.
+//!
+//! A decision takes a snapshot (one reference count) and holds nothing while it runs. Blocking work (reading files, compiling)
+//! is in `reload`; `watch` calls it on a blocking thread.
+use super::load::files;
+use super::{Config, Decision, Facts, HoldKind, Problem, RuleSet};
+use crate::base::clock::Clock;
+use crate::base::drain::Drain;
+use crate::base::names::DestinationId;
+use crate::dicom::head::Head;
+use crate::telemetry::metrics::Metrics;
+use notify::Watcher;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, watch};
+
+/// An editor writes a file in several steps; the reload waits until it has been quiet this long.
+const QUIET: Duration = Duration::from_millis(300);
+/// How often the folder is looked at without being told of a change (network file systems tell nothing).
+const POLL: Duration = Duration::from_secs(5);
+/// Reading and compiling a folder; a dead network file system must not block the watcher for ever.
+const RELOAD_DEADLINE: Duration = Duration::from_secs(60);
+
+/// What rules need to know of the box they run on.
+#[derive(Clone, Debug)]
+pub struct Site {
+    /// The box's name, for the edited instances' Modifying System.
+    pub node: String,
+    pub destinations: Vec<DestinationId>,
+}
+
+/// Decides with the rule set in force. Cheap to clone.
+#[derive(Clone)]
+pub struct RuleStore(Arc<Store>);
+
+struct Store {
+    current: watch::Sender<Arc<RuleSet>>,
+    /// Where the set came from; `None` when it was handed over compiled.
+    origin: Option<Origin>,
+    /// One reload at a time; holds the fingerprint of the files that were last tried.
+    tried: Mutex<u64>,
+    metrics: Metrics,
+    clock: Clock,
+}
+
+struct Origin {
+    folder: PathBuf,
+    config: Config,
+    site: Site,
+}
+
+impl RuleStore {
+    /// Loads the folder of `config`. Blocking.
+    ///
+    /// # Errors
+    /// All problems of the folder, or that no folder is named.
+    pub fn open(config: &Config, site: Site, metrics: Metrics, clock: Clock) -> Result<Self, Vec<Problem>> {
+        let Some(folder) = config.path.clone() else {
+            return Err(vec![Problem {
+                file: PathBuf::from("rules.path"),
+                line: None,
+                column: None,
+                message: "no rule folder is named".to_owned(),
+            }]);
+        };
+        let tried = fingerprint(&folder);
+        let set = RuleSet::load(&folder, config, &site.destinations)?.with_system(&site.node);
+        let origin = Origin {
+            folder,
+            config: config.clone(),
+            site,
+        };
+        Ok(Self::new(set, Some(origin), tried, metrics, clock))
+    }
+
+    /// A store with one set that never changes.
+    #[must_use]
+    pub fn fixed(set: RuleSet, metrics: Metrics, clock: Clock) -> Self {
+        Self::new(set, None, 0, metrics, clock)
+    }
+
+    fn new(set: RuleSet, origin: Option<Origin>, tried: u64, metrics: Metrics, clock: Clock) -> Self {
+        let store = Store {
+            current: watch::Sender::new(Arc::new(set)),
+            origin,
+            tried: Mutex::new(tried),
+            metrics,
+            clock,
+        };
+        store.loaded();
+        Self(Arc::new(store))
+    }
+
+    /// The set in force now.
+    #[must_use]
+    pub fn current(&self) -> Arc<RuleSet> {
+        self.0.current.borrow().clone()
+    }
+
+    /// The epoch of the set in force now.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.0.current.borrow().epoch()
+    }
+
+    /// Decides on one instance with the set in force and counts the outcome. Blocks up to the rules' deadline.
+    #[must_use]
+    pub fn decide(&self, facts: &Facts, head: &Head) -> Decision {
+        let set = self.current();
+        let start = Instant::now();
+        let decision = set.decide(facts, head);
+        self.0.metrics.rule_seconds.observe(start.elapsed().as_secs_f64());
+        let outcome = decision.hold.as_ref().map_or("routed", |hold| hold.kind.as_str());
+        self.0.metrics.rule_decisions_total.with_label_values(&[outcome]).inc();
+        if let Some(hold) = decision.hold.as_ref().filter(|hold| hold.kind != HoldKind::Rule) {
+            let (kind, reason) = (hold.kind.as_str(), hold.reason.as_str());
+            tracing::error!(kind, reason, source = %facts.source, "a rule failed; the instance is held");
+        }
+        decision
+    }
+
+    /// Loads the folder again and puts the new set in force. Blocking; SIGHUP and the watcher come here.
+    ///
+    /// # Errors
+    /// All problems of the folder. The old set stays in force.
+    pub fn reload(&self) -> Result<u64, Vec<Problem>> {
+        let Some(origin) = &self.0.origin else {
+            return Ok(self.epoch());
+        };
+        let mut tried = self.0.tried.lock().unwrap_or_else(PoisonError::into_inner);
+        // Taken before the files are read, so that a change while reading is seen as one more change.
+        *tried = fingerprint(&origin.folder);
+        match RuleSet::load(&origin.folder, &origin.config, &origin.site.destinations) {
+            Ok(set) => {
+                let set = set.with_system(&origin.site.node);
+                let epoch = set.epoch();
+                self.0.current.send_replace(Arc::new(set));
+                self.0.loaded();
+                tracing::info!(epoch = format_args!("{epoch:016x}"), "rules loaded");
+                Ok(epoch)
+            }
+            Err(problems) => {
+                self.0.refused(&problems);
+                Err(problems)
+            }
+        }
+    }
+
+    /// Starts the task that reloads when files of the folder change. It ends when `drain` stops.
+    pub fn watch(&self, drain: &Drain) {
+        let wanted = self.0.origin.as_ref().filter(|origin| origin.config.watch);
+        if let Some(origin) = wanted {
+            let (store, stop, folder) = (self.clone(), drain.token(), origin.folder.clone());
+            drain.spawn("rule watcher", async move {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = store.follow(folder) => {}
+                }
+            });
+        }
+    }
+
+    async fn follow(&self, folder: PathBuf) {
+        let (told, mut changes) = mpsc::channel(1);
+        // Kept alive here; without it polling alone still finds every change.
+        let _watcher = listen(&folder, told.clone());
+        // Keeps the channel open when the watcher could not start.
+        let _told = told;
+        let mut poll = tokio::time::interval(POLL);
+        loop {
+            tokio::select! {
+                _ = poll.tick() => {}
+                _ = changes.recv() => while tokio::time::timeout(QUIET, changes.recv()).await.is_ok() {},
+            }
+            let store = self.clone();
+            let check = tokio::task::spawn_blocking(move || store.reload_if_changed());
+            if tokio::time::timeout(RELOAD_DEADLINE, check).await.is_err() {
+                tracing::warn!("the rule folder does not answer");
+            }
+        }
+    }
+
+    fn reload_if_changed(&self) {
+        let Some(origin) = &self.0.origin else {
+            return;
+        };
+        let now = fingerprint(&origin.folder);
+        let before = *self.0.tried.lock().unwrap_or_else(PoisonError::into_inner);
+        if now != before {
+            // Both outcomes are logged and counted in `reload`.
+            let _ = self.reload();
+        }
+    }
+}
+
+impl Store {
+    #[allow(clippy::cast_precision_loss)]
+    fn loaded(&self) {
+        let seconds = self.clock.now().0 as f64 / 1e6;
+        self.metrics.rules_loaded_timestamp_seconds.set(seconds);
+        self.metrics.rules_reload_failed.set(0);
+        self.metrics.rules_reloads_total.with_label_values(&["loaded"]).inc();
+    }
+
+    fn refused(&self, problems: &[Problem]) {
+        self.metrics.rules_reload_failed.set(1);
+        self.metrics.rules_reloads_total.with_label_values(&["refused"]).inc();
+        for problem in problems {
+            tracing::error!(%problem, "rules refused; the set before stays in force");
+        }
+    }
+}
+
+/// Tells `told` of changes in the folder. The channel holds one notice; more say nothing new.
+fn listen(folder: &Path, told: mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
+    let tell = move |event: notify::Result<notify::Event>| {
+        if !event.is_ok_and(|event| event.kind.is_access()) {
+            let _ = told.try_send(());
+        }
+    };
+    let started = notify::recommended_watcher(tell).and_then(|mut watcher| {
+        watcher.watch(folder, notify::RecursiveMode::NonRecursive)?;
+        Ok(watcher)
+    });
+    if started.is_err() {
+        tracing::warn!("changes of the rule folder are found by polling only");
+    }
+    started.ok()
+}
+
+/// Names, sizes and times of the folder's rule files.
+fn fingerprint(folder: &Path) -> u64 {
+    let mut hash = DefaultHasher::new();
+    for file in files(folder).unwrap_or_default() {
+        file.hash(&mut hash);
+        if let Ok(about) = std::fs::metadata(&file) {
+            about.len().hash(&mut hash);
+            about.modified().ok().hash(&mut hash);
+        }
+    }
+    hash.finish()
+}

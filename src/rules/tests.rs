@@ -1,0 +1,470 @@
+//! The room's own facts: what rules see, what they change, where they send, and what a decision says.
+use super::*;
+use crate::base::clock::Clock;
+use crate::base::drain::Drain;
+use crate::dicom::edit::Edit;
+use crate::dicom::head::{Head, HeadEnd};
+use crate::dicom::path::Path as ElementPath;
+use crate::dicom::syntax::Syntax;
+use crate::telemetry::metrics::Metrics;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(super) fn facts() -> Facts {
+    Facts {
+        source: SourceId::parse("ct1").unwrap(),
+        calling_ae: AeTitle::parse("CT1").unwrap(),
+        called_ae: AeTitle::parse("WAYSTATION").unwrap(),
+        sop_class: Uid::known("1.2.840.10008.5.1.4.1.1.2"),
+        sop_instance: Uid::known("1.2.3.4"),
+        transfer_syntax: Uid::known("1.2.840.10008.1.2.1"),
+        arrival: Wall(1_700_000_000_000_042),
+    }
+}
+
+pub(super) fn destinations() -> Vec<DestinationId> {
+    ["vna", "cad", "night-archive"].map(|id| DestinationId::parse(id).unwrap()).to_vec()
+}
+
+pub(super) fn set(text: &str) -> Result<RuleSet, Vec<Problem>> {
+    files(&[("main.rhai", text)])
+}
+
+fn files(sources: &[(&str, &str)]) -> Result<RuleSet, Vec<Problem>> {
+    let sources: Vec<(String, String)> = sources.iter().map(|(n, t)| ((*n).to_owned(), (*t).to_owned())).collect();
+    RuleSet::from_sources(&sources, &Config::default(), &destinations())
+}
+
+fn good(text: &str) -> RuleSet {
+    set(text).unwrap_or_else(|problems| panic!("{problems:?}"))
+}
+
+pub(super) fn empty_head() -> Head {
+    Head {
+        syntax: Syntax::of(&Uid::known("1.2.840.10008.1.2.1")),
+        bytes: bytes::Bytes::new(),
+        nodes: Vec::new(),
+        end: HeadEnd::DataSet,
+    }
+}
+
+/// A head in explicit little endian with the given text attributes.
+fn head(attributes: &[(&str, &str)]) -> Head {
+    let mut head = empty_head();
+    let mut sorted: Vec<(ElementPath, &str)> =
+        attributes.iter().map(|(path, value)| (ElementPath::parse(path).unwrap(), *value)).collect();
+    sorted.sort();
+    for (path, value) in sorted {
+        let values: Vec<String> = value.split('\\').map(str::to_owned).collect();
+        let plan = Plan {
+            edits: vec![Edit::text(&head, path, &values).unwrap()],
+            stamp: None,
+        };
+        head = Head::scan(head.syntax.clone(), &plan.apply(&head).unwrap()).unwrap();
+    }
+    head
+}
+
+fn ct() -> Head {
+    head(&[
+        ("Modality", "CT"),
+        ("PatientID", "123"),
+        ("PatientName", "DOE^JANE"),
+        ("ImageType", "ORIGINAL\\PRIMARY"),
+        ("AccessionNumber", "77"),
+        ("RequestAttributesSequence[0].AccessionNumber", "77"),
+        ("RequestAttributesSequence[0].RequestedProcedureID", "RP1"),
+    ])
+}
+
+fn decide(text: &str, head: &Head) -> Decision {
+    good(text).decide(&facts(), head)
+}
+
+/// What `path` holds after the plan for the first delivery; `None` when absent.
+fn after(decision: &Decision, head: &Head, delivery: usize, path: &str) -> Option<String> {
+    let bytes = decision.deliveries[delivery].plan.apply(head).unwrap();
+    let edited = Head::scan(head.syntax.clone(), &bytes).unwrap();
+    let path = ElementPath::parse(path).unwrap();
+    edited.find(&path).map(|_| edited.text(&path).unwrap_or_default().join("\\"))
+}
+
+fn reason(decision: &Decision) -> (HoldKind, String) {
+    let hold = decision.hold.clone().unwrap();
+    (hold.kind, hold.reason)
+}
+
+/// Rules that answer true to a condition hold with `yes`.
+fn holds(condition: &str, head: &Head) -> bool {
+    let text = format!("fn route(image, from) {{ to(\"vna\"); if {condition} {{ hold(\"yes\") }} }}");
+    let decision = decide(&text, head);
+    match decision.hold {
+        None => false,
+        Some(hold) => {
+            assert_eq!(hold.reason, "yes", "{condition}");
+            true
+        }
+    }
+}
+
+#[test]
+fn attributes_are_read_by_keyword_tag_path_and_with_several_values() {
+    let ct = ct();
+    for condition in [
+        "image.PatientID == \"123\"",
+        "image[\"(0010,0020)\"] == \"123\"",
+        "image[\"RequestAttributesSequence[0].AccessionNumber\"] == \"77\"",
+        "image.PatientBirthDate == \"\"",
+        "image.ImageType == \"ORIGINAL\\\\PRIMARY\"",
+        "image.values(\"ImageType\").len == 2 && image.values(\"ImageType\")[1] == \"PRIMARY\"",
+        "image.has(\"PatientID\") && !image.has(\"PatientSex\")",
+        "image.items(\"RequestAttributesSequence\") == 1 && image.items(\"OtherPatientIDsSequence\") == 0",
+        "image.has(\"RequestAttributesSequence\")",
+        "from.source == \"ct1\" && from.calling_ae == \"CT1\" && from.called_ae == \"WAYSTATION\"",
+        "from.sop_class == \"1.2.840.10008.5.1.4.1.1.2\" && from.sop_instance == \"1.2.3.4\"",
+        "from.transfer_syntax == \"1.2.840.10008.1.2.1\" && from.arrival == \"2023-11-14T22:13:20Z\"",
+    ] {
+        assert!(holds(condition, &ct), "{condition}");
+    }
+    assert!(!holds("image.PatientID == \"124\"", &ct));
+}
+
+#[test]
+fn private_elements_are_read_and_written_by_creator() {
+    let head = head(&[("(0029,0010)", "SIEMENS CSA HEADER"), ("(0029,1008)", "IMAGE NUM 4")]);
+    assert!(holds("image[\"(0029,\\\"SIEMENS CSA HEADER\\\",08)\"] == \"IMAGE NUM 4\"", &head));
+    let text = "fn morph(image, from) {
+            image[`(0029,\"SIEMENS CSA HEADER\",08)`] = \"NEW\";
+            if image[\"(0029,1008)\"] != \"NEW\" { throw 1 }
+            image[`(0031,\"ACME\",01)`] = \"MADE\";
+        }
+        fn route(image, from) { to(\"vna\") }";
+    let decision = decide(text, &head);
+    assert_eq!(decision.hold, None);
+    assert_eq!(after(&decision, &head, 0, "(0029,1008)").as_deref(), Some("NEW"));
+    assert_eq!(after(&decision, &head, 0, "(0031,\"ACME\",01)").as_deref(), Some("MADE"));
+}
+
+#[test]
+fn edits_are_seen_by_later_reads_and_reach_every_destination() {
+    let text = "fn morph(image, from) {
+            image.PatientID = \"A\"; image.PatientID = image.PatientID + \"B\";
+            image.PatientID += \"C\";
+            image.PatientName = ();
+            image.remove(\"RequestAttributesSequence[0].RequestedProcedureID\");
+            image[\"RequestAttributesSequence[1].AccessionNumber\"] = 12;
+            if image.items(\"RequestAttributesSequence\") != 2 { throw 1 }
+            if image.has(\"PatientName\") || image.PatientName != \"\" { throw 2 }
+            image.set_values(\"ImageType\", [\"DERIVED\", \"SECONDARY\", 3]);
+            image.PatientWeight = 70.5;
+        }
+        fn route(image, from) { to(\"vna\"); to(\"cad\"); if image.PatientID != \"ABC\" { hold(\"not seen\") } }";
+    let ct = ct();
+    let decision = decide(text, &ct);
+    assert_eq!(decision.hold, None);
+    assert_eq!(decision.deliveries.len(), 2);
+    for delivery in 0..2 {
+        let at = |path: &str| after(&decision, &ct, delivery, path);
+        assert_eq!(at("PatientID").as_deref(), Some("ABC"));
+        assert_eq!(at("PatientName"), None);
+        assert_eq!(at("RequestAttributesSequence[0].RequestedProcedureID"), None);
+        assert_eq!(at("RequestAttributesSequence[0].AccessionNumber").as_deref(), Some("77"));
+        assert_eq!(at("RequestAttributesSequence[1].AccessionNumber").as_deref(), Some("12"));
+        assert_eq!(at("ImageType").as_deref(), Some("DERIVED\\SECONDARY\\3"));
+        assert_eq!(at("PatientWeight").as_deref(), Some("70.5"));
+    }
+    let plan = &decision.deliveries[0].plan;
+    assert_eq!(plan.edits.len(), 6, "one edit for each path: {:?}", plan.edits.len());
+    let stamp = plan.stamp.clone().unwrap();
+    assert_eq!((stamp.at.as_str(), stamp.source.as_str()), ("20231114221320.000042+0000", "ct1"));
+    assert_eq!(stamp.epoch, format!("{:016x}", decision.epoch));
+}
+
+#[test]
+fn a_value_that_already_stands_is_no_edit() {
+    let text = "fn morph(image, from) {
+            image.PatientID = \"123\"; image.AccessionNumber = \"X\"; image.AccessionNumber = \"77\";
+            image.remove(\"PatientSex\");
+            image[\"ImageType\"] = \"ORIGINAL\\\\PRIMARY\";
+        }
+        fn route(image, from) { to(\"vna\") }";
+    let decision = decide(text, &ct());
+    assert_eq!(decision.deliveries[0].plan, Plan::default());
+}
+
+#[test]
+fn removing_a_sequence_takes_what_was_set_in_it() {
+    let text = "fn morph(image, from) {
+            image[\"RequestAttributesSequence[0].AccessionNumber\"] = \"1\";
+            image.remove(\"RequestAttributesSequence\");
+            if image[\"RequestAttributesSequence[0].AccessionNumber\"] != \"\" { throw 1 }
+            if image.items(\"RequestAttributesSequence\") != 0 { throw 2 }
+        }
+        fn route(image, from) { to(\"vna\") }";
+    let ct = ct();
+    let decision = decide(text, &ct);
+    assert_eq!(decision.hold, None);
+    assert_eq!(decision.deliveries[0].plan.edits.len(), 1);
+    assert_eq!(after(&decision, &ct, 0, "RequestAttributesSequence"), None);
+}
+
+#[test]
+fn morph_for_changes_one_destination_only_and_sees_the_morphed_image() {
+    let text = "fn morph(image, from) { image.PatientID = \"M\" }
+        fn route(image, from) { to(\"vna\"); to(\"night-archive\") }
+        fn morph_for_night_archive(image, from) { image.PatientID += \"-N\"; image.PatientName = \"X\" }";
+    let ct = ct();
+    let decision = decide(text, &ct);
+    assert_eq!(after(&decision, &ct, 0, "PatientID").as_deref(), Some("M"));
+    assert_eq!(after(&decision, &ct, 0, "PatientName").as_deref(), Some("DOE^JANE"));
+    assert_eq!(after(&decision, &ct, 1, "PatientID").as_deref(), Some("M-N"));
+    assert_eq!(after(&decision, &ct, 1, "PatientName").as_deref(), Some("X"));
+}
+
+#[test]
+fn a_destination_named_twice_gets_one_delivery_with_the_more_urgent_priority() {
+    let text = "fn route(image, from) { to(\"vna\", #{ priority: \"low\" }); to(\"cad\"); to(\"vna\", #{priority: \"stat\"}); to(\"vna\"); }";
+    let decision = decide(text, &empty_head());
+    let got: Vec<(&str, Urgency)> = decision.deliveries.iter().map(|d| (d.destination.as_str(), d.priority)).collect();
+    assert_eq!(got, [("vna", Urgency::Stat), ("cad", Urgency::Routine)]);
+}
+
+#[test]
+fn no_destination_is_a_hold_of_its_own_kind() {
+    let decision = decide("fn route(image, from) { }", &empty_head());
+    assert_eq!(reason(&decision), (HoldKind::NoDestination, "no rule named a destination".to_owned()));
+    assert!(decision.deliveries.is_empty());
+}
+
+#[test]
+fn hold_keeps_the_deliveries_and_shows_literals_only() {
+    let decision = decide("fn route(image, from) { to(\"vna\"); hold(\"burned-in annotation\"); }", &ct());
+    assert_eq!(decision.deliveries.len(), 1);
+    assert_eq!(reason(&decision), (HoldKind::Rule, "burned-in annotation".to_owned()));
+    let decision = decide("fn route(image, from) {\n to(\"vna\");\n hold(\"bad \" + image.PatientName); }", &ct());
+    let (kind, reason) = reason(&decision);
+    assert_eq!(kind, HoldKind::Rule);
+    assert!(!reason.contains("DOE") && reason.contains("main.rhai line 3"), "{reason}");
+}
+
+#[test]
+fn errors_say_file_and_line_and_never_a_value() {
+    let cases = [
+        ("throw image.PatientName;", HoldKind::Error),
+        ("to(image.PatientName);", HoldKind::Error),
+        ("image[image.PatientName];", HoldKind::Error),
+        ("let x = #{}; x[image.PatientName].y;", HoldKind::Error),
+        ("parse_int(image.PatientName);", HoldKind::Error),
+        ("Fn(image.PatientName).call();", HoldKind::Error),
+        ("import image.PatientName as x;", HoldKind::Error),
+        ("matches(\"x\", image.PatientName + \"(\");", HoldKind::Error),
+        ("to(\"vna\", #{ priority: image.PatientName });", HoldKind::Error),
+        ("switch_off[image.PatientName];", HoldKind::Error),
+    ];
+    for (body, kind) in cases {
+        let decision = decide(&format!("fn route(image, from) {{\n{body}\n}}"), &ct());
+        let (got, text) = reason(&decision);
+        assert_eq!(got, kind, "{body}: {text}");
+        assert!(text.starts_with("main.rhai line 2: "), "{body}: {text}");
+        assert!(!text.contains("DOE") && !text.contains("JANE"), "{body}: {text}");
+        assert!(decision.deliveries.is_empty());
+    }
+}
+
+#[test]
+fn an_error_in_an_imported_file_names_that_file() {
+    let set = files(&[
+        ("main.rhai", "import \"helpers\" as h;\nfn route(image, from) {\n h::go(image) }"),
+        ("helpers.rhai", "fn go(image) {\n\n throw 1 }"),
+    ]);
+    let decision = set.unwrap_or_else(|p| panic!("{p:?}")).decide(&facts(), &empty_head());
+    assert_eq!(reason(&decision).1, "helpers.rhai line 3: the rule stopped itself with throw");
+}
+
+#[test]
+fn an_edit_that_cannot_be_made_is_a_hold_of_its_own_kind() {
+    let long = "x".repeat(17);
+    let text = format!("fn morph(image, from) {{\n image.AccessionNumber = \"{long}\" }} fn route(image, from) {{ to(\"vna\") }}");
+    let (kind, text) = reason(&decide(&text, &ct()));
+    assert_eq!(kind, HoldKind::Edit);
+    assert!(text.starts_with("main.rhai line 2: ") && !text.contains(&long), "{text}");
+}
+
+#[test]
+fn to_and_edits_stand_where_they_make_sense() {
+    let (kind, text) = reason(&decide("fn morph(image, from) { to(\"vna\") } fn route(image, from) { to(\"vna\") }", &ct()));
+    assert_eq!((kind, text.contains("to() can be used in route only")), (HoldKind::Error, true), "{text}");
+    let (kind, text) = reason(&decide("fn route(image, from) { to(\"vna\"); image.PatientID = \"1\" }", &ct()));
+    assert_eq!((kind, text.contains("do it in morph")), (HoldKind::Error, true), "{text}");
+    let (kind, text) = reason(&decide("fn route(image, from) { from.source = \"x\"; }", &ct()));
+    assert_eq!(kind, HoldKind::Error, "{text}");
+}
+
+#[test]
+fn load_problems_come_all_at_once_with_places_and_the_nearest_name() {
+    let text = "fn morph(image, from) {\n  image.PatientIdd = \"1\";\n  image[\"(0010,002)\"];\n}\n\
+        fn route(image, from) {\n  to(\"vnb\");\n  to(\"vna\", #{ prority: \"stat\" });\n  to(\"vna\", #{ priority: \"urgent\" });\n  \
+        if from.calling == \"\" { pad_lft(\"x\", 1, \"0\") }\n  image.has(\"Modalty\");\n  matches(\"x\", \"(\");\n}\n\
+        fn morph_for_cadd(image, from) { }\nimport \"helper\" as h;";
+    let problems = files(&[("main.rhai", text), ("helpers.rhai", "fn a() { }")]).err().unwrap();
+    let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    let wanted = [
+        ("main.rhai:2:9:", "did you mean `PatientID`"),
+        ("main.rhai:3:9:", "is not an element"),
+        ("main.rhai:6:6:", "unknown destination `vnb`; did you mean `vna`?"),
+        ("main.rhai:7:16:", "did you mean `priority`?"),
+        ("main.rhai:8:26:", "unknown priority `urgent`"),
+        ("main.rhai:9:11:", "did you mean `calling_ae`?"),
+        ("main.rhai:9:28:", "did you mean `pad_left`?"),
+        ("main.rhai:10:13:", "did you mean `Modality`"),
+        ("main.rhai:11:16:", "regex parse error"),
+        ("main.rhai:13:4:", "did you mean `cad`?"),
+        ("main.rhai:14:8:", "did you mean `helpers`?"),
+    ];
+    for (place, message) in wanted {
+        let found = lines.iter().any(|line| line.starts_with(place) && line.contains(message));
+        assert!(found || message.starts_with("regex"), "{place} {message}\n{lines:#?}");
+    }
+    assert_eq!(lines.len(), wanted.len(), "{lines:#?}");
+}
+
+#[test]
+fn syntax_errors_have_line_and_column() {
+    let problems = set("fn route(image, from) {\n  to(\"vna\"\n}").err().unwrap();
+    assert_eq!(problems[0].file, Path::new("main.rhai"));
+    assert_eq!((problems[0].line, problems[0].column.is_some()), (Some(3), true), "{problems:?}");
+}
+
+#[test]
+fn imports_find_the_folders_own_files_only_and_no_cycles() {
+    let main = "import \"a\" as a; fn route(image, from) { to(a::place()) }";
+    let good = files(&[
+        ("main.rhai", main),
+        ("a.rhai", "import \"b\" as b; const X = \"cad\"; fn place() { if b::yes() { \"vna\" } else { global::X } }"),
+        ("b.rhai", "fn yes() { true }"),
+    ]);
+    let decision = good.unwrap_or_else(|p| panic!("{p:?}")).decide(&facts(), &empty_head());
+    assert_eq!((decision.deliveries.len(), decision.hold), (1, None));
+    let cycle = files(&[("main.rhai", main), ("a.rhai", "import \"b\" as b;"), ("b.rhai", "import \"a\" as a;")]);
+    let problems = cycle.err().unwrap();
+    assert!(problems.iter().any(|p| p.message.contains("imports itself")), "{problems:?}");
+}
+
+#[test]
+fn the_only_file_is_the_entry_and_several_need_main() {
+    assert!(files(&[("site.rhai", "fn route(image, from) { to(\"vna\") }")]).is_ok());
+    let problems = files(&[("a.rhai", "fn route(image, from) { }"), ("b.rhai", "fn x() { }")]).err().unwrap();
+    assert!(problems[0].message.contains("main.rhai is the entry"), "{problems:?}");
+}
+
+#[test]
+fn the_same_head_and_facts_give_the_same_decision() {
+    let text = include_str!("../../rules/main.rhai");
+    let sources = [("main.rhai", text), ("helpers.rhai", include_str!("../../rules/helpers.rhai"))];
+    let ids = ["vna", "folder", "cad"].map(|id| DestinationId::parse(id).unwrap());
+    let sources = sources.map(|(n, t)| (n.to_owned(), t.to_owned()));
+    let set = RuleSet::from_sources(&sources, &Config::default(), &ids).unwrap_or_else(|p| panic!("{p:?}"));
+    let first = set.decide(&facts(), &ct());
+    assert!((0..50).all(|_| set.decide(&facts(), &ct()) == first));
+    let again = RuleSet::from_sources(&sources, &Config::default(), &ids).unwrap_or_else(|p| panic!("{p:?}"));
+    assert_eq!(again.decide(&facts(), &ct()), first);
+}
+
+#[test]
+fn evaluations_in_parallel_do_not_meet() {
+    let text = "fn morph(image, from) { for i in 0..200 { image.PatientID = `${image.PatientID}`.sub_string(0, 3) } }
+        fn route(image, from) { to(\"vna\"); if image.PatientID == \"B\" { hold(\"b\") } }";
+    let set = Arc::new(good(text));
+    let threads: Vec<_> = (0..8)
+        .map(|n| {
+            let set = set.clone();
+            std::thread::spawn(move || {
+                let head = head(&[("PatientID", if n % 2 == 0 { "A" } else { "B" })]);
+                (0..50).all(|_| set.decide(&facts(), &head).hold.is_some() == (n % 2 == 1))
+            })
+        })
+        .collect();
+    assert!(threads.into_iter().all(|thread| thread.join().unwrap()));
+}
+
+#[test]
+fn text_verbs_do_what_they_say() {
+    for condition in [
+        "matches(\"NRT-12\", \"^NRT-[0-9]+$\") && !\"x\".matches(\"y\")",
+        "replace_regex(\"a1b22\", \"[0-9]+\", \"#\") == \"a#b#\"",
+        "\"A-12\".replace_regex(\"^([A-Z])-(\\\\d+)$\", \"$2$1\") == \"12A\"",
+        "pad_left(\"77\", 5, \"0\") == \"00077\" && pad_left(\"12345678\", 5, \"0\") == \"12345678\"",
+        "\"ab\".to_upper() == \"AB\" && \"abc\".starts_with(\"ab\") && \"abc\".sub_string(1, 1) == \"b\"",
+        "\"a^b\".split(\"^\")[1] == \"b\"",
+    ] {
+        assert!(holds(condition, &empty_head()), "{condition}");
+    }
+}
+
+#[test]
+fn config_bounds_are_checked() {
+    assert!(Config::default().check().is_empty());
+    let wrong = Config { deadline: Span::millis(0), operations: 1, text: Size(1), ..Config::default() };
+    assert_eq!(wrong.check().len(), 3);
+}
+
+fn write(folder: &Path, name: &str, text: &str) {
+    std::fs::write(folder.join(name), text).unwrap();
+}
+
+fn store(folder: &Path) -> (RuleStore, Metrics) {
+    let config = Config { path: Some(folder.to_owned()), ..Config::default() };
+    let site = Site { node: "box".to_owned(), destinations: destinations() };
+    let metrics = Metrics::new();
+    let store = RuleStore::open(&config, site, metrics.clone(), Clock::System);
+    (store.unwrap_or_else(|p| panic!("{p:?}")), metrics)
+}
+
+#[test]
+fn a_bad_set_is_refused_and_the_old_one_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "main.rhai", "fn route(image, from) { to(\"vna\") }");
+    let (store, metrics) = store(folder.path());
+    let first = store.epoch();
+    write(folder.path(), "main.rhai", "fn route(image, from) {\n to(\"vnaa\") }");
+    let problems = store.reload().unwrap_err();
+    assert_eq!(problems[0].to_string().rsplit('/').next(), Some("main.rhai:2:5: unknown destination `vnaa`; did you mean `vna`?"));
+    assert_eq!((store.epoch(), metrics.rules_reload_failed.get()), (first, 1));
+    assert_eq!(store.decide(&facts(), &empty_head()).epoch, first);
+    write(folder.path(), "main.rhai", "fn route(image, from) { to(\"cad\") }");
+    let second = store.reload().unwrap();
+    assert_ne!(first, second);
+    assert_eq!(metrics.rules_reload_failed.get(), 0);
+    assert_eq!(store.decide(&facts(), &empty_head()).deliveries[0].destination.as_str(), "cad");
+    assert_eq!(metrics.rule_decisions_total.with_label_values(&["routed"]).get(), 2);
+    assert_eq!(metrics.rules_reloads_total.with_label_values(&["refused"]).get(), 1);
+}
+
+#[tokio::test]
+async fn a_change_of_a_file_is_noticed_and_the_watcher_stops_when_told() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "main.rhai", "fn route(image, from) { to(\"vna\") }");
+    let (store, _) = store(folder.path());
+    let (first, drain) = (store.epoch(), Drain::new());
+    store.watch(&drain);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    write(folder.path(), "main.rhai", "fn route(image, from) { to(\"cad\") } // changed");
+    for _ in 0..100 {
+        if store.epoch() != first {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_ne!(store.epoch(), first);
+    drain.stop(Duration::from_secs(5)).await.unwrap();
+}
+
+#[test]
+fn folders_without_rules_or_with_strange_names_are_problems() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(RuleSet::load(&folder.path().join("none"), &Config::default(), &[]).is_err());
+    assert!(RuleSet::load(folder.path(), &Config::default(), &[]).is_err());
+    write(folder.path(), "ma in.rhai", "fn route(image, from) { }");
+    assert!(RuleSet::load(folder.path(), &Config::default(), &[]).is_err());
+}

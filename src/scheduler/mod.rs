@@ -1,0 +1,170 @@
+//! The scheduler: one lane for each destination, from the spool to the sender. Layer 4; never meets the listener.
+//!
+//! Lanes share nothing but the spool: one that is down for days delays nobody and costs its jobs no attempts. Nothing is
+//! discarded here: a job ends confirmed by the destination's answer, or held with its reason.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `lane.rs` | the lane: claims, hands out, reacts |
+//! | `worker.rs`, `bridge.rs` | a session's work, one instance at a time |
+//! | `retry.rs` | what an outcome means for the job |
+//! | `breaker.rs`, `pace.rs`, `parked.rs` | what it means for the lane |
+mod breaker;
+mod bridge;
+mod lane;
+mod pace;
+mod parked;
+mod retry;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+use crate::base::clock::Clock;
+use crate::base::drain::Drain;
+use crate::base::names::DestinationId;
+use crate::sender::{Config, Link, LinkError, Pair};
+use crate::spool::Spool;
+use crate::telemetry::metrics::Metrics;
+use lane::Lane;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use std::sync::Arc;
+use tokio::sync::{Notify, watch};
+use worker::Shared;
+
+/// What every lane is built from.
+#[derive(Clone)]
+pub struct Parts {
+    pub spool: Spool,
+    pub clock: Clock,
+    pub metrics: Metrics,
+    /// Owns the tasks of all lanes.
+    pub drain: Drain,
+    /// For jitter: the same seed gives the same schedule.
+    pub seed: u64,
+}
+
+/// All lanes. Cheap to clone; the lanes run until the drain stops.
+#[derive(Clone)]
+pub struct Scheduler {
+    spool: Spool,
+    lanes: Arc<Vec<Entry>>,
+}
+
+struct Entry {
+    name: DestinationId,
+    status: watch::Receiver<LaneStatus>,
+    poke: Arc<Notify>,
+}
+
+/// A lane as people see it.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
+pub struct LaneStatus {
+    pub destination: DestinationId,
+    pub state: LaneState,
+    /// A person, or a refusal of authorisation, has suspended it.
+    pub suspended: bool,
+    /// The last trouble in words; it may be over.
+    pub last_failure: Option<String>,
+    /// When it was (UTC).
+    pub last_failure_at: Option<String>,
+    /// Instances that were under way when the lane last looked.
+    pub in_flight: usize,
+    /// Sessions open or at work.
+    pub sessions: usize,
+    /// SOP class and transfer syntax pairs that the destination refuses.
+    pub parked: Vec<Pair>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LaneState {
+    /// Reached, or not yet tried.
+    Up,
+    /// Congested: pausing, or going one instance at a time.
+    Slowed,
+    /// Not reached; nothing is claimed.
+    Down,
+    /// Not reached; a probe runs now.
+    Probing,
+}
+
+/// A destination that cannot be started, with the reason.
+#[derive(Debug, thiserror::Error)]
+#[error("destination {destination}: {error}")]
+pub struct StartError {
+    pub destination: DestinationId,
+    pub error: LinkError,
+}
+
+impl Scheduler {
+    /// Starts a lane for each destination. Nothing is connected before there is a job.
+    ///
+    /// # Errors
+    /// Certificates or templates that cannot be used; nothing was started then.
+    pub fn start(parts: &Parts, destinations: &[Config]) -> Result<Self, StartError> {
+        let mut links = Vec::with_capacity(destinations.len());
+        for config in destinations {
+            let link = Link::new(config).map_err(|error| StartError {
+                destination: config.name().clone(),
+                error,
+            })?;
+            links.push((config, link));
+        }
+        let mut rng = StdRng::seed_from_u64(parts.seed);
+        let lanes = links
+            .into_iter()
+            .map(|(config, link)| start_lane(parts, config, link, rng.random()))
+            .collect();
+        Ok(Self {
+            spool: parts.spool.clone(),
+            lanes: Arc::new(lanes),
+        })
+    }
+
+    /// A snapshot of every lane, in the order of the configuration.
+    #[must_use]
+    pub fn status(&self) -> Vec<LaneStatus> {
+        let status = |entry: &Entry| LaneStatus {
+            suspended: self.spool.is_suspended(&entry.name),
+            ..entry.status.borrow().clone()
+        };
+        self.lanes.iter().map(status).collect()
+    }
+
+    /// Tries the destination now: probes it if it is down, ends its pause, and asks again for parked presentation
+    /// contexts (their held jobs are released by the operator's own verb). Answers whether there is such a lane.
+    #[must_use]
+    pub fn poke(&self, destination: &DestinationId) -> bool {
+        let found = self.lanes.iter().find(|entry| entry.name == *destination);
+        if let Some(entry) = found {
+            entry.poke.notify_one();
+        }
+        found.is_some()
+    }
+}
+
+fn start_lane(parts: &Parts, config: &Config, link: Link, seed: u64) -> Entry {
+    let name = config.name().clone();
+    let (status_in, status) = watch::channel(LaneStatus {
+        destination: name.clone(),
+        state: LaneState::Up,
+        suspended: false,
+        last_failure: None,
+        last_failure_at: None,
+        in_flight: 0,
+        sessions: 0,
+        parked: Vec::new(),
+    });
+    let poke = Arc::new(Notify::new());
+    let shared = Arc::new(Shared::new(
+        (parts.spool.clone(), link),
+        (name.clone(), config.patience()),
+        parts.clock.clone(),
+        parts.metrics.clone(),
+        parts.drain.clone(),
+    ));
+    let lane = Lane::new(shared, status_in, poke.clone(), seed);
+    parts.drain.spawn("lane", lane.run());
+    Entry { name, status, poke }
+}

@@ -1,0 +1,337 @@
+//! A session with a DICOM archive: one association, one instance in flight, the answer is the result.
+//!
+//! A session is used up by value: `store` gives it back only when the peer's answer was in order. After a time-out, a
+//! protocol error or a fault of ours it is aborted and gone, so it cannot be used again; dropping it closes the socket
+//! without the last-fragment flag. Only `finish` of the data set sends that flag, and only after the checksum.
+use super::config::Dicom;
+use super::data_set::{DataSet, Fault};
+use super::outcome::{Down, DownKind, Interruption, Job, Outcome};
+use super::payload::PayloadReader;
+use super::tls::{self, Connector};
+use super::transport::{self, Line, Progress};
+use crate::base::fault::{Plant, planted};
+use crate::base::names::Uid;
+use crate::dicom::association::{Association, Event, Local, Rejection, Stream, UlError};
+use crate::dicom::dimse::{Command, StoreRq, StoreRsp};
+use crate::dicom::part10::{IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION};
+use crate::dicom::status::{self, Meaning};
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// A SOP class with a transfer syntax: one presentation context each, so that the answer is unambiguous.
+pub type Pair = (Uid, Uid);
+
+/// The most presentation contexts in one association.
+pub const PAIRS_MAX: usize = 128;
+
+/// An established association with an archive.
+pub struct Session {
+    association: Association<Box<dyn Stream>>,
+    line: Line,
+    progress: Progress,
+    /// What was proposed, with the context's id or the reason of its refusal.
+    pairs: Vec<(Pair, Result<u8, u8>)>,
+    message_id: u16,
+    response: Duration,
+    /// Instances sent.
+    pub sent: u32,
+}
+
+/// What ended an exchange early.
+enum Broken {
+    Peer(UlError),
+    Ours(Fault),
+    Answer(&'static str),
+}
+
+impl From<UlError> for Broken {
+    fn from(error: UlError) -> Self {
+        Self::Peer(error)
+    }
+}
+
+impl From<Fault> for Broken {
+    fn from(fault: Fault) -> Self {
+        Self::Ours(fault)
+    }
+}
+
+impl Session {
+    /// Connects and proposes these pairs, at most `PAIRS_MAX`.
+    ///
+    /// # Errors
+    /// See `Down`: nothing of any instance was sent.
+    pub async fn open(
+        peer: &Dicom,
+        tls: Option<&Connector>,
+        pairs: &[Pair],
+        progress: &Progress,
+    ) -> Result<Self, Down> {
+        assert!(pairs.len() <= PAIRS_MAX, "the lane proposes at most {PAIRS_MAX} pairs");
+        let (stream, line) = transport::connect(peer, tls, progress).await?;
+        let proposed: Vec<(Uid, Vec<Uid>)> = pairs.iter().map(|(c, t)| (c.clone(), vec![t.clone()])).collect();
+        let local = Local {
+            max_pdu: peer.max_pdu,
+            implementation_class_uid: Uid::known(IMPLEMENTATION_CLASS_UID),
+            implementation_version: IMPLEMENTATION_VERSION.to_owned(),
+        };
+        let association = Association::request(
+            stream,
+            &peer.calling_ae,
+            &peer.called_ae,
+            &proposed,
+            &local,
+            peer.deadlines(),
+        )
+        .await
+        .map_err(|error| down(&error))?;
+        let pairs = pairs.iter().cloned().zip(results(&association, pairs.len())).collect();
+        Ok(Self {
+            association,
+            line,
+            progress: progress.clone(),
+            pairs,
+            message_id: 0,
+            response: peer.timeouts.response.0,
+            sent: 0,
+        })
+    }
+
+    /// Whether the pair was proposed here, accepted or not.
+    #[must_use]
+    pub fn knows(&self, pair: &Pair) -> bool {
+        self.pairs.iter().any(|(known, _)| known == pair)
+    }
+
+    /// Whether the peer is still there and has not spoken out of turn since the last answer.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.line.is_quiet()
+    }
+
+    /// What the watchdog looks at.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        self.progress.clone()
+    }
+
+    /// Sends one instance and waits for its answer. Not cancel-safe in one sense only: the session is lost.
+    pub async fn store<R: PayloadReader>(mut self, job: &Job, reader: R) -> (Outcome, Option<Self>) {
+        let context = match self.context(job) {
+            Ok(context) => context,
+            Err(result) => return (Outcome::NoContext { result }, Some(self)),
+        };
+        let data_set = match DataSet::open(job, reader, false).await {
+            Ok(data_set) => data_set,
+            Err(fault) => return (fault.into(), Some(self)),
+        };
+        match self.exchange(context, job, data_set).await {
+            Ok(status) => {
+                self.sent += 1;
+                (judge(status), Some(self))
+            }
+            Err(broken) => {
+                self.abort().await;
+                (broken.into(), None)
+            }
+        }
+    }
+
+    fn context(&self, job: &Job) -> Result<u8, u8> {
+        let mut found = self
+            .pairs
+            .iter()
+            .filter(|((class, syntax), _)| *class == job.sop_class && *syntax == job.transfer_syntax);
+        found.next().map_or(Err(NOT_PROPOSED), |(_, result)| *result)
+    }
+
+    async fn exchange<R: PayloadReader>(&mut self, context: u8, job: &Job, mut out: DataSet<R>) -> Result<u16, Broken> {
+        let message_id = self.next_message_id();
+        let instance = out.sop_instance().clone();
+        let request = Command::StoreRq(StoreRq {
+            message_id,
+            priority: job.priority,
+            sop_class: Some(job.sop_class.clone()),
+            sop_instance: Some(instance.clone()),
+            move_originator: None,
+            has_data_set: true,
+        });
+        // The first piece is read before the command goes: what cannot be read at all costs no association.
+        let mut piece = out.next().await?;
+        self.association.send(context, &request).await?;
+        let mut writer = self.association.data_set(context);
+        while let Some(bytes) = piece {
+            // The next piece is read from the disk while this one leaves.
+            let (written, next) = tokio::join!(writer.write(&bytes), out.next());
+            written?;
+            piece = next?;
+        }
+        writer.finish().await?;
+        let answer = self.answer().await?;
+        check(&answer, message_id, &job.sop_class, &instance)?;
+        Ok(answer.status)
+    }
+
+    async fn answer(&mut self) -> Result<StoreRsp, Broken> {
+        let event = timeout(self.response, self.association.next())
+            .await
+            .map_err(|_| UlError::Timeout("waiting for the answer"))??;
+        match event {
+            Event::Command {
+                command: Command::StoreRsp(answer),
+                ..
+            } => Ok(answer),
+            Event::Command { .. } => Err(Broken::Answer("it answered with another message")),
+            Event::Malformed { .. } => Err(Broken::Answer("its answer is not readable")),
+            Event::Release => Err(Broken::Answer("it asked for release instead of answering")),
+        }
+    }
+
+    /// C-ECHO. A peer that refuses the verification context is there all the same.
+    async fn echo(&mut self) -> Result<(), UlError> {
+        let Some((_, Ok(context))) = self.pairs.first() else {
+            return Ok(());
+        };
+        let context = *context;
+        let message_id = self.next_message_id();
+        self.association.send(context, &Command::EchoRq { message_id }).await?;
+        let event = timeout(self.response, self.association.next())
+            .await
+            .map_err(|_| UlError::Timeout("waiting for the answer"))??;
+        match event {
+            Event::Command {
+                command: Command::EchoRsp { message_id: of, .. },
+                ..
+            } if of == message_id => Ok(()),
+            Event::Command { .. } | Event::Malformed { .. } | Event::Release => {
+                Err(UlError::Protocol("not the answer to a C-ECHO"))
+            }
+        }
+    }
+
+    /// Ends the association in order. Whether the peer answers does not matter any more.
+    pub async fn release(self) {
+        drop(self.line);
+        // Every instance has its answer; a peer that cannot say good-bye loses nothing.
+        drop(self.association.release().await);
+    }
+
+    /// A-ABORT, and the socket is closed.
+    pub async fn abort(self) {
+        drop(self.line);
+        // Bounded more tightly than a write: the peer may be the reason that nothing moves.
+        drop(timeout(ABORT_MAX, self.association.abort(0, 0)).await);
+    }
+
+    fn next_message_id(&mut self) -> u16 {
+        self.message_id = self.message_id.checked_add(1).unwrap_or(1);
+        self.message_id
+    }
+}
+
+/// Whether the archive answers: associates for verification and sends a C-ECHO.
+///
+/// # Errors
+/// See `Down`.
+pub async fn probe(peer: &Dicom, tls: Option<&Connector>) -> Result<(), Down> {
+    let pair = (Uid::known(VERIFICATION), Uid::known(IMPLICIT_LITTLE_ENDIAN));
+    let mut session = Session::open(peer, tls, &[pair], &Progress::new()).await?;
+    match session.echo().await {
+        Ok(()) => {
+            session.release().await;
+            Ok(())
+        }
+        Err(error) => {
+            session.abort().await;
+            Err(down(&error))
+        }
+    }
+}
+
+/// The result for each pair, by the ids that were given out in order (1, 3, 5 …).
+fn results<S: Stream>(association: &Association<S>, count: usize) -> Vec<Result<u8, u8>> {
+    let mut results = vec![Err(NOT_ANSWERED); count];
+    for context in association.contexts() {
+        let at = usize::from(context.id / 2);
+        if context.id % 2 == 1
+            && let Some(result) = results.get_mut(at)
+        {
+            *result = match &context.result {
+                Ok(_) => Ok(context.id),
+                Err(reason) => Err(*reason),
+            };
+        }
+    }
+    results
+}
+
+/// The answer must be the one to our request (failures.md section 6): else nothing is confirmed.
+fn check(answer: &StoreRsp, message_id: u16, class: &Uid, instance: &Uid) -> Result<(), Broken> {
+    if answer.message_id != message_id {
+        return Err(Broken::Answer("its answer is to another message"));
+    }
+    if answer.sop_instance.as_ref().is_some_and(|uid| uid != instance) {
+        return Err(Broken::Answer("its answer is about another instance"));
+    }
+    if answer.sop_class.as_ref().is_some_and(|uid| uid != class) {
+        return Err(Broken::Answer("its answer is about another class"));
+    }
+    Ok(())
+}
+
+fn judge(status: u16) -> Outcome {
+    if planted(Plant::IgnoreStatus) {
+        return Outcome::Confirmed { status: 0 };
+    }
+    match status::meaning(status) {
+        Meaning::Success | Meaning::Warning => Outcome::Confirmed { status },
+        Meaning::Congested => Outcome::Congested { status },
+        Meaning::Instance | Meaning::Unknown => Outcome::Refused {
+            why: format!("status {status:04X}H"),
+        },
+        Meaning::Unauthorised => Outcome::Unauthorised,
+        Meaning::Duplicate => Outcome::Duplicate,
+    }
+}
+
+impl From<Broken> for Outcome {
+    fn from(broken: Broken) -> Self {
+        match broken {
+            Broken::Ours(fault) => fault.into(),
+            Broken::Peer(error) => Self::interrupted(error.to_string()),
+            Broken::Answer(what) => Self::Interrupted(Interruption {
+                what: format!("the peer broke the protocol: {what}"),
+                fresh: true,
+                stuck: false,
+            }),
+        }
+    }
+}
+
+fn down(error: &UlError) -> Down {
+    // With TLS 1.3 a peer refuses our certificate only after the handshake.
+    if let UlError::Io(cause) = error
+        && let Some(refusal) = tls::refusal(cause)
+    {
+        return Down::new(DownKind::Tls, refusal.to_string());
+    }
+    let kind = match error {
+        UlError::Rejected(Rejection { result: 1, .. }) => DownKind::RejectedPermanent,
+        UlError::Rejected(_) => DownKind::RejectedTransient,
+        UlError::Closed
+        | UlError::Io(_)
+        | UlError::Timeout(_)
+        | UlError::Protocol(_)
+        | UlError::Aborted { .. }
+        | UlError::Poisoned => DownKind::Association,
+    };
+    Down::new(kind, error.to_string())
+}
+
+const VERIFICATION: &str = "1.2.840.10008.1.1";
+const IMPLICIT_LITTLE_ENDIAN: &str = "1.2.840.10008.1.2";
+const ABORT_MAX: Duration = Duration::from_secs(2);
+/// PS3.8 table 9-18: 2 is "no reason"; a peer that leaves a context out of its answer has refused it.
+const NOT_ANSWERED: u8 = 2;
+/// Not sent: the lane asked a session for a pair that it does not know.
+const NOT_PROPOSED: u8 = 0;

@@ -1,0 +1,274 @@
+//! A destination folder: Part 10 files, each either whole and durable under its name or not there at all.
+//!
+//! A file is written under a temporary name in its own folder, flushed, renamed without replacing anything, and the folder
+//! is flushed; folders made on the way are flushed in their parents. The same content under the name counts as
+//! delivered; other content gets `_1`, `_2` … Names come from `template.rs` only.
+use super::config::Folder;
+use super::data_set::{DataSet, Fault};
+use super::outcome::{Down, DownKind, Job, Outcome};
+use super::payload::PayloadReader;
+use super::template::Template;
+use super::transport::Progress;
+use crate::dicom::part10::FileMeta;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+/// A folder as a destination, with its template parsed.
+#[derive(Clone, Debug)]
+pub struct Shelf {
+    root: PathBuf,
+    template: Template,
+}
+
+impl Shelf {
+    /// # Errors
+    /// The template's; the configuration's check has shown it before.
+    pub fn new(config: &Folder) -> Result<Self, super::template::TemplateError> {
+        Ok(Self {
+            root: config.path.clone(),
+            template: Template::parse(&config.template)?,
+        })
+    }
+
+    /// Writes one instance. Cancelled half-way it leaves at most a temporary file, which the next try replaces.
+    pub async fn store<R: PayloadReader>(&self, job: &Job, reader: R, progress: &Progress) -> Outcome {
+        progress.touch();
+        match self.try_store(job, reader, progress).await {
+            Ok(()) => Outcome::Confirmed { status: 0 },
+            Err(Failure::Ours(fault)) => fault.into(),
+            Err(Failure::Root(error)) => Outcome::Down(storage(&error)),
+            Err(Failure::Disk(error)) => disk_outcome(&error),
+        }
+    }
+
+    /// Whether the folder can be written: makes it when it is missing, and a file in it.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub async fn probe(&self) -> Result<(), Down> {
+        let root = self.root.clone();
+        let look = move || {
+            make_folders(&root, Path::new(""))?;
+            let trial = root.join(".waystation-probe");
+            File::create(&trial)?.write_all(b"?")?;
+            std::fs::remove_file(&trial)
+        };
+        blocking(look).await.map_err(|error| storage(&error))
+    }
+
+    async fn try_store<R: PayloadReader>(&self, job: &Job, reader: R, progress: &Progress) -> Result<(), Failure> {
+        let mut data_set = DataSet::open(job, reader, true).await?;
+        let head = data_set
+            .head()
+            .ok_or_else(|| Fault::Edit("the head was not read".to_owned()))?;
+        let name = self.template.expand(head);
+        let meta = FileMeta {
+            sop_class: job.sop_class.clone(),
+            sop_instance: data_set.sop_instance().clone(),
+            transfer_syntax: job.transfer_syntax.clone(),
+            source_ae: Some(job.source_ae.clone()),
+            private: None,
+        };
+        let folder = name.parent().unwrap_or(Path::new("")).to_owned();
+        let root = self.root.clone();
+        blocking(move || make_folders(&root, Path::new("")))
+            .await
+            .map_err(Failure::Root)?;
+        let (root, id) = (self.root.clone(), format!("{}-{}", job.instance, job.id));
+        let mut draft = blocking(move || Draft::begin(&root, &folder, &id)).await?;
+        let mut piece = Some(meta.write().into());
+        while let Some(bytes) = piece {
+            draft = draft.write(bytes).await?;
+            progress.touch();
+            piece = data_set.next().await?;
+        }
+        let target = self.root.join(name);
+        blocking(move || draft.publish(&target)).await?;
+        Ok(())
+    }
+}
+
+enum Failure {
+    Ours(Fault),
+    /// The destination folder itself.
+    Root(io::Error),
+    Disk(io::Error),
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        Self::Ours(fault)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Disk(error)
+    }
+}
+
+/// A file under its temporary name. Dropped, it is removed.
+struct Draft {
+    file: File,
+    temporary: PathBuf,
+    hash: blake3::Hasher,
+    length: u64,
+    published: bool,
+}
+
+impl Draft {
+    fn begin(root: &Path, folder: &Path, id: &str) -> io::Result<Self> {
+        make_folders(root, folder)?;
+        // Our own ids only. What a crash left under the same name is from the same job, and is written over.
+        let temporary = root.join(folder).join(format!(".waystation-{id}.part"));
+        Ok(Self {
+            file: File::create(&temporary)?,
+            temporary,
+            hash: blake3::Hasher::new(),
+            length: 0,
+            published: false,
+        })
+    }
+
+    async fn write(mut self, bytes: bytes::Bytes) -> io::Result<Self> {
+        blocking(move || {
+            self.file.write_all(&bytes)?;
+            self.hash.update(&bytes);
+            self.length += bytes.len() as u64;
+            Ok(self)
+        })
+        .await
+    }
+
+    /// Flushes the file and gives it its name, or finds the same file there already.
+    fn publish(mut self, target: &Path) -> io::Result<()> {
+        self.file.sync_data()?;
+        let folder = target.parent().unwrap_or(Path::new("."));
+        for number in 0..=NUMBERS_MAX {
+            let name = numbered(target, number);
+            match rename_new(&self.temporary, &name) {
+                Ok(()) => {
+                    self.published = true;
+                    return sync_folder(folder);
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    if self.same_as(&name)? {
+                        // It may be there because a flush failed after its rename: flush now.
+                        File::open(&name)?.sync_data()?;
+                        return sync_folder(folder);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(io::Error::new(io::ErrorKind::AlreadyExists, TOO_MANY))
+    }
+
+    fn same_as(&self, other: &Path) -> io::Result<bool> {
+        let mut file = match File::open(other) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let about = file.metadata()?;
+        if !about.is_file() || about.len() != self.length {
+            return Ok(false);
+        }
+        let mut hash = blake3::Hasher::new();
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            match file.read(&mut buffer)? {
+                0 => return Ok(hash.finalize() == self.hash.finalize()),
+                count => hash.update(&buffer[..count]),
+            };
+        }
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if !self.published {
+            // Best effort: the next try of the same job writes over what stays.
+            drop(std::fs::remove_file(&self.temporary));
+        }
+    }
+}
+
+/// Renames only when the new name is free, in one step where the file system can.
+fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
+            // NFS and some others: a link is as atomic, and also refuses a name that is taken.
+            std::fs::hard_link(from, to)?;
+            std::fs::remove_file(from)
+        }
+        done => done.map_err(Into::into),
+    }
+}
+
+/// Makes `root` and the folders under it, each flushed in its parent.
+fn make_folders(root: &Path, folder: &Path) -> io::Result<()> {
+    let whole = root.join(folder);
+    let missing: Vec<&Path> = whole
+        .ancestors()
+        .filter(|path| !path.as_os_str().is_empty())
+        .take_while(|path| !path.is_dir())
+        .collect();
+    for path in missing.into_iter().rev() {
+        match std::fs::create_dir(path) {
+            Ok(()) => {}
+            // Another worker was faster.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+            Err(error) => return Err(error),
+        }
+        match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => sync_folder(parent)?,
+            _ => sync_folder(Path::new("."))?,
+        }
+    }
+    Ok(())
+}
+
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// `name.dcm` → `name_1.dcm`.
+fn numbered(target: &Path, number: u32) -> PathBuf {
+    if number == 0 {
+        return target.to_owned();
+    }
+    let stem = target.file_stem().unwrap_or_default().to_string_lossy();
+    let name = match target.extension() {
+        None => format!("{stem}_{number}"),
+        Some(extension) => format!("{stem}_{number}.{}", extension.to_string_lossy()),
+    };
+    target.with_file_name(name)
+}
+
+/// A full or unwritable disk is the destination's trouble, not the instance's.
+fn disk_outcome(error: &io::Error) -> Outcome {
+    if error.kind() == io::ErrorKind::AlreadyExists || error.kind() == io::ErrorKind::NotADirectory {
+        // Names stand in each other's way: only this instance is touched.
+        return Outcome::Refused {
+            why: NAME_TAKEN.to_owned(),
+        };
+    }
+    Outcome::Down(storage(error))
+}
+
+/// The error's kind only: the operating system's text could carry a path made of attributes.
+fn storage(error: &io::Error) -> Down {
+    Down::new(DownKind::Storage, error.kind().to_string())
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+/// Files with different content that may stand beside each other under one name.
+const NUMBERS_MAX: u32 = 1_000;
+const TOO_MANY: &str = "too many files of that name";
+const NAME_TAKEN: &str = "another file or folder stands in the way of its name";

@@ -1,0 +1,226 @@
+//! Sending: one job to one destination, and what the destination made of it. Layer 3.
+//!
+//! Called by the scheduler, which owns the queue. This room knows no spool: it is handed a job and a reader. Its promises:
+//! the answer is the result; a send that fails, is cancelled or finds its payload damaged never carries the last-fragment
+//! flag; after any disorder the session is aborted and never used again; the untouched rest of a data set leaves byte
+//! for byte.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `config.rs` | `[[destinations]]` |
+//! | `outcome.rs`, `payload.rs` | the words and the reader between scheduler and sender |
+//! | `data_set.rs`, `reflate.rs` | the data set as it leaves: edited head, untouched rest, checksum |
+//! | `transport.rs`, `tls.rs`, `pem.rs` | TCP and TLS |
+//! | `dimse.rs` | a session with an archive |
+//! | `folder.rs`, `template.rs` | files in a folder |
+pub mod config;
+pub mod data_set;
+pub mod dimse;
+pub mod folder;
+pub mod outcome;
+pub mod payload;
+pub mod pem;
+mod reflate;
+pub mod template;
+pub mod tls;
+pub mod transport;
+
+#[cfg(test)]
+pub(crate) mod tests;
+
+pub use config::{Config, Dicom, Duplicate, Folder, Patience, Retry, Timeouts};
+pub use dimse::{PAIRS_MAX, Pair};
+pub use outcome::{Down, DownKind, Interruption, Job, Outcome};
+pub use payload::{PayloadReader, ReadFault};
+
+use dimse::Session;
+use folder::Shelf;
+use std::sync::Arc;
+use std::time::Duration;
+use tls::Connector;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use transport::Progress;
+
+/// How to reach one destination. Cheap to clone.
+#[derive(Clone)]
+pub enum Link {
+    Dicom { peer: Arc<Dicom>, tls: Option<Connector> },
+    Folder(Arc<Shelf>),
+}
+
+/// Why a destination cannot be set up from its configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    #[error(transparent)]
+    Tls(#[from] tls::TlsError),
+    #[error(transparent)]
+    Template(#[from] template::TemplateError),
+}
+
+impl Link {
+    /// Reads certificates and parses the template; opens nothing.
+    ///
+    /// # Errors
+    /// See `LinkError`.
+    pub fn new(config: &Config) -> Result<Self, LinkError> {
+        Ok(match config {
+            Config::Dicom(peer) => Self::Dicom {
+                peer: Arc::new((**peer).clone()),
+                tls: peer.tls.as_ref().map(tls::connector).transpose()?,
+            },
+            Config::Folder(folder) => Self::Folder(Arc::new(Shelf::new(folder)?)),
+        })
+    }
+
+    /// Whether the destination is there: C-ECHO, or a file written.
+    ///
+    /// # Errors
+    /// See `Down`.
+    pub async fn probe(&self) -> Result<(), Down> {
+        match self {
+            Self::Dicom { peer, tls } => dimse::probe(peer, tls.as_ref()).await,
+            Self::Folder(shelf) => shelf.probe().await,
+        }
+    }
+}
+
+/// One worker's way to a destination: delivers one job after the other and keeps its session between them.
+pub struct Courier {
+    link: Link,
+    /// Instances for one session; 0 means no limit.
+    batch: u32,
+    stuck: Duration,
+    /// Ends the opening of a session: nothing is under way then.
+    stop: CancellationToken,
+    session: Option<Session>,
+    answered: Option<Instant>,
+}
+
+impl Courier {
+    #[must_use]
+    pub fn new(link: Link, patience: &Patience, stop: CancellationToken) -> Self {
+        Self {
+            link,
+            batch: patience.batch,
+            stuck: patience.stuck,
+            stop,
+            session: None,
+            answered: None,
+        }
+    }
+
+    /// Whether a session is open.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.session.is_some()
+    }
+
+    /// Delivers one instance. `pairs` is what a new association proposes; it must hold the job's own pair.
+    /// Cancelled, it closes the session, and nothing is completed.
+    pub async fn deliver<R: PayloadReader>(&mut self, job: &Job, reader: R, pairs: &[Pair]) -> Outcome {
+        let progress = Progress::new();
+        let (peer, tls) = match &self.link {
+            Link::Dicom { peer, tls } => (peer.clone(), tls.clone()),
+            Link::Folder(shelf) => {
+                return tokio::select! {
+                    outcome = shelf.store(job, reader, &progress) => outcome,
+                    () = progress.stuck(self.stuck) => stuck(),
+                };
+            }
+        };
+        let (session, progress, warm) = match self.reusable(job).await {
+            Some((session, progress)) => (session, progress, self.is_warm()),
+            None => {
+                let opened = tokio::select! {
+                    opened = open(&peer, tls.as_ref(), pairs, self.stuck) => opened,
+                    () = self.stop.cancelled() => return stopped(),
+                };
+                match opened {
+                    Ok((session, progress)) => (session, progress, true),
+                    Err(down) => return Outcome::Down(down),
+                }
+            }
+        };
+        progress.touch();
+        let (mut outcome, session) = tokio::select! {
+            done = session.store(job, reader) => done,
+            () = progress.stuck(self.stuck) => (stuck(), None),
+        };
+        if let Outcome::Interrupted(interruption) = &mut outcome {
+            interruption.fresh &= warm;
+        }
+        self.answered = Some(Instant::now());
+        self.session = session;
+        outcome
+    }
+
+    /// The open session, if it can take this job; else it is ended in order.
+    async fn reusable(&mut self, job: &Job) -> Option<(Session, Progress)> {
+        let session = self.session.take()?;
+        if !session.is_quiet() {
+            session.abort().await;
+            return None;
+        }
+        let full = self.batch > 0 && session.sent >= self.batch;
+        if full || !session.knows(&(job.sop_class.clone(), job.transfer_syntax.clone())) {
+            session.release().await;
+            return None;
+        }
+        let progress = session.progress();
+        Some((session, progress))
+    }
+
+    /// A session that has answered just now is surely alive; one that was idle may be dead without a sign.
+    fn is_warm(&self) -> bool {
+        self.answered.is_some_and(|at| at.elapsed() < WARM)
+    }
+
+    /// Ends the session in order, if there is one.
+    pub async fn release(&mut self) {
+        if let Some(session) = self.session.take() {
+            session.release().await;
+        }
+    }
+
+    /// Ends the session at once, if there is one.
+    pub async fn abort(&mut self) {
+        if let Some(session) = self.session.take() {
+            session.abort().await;
+        }
+    }
+}
+
+async fn open(
+    peer: &Dicom,
+    tls: Option<&Connector>,
+    pairs: &[Pair],
+    limit: Duration,
+) -> Result<(Session, Progress), Down> {
+    let progress = Progress::new();
+    tokio::select! {
+        opened = Session::open(peer, tls, pairs, &progress) => opened.map(|session| (session, progress.clone())),
+        () = progress.stuck(limit) => Err(Down::new(DownKind::Association, STUCK)),
+    }
+}
+
+fn stuck() -> Outcome {
+    Outcome::Interrupted(Interruption {
+        what: STUCK.to_owned(),
+        fresh: true,
+        stuck: true,
+    })
+}
+
+/// Nothing of the instance was sent, and nothing is known of the destination.
+fn stopped() -> Outcome {
+    Outcome::Interrupted(Interruption {
+        what: "stopped before it began".to_owned(),
+        fresh: false,
+        stuck: false,
+    })
+}
+
+const STUCK: &str = "nothing moved, the watchdog closed the session";
+/// A reused session that fails within this after its last answer has failed because of the instance.
+const WARM: Duration = Duration::from_secs(1);

@@ -1,0 +1,146 @@
+//! What became of a job, and why a destination cannot be reached: the words between sender and scheduler.
+//!
+//! Texts here are constants, status words and errors of the transport; never a data-set value, never a name from the wire.
+use crate::base::names::{AeTitle, InstanceId, JobId, Uid};
+use crate::dicom::dimse::Priority;
+use bytes::Bytes;
+
+/// One instance for one destination, as the sender needs to know it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Job {
+    pub id: JobId,
+    pub instance: InstanceId,
+    pub sop_class: Uid,
+    pub sop_instance: Uid,
+    pub transfer_syntax: Uid,
+    /// The modality's AE title, for Source Application Entity Title of a file.
+    pub source_ae: AeTitle,
+    /// `Plan::encode`; empty means that nothing is edited.
+    pub plan: Bytes,
+    pub priority: Priority,
+}
+
+/// What the destination made of a job.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// The destination has it. Warnings (Bxxx, 0107, 0116) are confirmations with a remark.
+    Confirmed { status: u16 },
+    /// It cannot take anything now.
+    Congested { status: u16 },
+    /// It does not take this instance; `why` is a status word or a constant.
+    Refused { why: String },
+    /// It does not take anything from us (0124).
+    Unauthorised,
+    /// It says that it has this SOP instance already (0111).
+    Duplicate,
+    /// It takes neither this class nor this syntax (presentation context result 1 to 4).
+    NoContext { result: u8 },
+    /// The session broke while this instance was under way: nobody knows whether it arrived.
+    Interrupted(Interruption),
+    /// The stored bytes are not what arrived, or cannot be read. Nothing complete was sent.
+    Corrupt { what: String },
+    /// The edits cannot be made. Nothing was sent.
+    Edit { what: String },
+    /// The destination was not reached; the instance was not touched.
+    Down(Down),
+}
+
+/// How a session broke.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Interruption {
+    pub what: String,
+    /// False when the session had been idle before, so that it may have been dead already: says nothing of the instance.
+    pub fresh: bool,
+    /// The watchdog closed it.
+    pub stuck: bool,
+}
+
+/// Why a destination cannot be reached.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{kind}: {reason}")]
+pub struct Down {
+    pub kind: DownKind,
+    /// For people.
+    pub reason: String,
+}
+
+/// The stage at which reaching a destination failed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
+pub enum DownKind {
+    Resolve,
+    Connect,
+    Tls,
+    /// A-ASSOCIATE-RJ, transient: congestion or a limit over there.
+    RejectedTransient,
+    /// A-ASSOCIATE-RJ, permanent: a person has to mend a configuration on one of the two sides.
+    RejectedPermanent,
+    /// Connected, but no association came about.
+    Association,
+    /// A folder that cannot be written.
+    Storage,
+    /// The session broke and the destination did not answer afterwards.
+    Lost,
+}
+
+impl DownKind {
+    /// The word in metrics and listings.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Resolve => "resolve",
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::RejectedTransient => "rejected_transient",
+            Self::RejectedPermanent => "rejected_permanent",
+            Self::Association => "association",
+            Self::Storage => "storage",
+            Self::Lost => "lost",
+        }
+    }
+}
+
+impl std::fmt::Display for DownKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+impl Down {
+    #[must_use]
+    pub fn new(kind: DownKind, reason: impl Into<String>) -> Self {
+        Self {
+            kind,
+            reason: reason.into(),
+        }
+    }
+}
+
+impl Outcome {
+    /// The word in metrics.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Confirmed { status: 0 } => "confirmed",
+            Self::Confirmed { .. } => "warning",
+            Self::Congested { .. } => "congested",
+            Self::Refused { .. } => "refused",
+            Self::Unauthorised => "unauthorised",
+            Self::Duplicate => "duplicate",
+            Self::NoContext { .. } => "no_context",
+            Self::Interrupted(_) => "interrupted",
+            Self::Corrupt { .. } => "corrupt",
+            Self::Edit { .. } => "edit",
+            Self::Down(_) => "down",
+        }
+    }
+
+    /// An interruption in a session that was alive.
+    #[must_use]
+    pub fn interrupted(what: impl Into<String>) -> Self {
+        Self::Interrupted(Interruption {
+            what: what.into(),
+            fresh: true,
+            stuck: false,
+        })
+    }
+}

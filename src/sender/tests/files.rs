@@ -1,0 +1,118 @@
+//! Facts about destination folders.
+use super::*;
+use crate::base::names::DestinationId;
+use crate::dicom::part10::FileMeta;
+use crate::sender::folder::Shelf;
+use crate::sender::transport::Progress;
+use crate::sender::{Config, DownKind, Outcome};
+use std::path::{Path, PathBuf};
+
+fn shelf(root: &Path, template: &str) -> Shelf {
+    let text = format!(
+        "kind = \"folder\"\nname = \"out\"\npath = {:?}\ntemplate = \"{template}\"\n",
+        root.display().to_string()
+    );
+    let Config::Folder(folder) = toml::from_str(&text).unwrap() else {
+        panic!("not a folder")
+    };
+    assert_eq!(folder.name, DestinationId::parse("out").unwrap());
+    Shelf::new(&folder).unwrap()
+}
+
+fn files(root: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+const STUDY: &str = "{StudyInstanceUID}/{SeriesInstanceUID}/{SOPInstanceUID}.dcm";
+
+#[tokio::test]
+async fn a_file_is_part_10_with_the_data_set_untouched() {
+    let root = tempfile::tempdir().unwrap();
+    let shelf = shelf(&root.path().join("deep/er"), STUDY);
+    let bytes = data_set("1.2.3.1", 700_000);
+    let outcome = shelf.store(&job(1), Memory::new(&bytes, 1000), &Progress::new()).await;
+    assert_eq!(outcome, Outcome::Confirmed { status: 0 });
+    let expected = root.path().join("deep/er/1.2.9/1.2.9.1/1.2.3.1.dcm");
+    let file = std::fs::read(&expected).unwrap();
+    assert_eq!(files(root.path()), [expected]);
+    let (meta, at) = FileMeta::read(&file).unwrap();
+    assert!(file[at..] == bytes);
+    assert_eq!(meta.source_ae, Some(AeTitle::parse("MODALITY").unwrap()));
+    assert_eq!(
+        (meta.sop_instance, meta.transfer_syntax),
+        (uid("1.2.3.1"), uid(EXPLICIT))
+    );
+}
+
+#[tokio::test]
+async fn the_same_content_is_there_once_and_other_content_beside_it() {
+    let root = tempfile::tempdir().unwrap();
+    let shelf = shelf(root.path(), "{SOPInstanceUID}.dcm");
+    for pixels in [10, 10, 20, 20, 30] {
+        let bytes = data_set("1.2.3.1", pixels);
+        let outcome = shelf.store(&job(1), Memory::new(&bytes, 64), &Progress::new()).await;
+        assert_eq!(outcome, Outcome::Confirmed { status: 0 });
+    }
+    let names: Vec<_> = files(root.path())
+        .into_iter()
+        .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(names, ["1.2.3.1.dcm", "1.2.3.1_1.dcm", "1.2.3.1_2.dcm"]);
+}
+
+#[tokio::test]
+async fn a_failed_or_cancelled_write_leaves_no_file() {
+    let root = tempfile::tempdir().unwrap();
+    let shelf = shelf(root.path(), STUDY);
+    let bytes = data_set("1.2.3.1", 500_000);
+    let mut corrupt = Memory::new(&bytes, 1000);
+    corrupt.corrupt = true;
+    let outcome = shelf.store(&job(1), corrupt, &Progress::new()).await;
+    assert!(matches!(outcome, Outcome::Corrupt { .. }), "{outcome:?}");
+    let mut broken = Memory::new(&bytes, 1000);
+    broken.unreadable = true;
+    let outcome = shelf.store(&job(1), broken, &Progress::new()).await;
+    assert!(matches!(outcome, Outcome::Corrupt { .. }), "{outcome:?}");
+    assert_eq!(files(root.path()), Vec::<PathBuf>::new());
+}
+
+#[tokio::test]
+async fn hostile_values_stay_inside_the_folder() {
+    let outer = tempfile::tempdir().unwrap();
+    let root = outer.path().join("in");
+    let shelf = shelf(&root, "{SeriesInstanceUID}/{SOPInstanceUID}.dcm");
+    let mut bytes = data_set("../../../escape.1", 10);
+    let outcome = shelf.store(&job(1), Memory::new(&bytes, 64), &Progress::new()).await;
+    assert_eq!(outcome, Outcome::Confirmed { status: 0 });
+    bytes = data_set("..", 10);
+    let outcome = shelf.store(&job(2), Memory::new(&bytes, 64), &Progress::new()).await;
+    assert_eq!(outcome, Outcome::Confirmed { status: 0 });
+    let found = files(outer.path());
+    assert_eq!(found.len(), 2);
+    assert!(found.iter().all(|path| path.starts_with(&root)), "{found:?}");
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_written_is_the_lanes_trouble() {
+    let root = tempfile::tempdir().unwrap();
+    let file = root.path().join("file");
+    std::fs::write(&file, b"x").unwrap();
+    let shelf = shelf(&file.join("below"), STUDY);
+    assert_eq!(shelf.probe().await.unwrap_err().kind, DownKind::Storage);
+    let fine = self::shelf(&root.path().join("new"), STUDY);
+    fine.probe().await.unwrap();
+    assert_eq!(files(&root.path().join("new")), Vec::<PathBuf>::new());
+}

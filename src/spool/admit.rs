@@ -1,0 +1,191 @@
+//! What a commit does to the index: is this instance new, a repeat, or another content under a known UID; and its jobs.
+//! Runs in the commit thread only, so that two concurrent sends of one UID see each other.
+use super::db::Cf;
+use super::keys;
+use super::ledger::{Fact, FactKind};
+use super::model::{Commit, CommitError, Committed, HoldKind, HoldReason, JobKey, NewJob, Priority, Repeat};
+use super::record::{InstanceRecord, JobRecord, SEEN_MAX, SeenEntry, SeenRecord};
+use super::txn::{Effect, Txn};
+use crate::base::names::{InstanceId, JobId, Uid};
+
+/// Decides and records. `record.instance` already carries study and rule epoch.
+pub(super) fn admit(txn: &mut Txn<'_>, record: &InstanceRecord, commit: Commit) -> Result<Committed, CommitError> {
+    let instance = &record.instance;
+    let mut seen = txn.seen(&instance.sop_instance)?;
+    let same = seen.entries.iter().position(|entry| entry.digest == instance.digest);
+    let conflict = same.is_none() && !seen.entries.is_empty();
+    let mut jobs = distinct(commit.jobs, txn);
+    if let (Some(index), Repeat::Acknowledge) = (same, commit.repeat) {
+        let entry = &seen.entries[index];
+        jobs.retain(|(dest, _)| !entry.jobs.iter().any(|(known, _)| known == dest));
+        if jobs.is_empty() {
+            let first = entry.instance;
+            txn.fact(Fact::new(FactKind::Repeated).instance(first));
+            return Ok(Committed::Repeat(first));
+        }
+    }
+    txn.put_instance(record);
+    if let Some(study) = &instance.study {
+        txn.put(Cf::Study, keys::study(study, instance.id), Vec::new());
+    }
+    txn.effects.push(Effect::Pending(1));
+    let kind = if conflict { FactKind::Conflict } else { FactKind::Stored };
+    txn.fact(Fact::new(kind).instance(instance.id).text(instance.source.as_str()));
+    let mut added = Vec::new();
+    for (dest, mut job) in jobs {
+        if conflict {
+            job.hold = Some(HoldReason::new(
+                HoldKind::Conflict,
+                "same SOP Instance UID with other content",
+            ));
+        }
+        added.push((dest, add_job(txn, instance.id, dest, job)));
+    }
+    remember(&mut seen, record, same, added);
+    txn.put_seen(&instance.sop_instance, &seen);
+    Ok(if conflict {
+        Committed::Conflict(instance.id)
+    } else {
+        Committed::Stored(instance.id)
+    })
+}
+
+/// One job for each destination, the first said; an undecided one when nothing was decided.
+fn distinct(jobs: Vec<NewJob>, txn: &mut Txn<'_>) -> Vec<(u32, NewJob)> {
+    let mut out: Vec<(u32, NewJob)> = Vec::new();
+    for job in jobs {
+        let dest = txn.number(job.destination.as_ref());
+        if !out.iter().any(|(known, _)| *known == dest) {
+            out.push((dest, job));
+        }
+    }
+    if out.is_empty() {
+        out.push((
+            keys::UNDECIDED,
+            undecided(HoldKind::NoDestination, "no destination was named", txn),
+        ));
+    }
+    out
+}
+
+pub(super) fn undecided(kind: HoldKind, text: &str, txn: &Txn<'_>) -> NewJob {
+    NewJob {
+        destination: None,
+        priority: Priority::Routine,
+        plan: Vec::new(),
+        due: txn.now,
+        hold: Some(HoldReason::new(kind, text)),
+    }
+}
+
+/// Writes one job, queued or held, with its reference.
+pub(super) fn add_job(txn: &mut Txn<'_>, instance: InstanceId, dest: u32, new: NewJob) -> JobId {
+    let key = JobKey {
+        dest,
+        job: txn.new_job(),
+    };
+    let mut hold = new.hold;
+    if dest == keys::UNDECIDED && hold.is_none() {
+        hold = Some(HoldReason::new(HoldKind::NoDestination, "no destination was named"));
+    }
+    let job = JobRecord {
+        instance,
+        priority: new.priority,
+        due: new.due,
+        attempts: 0,
+        enqueued: txn.now,
+        outcome: String::new(),
+        hold: hold.map(|reason| (txn.now, reason)),
+        plan: new.plan,
+    };
+    txn.put(Cf::Ref, keys::reference(instance, key), Vec::new());
+    if let Some((_, reason)) = &job.hold {
+        let fact = Fact::new(FactKind::Held)
+            .instance(instance)
+            .job(key.job, txn.name(dest));
+        let text = format!("{}: {}", reason.kind.word(), reason.text);
+        txn.fact(fact.text(text));
+    }
+    place(txn, key, &job);
+    key.job
+}
+
+/// Writes a job's record and its one entry: in `hold` when held, in `due` when not.
+pub(super) fn place(txn: &mut Txn<'_>, key: JobKey, job: &JobRecord) {
+    match (&job.hold, txn.lane(key.dest)) {
+        (Some((since, reason)), lane) => {
+            txn.put(Cf::Hold, keys::hold(key, *since), vec![reason.kind as u8]);
+            let name = lane.map(|lane| lane.name.clone());
+            txn.effects.push(Effect::Held(name, reason.kind));
+        }
+        (None, Some(lane)) => {
+            txn.put(Cf::Due, keys::due(key, job.priority, job.due), Vec::new());
+            txn.effects.push(Effect::Queued(lane, job.priority, job.due));
+        }
+        (None, None) => unreachable!("an undecided job is always held"),
+    }
+    txn.put_job(key, job);
+}
+
+/// Takes a job's one entry away; its record stays as it is.
+pub(super) fn displace(txn: &mut Txn<'_>, key: JobKey, job: &JobRecord) {
+    match (&job.hold, txn.lane(key.dest)) {
+        (Some((since, reason)), lane) => {
+            txn.delete(Cf::Hold, keys::hold(key, *since));
+            let name = lane.map(|lane| lane.name.clone());
+            txn.effects.push(Effect::Unheld(name, reason.kind));
+        }
+        (None, Some(lane)) => {
+            txn.delete(Cf::Due, keys::due(key, job.priority, job.due));
+            txn.effects.push(Effect::Unqueued(lane, job.priority));
+        }
+        // A job without hold and without lane cannot be written; a damaged index may still hold one.
+        (None, None) => {}
+    }
+}
+
+fn remember(seen: &mut SeenRecord, record: &InstanceRecord, same: Option<usize>, added: Vec<(u32, JobId)>) {
+    let instance = &record.instance;
+    match same {
+        Some(index) => {
+            let entry = &mut seen.entries[index];
+            entry.instance = instance.id;
+            entry.jobs.extend(added);
+        }
+        None => seen.entries.push(SeenEntry {
+            digest: instance.digest,
+            instance: instance.id,
+            source: instance.source.clone(),
+            called_ae: instance.called_ae.clone(),
+            at: instance.arrival,
+            jobs: added,
+        }),
+    }
+    if seen.entries.len() > SEEN_MAX {
+        seen.entries.remove(0);
+    }
+}
+
+/// A job that a person discarded, or whose payload is lost, is forgotten here: a resend is delivered again.
+pub(super) fn forget(txn: &mut Txn<'_>, sop_instance: &Uid, key: JobKey) -> Result<(), CommitError> {
+    let mut seen = txn.seen(sop_instance)?;
+    for entry in &mut seen.entries {
+        entry.jobs.retain(|known| *known != (key.dest, key.job));
+    }
+    seen.entries.retain(|entry| !entry.jobs.is_empty());
+    txn.put_seen(sop_instance, &seen);
+    Ok(())
+}
+
+/// A job goes on under another key.
+pub(super) fn rename(txn: &mut Txn<'_>, sop_instance: &Uid, from: JobKey, to: &[JobKey]) -> Result<(), CommitError> {
+    let mut seen = txn.seen(sop_instance)?;
+    for entry in &mut seen.entries {
+        if entry.jobs.contains(&(from.dest, from.job)) {
+            entry.jobs.retain(|known| *known != (from.dest, from.job));
+            entry.jobs.extend(to.iter().map(|key| (key.dest, key.job)));
+        }
+    }
+    txn.put_seen(sop_instance, &seen);
+    Ok(())
+}

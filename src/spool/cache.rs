@@ -1,0 +1,139 @@
+//! The cache: delivered instances stay until the disk wants room, oldest first. Never one with a job left.
+//! The synced batch deletes the record first, then the file goes; a crash between leaves a file whose state letter
+//! says delivered, which the next start removes.
+use super::core::Core;
+use super::db::Cf;
+use super::keys;
+use super::ledger::{Fact, FactKind};
+use super::model::CommitError;
+use super::payload::path_of;
+use super::record::SeenRecord;
+use super::txn::{Effect, Txn};
+use crate::base::clock::Wall;
+use crate::base::names::InstanceId;
+
+/// Instances that leave in one batch.
+pub(super) const EVICT_BATCH: usize = 64;
+/// `seen` entries looked at in one sweep.
+const SWEEP: usize = 512;
+
+/// Takes the oldest delivered instances out of the index. Answers whose files may go now.
+pub(super) fn evict(txn: &mut Txn<'_>, max: usize) -> Result<Vec<InstanceId>, CommitError> {
+    let mut gone = Vec::new();
+    for key in txn.keys(Cf::Cached, &[], max)? {
+        let Some(id) = keys::cached_of(&key) else {
+            txn.delete(Cf::Cached, key);
+            continue;
+        };
+        if !txn.keys(Cf::Ref, &id.0, 1)?.is_empty() {
+            // It has a job again (released by a person): no longer cache.
+            txn.delete(Cf::Cached, key);
+            txn.effects.push(Effect::Cached(-1));
+            txn.effects.push(Effect::Pending(1));
+            continue;
+        }
+        txn.delete(Cf::Cached, key);
+        remove(txn, id)?;
+        txn.fact(Fact::new(FactKind::Evicted).instance(id));
+        gone.push(id);
+    }
+    Ok(gone)
+}
+
+/// Takes an instance without jobs out of the index.
+pub(super) fn remove(txn: &mut Txn<'_>, id: InstanceId) -> Result<(), CommitError> {
+    let record = txn.instance(id)?;
+    txn.delete(Cf::Instance, id.0);
+    match record {
+        Some(record) => {
+            txn.delete(Cf::Cached, keys::cached(record.instance.arrival, id));
+            if let Some(study) = &record.instance.study {
+                txn.delete(Cf::Study, keys::study(study, id));
+            }
+            let change = if record.delivered {
+                Effect::Cached(-1)
+            } else {
+                Effect::Pending(-1)
+            };
+            txn.effects.push(change);
+        }
+        None => txn.effects.push(Effect::Cached(-1)),
+    }
+    Ok(())
+}
+
+/// Removes the files of what `evict` took out. A file that stays is removed at the next start.
+pub(super) fn unlink(core: &Core, gone: &[InstanceId]) {
+    for id in gone {
+        if std::fs::remove_file(path_of(&core.config.path, *id)).is_err() {
+            core.metrics.gate_errors_total.with_label_values(&["unlink"]).inc();
+        }
+        core.metrics.evicted_total.inc();
+    }
+}
+
+/// Oldest orphans first, when the disk is low: they were never acknowledged.
+pub(super) fn prune_orphans(core: &Core, max: usize) -> std::io::Result<usize> {
+    let mut names: Vec<_> = std::fs::read_dir(core.config.path.join("orphans"))?
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .collect();
+    names.sort();
+    names.truncate(max);
+    for name in &names {
+        std::fs::remove_file(name)?;
+    }
+    Ok(names.len())
+}
+
+/// Forgets `seen` entries that are older than the window and whose instance has left. Answers where to go on.
+pub(super) fn sweep(txn: &mut Txn<'_>, found: Vec<(Vec<u8>, Vec<u8>)>) -> Result<(), CommitError> {
+    let window = txn.book.core.config.repeat_window.0;
+    for (key, _) in found {
+        // Read again inside the batch: a commit may have added to it meanwhile.
+        let Some(raw) = txn.get(Cf::Seen, &key)? else {
+            continue;
+        };
+        let Ok(mut seen) = SeenRecord::decode(&raw) else {
+            txn.quarantine(Cf::Seen, &key, raw);
+            continue;
+        };
+        let before = seen.entries.len();
+        let mut kept = Vec::with_capacity(before);
+        for entry in seen.entries {
+            if txn.now.since(entry.at) < window || txn.get(Cf::Instance, &entry.instance.0)?.is_some() {
+                kept.push(entry);
+            }
+        }
+        seen.entries = kept;
+        if seen.entries.is_empty() {
+            txn.delete(Cf::Seen, key);
+        } else if seen.entries.len() < before {
+            txn.put(Cf::Seen, key, seen.encode());
+        }
+    }
+    Ok(())
+}
+
+/// The next `seen` records to sweep, only those with an entry older than `before`.
+pub(super) fn to_sweep(core: &Core, from: &[u8], before: Wall) -> (Vec<(Vec<u8>, Vec<u8>)>, Vec<u8>) {
+    let (mut found, mut next, mut looked) = (Vec::new(), Vec::new(), 0);
+    let Ok(db) = core.db() else {
+        return (found, next);
+    };
+    let scan = db.scan(Cf::Seen, from, &[], |key, value| {
+        if looked == SWEEP {
+            next = key.to_vec();
+            return false;
+        }
+        looked += 1;
+        let old = SeenRecord::decode(value).map_or(true, |seen| seen.entries.iter().any(|entry| entry.at < before));
+        if old {
+            found.push((key.to_vec(), Vec::new()));
+        }
+        true
+    });
+    if scan.is_err() {
+        core.gate.latch("index_read");
+    }
+    (found, next)
+}

@@ -1,0 +1,313 @@
+//! The commit thread: gathers what waits into one synced batch, and answers only after the sync.
+//!
+//! Every change of the index goes through here, as a closure over the batch (`Txn`). A failed batch latches the gate;
+//! this thread then closes the index, reopens it once, and proves it before anything is taken again.
+use super::core::Core;
+use super::db::{Cf, Db};
+use super::model::CommitError;
+use super::payload::Mark;
+use super::recover;
+use super::txn::{Book, DESTINATION, Effect, NEXT_JOB, Txn, encode_number, meta_key};
+use crate::base::fault::{Plant, planted};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::SyncSender;
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, oneshot};
+
+/// Commits waiting for the thread; more wait outside.
+pub(super) const QUEUE: usize = 1_024;
+/// Requests in one batch.
+const BATCH: usize = 256;
+/// Waiting for room in the queue and for the answer. A modality gives up after 30 to 60 s.
+const DEADLINE: Duration = Duration::from_secs(30);
+/// A second failure within this time after a reopening is final.
+const HEALED_FOR: Duration = Duration::from_secs(60);
+/// Readers leave the index within milliseconds; a listing within seconds.
+const CLOSE_BOUND: Duration = Duration::from_secs(20);
+
+/// Something to do in a batch.
+pub(super) trait Work: Send {
+    /// Does it. An error is rolled back and concerns this request alone.
+    fn run(&mut self, txn: &mut Txn<'_>);
+    /// Tells the requester, when the batch is durable or has failed.
+    fn answer(self: Box<Self>, written: Result<(), CommitError>);
+}
+
+pub(super) enum Request {
+    Work(Box<dyn Work>),
+    /// The gate latched elsewhere: reopen.
+    Heal,
+}
+
+struct Pending<T, F> {
+    work: Option<F>,
+    result: Result<T, CommitError>,
+    answer: oneshot::Sender<Result<T, CommitError>>,
+}
+
+impl<T, F> Work for Pending<T, F>
+where
+    T: Send,
+    F: FnOnce(&mut Txn<'_>) -> Result<T, CommitError> + Send,
+{
+    fn run(&mut self, txn: &mut Txn<'_>) {
+        if let Some(work) = self.work.take() {
+            let before = txn.savepoint();
+            self.result = work(txn);
+            if self.result.is_err() {
+                txn.roll_back(&before);
+            }
+        }
+    }
+
+    fn answer(self: Box<Self>, written: Result<(), CommitError>) {
+        // A requester that is gone does not want to know.
+        drop(self.answer.send(written.and(self.result)));
+    }
+}
+
+fn pending<T, F>(work: F) -> (Request, oneshot::Receiver<Result<T, CommitError>>)
+where
+    T: Send + 'static,
+    F: FnOnce(&mut Txn<'_>) -> Result<T, CommitError> + Send + 'static,
+{
+    let (answer, answered) = oneshot::channel();
+    let pending = Pending {
+        work: Some(work),
+        result: Err(CommitError::GateLatched),
+        answer,
+    };
+    (Request::Work(Box::new(pending)), answered)
+}
+
+/// Has something done in the next batch and waits until it is durable. When the call is dropped or runs into the
+/// deadline, it may still be done.
+pub(super) async fn submit<T, F>(core: &Core, queue: &mpsc::Sender<Request>, work: F) -> Result<T, CommitError>
+where
+    T: Send + 'static,
+    F: FnOnce(&mut Txn<'_>) -> Result<T, CommitError> + Send + 'static,
+{
+    if !core.gate.is_open() {
+        return Err(CommitError::GateLatched);
+    }
+    let (request, answered) = pending(work);
+    let wait = async {
+        queue.send(request).await.map_err(|_| CommitError::GateLatched)?;
+        answered.await.unwrap_or(Err(CommitError::GateLatched))
+    };
+    tokio::time::timeout(DEADLINE, wait)
+        .await
+        .unwrap_or(Err(CommitError::Deadline))
+}
+
+/// The same from a thread of the spool's own. `None` when the spool closes.
+pub(super) fn submit_blocking<T, F>(queue: &mpsc::WeakSender<Request>, work: F) -> Option<Result<T, CommitError>>
+where
+    T: Send + 'static,
+    F: FnOnce(&mut Txn<'_>) -> Result<T, CommitError> + Send + 'static,
+{
+    let queue = queue.upgrade()?;
+    let (request, answered) = pending(work);
+    queue.blocking_send(request).ok()?;
+    drop(queue);
+    answered.blocking_recv().ok()
+}
+
+/// The thread's own belongings.
+pub(super) struct Committer {
+    core: Arc<Core>,
+    book: Book,
+    marks: SyncSender<Mark>,
+    healed: Option<Instant>,
+}
+
+impl Committer {
+    pub(super) fn new(core: Arc<Core>, book: Book, marks: SyncSender<Mark>) -> Self {
+        Self {
+            core,
+            book,
+            marks,
+            healed: None,
+        }
+    }
+
+    /// Runs until every handle of the spool is gone.
+    pub(super) fn run(mut self, mut queue: mpsc::Receiver<Request>) {
+        // Whatever ends this thread early, a panic included, must be seen: nothing would be acknowledged again.
+        let mut alarm = Alarm(Some(self.core.clone()));
+        while let Some(first) = queue.blocking_recv() {
+            let (mut batch, mut heal) = (Vec::new(), false);
+            let mut next = Some(first);
+            while let Some(request) = next {
+                match request {
+                    Request::Work(work) => batch.push(work),
+                    Request::Heal => heal = true,
+                }
+                next = if batch.len() < BATCH {
+                    queue.try_recv().ok()
+                } else {
+                    None
+                };
+            }
+            self.commit(batch);
+            if heal && !self.core.gate.is_open() {
+                self.heal();
+            }
+        }
+        alarm.0 = None;
+    }
+
+    fn commit(&mut self, mut batch: Vec<Box<dyn Work>>) {
+        let db = match self.core.db() {
+            Ok(db) if self.core.gate.is_open() => db,
+            _ => return refuse(batch),
+        };
+        if batch.is_empty() {
+            return;
+        }
+        let started = Instant::now();
+        let gathered = u32::try_from(batch.len()).unwrap_or(u32::MAX);
+        let mut txn = Txn::new(&db, &mut self.book);
+        for work in &mut batch {
+            work.run(&mut txn);
+        }
+        let (changes, effects) = txn.finish();
+        let written = if changes.is_empty() || planted(Plant::SkipCommit) {
+            Ok(())
+        } else {
+            db.write(changes.into_iter())
+        };
+        drop(db);
+        match written {
+            Ok(()) => {
+                apply(&self.core, effects, Some(&self.marks));
+                for work in batch {
+                    work.answer(Ok(()));
+                }
+                self.core.metrics.commit_batch_jobs.observe(gathered.into());
+                self.core
+                    .metrics
+                    .commit_seconds
+                    .observe(started.elapsed().as_secs_f64());
+            }
+            Err(error) => {
+                tracing::error!(%error, "the index refused a batch");
+                self.core.gate.latch("index_write");
+                drop(effects);
+                refuse(batch);
+                self.heal();
+            }
+        }
+    }
+
+    /// Closes, reopens and proves the index. The one attempt; its failure is final.
+    fn heal(&mut self) {
+        if self.healed.is_some_and(|at| at.elapsed() < HEALED_FOR) {
+            return self.core.gate.fail("again");
+        }
+        self.healed = Some(Instant::now());
+        // A full disk is the likeliest reason, and the ballast is there for this.
+        if self.core.disk.look().is_err() {
+            return self.core.gate.fail("disk");
+        }
+        if self.core.disk.low() && self.core.disk.drop_ballast().is_err() {
+            return self.core.gate.fail("ballast");
+        }
+        if !self.core.close_db(CLOSE_BOUND) {
+            return self.core.gate.fail("close");
+        }
+        match self.reopen() {
+            Ok(()) => self.core.gate.unlatch(),
+            Err(detail) => {
+                tracing::error!(detail, "the index could not be reopened");
+                self.core.gate.fail("reopen");
+            }
+        }
+    }
+
+    fn reopen(&mut self) -> Result<(), String> {
+        let db = Db::open(&recover::index_path(&self.core.config.path), false).map_err(|e| e.to_string())?;
+        let mut book = Book::load(self.core.clone(), &db).map_err(|e| e.to_string())?;
+        book.next_job = book.next_job.max(self.book.next_job);
+        let mut proof = vec![(Cf::Meta, NEXT_JOB.to_vec(), Some(encode_number(book.next_job)))];
+        for lane in self.core.lanes.all() {
+            lane.booked.store(true, Ordering::Relaxed);
+            let key = meta_key(DESTINATION, lane.name.as_str());
+            proof.push((Cf::Meta, key, Some(encode_number(lane.number.into()))));
+        }
+        db.write(proof.into_iter()).map_err(|e| e.to_string())?;
+        recover::probe(&self.core.config.path).map_err(|e| e.to_string())?;
+        recover::count(&self.core, &db).map_err(|e| e.to_string())?;
+        self.book = book;
+        self.core.set_db(db);
+        for lane in self.core.lanes.all() {
+            lane.forget_cursors();
+            lane.wake.notify_one();
+        }
+        Ok(())
+    }
+}
+
+struct Alarm(Option<Arc<Core>>);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if let Some(core) = &self.0 {
+            core.gate.fail("commit_thread");
+        }
+    }
+}
+
+fn refuse(batch: Vec<Box<dyn Work>>) {
+    for work in batch {
+        work.answer(Err(CommitError::GateLatched));
+    }
+}
+
+/// What memory learns from a durable batch. Without `marks` (at start) the state letters are written here.
+pub(super) fn apply(core: &Core, effects: Vec<Effect>, marks: Option<&SyncSender<Mark>>) {
+    for effect in effects {
+        match effect {
+            Effect::Queued(lane, priority, due) => {
+                recover::queued(core, &lane.name, priority).inc();
+                lane.queued(priority, due);
+            }
+            Effect::Unqueued(lane, priority) => recover::queued(core, &lane.name, priority).dec(),
+            Effect::Held(name, kind) => recover::held(core, name.as_ref(), kind, 1),
+            Effect::Unheld(name, kind) => recover::held(core, name.as_ref(), kind, -1),
+            Effect::Suspended(lane, suspended) => {
+                let gauge = core.metrics.lane_suspended.with_label_values(&[lane.name.as_str()]);
+                gauge.set(i64::from(suspended));
+                lane.suspend(suspended);
+            }
+            Effect::Pending(change) => recover::instances(core, "pending").add(change),
+            Effect::Cached(change) => recover::instances(core, "delivered").add(change),
+            Effect::Mark(mark) => write_mark(core, mark, marks),
+            Effect::Return(guard) => drop(guard),
+            Effect::Quarantined(cf) => {
+                core.metrics.quarantined_total.with_label_values(&[cf.name()]).inc();
+                tracing::error!(
+                    family = cf.name(),
+                    "a record could not be read and was put into quarantine"
+                );
+            }
+        }
+    }
+}
+
+/// The file of a commit is open and warm; a delivered one is not, so that goes to the keeper. A letter that finds the
+/// keeper's queue full is left out: it is a hint.
+fn write_mark(core: &Core, mark: Mark, marks: Option<&SyncSender<Mark>>) {
+    match (&mark, marks) {
+        (Mark::Delivered(..), Some(marks)) => drop(marks.try_send(mark)),
+        (Mark::Committed(..) | Mark::Delivered(..), _) => {
+            if mark.write(&core.config.path).is_err() {
+                core.metrics
+                    .gate_errors_total
+                    .with_label_values(&["state_letter"])
+                    .inc();
+            }
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! `[spool]` of the configuration: defaults, and the relations between its keys.
+use crate::base::units::{Share, Size, Span};
+use std::path::PathBuf;
+
+/// `[spool]` of the configuration.
+#[derive(Clone, Debug, serde::Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The spool's own directory. It must be empty, or a spool already.
+    pub path: PathBuf,
+    /// Below this much free space (bytes and inodes) new instances are refused with A700.
+    pub low_water: Share,
+    /// Below this nothing new enters the index (critical mark) and the ballast is dropped.
+    pub critical: Size,
+    /// Size of the ballast file, which is dropped to restart and drain on a full disk. 0 for none.
+    pub ballast: Size,
+    /// Delivered instances are kept until free space falls below this.
+    pub cache_high_water: Share,
+    /// How long a repeated send of the same SOP instance is known as one, also after the instance left the cache.
+    pub repeat_window: Span,
+    /// A job that waits this long counts one priority class higher, again for each further step, up to `high`.
+    pub age_step: Span,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            path: PathBuf::from("/var/lib/waystation/spool"),
+            low_water: Share::Percent(5.0),
+            critical: Size::mib(512),
+            ballast: Size::mib(256),
+            cache_high_water: Share::Percent(10.0),
+            repeat_window: Span::secs(7 * 86_400),
+            age_step: Span::secs(30 * 60),
+        }
+    }
+}
+
+impl Config {
+    /// Everything that is wrong between the keys, in words for the person who writes the file.
+    #[must_use]
+    pub fn check(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.path.as_os_str().is_empty() {
+            problems.push("spool.path is empty".into());
+        }
+        if less(self.cache_high_water, self.low_water) {
+            problems
+                .push("spool.cache_high_water is below spool.low_water: instances would be refused before the cache gives way".into());
+        }
+        if let Share::Bytes(low) = self.low_water
+            && low < self.critical.0
+        {
+            problems.push("spool.low_water is below spool.critical".into());
+        }
+        if self.age_step.0.is_zero() {
+            problems.push("spool.age_step must be longer than 0s".into());
+        }
+        problems
+    }
+}
+
+/// Only shares in the same unit can be compared without knowing the disk.
+fn less(a: Share, b: Share) -> bool {
+    match (a, b) {
+        (Share::Bytes(a), Share::Bytes(b)) => a < b,
+        (Share::Percent(a), Share::Percent(b)) => a < b,
+        (Share::Bytes(_), Share::Percent(_)) | (Share::Percent(_), Share::Bytes(_)) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_hold_together_and_wrong_relations_are_named() {
+        assert!(Config::default().check().is_empty());
+        let wrong = Config {
+            low_water: Share::Bytes(1),
+            cache_high_water: Share::Bytes(0),
+            age_step: Span::secs(0),
+            ..Config::default()
+        };
+        assert_eq!(wrong.check().len(), 3);
+    }
+}

@@ -1,0 +1,120 @@
+//! What all parts of an open spool share. Threads hold it; it holds no thread and no sender, so it ends with them.
+use super::config::Config;
+use super::db::Db;
+use super::disk::Disk;
+use super::due::Lanes;
+use super::gate::{Gate, is_full};
+use super::model::{ArriveError, CommitError};
+use super::payload::DISK_DEADLINE;
+use super::pool::Pool;
+use crate::base::clock::Clock;
+use crate::telemetry::metrics::Metrics;
+use std::io;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+use tokio::task::JoinHandle;
+
+pub(super) struct Core {
+    pub config: Config,
+    pub clock: Clock,
+    pub metrics: Metrics,
+    pub lanes: Lanes,
+    pub pool: Pool,
+    pub gate: Gate,
+    pub disk: Disk,
+    /// `None` while it is being reopened.
+    db: RwLock<Option<Arc<Db>>>,
+}
+
+impl Core {
+    pub(super) fn new(config: Config, clock: Clock, metrics: Metrics) -> Self {
+        Self {
+            lanes: Lanes::new(metrics.jobs_in_flight.clone()),
+            pool: Pool::new(&config.path),
+            gate: Gate::new(metrics.clone()),
+            disk: Disk::new(&config, metrics.clone()),
+            db: RwLock::new(None),
+            config,
+            clock,
+            metrics,
+        }
+    }
+
+    /// The index, for a short while: a reopening waits until all of these are gone.
+    pub(super) fn db(&self) -> Result<Arc<Db>, CommitError> {
+        let db = self.db.read().unwrap_or_else(PoisonError::into_inner);
+        db.clone().ok_or(CommitError::GateLatched)
+    }
+
+    pub(super) fn set_db(&self, db: Db) -> Arc<Db> {
+        let db = Arc::new(db);
+        *self.db.write().unwrap_or_else(PoisonError::into_inner) = Some(db.clone());
+        db
+    }
+
+    /// Closes the index when nobody reads it any more; false when somebody still does after `bound`.
+    pub(super) fn close_db(&self, bound: Duration) -> bool {
+        let Some(mut db) = self.db.write().unwrap_or_else(PoisonError::into_inner).take() else {
+            return true;
+        };
+        let until = Instant::now() + bound;
+        loop {
+            match Arc::try_unwrap(db) {
+                Ok(_) => return true,
+                Err(shared) if Instant::now() >= until => {
+                    drop(shared);
+                    return false;
+                }
+                Err(shared) => {
+                    db = shared;
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            }
+        }
+    }
+
+    /// Whether an instance may start to arrive.
+    pub(super) fn may_arrive(&self) -> Result<(), ArriveError> {
+        if !self.gate.is_open() {
+            return Err(ArriveError::GateLatched);
+        }
+        if self.disk.low() {
+            return Err(ArriveError::LowWater);
+        }
+        Ok(())
+    }
+
+    /// Whether one that arrives may go on: only the critical mark stops it.
+    pub(super) fn may_grow(&self) -> Result<(), ArriveError> {
+        if !self.gate.is_open() {
+            return Err(ArriveError::GateLatched);
+        }
+        if self.disk.critical() {
+            return Err(ArriveError::LowWater);
+        }
+        Ok(())
+    }
+
+    /// Waits for a blocking write, within the disk's deadline. A full disk refuses; any other error latches the gate.
+    pub(super) async fn on_disk<T>(
+        &self,
+        work: JoinHandle<io::Result<T>>,
+        kind: &'static str,
+    ) -> Result<T, ArriveError> {
+        match tokio::time::timeout(DISK_DEADLINE, work).await {
+            Ok(Ok(Ok(value))) => Ok(value),
+            Ok(Ok(Err(error))) if is_full(&error) => {
+                self.disk.met_full();
+                Err(ArriveError::LowWater)
+            }
+            Ok(Ok(Err(_)) | Err(_)) => {
+                self.gate.latch(kind);
+                Err(ArriveError::Io)
+            }
+            Err(_) => {
+                self.gate.latch("deadline");
+                Err(ArriveError::Busy)
+            }
+        }
+    }
+}

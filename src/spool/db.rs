@@ -1,0 +1,211 @@
+//! The only door to RocksDB. Promises: every write is one synced batch in the WAL; a torn tail of the WAL opens, any
+//! other damage is reported, never skipped. Knows keys and values as bytes only.
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, LogLevel,
+    Options, ReadOptions, WriteBatch, WriteOptions,
+};
+use std::path::Path;
+
+/// The column families. `cached` lists delivered instances by arrival, so that eviction never scans the others.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub(super) enum Cf {
+    Instance,
+    Job,
+    Due,
+    Hold,
+    Ref,
+    Seen,
+    Study,
+    Cached,
+    Ledger,
+    Meta,
+    Quarantine,
+}
+
+impl Cf {
+    pub(super) const ALL: [Self; 11] = [
+        Self::Instance,
+        Self::Job,
+        Self::Due,
+        Self::Hold,
+        Self::Ref,
+        Self::Seen,
+        Self::Study,
+        Self::Cached,
+        Self::Ledger,
+        Self::Meta,
+        Self::Quarantine,
+    ];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Instance => "instance",
+            Self::Job => "job",
+            Self::Due => "due",
+            Self::Hold => "hold",
+            Self::Ref => "ref",
+            Self::Seen => "seen",
+            Self::Study => "study",
+            Self::Cached => "cached",
+            Self::Ledger => "ledger",
+            Self::Meta => "meta",
+            Self::Quarantine => "quarantine",
+        }
+    }
+}
+
+/// RocksDB's own words on what went wrong. They name files of the index, never values.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct DbError(String);
+
+impl From<rocksdb::Error> for DbError {
+    fn from(error: rocksdb::Error) -> Self {
+        Self(error.into_string())
+    }
+}
+
+/// One change of a batch.
+pub(super) type Change = (Cf, Vec<u8>, Option<Vec<u8>>);
+
+/// The open index.
+pub(super) struct Db(DB);
+
+impl Db {
+    /// Whether a directory holds an index at all.
+    pub(super) fn exists(path: &Path) -> bool {
+        path.join("CURRENT").exists()
+    }
+
+    /// Opens, and creates only when `create` says so: an index that vanished must never come back empty.
+    pub(super) fn open(path: &Path, create: bool) -> Result<Self, DbError> {
+        let cache = Cache::new_lru_cache(BLOCK_CACHE);
+        let families = Cf::ALL.map(|cf| ColumnFamilyDescriptor::new(cf.name(), family(cf, &cache)));
+        Ok(Self(DB::open_cf_descriptors(&database(create), path, families)?))
+    }
+
+    /// For `fsck`: writes nothing.
+    pub(super) fn open_read_only(path: &Path) -> Result<Self, DbError> {
+        let names = Cf::ALL.map(Cf::name);
+        Ok(Self(DB::open_cf_for_read_only(&database(false), path, names, false)?))
+    }
+
+    pub(super) fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Vec<u8>>, DbError> {
+        Ok(self.0.get_cf(self.handle(cf), key)?)
+    }
+
+    /// Calls `each` for the keys from `from` on, below `end` (empty: to the end), until it answers false.
+    pub(super) fn scan(
+        &self,
+        cf: Cf,
+        from: &[u8],
+        end: &[u8],
+        mut each: impl FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), DbError> {
+        let mut range = self.range(cf, from, end);
+        while let Some((key, value)) = range.item() {
+            if !each(key, value) {
+                return Ok(());
+            }
+            range.step();
+        }
+        range.status()
+    }
+
+    /// A cursor over a range, for callers that merge several.
+    pub(super) fn range(&self, cf: Cf, from: &[u8], end: &[u8]) -> Range<'_> {
+        let mut options = ReadOptions::default();
+        if !end.is_empty() {
+            options.set_iterate_upper_bound(end);
+        }
+        let mut raw = self.0.raw_iterator_cf_opt(self.handle(cf), options);
+        raw.seek(from);
+        Range(raw)
+    }
+
+    /// The last key of a family.
+    pub(super) fn last(&self, cf: Cf) -> Result<Option<(Vec<u8>, Vec<u8>)>, DbError> {
+        let mut raw = self.0.raw_iterator_cf(self.handle(cf));
+        raw.seek_to_last();
+        let found = raw.item().map(|(k, v)| (k.to_vec(), v.to_vec()));
+        raw.status()?;
+        Ok(found)
+    }
+
+    /// The commit point: all changes or none, durable when this returns.
+    pub(super) fn write(&self, changes: impl Iterator<Item = Change>) -> Result<(), DbError> {
+        let mut batch = WriteBatch::default();
+        for (cf, key, value) in changes {
+            match value {
+                Some(value) => batch.put_cf(self.handle(cf), key, value),
+                None => batch.delete_cf(self.handle(cf), key),
+            }
+        }
+        let mut options = WriteOptions::default();
+        options.set_sync(true);
+        Ok(self.0.write_opt(batch, &options)?)
+    }
+
+    fn handle(&self, cf: Cf) -> &ColumnFamily {
+        // Every family of `Cf::ALL` was opened by name, or the open failed.
+        self.0.cf_handle(cf.name()).expect("every column family is open")
+    }
+}
+
+/// A position in a range. Ends at the range's end or at an error; ask `status` after the end.
+pub(super) struct Range<'a>(rocksdb::DBRawIterator<'a>);
+
+impl Range<'_> {
+    pub(super) fn item(&self) -> Option<(&[u8], &[u8])> {
+        self.0.item()
+    }
+
+    pub(super) fn step(&mut self) {
+        self.0.next();
+    }
+
+    pub(super) fn status(&self) -> Result<(), DbError> {
+        Ok(self.0.status()?)
+    }
+}
+
+/// All memtables together.
+const MEMTABLES: usize = 64 << 20;
+const MEMTABLE: usize = 16 << 20;
+const BLOCK_CACHE: usize = 48 << 20;
+/// The WAL is replayed at start: this bounds how long that takes.
+const WAL_MAX: u64 = 128 << 20;
+
+fn database(create: bool) -> Options {
+    let mut options = Options::default();
+    options.create_if_missing(create);
+    options.create_missing_column_families(true);
+    // The default mode loses acknowledged records to one flipped bit without a word (measured, failures.md 2.3).
+    options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+    options.set_paranoid_checks(true);
+    options.set_track_and_verify_wals_in_manifest(true);
+    options.set_db_write_buffer_size(MEMTABLES);
+    options.set_max_total_wal_size(WAL_MAX);
+    options.set_max_open_files(512);
+    options.set_max_background_jobs(2);
+    options.set_keep_log_file_num(4);
+    options.set_max_log_file_size(4 << 20);
+    options.set_log_level(LogLevel::Warn);
+    options.set_stats_dump_period_sec(0);
+    options
+}
+
+fn family(cf: Cf, cache: &Cache) -> Options {
+    let mut options = Options::default();
+    options.set_write_buffer_size(MEMTABLE);
+    options.set_compression_type(DBCompressionType::Lz4);
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(cache);
+    table.set_bloom_filter(10.0, false);
+    options.set_block_based_table_factory(&table);
+    if matches!(cf, Cf::Due | Cf::Job | Cf::Ref | Cf::Hold | Cf::Cached) {
+        // A queue deletes what it adds: compact where the deletions lie, or scans wade through them.
+        options.add_compact_on_deletion_collector_factory(4_096, 2_048, 0.5);
+    }
+    options
+}

@@ -1,0 +1,235 @@
+//! The disk's marks: low water (new instances are refused), critical (nothing new enters the index, the ballast goes),
+//! and the ballast file that lets a full disk restart and drain. Looked at once a second by the spool's keeper.
+use super::config::Config;
+use crate::base::units::Share;
+use crate::telemetry::metrics::Metrics;
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+pub(super) struct Disk {
+    root: PathBuf,
+    low_water: Share,
+    cache: Share,
+    critical: u64,
+    ballast: u64,
+    metrics: Metrics,
+    low: AtomicBool,
+    in_critical: AtomicBool,
+    wants_room: AtomicBool,
+    free_bytes: AtomicU64,
+    free_inodes: AtomicU64,
+}
+
+/// What the file system says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Space {
+    pub bytes: u64,
+    pub free_bytes: u64,
+    pub inodes: u64,
+    pub free_inodes: u64,
+}
+
+impl Disk {
+    pub(super) fn new(config: &Config, metrics: Metrics) -> Self {
+        Self {
+            root: config.path.clone(),
+            low_water: config.low_water,
+            cache: config.cache_high_water,
+            critical: config.critical.0,
+            ballast: config.ballast.0,
+            metrics,
+            low: AtomicBool::new(false),
+            in_critical: AtomicBool::new(false),
+            wants_room: AtomicBool::new(false),
+            free_bytes: AtomicU64::new(0),
+            free_inodes: AtomicU64::new(0),
+        }
+    }
+
+    /// Looks, sets the marks, and drops or makes the ballast.
+    pub(super) fn look(&self) -> io::Result<()> {
+        let stat = rustix::fs::statvfs(&self.root)?;
+        let space = Space {
+            bytes: stat.f_blocks.saturating_mul(stat.f_frsize),
+            free_bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
+            inodes: stat.f_files,
+            free_inodes: stat.f_favail,
+        };
+        self.judge(space);
+        if self.critical() {
+            self.drop_ballast()?;
+        } else if self.ballast_has_room(space) {
+            self.make_ballast();
+        }
+        Ok(())
+    }
+
+    fn judge(&self, space: Space) {
+        let low_bytes = self.low_water.of(space.bytes);
+        let low_inodes = inodes_mark(self.low_water, space.inodes);
+        let low = below(self.low(), space.free_bytes, low_bytes) || below(self.low(), space.free_inodes, low_inodes);
+        let critical = below(self.critical(), space.free_bytes, self.critical)
+            || below(self.critical(), space.free_inodes, low_inodes / 4);
+        let cache_inodes = inodes_mark(self.cache, space.inodes);
+        self.wants_room.store(
+            space.free_bytes < self.cache.of(space.bytes) || space.free_inodes < cache_inodes,
+            Ordering::Relaxed,
+        );
+        if (low || critical) && !self.low() {
+            tracing::error!(
+                free_bytes = space.free_bytes,
+                free_inodes = space.free_inodes,
+                "spool disk below low water"
+            );
+        }
+        self.low.store(low || critical, Ordering::Relaxed);
+        self.in_critical.store(critical, Ordering::Relaxed);
+        self.free_bytes.store(space.free_bytes, Ordering::Relaxed);
+        self.free_inodes.store(space.free_inodes, Ordering::Relaxed);
+        self.metrics.spool_low_water.set(i64::from(low || critical));
+        self.metrics.spool_free_bytes.set(gauge(space.free_bytes));
+        self.metrics.spool_free_inodes.set(gauge(space.free_inodes));
+    }
+
+    pub(super) fn low(&self) -> bool {
+        self.low.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn critical(&self) -> bool {
+        self.in_critical.load(Ordering::Relaxed)
+    }
+
+    /// The cache should give way.
+    pub(super) fn wants_room(&self) -> bool {
+        self.wants_room.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn free(&self) -> (u64, u64) {
+        (
+            self.free_bytes.load(Ordering::Relaxed),
+            self.free_inodes.load(Ordering::Relaxed),
+        )
+    }
+
+    /// A write met a full disk before the next look.
+    pub(super) fn met_full(&self) {
+        self.low.store(true, Ordering::Relaxed);
+        self.metrics.spool_low_water.set(1);
+    }
+
+    pub(super) fn drop_ballast(&self) -> io::Result<()> {
+        match std::fs::remove_file(self.ballast_path()) {
+            Ok(()) => {
+                tracing::warn!("spool ballast dropped: the disk is full");
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn ballast_has_room(&self, space: Space) -> bool {
+        let needed = self.low_water.of(space.bytes).saturating_add(self.ballast);
+        self.ballast > 0 && !self.low() && space.free_bytes > raised(needed) && !self.ballast_path().exists()
+    }
+
+    /// A ballast that cannot be made is missed at the next full disk, and tried again every second until then.
+    fn make_ballast(&self) {
+        let made = File::create(self.ballast_path()).and_then(|file| {
+            Ok(rustix::fs::fallocate(
+                &file,
+                rustix::fs::FallocateFlags::empty(),
+                0,
+                self.ballast,
+            )?)
+        });
+        if made.is_err() {
+            self.metrics.gate_errors_total.with_label_values(&["ballast"]).inc();
+            drop(std::fs::remove_file(self.ballast_path()));
+        }
+    }
+
+    fn ballast_path(&self) -> PathBuf {
+        self.root.join("ballast")
+    }
+}
+
+/// With hysteresis: once below, a tenth above the mark is needed to count as above again.
+fn below(was_below: bool, free: u64, mark: u64) -> bool {
+    free < if was_below { raised(mark) } else { mark }
+}
+
+fn raised(mark: u64) -> u64 {
+    mark.saturating_add(mark / 10)
+}
+
+/// A percentage also counts for inodes; with a size, one inode in a hundred must be free. 0 when there is no limit.
+fn inodes_mark(share: Share, inodes: u64) -> u64 {
+    match share {
+        Share::Percent(_) => share.of(inodes),
+        Share::Bytes(_) => inodes / 100,
+    }
+}
+
+fn gauge(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::units::Size;
+
+    #[test]
+    fn low_water_has_hysteresis_and_counts_inodes() {
+        let config = Config {
+            low_water: Share::Percent(10.0),
+            critical: Size(50),
+            ..Config::default()
+        };
+        let disk = Disk::new(&config, Metrics::new());
+        let space = |free_bytes, free_inodes| Space {
+            bytes: 1_000,
+            free_bytes,
+            inodes: 1_000,
+            free_inodes,
+        };
+        for (free, inodes, low, critical) in [
+            (100, 500, false, false),
+            (99, 500, true, false),
+            (105, 500, true, false),
+            (110, 500, false, false),
+            (500, 99, true, false),
+            (500, 500, false, false),
+            (49, 500, true, true),
+            (54, 500, true, true),
+            (500, 24, true, true),
+        ] {
+            disk.judge(space(free, inodes));
+            assert_eq!((disk.low(), disk.critical()), (low, critical), "{free} {inodes}");
+        }
+    }
+
+    #[test]
+    fn the_ballast_is_made_with_room_and_dropped_when_critical() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config {
+            path: dir.path().to_owned(),
+            low_water: Share::Bytes(1),
+            critical: Size(0),
+            ballast: Size(1 << 20),
+            ..Config::default()
+        };
+        Disk::new(&config, Metrics::new()).look().unwrap();
+        assert_eq!(std::fs::metadata(dir.path().join("ballast")).unwrap().len(), 1 << 20);
+        let full = Config {
+            critical: Size(u64::MAX),
+            ..config
+        };
+        let disk = Disk::new(&full, Metrics::new());
+        disk.look().unwrap();
+        assert!(disk.low() && !dir.path().join("ballast").exists());
+    }
+}

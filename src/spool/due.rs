@@ -1,0 +1,387 @@
+//! Lanes as the spool sees them: which jobs of a destination are due, in which order, and which are leased.
+//!
+//! Order: class (after ageing), then due time, then job id. A waiting job counts one class higher for each
+//! `age_step`, up to `high`: nothing that waited long overtakes `stat`. Within one class keys are in order already, so
+//! the four heads are merged and no key is ever rewritten. Leases live in memory: a crash means due again.
+use super::core::Core;
+use super::db::{Cf, Db, DbError, Range};
+use super::keys;
+use super::model::{Instance, JobKey, Priority};
+use super::record::{InstanceRecord, JobRecord};
+use crate::base::clock::Wall;
+use crate::base::names::{DestinationId, JobId};
+use bytes::Bytes;
+use prometheus::IntGauge;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// One job, handed to a lane's worker. Dropped without `settle`, the job is due again.
+pub struct Lease {
+    pub job: JobId,
+    pub destination: DestinationId,
+    pub priority: Priority,
+    /// Answers of the destination about this very instance so far.
+    pub attempts: u32,
+    pub enqueued: Wall,
+    pub instance: Arc<Instance>,
+    pub plan: Bytes,
+    pub(super) guard: Guard,
+}
+
+/// One destination.
+pub(super) struct Lane {
+    pub name: DestinationId,
+    pub number: u32,
+    pub wake: Arc<Notify>,
+    /// Its number stands in the index, or in the batch at hand.
+    pub booked: AtomicBool,
+    state: Mutex<State>,
+    in_flight: IntGauge,
+}
+
+struct State {
+    leased: HashSet<JobId>,
+    suspended: bool,
+    /// Per class: no live key lies below. Spares a scan the tombstones of what was delivered.
+    cursors: [Wall; 4],
+}
+
+/// Keeps a job out of every other hand while it lives.
+pub(super) struct Guard {
+    lane: Arc<Lane>,
+    job: JobId,
+    /// Counts as in flight (a worker's), or not (an operator's verb at work).
+    worker: bool,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.lane.lock().leased.remove(&self.job);
+        if self.worker {
+            self.lane.in_flight.dec();
+        }
+        self.lane.wake.notify_one();
+    }
+}
+
+impl Guard {
+    pub(super) fn key(&self) -> JobKey {
+        JobKey {
+            dest: self.lane.number,
+            job: self.job,
+        }
+    }
+
+    pub(super) fn lane(&self) -> Arc<Lane> {
+        self.lane.clone()
+    }
+
+    pub(super) fn is_worker(&self) -> bool {
+        self.worker
+    }
+}
+
+impl Lane {
+    /// State stays right when a holder panicked: every change below is a single step.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a job out of the lane's reach for an operator's verb; `None` while a worker has it.
+    pub(super) fn reserve(self: &Arc<Self>, job: JobId) -> Option<Guard> {
+        let free = self.lock().leased.insert(job);
+        free.then(|| Guard {
+            lane: self.clone(),
+            job,
+            worker: false,
+        })
+    }
+
+    pub(super) fn is_leased(&self, job: JobId) -> bool {
+        self.lock().leased.contains(&job)
+    }
+
+    pub(super) fn suspended(&self) -> bool {
+        self.lock().suspended
+    }
+
+    pub(super) fn suspend(&self, suspended: bool) {
+        self.lock().suspended = suspended;
+        self.wake.notify_one();
+    }
+
+    /// A job became durable: the cursor must not be past it.
+    pub(super) fn queued(&self, priority: Priority, due: Wall) {
+        let mut state = self.lock();
+        let cursor = &mut state.cursors[priority as usize];
+        *cursor = due.min(*cursor);
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// After a reopening nothing is known about the keys.
+    pub(super) fn forget_cursors(&self) {
+        self.lock().cursors = [Wall(0); 4];
+    }
+}
+
+/// All lanes, by name and by number.
+#[derive(Default)]
+pub(super) struct Lanes(RwLock<Table>);
+
+#[derive(Default)]
+struct Table {
+    names: BTreeMap<DestinationId, Arc<Lane>>,
+    numbers: BTreeMap<u32, Arc<Lane>>,
+    in_flight: Option<prometheus::IntGaugeVec>,
+}
+
+impl Lanes {
+    pub(super) fn new(in_flight: prometheus::IntGaugeVec) -> Self {
+        Self(RwLock::new(Table {
+            in_flight: Some(in_flight),
+            ..Table::default()
+        }))
+    }
+
+    pub(super) fn get(&self, name: &DestinationId) -> Option<Arc<Lane>> {
+        let table = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        table.names.get(name).cloned()
+    }
+
+    pub(super) fn by_number(&self, number: u32) -> Option<Arc<Lane>> {
+        let table = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        table.numbers.get(&number).cloned()
+    }
+
+    pub(super) fn all(&self) -> Vec<Arc<Lane>> {
+        let table = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        table.numbers.values().cloned().collect()
+    }
+
+    /// The lane of a name, made when it is new. The second value: its number is yet to be written.
+    pub(super) fn ensure(&self, name: &DestinationId) -> (Arc<Lane>, bool) {
+        let lane = self.get(name).unwrap_or_else(|| self.insert(name, None));
+        let fresh = !lane.booked.swap(true, Ordering::Relaxed);
+        (lane, fresh)
+    }
+
+    /// Makes a lane, with the number that the index gave it or the next free one.
+    pub(super) fn insert(&self, name: &DestinationId, number: Option<u32>) -> Arc<Lane> {
+        let mut table = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lane) = table.names.get(name) {
+            return lane.clone();
+        }
+        let next = table.numbers.last_key_value().map_or(1, |(last, _)| last + 1);
+        let in_flight = match &table.in_flight {
+            Some(gauges) => gauges.with_label_values(&[name.as_str()]),
+            // Only a gauge with a name is refused, and this one has one.
+            None => IntGauge::new("in_flight", "jobs in flight").expect("a well-formed gauge"),
+        };
+        let lane = Arc::new(Lane {
+            name: name.clone(),
+            number: number.unwrap_or(next),
+            wake: Arc::new(Notify::new()),
+            booked: AtomicBool::new(number.is_some()),
+            state: Mutex::new(State {
+                leased: HashSet::new(),
+                suspended: false,
+                cursors: [Wall(0); 4],
+            }),
+            in_flight,
+        });
+        table.names.insert(name.clone(), lane.clone());
+        table.numbers.insert(lane.number, lane.clone());
+        lane
+    }
+}
+
+/// The class that a job counts as at `now`.
+pub(super) fn effective(priority: Priority, due: Wall, now: Wall, age_step: Duration) -> u8 {
+    if priority <= Priority::High {
+        return priority as u8;
+    }
+    let steps = now.since(due).as_micros() / age_step.as_micros().max(1);
+    let steps = u8::try_from(steps).unwrap_or(u8::MAX);
+    (priority as u8).saturating_sub(steps).max(Priority::High as u8)
+}
+
+/// One head of the merge.
+type Candidate = (u8, Wall, JobKey, Priority);
+
+/// Leases up to `max` jobs of a lane, in order. Costs a seek for each class and a step for each job, not for the queue.
+/// Blocking; the second value names due keys whose job record is gone or damaged.
+pub(super) fn claim(
+    core: &Arc<Core>,
+    db: &Db,
+    lane: &Arc<Lane>,
+    max: usize,
+) -> Result<(Vec<Lease>, Vec<Vec<u8>>), DbError> {
+    let now = core.clock.now();
+    let (mut leases, mut dangling) = (Vec::new(), Vec::new());
+    let picked = pick(core, db, lane, max, now)?;
+    // All guards first: whatever fails below gives every picked job back.
+    let guarded: Vec<_> = picked
+        .into_iter()
+        .map(|pick| (worker(lane, pick.0.job), pick))
+        .collect();
+    for (guard, (key, priority, due)) in guarded {
+        let job = db.get(Cf::Job, &keys::job(key))?.map(|raw| JobRecord::decode(&raw));
+        let Some(Ok(job)) = job else {
+            dangling.push(keys::due(key, priority, due).to_vec());
+            continue;
+        };
+        let instance = db
+            .get(Cf::Instance, &job.instance.0)?
+            .map(|raw| InstanceRecord::decode(&raw));
+        let Some(Ok(instance)) = instance else {
+            dangling.push(keys::due(key, priority, due).to_vec());
+            continue;
+        };
+        leases.push(Lease {
+            job: key.job,
+            destination: lane.name.clone(),
+            priority,
+            attempts: job.attempts,
+            enqueued: job.enqueued,
+            instance: Arc::new(instance.instance),
+            plan: Bytes::from(job.plan),
+            guard,
+        });
+    }
+    Ok((leases, dangling))
+}
+
+fn worker(lane: &Arc<Lane>, job: JobId) -> Guard {
+    lane.in_flight.inc();
+    Guard {
+        lane: lane.clone(),
+        job,
+        worker: true,
+    }
+}
+
+/// Chooses and marks. The lane's lock is held over the reads, so that no cursor passes a key that is just arriving.
+fn pick(core: &Core, db: &Db, lane: &Lane, max: usize, now: Wall) -> Result<Vec<(JobKey, Priority, Wall)>, DbError> {
+    let mut state = lane.lock();
+    if state.suspended || max == 0 {
+        return Ok(Vec::new());
+    }
+    let mut heads = Vec::new();
+    for priority in Priority::ALL {
+        let cursor = state.cursors[priority as usize];
+        let (from, end) = (floor(lane.number, priority, cursor), above(lane.number, priority, now));
+        if from >= end {
+            continue;
+        }
+        let range = db.range(Cf::Due, &from, &end);
+        let live = range.item().and_then(|(key, _)| keys::due_of(key));
+        range.status()?;
+        state.cursors[priority as usize] = live.map_or(Wall(now.0.saturating_add(1)), |(_, _, due)| due);
+        heads.push(range);
+    }
+    let mut picked: Vec<(JobKey, Priority, Wall)> = Vec::new();
+    while picked.len() < max {
+        let mut best: Option<(Candidate, usize)> = None;
+        for (index, range) in heads.iter_mut().enumerate() {
+            let Some((key, priority, due)) = next_free(range, &state.leased) else {
+                range.status()?;
+                continue;
+            };
+            let candidate = (
+                effective(priority, due, now, core.config.age_step.0),
+                due,
+                key,
+                priority,
+            );
+            if best.is_none_or(|(other, _)| (candidate.0, due, key.job) < (other.0, other.1, other.2.job)) {
+                best = Some((candidate, index));
+            }
+        }
+        let Some(((_, due, key, priority), index)) = best else {
+            break;
+        };
+        heads[index].step();
+        picked.push((key, priority, due));
+    }
+    // Marked only when nothing can fail any more: a mark without a guard would keep a job for ever.
+    state.leased.extend(picked.iter().map(|(key, ..)| key.job));
+    Ok(picked)
+}
+
+fn next_free(range: &mut Range<'_>, leased: &HashSet<JobId>) -> Option<(JobKey, Priority, Wall)> {
+    loop {
+        let found = keys::due_of(range.item()?.0);
+        match found {
+            Some((key, ..)) if leased.contains(&key.job) => range.step(),
+            Some(found) => return Some(found),
+            None => range.step(),
+        }
+    }
+}
+
+/// When the next job that nobody has leased is due; `None` when there is none or the lane is suspended.
+pub(super) fn next_due(db: &Db, lane: &Lane) -> Result<Option<Wall>, DbError> {
+    let state = lane.lock();
+    if state.suspended {
+        return Ok(None);
+    }
+    let mut next: Option<Wall> = None;
+    for priority in Priority::ALL {
+        let from = floor(lane.number, priority, state.cursors[priority as usize]);
+        let end = above(lane.number, priority, Wall(u64::MAX));
+        let mut range = db.range(Cf::Due, &from, &end);
+        let head = next_free(&mut range, &state.leased);
+        range.status()?;
+        if let Some((_, _, due)) = head {
+            next = Some(next.map_or(due, |n| n.min(due)));
+        }
+    }
+    Ok(next)
+}
+
+fn floor(dest: u32, priority: Priority, due: Wall) -> Vec<u8> {
+    keys::due(JobKey { dest, job: JobId(0) }, priority, due).to_vec()
+}
+
+/// The first key behind everything of this class that is due at `now`.
+fn above(dest: u32, priority: Priority, now: Wall) -> Vec<u8> {
+    match now.0.checked_add(1) {
+        Some(next) => floor(dest, priority, Wall(next)),
+        None => {
+            let mut prefix = dest.to_be_bytes().to_vec();
+            prefix.push(priority as u8);
+            keys::behind(&prefix)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waiting_jobs_age_up_to_high_and_never_overtake_stat() {
+        let step = Duration::from_secs(60);
+        let at = |minutes: u64| Wall(minutes * 60_000_000);
+        let table = [
+            (Priority::Low, 0, 3),
+            (Priority::Low, 1, 2),
+            (Priority::Low, 2, 1),
+            (Priority::Low, 500, 1),
+            (Priority::Routine, 1, 1),
+            (Priority::High, 500, 1),
+            (Priority::Stat, 0, 0),
+        ];
+        for (priority, waited, expected) in table {
+            assert_eq!(
+                effective(priority, at(0), at(waited), step),
+                expected,
+                "{priority:?} {waited}"
+            );
+        }
+    }
+}

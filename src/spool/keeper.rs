@@ -1,0 +1,164 @@
+//! The spool's keeper: one thread that looks at the disk every second, makes room, sweeps what is forgotten, asks for a
+//! reopening when the gate latched, and writes the state letters that the commit thread hands it.
+use super::cache;
+use super::commit::{Request, submit_blocking};
+use super::core::Core;
+use super::db::Cf;
+use super::due::Lane;
+use super::keys;
+use super::model::JobKey;
+use super::payload::Mark;
+use super::record::{InstanceRecord, JobRecord};
+use crate::base::clock::Wall;
+use crate::base::names::JobId;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc::WeakSender;
+
+/// How often the disk is looked at.
+const TICK: Duration = Duration::from_secs(1);
+/// How often the slower chores are done.
+const CHORES: Duration = Duration::from_secs(5);
+/// State letters waiting.
+pub(super) const MARKS: usize = 4_096;
+/// Held jobs that are passed over in search of the oldest queued one.
+const HELD_PASSED: usize = 256;
+/// Eviction batches between two looks at the disk.
+const EVICTIONS: usize = 16;
+
+pub(super) struct Keeper {
+    core: Arc<Core>,
+    queue: WeakSender<Request>,
+    swept: Vec<u8>,
+    /// Per destination, the first job key that may still be there: jobs leave at the front.
+    oldest: BTreeMap<u32, Vec<u8>>,
+}
+
+impl Keeper {
+    pub(super) fn new(core: Arc<Core>, queue: WeakSender<Request>) -> Self {
+        Self {
+            core,
+            queue,
+            swept: Vec::new(),
+            oldest: BTreeMap::new(),
+        }
+    }
+
+    /// Runs until the commit thread has ended.
+    pub(super) fn run(mut self, marks: &Receiver<Mark>) {
+        let (mut tick, mut chores) = (Instant::now(), Instant::now());
+        loop {
+            match marks.recv_timeout(tick.saturating_duration_since(Instant::now())) {
+                Ok(mark) => {
+                    if mark.write(&self.core.config.path).is_err() {
+                        self.core
+                            .metrics
+                            .gate_errors_total
+                            .with_label_values(&["state_letter"])
+                            .inc();
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            if Instant::now() < tick {
+                continue;
+            }
+            tick = Instant::now() + TICK;
+            self.tick();
+            if Instant::now() >= chores {
+                chores = Instant::now() + CHORES;
+                self.sweep();
+                self.ages();
+            }
+        }
+    }
+
+    fn tick(&self) {
+        if self.core.disk.look().is_err() {
+            self.core.gate.latch("statvfs");
+        }
+        if !self.core.gate.is_open() {
+            if let Some(queue) = self.queue.upgrade() {
+                // A full queue is being worked on: the next tick asks again.
+                drop(queue.try_send(Request::Heal));
+            }
+            return;
+        }
+        if self.core.disk.low() && cache::prune_orphans(&self.core, cache::EVICT_BATCH).is_err() {
+            self.core.metrics.gate_errors_total.with_label_values(&["unlink"]).inc();
+        }
+        for _ in 0..EVICTIONS {
+            if !self.core.disk.wants_room() || !self.evict() {
+                return;
+            }
+            if self.core.disk.look().is_err() {
+                return;
+            }
+        }
+    }
+
+    /// One batch; false when there was nothing to evict.
+    fn evict(&self) -> bool {
+        match submit_blocking(&self.queue, |txn| cache::evict(txn, cache::EVICT_BATCH)) {
+            Some(Ok(gone)) => {
+                cache::unlink(&self.core, &gone);
+                !gone.is_empty()
+            }
+            Some(Err(_)) | None => false,
+        }
+    }
+
+    fn sweep(&mut self) {
+        let now = self.core.clock.now();
+        let window = u64::try_from(self.core.config.repeat_window.0.as_micros()).unwrap_or(u64::MAX);
+        let (found, next) = cache::to_sweep(&self.core, &self.swept, Wall(now.0.saturating_sub(window)));
+        self.swept = next;
+        if !found.is_empty() {
+            // A sweep that did not happen is done when its turn comes again.
+            let _ = submit_blocking(&self.queue, move |txn| cache::sweep(txn, found));
+        }
+    }
+
+    fn ages(&mut self) {
+        for lane in self.core.lanes.all() {
+            let now = self.core.clock.now();
+            let arrival = self.oldest_arrival(&lane);
+            let age = arrival.map_or(0.0, |arrival| now.since(arrival).as_secs_f64());
+            self.core
+                .metrics
+                .oldest_job_age_seconds
+                .with_label_values(&[lane.name.as_str()])
+                .set(age);
+        }
+    }
+
+    fn oldest_arrival(&mut self, lane: &Lane) -> Option<Wall> {
+        let db = self.core.db().ok()?;
+        let first = keys::job(JobKey {
+            dest: lane.number,
+            job: JobId(0),
+        })
+        .to_vec();
+        let from = self.oldest.get(&lane.number).unwrap_or(&first).clone();
+        let end = keys::behind(&lane.number.to_be_bytes());
+        let (mut live, mut waiting, mut passed) = (None, None, 0);
+        let scan = db.scan(Cf::Job, &from, &end, |key, value| {
+            live.get_or_insert_with(|| key.to_vec());
+            passed += 1;
+            match JobRecord::decode(value) {
+                Ok(job) if job.hold.is_none() => {
+                    waiting = Some(job);
+                    false
+                }
+                _ => passed < HELD_PASSED,
+            }
+        });
+        scan.ok()?;
+        self.oldest.insert(lane.number, live.unwrap_or(from));
+        let raw = db.get(Cf::Instance, &waiting.as_ref()?.instance.0).ok()??;
+        Some(InstanceRecord::decode(&raw).ok()?.instance.arrival)
+    }
+}

@@ -1,0 +1,172 @@
+//! The keys of the index, big-endian, so that byte order is the order meant. Nothing else builds or cuts a key.
+use super::model::{JobKey, Priority};
+use crate::base::clock::Wall;
+use crate::base::names::{InstanceId, JobId, Uid};
+
+/// The number of "no destination yet".
+pub(super) const UNDECIDED: u32 = 0;
+
+pub(super) fn job(key: JobKey) -> [u8; 12] {
+    let mut out = [0; 12];
+    out[..4].copy_from_slice(&key.dest.to_be_bytes());
+    out[4..].copy_from_slice(&key.job.0.to_be_bytes());
+    out
+}
+
+pub(super) fn job_of(raw: &[u8]) -> Option<JobKey> {
+    (raw.len() == 12).then_some(())?;
+    Some(JobKey {
+        dest: u32_at(raw, 0)?,
+        job: JobId(u64_at(raw, 4)?),
+    })
+}
+
+/// `dest | priority | due | job`: a dead route stands in nobody's way.
+pub(super) fn due(key: JobKey, priority: Priority, at: Wall) -> [u8; 21] {
+    let mut out = [0; 21];
+    out[..4].copy_from_slice(&key.dest.to_be_bytes());
+    out[4] = priority as u8;
+    out[5..13].copy_from_slice(&at.0.to_be_bytes());
+    out[13..].copy_from_slice(&key.job.0.to_be_bytes());
+    out
+}
+
+pub(super) fn due_of(raw: &[u8]) -> Option<(JobKey, Priority, Wall)> {
+    (raw.len() == 21).then_some(())?;
+    let key = JobKey {
+        dest: u32_at(raw, 0)?,
+        job: JobId(u64_at(raw, 13)?),
+    };
+    Some((key, Priority::from_byte(raw[4])?, Wall(u64_at(raw, 5)?)))
+}
+
+pub(super) fn hold(key: JobKey, since: Wall) -> [u8; 20] {
+    let mut out = [0; 20];
+    out[..4].copy_from_slice(&key.dest.to_be_bytes());
+    out[4..12].copy_from_slice(&since.0.to_be_bytes());
+    out[12..].copy_from_slice(&key.job.0.to_be_bytes());
+    out
+}
+
+pub(super) fn hold_of(raw: &[u8]) -> Option<(JobKey, Wall)> {
+    (raw.len() == 20).then_some(())?;
+    let key = JobKey {
+        dest: u32_at(raw, 0)?,
+        job: JobId(u64_at(raw, 12)?),
+    };
+    Some((key, Wall(u64_at(raw, 4)?)))
+}
+
+pub(super) fn reference(id: InstanceId, key: JobKey) -> [u8; 28] {
+    let mut out = [0; 28];
+    out[..16].copy_from_slice(&id.0);
+    out[16..].copy_from_slice(&job(key));
+    out
+}
+
+pub(super) fn reference_of(raw: &[u8]) -> Option<(InstanceId, JobKey)> {
+    (raw.len() == 28).then_some(())?;
+    Some((id_at(raw, 0)?, job_of(&raw[16..])?))
+}
+
+/// By the SOP Instance UID alone: two sources that send one UID must meet here.
+pub(super) fn seen(sop_instance: &Uid) -> [u8; 16] {
+    short_hash(sop_instance.as_str())
+}
+
+pub(super) fn study_prefix(study: &Uid) -> [u8; 16] {
+    short_hash(study.as_str())
+}
+
+pub(super) fn study(study: &Uid, id: InstanceId) -> [u8; 32] {
+    let mut out = [0; 32];
+    out[..16].copy_from_slice(&study_prefix(study));
+    out[16..].copy_from_slice(&id.0);
+    out
+}
+
+pub(super) fn cached(arrival: Wall, id: InstanceId) -> [u8; 24] {
+    let mut out = [0; 24];
+    out[..8].copy_from_slice(&arrival.0.to_be_bytes());
+    out[8..].copy_from_slice(&id.0);
+    out
+}
+
+pub(super) fn cached_of(raw: &[u8]) -> Option<InstanceId> {
+    (raw.len() == 24).then_some(())?;
+    id_at(raw, 8)
+}
+
+pub(super) fn ledger(at: Wall, seq: u64) -> [u8; 16] {
+    let mut out = [0; 16];
+    out[..8].copy_from_slice(&at.0.to_be_bytes());
+    out[8..].copy_from_slice(&seq.to_be_bytes());
+    out
+}
+
+pub(super) fn ledger_of(raw: &[u8]) -> Option<(Wall, u64)> {
+    (raw.len() == 16).then_some(())?;
+    Some((Wall(u64_at(raw, 0)?), u64_at(raw, 8)?))
+}
+
+pub(super) fn instance_of(raw: &[u8]) -> Option<InstanceId> {
+    (raw.len() == 16).then_some(())?;
+    id_at(raw, 0)
+}
+
+/// The first key behind all keys that start with `prefix`; empty when there is none.
+pub(super) fn behind(prefix: &[u8]) -> Vec<u8> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if last < u8::MAX {
+            end.push(last + 1);
+            break;
+        }
+    }
+    end
+}
+
+fn short_hash(text: &str) -> [u8; 16] {
+    let mut out = [0; 16];
+    out.copy_from_slice(&blake3::hash(text.as_bytes()).as_bytes()[..16]);
+    out
+}
+
+fn u32_at(raw: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_be_bytes(raw.get(at..at + 4)?.try_into().ok()?))
+}
+
+fn u64_at(raw: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_be_bytes(raw.get(at..at + 8)?.try_into().ok()?))
+}
+
+fn id_at(raw: &[u8], at: usize) -> Option<InstanceId> {
+    Some(InstanceId(raw.get(at..at + 16)?.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_read_back_and_sort_as_meant() {
+        let key = JobKey { dest: 7, job: JobId(9) };
+        assert_eq!(job_of(&job(key)), Some(key));
+        let early = due(key, Priority::High, Wall(5));
+        assert_eq!(due_of(&early), Some((key, Priority::High, Wall(5))));
+        assert!(early < due(key, Priority::High, Wall(6)) && early < due(key, Priority::Low, Wall(1)));
+        assert!(due(key, Priority::Low, Wall(u64::MAX)) < due(JobKey { dest: 8, ..key }, Priority::Stat, Wall(0)));
+        assert_eq!(hold_of(&hold(key, Wall(3))), Some((key, Wall(3))));
+        let id = InstanceId::new(1, 2);
+        assert_eq!(reference_of(&reference(id, key)), Some((id, key)));
+        assert_eq!(cached_of(&cached(Wall(1), id)), Some(id));
+        assert_eq!(due_of(&early[..20]), None);
+    }
+
+    #[test]
+    fn behind_a_prefix_lies_its_successor() {
+        assert_eq!(behind(&[1, 2]), vec![1, 3]);
+        assert_eq!(behind(&[1, 255]), vec![2]);
+        assert!(behind(&[255, 255]).is_empty());
+    }
+}

@@ -1,0 +1,351 @@
+//! The spool's vocabulary: what other rooms hand in and get back. Plain values; no disk here.
+use super::payload::Guarded;
+use crate::base::clock::Wall;
+use crate::base::names::{AeTitle, DestinationId, InstanceId, JobId, SourceId, Uid};
+use std::path::PathBuf;
+
+/// What is known of an instance, stored with it for ever.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Instance {
+    pub id: InstanceId,
+    pub source: SourceId,
+    pub calling_ae: AeTitle,
+    pub called_ae: AeTitle,
+    pub sop_class: Uid,
+    pub sop_instance: Uid,
+    pub study: Option<Uid>,
+    pub transfer_syntax: Uid,
+    pub arrival: Wall,
+    /// Bytes of the data set as it arrived.
+    pub length: u64,
+    /// BLAKE3 of the data set as it arrived.
+    pub digest: [u8; 32],
+    pub rule_epoch: u64,
+}
+
+/// What a payload file's header must say, known before the data set arrives.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Arriving {
+    pub source: SourceId,
+    pub calling_ae: AeTitle,
+    pub called_ae: AeTitle,
+    pub sop_class: Uid,
+    pub sop_instance: Uid,
+    pub transfer_syntax: Uid,
+    /// Preamble and file meta information; the data set follows it directly in the file.
+    pub header: Vec<u8>,
+    /// Where in `header` the spool writes its `payload::PRIVATE_LEN` bytes.
+    pub private_offset: usize,
+}
+
+/// Urgency of a job: smaller goes first, waiting jobs age upwards.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Priority {
+    Stat = 0,
+    High = 1,
+    Routine = 2,
+    Low = 3,
+}
+
+impl Priority {
+    /// All classes, most urgent first.
+    pub const ALL: [Self; 4] = [Self::Stat, Self::High, Self::Routine, Self::Low];
+
+    /// The word of configuration, listings and metrics.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Stat => "stat",
+            Self::High => "high",
+            Self::Routine => "routine",
+            Self::Low => "low",
+        }
+    }
+
+    pub(super) fn from_byte(byte: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|p| *p as u8 == byte)
+    }
+}
+
+/// Why a job is held, as a word for filters and metrics.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HoldKind {
+    /// A rule said `hold`.
+    Rule = 1,
+    /// A rule failed.
+    Error = 2,
+    /// A rule went over its budget.
+    Budget = 3,
+    /// The rules named no destination.
+    NoDestination = 4,
+    /// The edit plan could not be applied.
+    Edit = 5,
+    /// The same SOP Instance UID came with other content.
+    Conflict = 6,
+    /// The destination refused the instance.
+    Refused = 7,
+    /// The destination takes no presentation context for its class and syntax.
+    Parked = 8,
+    /// The payload on disk is missing or damaged.
+    Corrupt = 9,
+    /// Found again by a rebuild; to be decided anew.
+    Recovered = 10,
+    /// A person said so.
+    Operator = 11,
+}
+
+impl HoldKind {
+    pub const ALL: [Self; 11] = [
+        Self::Rule,
+        Self::Error,
+        Self::Budget,
+        Self::NoDestination,
+        Self::Edit,
+        Self::Conflict,
+        Self::Refused,
+        Self::Parked,
+        Self::Corrupt,
+        Self::Recovered,
+        Self::Operator,
+    ];
+
+    /// The word of listings, filters and metrics.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Rule => "rule",
+            Self::Error => "error",
+            Self::Budget => "budget",
+            Self::NoDestination => "no_destination",
+            Self::Edit => "edit",
+            Self::Conflict => "conflict",
+            Self::Refused => "refused",
+            Self::Parked => "parked",
+            Self::Corrupt => "corrupt",
+            Self::Recovered => "recovered",
+            Self::Operator => "operator",
+        }
+    }
+
+    /// Whether it says that the rules need a person (alarm metric `rule_failures`).
+    pub(super) fn is_rule_failure(self) -> bool {
+        matches!(self, Self::Error | Self::Budget | Self::NoDestination)
+    }
+
+    pub(super) fn from_byte(byte: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|k| *k as u8 == byte)
+    }
+}
+
+/// Why a job is held: the kind for machines, the text for people. The text carries no data-set values.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
+pub struct HoldReason {
+    pub kind: HoldKind,
+    pub text: String,
+}
+
+impl HoldReason {
+    #[must_use]
+    pub fn new(kind: HoldKind, text: impl Into<String>) -> Self {
+        Self {
+            kind,
+            text: text.into(),
+        }
+    }
+}
+
+/// A delivery that was decided on: becomes a job in the commit.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NewJob {
+    /// `None`: not decided yet. Such a job is always held.
+    pub destination: Option<DestinationId>,
+    pub priority: Priority,
+    /// Opaque to the spool; empty when nothing is changed.
+    pub plan: Vec<u8>,
+    /// Not before this time.
+    pub due: Wall,
+    /// Held from the start, with this reason.
+    pub hold: Option<HoldReason>,
+}
+
+/// What to do with a job whose destination has had the same content of the same SOP instance already.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Repeat {
+    /// Acknowledge and do not deliver again.
+    #[default]
+    Acknowledge,
+    /// Deliver again.
+    Deliver,
+}
+
+/// What was decided on a sealed instance.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Commit {
+    pub study: Option<Uid>,
+    pub rule_epoch: u64,
+    /// Empty counts as one undecided job, held with `HoldKind::NoDestination`.
+    pub jobs: Vec<NewJob>,
+    pub repeat: Repeat,
+}
+
+/// What the commit made of it. All three are durable, and to be acknowledged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Committed {
+    Stored(InstanceId),
+    /// The same content for the same destinations is already known under this id; the new payload was dropped.
+    Repeat(InstanceId),
+    /// Stored, but the SOP Instance UID was known with other content: its jobs are held.
+    Conflict(InstanceId),
+}
+
+/// How a lease ends.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Settlement {
+    /// The destination has it, on its word.
+    Confirmed { status: u16, note: String },
+    /// To be tried again from `due`. `counted` when the instance itself was answered, not the destination's outage.
+    Retry { due: Wall, outcome: String, counted: bool },
+    /// For a person.
+    Hold { reason: HoldReason },
+}
+
+/// Why an arrival cannot go on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ArriveError {
+    #[error("the spool's disk is below its low-water mark")]
+    LowWater,
+    #[error("the spool had a write error and takes nothing")]
+    GateLatched,
+    #[error("the disk did not answer in time")]
+    Busy,
+    #[error("the payload could not be written")]
+    Io,
+}
+
+/// Why nothing was recorded. In every case the caller must not acknowledge.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum CommitError {
+    #[error("the spool had a write error and takes nothing")]
+    GateLatched,
+    #[error("the spool's disk is below its critical mark")]
+    DiskFull,
+    /// The outcome is not known: it may have been recorded.
+    #[error("the index did not answer in time")]
+    Deadline,
+    /// The job or instance is not there (any more), or not in a state for this.
+    #[error("there is no such job, or not in a state for this")]
+    Gone,
+    #[error("a record could not be read and was put into quarantine")]
+    Damaged,
+}
+
+/// Why a payload cannot be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error("no such instance")]
+    Gone,
+    #[error("the payload file is missing")]
+    Missing,
+    #[error("the payload is not what arrived")]
+    Corrupt,
+    #[error("the spool could not be read")]
+    Io,
+    #[error("the disk did not answer in time")]
+    Deadline,
+    #[error("the spool had a write error and is being reopened")]
+    GateLatched,
+}
+
+/// Why a spool does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("spool {0} is in use by another process")]
+    InUse(PathBuf),
+    #[error("{0} is neither empty nor a spool (no `waystation-spool` marker): is the right file system mounted?")]
+    NotASpool(PathBuf),
+    #[error("spool {path} was written by a newer version (format {found})")]
+    Newer { path: PathBuf, found: u64 },
+    #[error("spool {path} holds {payloads} payload files but no index: run `waystation spool rebuild`")]
+    IndexMissing { path: PathBuf, payloads: u64 },
+    #[error("the index of spool {path} does not open ({detail}): run `waystation spool rebuild`")]
+    IndexDamaged { path: PathBuf, detail: String },
+    #[error("spool {path}: {what}: {error}")]
+    Io {
+        path: PathBuf,
+        what: &'static str,
+        error: std::io::Error,
+    },
+}
+
+/// What was found at start.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct OpenReport {
+    pub created: bool,
+    pub instances: u64,
+    /// Of `instances`: delivered, kept as cache.
+    pub delivered: u64,
+    pub queued: u64,
+    pub held: u64,
+    /// Empty files of the pool that were cleared.
+    pub pool_cleared: u64,
+    /// Files cut by the stop, never acknowledged, removed.
+    pub partial: u64,
+    /// Whole payloads without a record that were never acknowledged, moved to `orphans/`.
+    pub orphans: u64,
+    /// Acknowledged payloads whose record was lost: taken in again as undecided jobs of kind `recovered`.
+    pub adopted: Vec<InstanceId>,
+    /// Instances whose payload file is gone. Their jobs are held with kind `corrupt`.
+    pub missing: Vec<InstanceId>,
+    /// Records that could not be read and were put into quarantine.
+    pub quarantined: u64,
+}
+
+/// A snapshot for readiness and the console.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
+pub struct Health {
+    /// Nothing is acknowledged after a write or sync error.
+    pub latched: bool,
+    /// The one reopening did not help: the process must end.
+    pub failed: bool,
+    pub low_water: bool,
+    pub critical: bool,
+    pub free_bytes: u64,
+    pub free_inodes: u64,
+    /// The commit thread runs.
+    pub commit_alive: bool,
+}
+
+/// A payload that is whole and flushed, but not committed. Dropped without a commit, its file is removed.
+pub struct Sealed {
+    pub(super) file: Guarded,
+    pub(super) instance: Instance,
+    pub(super) data_set_offset: u32,
+    pub(super) private_offset: u32,
+}
+
+impl Sealed {
+    #[must_use]
+    pub fn id(&self) -> InstanceId {
+        self.instance.id
+    }
+
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        self.instance.length
+    }
+
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        self.instance.digest
+    }
+}
+
+/// A job's full name inside the spool: its destination's number and its id.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub(super) struct JobKey {
+    pub dest: u32,
+    pub job: JobId,
+}

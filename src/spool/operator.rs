@@ -1,0 +1,427 @@
+//! What a person may do with the queue. Each verb is persisted and on the ledger with who, when and why, in batches so
+//! small that commits are never stalled. A job that a worker has in hand is left alone.
+use super::Spool;
+use super::admit::{add_job, displace, forget, place, rename, undecided};
+use super::core::Core;
+use super::db::Cf;
+use super::due::Guard;
+use super::keys;
+use super::ledger::{Fact, FactKind};
+use super::model::{CommitError, HoldKind, HoldReason, JobKey, NewJob, ReadError};
+use super::query::{Filter, Row, find, walk};
+use super::record::JobRecord;
+use super::recover::{Found, hold_corrupt, inspect};
+use super::settle::end;
+use super::txn::{Effect, SUSPENDED, Txn, encode_number, meta_key};
+use crate::base::names::{DestinationId, InstanceId, JobId};
+
+/// Jobs in one batch of a verb.
+const BATCH: usize = 1_000;
+
+/// What to do with jobs.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verb {
+    /// Queued jobs wait for a person.
+    Hold,
+    /// Held jobs with a destination are queued again, due now, their attempts forgotten.
+    Release,
+    /// Queued jobs are due now; those held because the destination refused are released.
+    Retry,
+    /// To another destination, due now. Jobs whose instance has a job there already stay.
+    Reroute(DestinationId),
+    /// Ends the job without delivery. The only way out of the spool but confirmation.
+    Discard,
+}
+
+/// How many jobs a verb met, and how many of them it changed (the others were in flight or not in a state for it).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize)]
+pub struct Acted {
+    pub matched: u64,
+    pub changed: u64,
+}
+
+/// Who asked, and why: for the ledger.
+#[derive(Clone)]
+struct Order {
+    verb: Verb,
+    who: String,
+    reason: String,
+}
+
+impl Spool {
+    /// Does a verb to all matching jobs, or only counts them. Dropped half-way, the batches so far stay done.
+    ///
+    /// # Errors
+    /// `Gone`: a discard without a reason. Otherwise the index cannot be read or written; what was done stays done.
+    pub async fn act(
+        &self,
+        filter: Filter,
+        verb: Verb,
+        who: &str,
+        reason: &str,
+        dry_run: bool,
+    ) -> Result<Acted, CommitError> {
+        if verb == Verb::Discard && reason.trim().is_empty() {
+            return Err(CommitError::Gone);
+        }
+        let order = Order {
+            verb,
+            who: who.to_owned(),
+            reason: reason.to_owned(),
+        };
+        let mut acted = Acted::default();
+        let mut after: Option<String> = None;
+        // What is added while the verb runs (a reroute's own new jobs) is not met again.
+        let newest = self.submit(|txn| Ok(txn.book.next_job)).await?;
+        loop {
+            let (rows, last) = self.page(filter.clone(), after, newest).await?;
+            acted.matched += rows.len() as u64;
+            if !dry_run && !rows.is_empty() {
+                let order = order.clone();
+                acted.changed += self.submit(move |txn| batch(txn, &rows, &order)).await?;
+            }
+            match last {
+                Some(cursor) => after = Some(cursor),
+                None => break,
+            }
+        }
+        if !dry_run {
+            let word = order.verb.word();
+            self.core.metrics.queue_verbs_total.with_label_values(&[word]).inc();
+        }
+        Ok(acted)
+    }
+
+    /// The next jobs to act on; the cursor is `None` when there are no more.
+    async fn page(
+        &self,
+        filter: Filter,
+        after: Option<String>,
+        newest: u64,
+    ) -> Result<(Vec<JobKey>, Option<String>), CommitError> {
+        let core = self.core.clone();
+        let page = self.read(move |db| {
+            let (mut keys, mut last) = (Vec::new(), None);
+            walk(&core, db, &filter, after.as_deref(), |row: Row| {
+                if row.job.0 < newest {
+                    keys.push(row.key);
+                }
+                last = Some(row.cursor);
+                keys.len() < BATCH
+            })?;
+            let more = keys.len() == BATCH;
+            Ok((keys, last.filter(|_| more)))
+        });
+        page.await.map_err(|error| match error {
+            ReadError::Deadline => CommitError::Deadline,
+            ReadError::Gone | ReadError::Missing | ReadError::Corrupt | ReadError::Io | ReadError::GateLatched => {
+                CommitError::GateLatched
+            }
+        })
+    }
+
+    /// Stops claims for a destination until `resume`; persisted.
+    ///
+    /// # Errors
+    /// Nothing was recorded.
+    pub async fn suspend(&self, destination: &DestinationId, who: &str, reason: &str) -> Result<(), CommitError> {
+        self.set_suspended(destination, who, reason, true).await
+    }
+
+    /// Ends a suspension.
+    ///
+    /// # Errors
+    /// Nothing was recorded.
+    pub async fn resume(&self, destination: &DestinationId, who: &str, reason: &str) -> Result<(), CommitError> {
+        self.set_suspended(destination, who, reason, false).await
+    }
+
+    /// Whether a destination is suspended.
+    #[must_use]
+    pub fn is_suspended(&self, destination: &DestinationId) -> bool {
+        self.core.lanes.get(destination).is_some_and(|lane| lane.suspended())
+    }
+
+    async fn set_suspended(&self, to: &DestinationId, who: &str, reason: &str, on: bool) -> Result<(), CommitError> {
+        let (to, who, reason) = (to.clone(), who.to_owned(), reason.to_owned());
+        let verb = if on { "suspend" } else { "resume" };
+        self.core.metrics.queue_verbs_total.with_label_values(&[verb]).inc();
+        self.submit(move |txn| {
+            let number = txn.number(Some(&to));
+            let key = meta_key(SUSPENDED, to.as_str());
+            if on {
+                let since = encode_number(txn.now.0);
+                txn.put(Cf::Meta, key, since);
+            } else {
+                txn.delete(Cf::Meta, key);
+            }
+            txn.effects
+                .extend(txn.lane(number).map(|lane| Effect::Suspended(lane, on)));
+            let mut fact = Fact::new(if on { FactKind::Suspended } else { FactKind::Resumed });
+            fact.destination = Some(to);
+            txn.fact(fact.who(&who).text(reason));
+            Ok(())
+        })
+        .await
+    }
+
+    /// Replaces a held job by what the rules of today decide. Deliveries that the instance has already (open or
+    /// confirmed) are left out. An empty list leaves one undecided job. Answers the new jobs.
+    ///
+    /// # Errors
+    /// `Gone`: there is no such job, or it is not held.
+    pub async fn redecide(
+        &self,
+        job: JobId,
+        jobs: Vec<NewJob>,
+        rule_epoch: u64,
+        who: &str,
+    ) -> Result<Vec<JobId>, CommitError> {
+        let core = self.core.clone();
+        let found = self.read(move |db| find(&core, db, job)).await;
+        let key = found.map_err(|_| CommitError::GateLatched)?.ok_or(CommitError::Gone)?;
+        let who = who.to_owned();
+        self.submit(move |txn| redecide(txn, key, jobs, rule_epoch, &who)).await
+    }
+}
+
+impl Verb {
+    /// The word of the metric and the ledger.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Hold => "hold",
+            Self::Release => "release",
+            Self::Retry => "retry",
+            Self::Reroute(_) => "reroute",
+            Self::Discard => "discard",
+        }
+    }
+}
+
+fn batch(txn: &mut Txn<'_>, keys: &[JobKey], order: &Order) -> Result<u64, CommitError> {
+    let mut changed = 0;
+    for key in keys {
+        changed += u64::from(one(txn, *key, order)?);
+    }
+    Ok(changed)
+}
+
+/// Keeps a job from the workers until the batch is durable; `Err` when one has it now.
+fn reserve(txn: &mut Txn<'_>, key: JobKey) -> Result<(), ()> {
+    let Some(lane) = txn.lane(key.dest) else {
+        return Ok(());
+    };
+    // Two verbs in one batch: the first one's hold on it is as good.
+    let ours =
+        |effect: &Effect| matches!(effect, Effect::Return(guard) if !Guard::is_worker(guard) && guard.key() == key);
+    if txn.effects.iter().any(ours) {
+        return Ok(());
+    }
+    let guard = lane.reserve(key.job).ok_or(())?;
+    txn.effects.push(Effect::Return(guard));
+    Ok(())
+}
+
+/// One job. `false`: left as it was.
+fn one(txn: &mut Txn<'_>, key: JobKey, order: &Order) -> Result<bool, CommitError> {
+    if reserve(txn, key).is_err() {
+        return Ok(false);
+    }
+    let Some(mut job) = txn.job(key)? else {
+        return Ok(false);
+    };
+    let undecided = key.dest == keys::UNDECIDED;
+    let kind = job.hold.as_ref().map(|(_, reason)| reason.kind);
+    let fact = |kind, name| {
+        let fact = Fact::new(kind).instance(job.instance).job(key.job, name);
+        fact.who(&order.who).text(order.reason.clone())
+    };
+    let name = txn.name(key.dest);
+    match &order.verb {
+        Verb::Hold if kind.is_none() => {
+            txn.fact(fact(FactKind::Held, name));
+            displace(txn, key, &job);
+            job.hold = Some((txn.now, HoldReason::new(HoldKind::Operator, order.reason.clone())));
+            place(txn, key, &job);
+        }
+        Verb::Release if kind.is_some() && !undecided => {
+            txn.fact(fact(FactKind::Released, name));
+            requeue(txn, key, job);
+        }
+        Verb::Retry if kind.is_none() || matches!(kind, Some(HoldKind::Refused | HoldKind::Parked)) => {
+            txn.fact(fact(FactKind::Released, name));
+            requeue(txn, key, job);
+        }
+        Verb::Reroute(to) => {
+            let fact = fact(FactKind::Rerouted, Some(to.clone()));
+            return reroute(txn, key, job, fact);
+        }
+        Verb::Discard => {
+            txn.fact(fact(FactKind::Discarded, name));
+            displace(txn, key, &job);
+            end(txn, key, &job, None)?;
+            if let Some(record) = txn.instance(job.instance)? {
+                forget(txn, &record.instance.sop_instance, key)?;
+            }
+        }
+        Verb::Hold | Verb::Release | Verb::Retry => return Ok(false),
+    }
+    Ok(true)
+}
+
+fn requeue(txn: &mut Txn<'_>, key: JobKey, mut job: JobRecord) {
+    displace(txn, key, &job);
+    if job.hold.take().is_some() {
+        job.attempts = 0;
+    }
+    job.due = txn.now;
+    place(txn, key, &job);
+}
+
+fn reroute(txn: &mut Txn<'_>, key: JobKey, mut job: JobRecord, fact: Fact) -> Result<bool, CommitError> {
+    let dest = txn.number(fact.destination.as_ref());
+    if has_job(txn, job.instance, dest)? {
+        return Ok(false);
+    }
+    txn.fact(fact);
+    displace(txn, key, &job);
+    txn.delete(Cf::Job, keys::job(key));
+    txn.delete(Cf::Ref, keys::reference(job.instance, key));
+    let to = JobKey {
+        dest,
+        job: txn.new_job(),
+    };
+    txn.put(Cf::Ref, keys::reference(job.instance, to), Vec::new());
+    job.hold = None;
+    job.attempts = 0;
+    job.due = txn.now;
+    job.outcome.clear();
+    place(txn, to, &job);
+    if let Some(record) = txn.instance(job.instance)? {
+        rename(txn, &record.instance.sop_instance, key, &[to])?;
+    }
+    Ok(true)
+}
+
+fn has_job(txn: &Txn<'_>, instance: InstanceId, dest: u32) -> Result<bool, CommitError> {
+    let prefix = [&instance.0[..], &dest.to_be_bytes()].concat();
+    Ok(!txn.keys(Cf::Ref, &prefix, 1)?.is_empty())
+}
+
+fn redecide(
+    txn: &mut Txn<'_>,
+    key: JobKey,
+    jobs: Vec<NewJob>,
+    rule_epoch: u64,
+    who: &str,
+) -> Result<Vec<JobId>, CommitError> {
+    reserve(txn, key).map_err(|()| CommitError::Gone)?;
+    let job = txn.job(key)?.ok_or(CommitError::Gone)?;
+    if job.hold.is_none() {
+        return Err(CommitError::Gone);
+    }
+    let mut record = txn.instance(job.instance)?.ok_or(CommitError::Damaged)?;
+    displace(txn, key, &job);
+    txn.delete(Cf::Job, keys::job(key));
+    txn.delete(Cf::Ref, keys::reference(job.instance, key));
+    let name = txn.name(key.dest);
+    txn.fact(
+        Fact::new(FactKind::Redecided)
+            .instance(job.instance)
+            .job(key.job, name)
+            .who(who),
+    );
+    let mut added = Vec::new();
+    let none_named = jobs.is_empty();
+    for new in jobs {
+        let dest = txn.number(new.destination.as_ref());
+        let confirmed = record
+            .done
+            .iter()
+            .any(|done| done.dest == dest && done.status.is_some());
+        if !confirmed && !has_job(txn, job.instance, dest)? {
+            let id = add_job(txn, job.instance, dest, new);
+            added.push(JobKey { dest, job: id });
+        }
+    }
+    // Nothing left to do is an end only when the other deliveries exist; otherwise the instance would be lost.
+    let others = !txn.keys(Cf::Ref, &job.instance.0, 1)?.is_empty();
+    if added.is_empty() && (none_named || (!others && !record.done.iter().any(|done| done.status.is_some()))) {
+        let new = undecided(HoldKind::NoDestination, "no destination was named", txn);
+        let id = add_job(txn, job.instance, keys::UNDECIDED, new);
+        added.push(JobKey {
+            dest: keys::UNDECIDED,
+            job: id,
+        });
+    }
+    record.instance.rule_epoch = rule_epoch;
+    txn.put_instance(&record);
+    rename(txn, &record.instance.sop_instance, key, &added)?;
+    if added.is_empty() && !others {
+        super::settle::drop_reference(txn, key, &job, None)?;
+    }
+    Ok(added.into_iter().map(|key| key.job).collect())
+}
+
+/// Due keys whose job or instance could not be read: put right what the rest of the spool tells, park the others.
+pub(super) fn mend_dangling(txn: &mut Txn<'_>, dangling: Vec<Vec<u8>>) -> Result<(), CommitError> {
+    for due_key in dangling {
+        let Some((key, priority, due)) = keys::due_of(&due_key) else {
+            txn.delete(Cf::Due, due_key);
+            continue;
+        };
+        if txn.get(Cf::Due, &due_key)?.is_none() {
+            continue;
+        }
+        let raw = txn.get(Cf::Job, &keys::job(key))?;
+        match txn.job(key)? {
+            Some(job) if job.hold.is_none() && job.due == due && job.priority == priority => {
+                if txn.instance(job.instance)?.is_none() && !restore(txn, job.instance)? {
+                    hold_corrupt(txn, key, "its instance record could not be read")?;
+                }
+            }
+            found => {
+                txn.delete(Cf::Due, due_key);
+                txn.effects
+                    .extend(txn.lane(key.dest).map(|lane| Effect::Unqueued(lane, priority)));
+                if found.is_none() {
+                    salvage(txn, key, raw.as_deref())?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Makes an instance record again from the private record of its payload file.
+fn restore(txn: &mut Txn<'_>, id: InstanceId) -> Result<bool, CommitError> {
+    let core: &Core = &txn.book.core;
+    match inspect(&core.config.path, id, false) {
+        Ok(Found::Whole(record, _)) => {
+            txn.put_instance(&record);
+            Ok(true)
+        }
+        Ok(Found::Empty | Found::Partial) | Err(_) => Ok(false),
+    }
+}
+
+/// A job record that cannot be read, but whose first field agrees with a reference: its instance is decided anew.
+fn salvage(txn: &mut Txn<'_>, key: JobKey, raw: Option<&[u8]>) -> Result<(), CommitError> {
+    let id = raw.and_then(|raw| raw.get(1..17)?.try_into().ok()).map(InstanceId);
+    let Some(id) = id else {
+        return Ok(());
+    };
+    let reference = keys::reference(id, key);
+    if txn.get(Cf::Ref, &reference)?.is_some() {
+        txn.delete(Cf::Ref, reference);
+        let new = undecided(
+            HoldKind::Recovered,
+            "its job could not be read; to be decided anew",
+            txn,
+        );
+        add_job(txn, id, keys::UNDECIDED, new);
+    }
+    Ok(())
+}

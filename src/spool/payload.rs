@@ -1,0 +1,373 @@
+//! Payload files: one DICOM Part 10 file for each instance, written straight to its final name.
+//!
+//! The spool writes a private record of `PRIVATE_LEN` bytes into the file meta information: what the index knows of
+//! the instance, and a state letter. It is what an index is rebuilt from. Layout: `WAYSPOOL`, state, length (2),
+//! identity record with its own crc32, zeros. The state letter is a hint (never flushed): `S` sealed, `C` the commit is
+//! durable, `D` delivered. Memory for an arrival: two chunks and its header. A name from the wire is never a path.
+use super::core::Core;
+use super::model::{ArriveError, Arriving, Instance, Sealed};
+use super::record::InstanceRecord;
+use crate::base::clock::Wall;
+use crate::base::fault::{Plant, planted};
+use crate::base::limits::CHUNK;
+use crate::base::names::{InstanceId, Uid};
+use bytes::Bytes;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinHandle;
+
+/// Bytes that a header reserves for the spool's private record.
+pub const PRIVATE_LEN: usize = 512;
+const MAGIC: &[u8; 8] = b"WAYSPOOL";
+/// Magic, state and length stand before the identity record.
+const FIXED: usize = 11;
+/// A header is at most this long (`dicom::part10::META_MAX`).
+pub(super) const HEADER_MAX: usize = 64 << 10;
+/// A disk that does not take a chunk or a flush in this time counts as failed.
+pub(super) const DISK_DEADLINE: Duration = Duration::from_secs(60);
+
+/// What the state letter of a payload file says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum FileState {
+    Sealed,
+    Committed,
+    Delivered,
+}
+
+impl FileState {
+    fn letter(self) -> u8 {
+        match self {
+            Self::Sealed => b'S',
+            Self::Committed => b'C',
+            Self::Delivered => b'D',
+        }
+    }
+}
+
+/// The path of an instance's file. Its shard is the id's last byte, which is random.
+pub(super) fn path_of(root: &Path, id: InstanceId) -> PathBuf {
+    let mut path = root.join("payload");
+    path.push(format!("{:02x}", id.0[15]));
+    path.push(format!("{id}.dcm"));
+    path
+}
+
+/// A file that is removed again unless it is kept.
+pub(super) struct Guarded {
+    pub file: Arc<File>,
+    path: PathBuf,
+    kept: bool,
+}
+
+impl Guarded {
+    pub(super) fn new(file: File, path: PathBuf) -> Self {
+        Self {
+            file: Arc::new(file),
+            path,
+            kept: false,
+        }
+    }
+
+    /// From here on the index decides. Also when the commit fails: whether its batch is durable is not known then, so
+    /// the file stays, and the next start tells.
+    pub(super) fn keep(&mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
+        let path = std::mem::take(&mut self.path);
+        // A file that stays behind is removed at the next start: it was never committed.
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(move || std::fs::remove_file(path))),
+            Err(_) => drop(std::fs::remove_file(path)),
+        }
+    }
+}
+
+/// A state letter to write, without a flush.
+pub(super) enum Mark {
+    Committed(Arc<File>, u64),
+    Delivered(InstanceId, u64),
+}
+
+impl Mark {
+    pub(super) fn delivered(record: &InstanceRecord) -> Self {
+        Self::Delivered(record.instance.id, state_offset(record.private_offset))
+    }
+
+    pub(super) fn committed(sealed: &Sealed) -> Self {
+        Self::Committed(sealed.file.file.clone(), state_offset(sealed.private_offset))
+    }
+
+    /// Writes the letter. A hint may fail: what it costs is a second delivery after a rebuild.
+    pub(super) fn write(&self, root: &Path) -> io::Result<()> {
+        match self {
+            Self::Committed(file, at) => file.write_all_at(&[FileState::Committed.letter()], *at),
+            Self::Delivered(id, at) => {
+                let file = File::options().write(true).open(path_of(root, *id))?;
+                file.write_all_at(&[FileState::Delivered.letter()], *at)
+            }
+        }
+    }
+}
+
+fn state_offset(private_offset: u32) -> u64 {
+    u64::from(private_offset) + MAGIC.len() as u64
+}
+
+/// The private record of an instance.
+fn private_record(record: &InstanceRecord) -> [u8; PRIVATE_LEN] {
+    let identity = record.identity();
+    assert!(
+        FIXED + identity.len() <= PRIVATE_LEN,
+        "names are bounded, so the record fits"
+    );
+    let mut out = [0; PRIVATE_LEN];
+    out[..8].copy_from_slice(MAGIC);
+    out[8] = FileState::Sealed.letter();
+    out[9..11].copy_from_slice(&(identity.len() as u16).to_be_bytes());
+    out[FIXED..FIXED + identity.len()].copy_from_slice(&identity);
+    out
+}
+
+/// Finds the private record in the start of a file. `None`: it was never sealed.
+pub(super) fn find_private(start: &[u8]) -> Option<(InstanceRecord, FileState)> {
+    let mut from = 0;
+    while let Some(found) = start[from..].windows(MAGIC.len()).position(|w| w == MAGIC) {
+        let at = from + found;
+        if let Some(parsed) = parse_private(&start[at..])
+            && parsed.0.private_offset as usize == at
+        {
+            return Some(parsed);
+        }
+        from = at + 1;
+    }
+    None
+}
+
+fn parse_private(raw: &[u8]) -> Option<(InstanceRecord, FileState)> {
+    let letter = *raw.get(8)?;
+    let states = [FileState::Sealed, FileState::Committed, FileState::Delivered];
+    let state = states.into_iter().find(|state| state.letter() == letter)?;
+    let length = usize::from(u16::from_be_bytes([*raw.get(9)?, *raw.get(10)?]));
+    let identity = raw.get(FIXED..FIXED.checked_add(length)?)?;
+    Some((InstanceRecord::decode_identity(identity).ok()?, state))
+}
+
+/// An instance on its way in. Dropped before `seal`, its file is removed.
+pub struct Incoming {
+    core: Arc<Core>,
+    guarded: Guarded,
+    arriving: Arriving,
+    id: InstanceId,
+    arrival: Wall,
+    study: Option<Uid>,
+    rule_epoch: u64,
+    buffer: Vec<u8>,
+    work: Work,
+}
+
+/// The disk's half of an arrival: at rest, or at work on a blocking thread.
+enum Work {
+    Idle(Box<Writer>),
+    Busy(JoinHandle<io::Result<Box<Writer>>>),
+    Broken,
+}
+
+struct Writer {
+    file: Arc<File>,
+    hasher: blake3::Hasher,
+    start: u64,
+    length: u64,
+    spare: Vec<u8>,
+}
+
+impl Writer {
+    fn chunk(&mut self, mut chunk: Vec<u8>) -> io::Result<()> {
+        self.file.write_all_at(&chunk, self.start + self.length)?;
+        self.hasher.update(&chunk);
+        self.length += chunk.len() as u64;
+        chunk.clear();
+        self.spare = chunk;
+        Ok(())
+    }
+}
+
+impl Incoming {
+    pub(super) fn new(core: Arc<Core>, guarded: Guarded, id: InstanceId, arriving: Arriving) -> Self {
+        assert!(
+            arriving.private_offset + PRIVATE_LEN <= arriving.header.len() && arriving.header.len() <= HEADER_MAX,
+            "the header has room for the private record"
+        );
+        let writer = Writer {
+            file: guarded.file.clone(),
+            hasher: blake3::Hasher::new(),
+            start: arriving.header.len() as u64,
+            length: 0,
+            spare: Vec::new(),
+        };
+        Self {
+            arrival: core.clock.now(),
+            core,
+            guarded,
+            arriving,
+            id,
+            study: None,
+            rule_epoch: 0,
+            buffer: Vec::new(),
+            work: Work::Idle(Box::new(writer)),
+        }
+    }
+
+    /// The id under which it will be stored.
+    #[must_use]
+    pub fn id(&self) -> InstanceId {
+        self.id
+    }
+
+    /// When it began to arrive.
+    #[must_use]
+    pub fn arrival(&self) -> Wall {
+        self.arrival
+    }
+
+    /// What the head told: written into the file at `seal`, so that a rebuild knows it too.
+    pub fn decided(&mut self, study: Option<Uid>, rule_epoch: u64) {
+        self.study = study;
+        self.rule_epoch = rule_epoch;
+    }
+
+    /// Takes the next bytes of the data set. At most two chunks are in memory: one filling, one on its way to disk.
+    /// Not cancel-safe: an `Incoming` whose write was dropped must be dropped too.
+    ///
+    /// # Errors
+    /// The disk is full, failed or too slow. The instance cannot go on.
+    pub async fn write(&mut self, bytes: Bytes) -> Result<(), ArriveError> {
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            if self.buffer.capacity() == 0 {
+                self.buffer.reserve_exact(CHUNK);
+            }
+            let room = CHUNK - self.buffer.len();
+            let (now, later) = rest.split_at(room.min(rest.len()));
+            self.buffer.extend_from_slice(now);
+            rest = later;
+            if self.buffer.len() == CHUNK {
+                self.core.may_grow()?;
+                let mut writer = self.rested().await?;
+                let chunk = std::mem::replace(&mut self.buffer, std::mem::take(&mut writer.spare));
+                self.work = Work::Busy(tokio::task::spawn_blocking(move || {
+                    writer.chunk(chunk)?;
+                    Ok(writer)
+                }));
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the rest and the header with the private record, and flushes the file once. A flush that failed is never
+    /// tried again: the file is abandoned.
+    ///
+    /// # Errors
+    /// As `write`.
+    pub async fn seal(mut self) -> Result<Sealed, ArriveError> {
+        let mut writer = self.rested().await?;
+        let chunk = std::mem::take(&mut self.buffer);
+        let mut record = self.record();
+        let header = std::mem::take(&mut self.arriving.header);
+        let work = tokio::task::spawn_blocking(move || {
+            writer.chunk(chunk)?;
+            record.instance.length = writer.length;
+            record.instance.digest = *writer.hasher.finalize().as_bytes();
+            let mut header = header;
+            let at = record.private_offset as usize;
+            header[at..at + PRIVATE_LEN].copy_from_slice(&private_record(&record));
+            writer.file.write_all_at(&header, 0)?;
+            if !planted(Plant::SkipPayloadSync) {
+                writer.file.sync_data()?;
+            }
+            Ok(record)
+        });
+        let record = self.core.on_disk(work, "payload_sync").await?;
+        let Self { guarded, .. } = self;
+        Ok(Sealed {
+            file: guarded,
+            instance: record.instance,
+            data_set_offset: record.data_set_offset,
+            private_offset: record.private_offset,
+        })
+    }
+
+    fn record(&self) -> InstanceRecord {
+        let a = &self.arriving;
+        let header_len = a.header.len();
+        InstanceRecord {
+            instance: Instance {
+                id: self.id,
+                source: a.source.clone(),
+                calling_ae: a.calling_ae.clone(),
+                called_ae: a.called_ae.clone(),
+                sop_class: a.sop_class.clone(),
+                sop_instance: a.sop_instance.clone(),
+                study: self.study.clone(),
+                transfer_syntax: a.transfer_syntax.clone(),
+                arrival: self.arrival,
+                length: 0,
+                digest: [0; 32],
+                rule_epoch: self.rule_epoch,
+            },
+            // Both are below HEADER_MAX, as `new` asserts.
+            data_set_offset: header_len as u32,
+            private_offset: a.private_offset as u32,
+            delivered: false,
+            done: Vec::new(),
+        }
+    }
+
+    /// Waits until the chunk on its way is written.
+    async fn rested(&mut self) -> Result<Box<Writer>, ArriveError> {
+        match std::mem::replace(&mut self.work, Work::Broken) {
+            Work::Idle(writer) => Ok(writer),
+            Work::Busy(handle) => self.core.on_disk(handle, "payload_write").await,
+            Work::Broken => Err(ArriveError::Io),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spool::record::tests::instance;
+
+    #[test]
+    fn the_private_record_is_found_again_and_the_longest_names_fit() {
+        let long = Uid::parse(&"1".repeat(64)).unwrap();
+        let mut record = InstanceRecord {
+            instance: instance(),
+            data_set_offset: 900,
+            private_offset: 300,
+            delivered: false,
+            done: Vec::new(),
+        };
+        record.instance.sop_class = long.clone();
+        record.instance.sop_instance = long.clone();
+        record.instance.study = Some(long.clone());
+        record.instance.transfer_syntax = long;
+        record.instance.source = crate::base::names::SourceId::parse(&"s".repeat(32)).unwrap();
+        let mut file = vec![0; 900];
+        file[100..108].copy_from_slice(MAGIC);
+        file[300..300 + PRIVATE_LEN].copy_from_slice(&private_record(&record));
+        assert_eq!(find_private(&file), Some((record, FileState::Sealed)));
+        file[320] ^= 1;
+        assert_eq!(find_private(&file), None);
+    }
+}

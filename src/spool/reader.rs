@@ -1,0 +1,145 @@
+//! Reading a payload back: bounded chunks on blocking threads, hashed on the way, verified before the last goes out.
+use super::core::Core;
+use super::db::Cf;
+use super::model::{Instance, ReadError};
+use super::payload::{DISK_DEADLINE, path_of};
+use super::record::InstanceRecord;
+use crate::base::limits::CHUNK;
+use crate::base::names::InstanceId;
+use bytes::Bytes;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+/// An open payload. Several may read one file at once.
+pub struct Payload {
+    core: Arc<Core>,
+    file: Arc<File>,
+    instance: Instance,
+    data_set_offset: u64,
+    position: u64,
+    hasher: blake3::Hasher,
+}
+
+/// Opens the file and checks its length. Blocking.
+pub(super) fn open(core: &Arc<Core>, id: InstanceId) -> Result<Payload, ReadError> {
+    let db = core.db().map_err(|_| ReadError::GateLatched)?;
+    let raw = db.get(Cf::Instance, &id.0).map_err(|_| {
+        core.gate.latch("index_read");
+        ReadError::Io
+    })?;
+    let record = InstanceRecord::decode(&raw.ok_or(ReadError::Gone)?).map_err(|_| ReadError::Corrupt)?;
+    let file = File::open(path_of(&core.config.path, id)).map_err(|error| fault(core, &error))?;
+    let size = file.metadata().map_err(|error| fault(core, &error))?.len();
+    let data_set_offset = u64::from(record.data_set_offset);
+    if size != data_set_offset + record.instance.length {
+        core.metrics
+            .gate_errors_total
+            .with_label_values(&["payload_length"])
+            .inc();
+        return Err(ReadError::Corrupt);
+    }
+    Ok(Payload {
+        core: core.clone(),
+        file: Arc::new(file),
+        instance: record.instance,
+        data_set_offset,
+        position: 0,
+        hasher: blake3::Hasher::new(),
+    })
+}
+
+impl Payload {
+    /// Where the data set starts in the file.
+    #[must_use]
+    pub fn data_set_offset(&self) -> u64 {
+        self.data_set_offset
+    }
+
+    /// Bytes of the data set.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        self.instance.length
+    }
+
+    /// BLAKE3 of the data set.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        self.instance.digest
+    }
+
+    /// Up to `length` bytes (at most one chunk) from `offset` of the data set; shorter only at its end.
+    /// Does not count towards `verify`.
+    ///
+    /// # Errors
+    /// See `ReadError`.
+    pub async fn read_at(&self, offset: u64, length: usize) -> Result<Bytes, ReadError> {
+        let left = self.instance.length.saturating_sub(offset);
+        let count = usize::try_from(left).unwrap_or(usize::MAX).min(length).min(CHUNK);
+        if count == 0 {
+            return Ok(Bytes::new());
+        }
+        let (file, at) = (self.file.clone(), self.data_set_offset + offset);
+        let read = tokio::task::spawn_blocking(move || {
+            let mut chunk = vec![0; count];
+            file.read_exact_at(&mut chunk, at)?;
+            Ok::<_, io::Error>(Bytes::from(chunk))
+        });
+        match tokio::time::timeout(DISK_DEADLINE, read).await {
+            Err(_) => Err(ReadError::Deadline),
+            Ok(Err(_)) => Err(ReadError::Io),
+            Ok(Ok(Err(error))) => Err(fault(&self.core, &error)),
+            Ok(Ok(Ok(chunk))) => Ok(chunk),
+        }
+    }
+
+    /// The next chunk of the data set, hashed; `None` at its end. Cancel-safe: a dropped call reads the same again.
+    ///
+    /// # Errors
+    /// See `ReadError`.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, ReadError> {
+        let chunk = self.read_at(self.position, CHUNK).await?;
+        if chunk.is_empty() {
+            return Ok(None);
+        }
+        self.hasher.update(&chunk);
+        self.position += chunk.len() as u64;
+        Ok(Some(chunk))
+    }
+
+    /// Whether everything was read by `next`.
+    #[must_use]
+    pub fn at_end(&self) -> bool {
+        self.position == self.instance.length
+    }
+
+    /// To be called when `at_end`, before the last byte goes to anybody: is it what arrived?
+    ///
+    /// # Errors
+    /// `Corrupt`: it is not, or not all of it was read. The caller holds the job with `HoldKind::Corrupt`.
+    pub fn verify(&self) -> Result<(), ReadError> {
+        if self.at_end() && *self.hasher.finalize().as_bytes() == self.instance.digest {
+            return Ok(());
+        }
+        self.core
+            .metrics
+            .gate_errors_total
+            .with_label_values(&["payload_digest"])
+            .inc();
+        Err(ReadError::Corrupt)
+    }
+}
+
+/// A read error concerns this payload alone: it does not latch the gate.
+fn fault(core: &Core, error: &io::Error) -> ReadError {
+    core.metrics
+        .gate_errors_total
+        .with_label_values(&["payload_read"])
+        .inc();
+    match error.kind() {
+        io::ErrorKind::NotFound => ReadError::Missing,
+        io::ErrorKind::UnexpectedEof => ReadError::Corrupt,
+        _ => ReadError::Io,
+    }
+}

@@ -1,0 +1,443 @@
+//! Start: lock, marker, index; then payload files and records are held against each other, both ways, and every
+//! difference is named. Nothing acknowledged is dropped, nothing that never was is delivered.
+use super::admit::{add_job, displace, place, undecided};
+use super::core::Core;
+use super::db::{Cf, Db, DbError};
+use super::due::Lane;
+use super::keys;
+use super::ledger::{Fact, FactKind};
+use super::model::{CommitError, HoldKind, HoldReason, JobKey, OpenError, OpenReport, Priority};
+use super::payload::{FileState, HEADER_MAX, find_private, path_of};
+use super::record::{InstanceRecord, SeenEntry};
+use super::settle::lost_payload;
+use super::txn::{DESTINATION, Effect, SCHEMA, SUSPENDED, Txn, decode_number, encode_number};
+use crate::base::names::{DestinationId, InstanceId};
+use prometheus::IntGauge;
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// The format of the whole spool. A newer one is refused, untouched.
+const FORMAT: u64 = 1;
+const MARKER: &str = "waystation-spool";
+
+pub(super) fn index_path(root: &Path) -> PathBuf {
+    root.join("index")
+}
+
+fn failed(root: &Path, what: &'static str) -> impl FnOnce(io::Error) -> OpenError {
+    let path = root.to_owned();
+    move |error| OpenError::Io { path, what, error }
+}
+
+/// Makes or recognises a spool directory and locks it for this process. The lock lives as long as the file.
+pub(super) fn lock(root: &Path, create: bool) -> Result<(File, bool), OpenError> {
+    if create {
+        fs::create_dir_all(root).map_err(failed(root, "cannot be made"))?;
+    }
+    let marker = root.join(MARKER);
+    let fresh = !marker.exists();
+    if fresh {
+        let mut entries = fs::read_dir(root).map_err(failed(root, "cannot be listed"))?;
+        let foreign = entries.any(|entry| entry.is_ok_and(|e| e.file_name() != "lost+found"));
+        if foreign || !create {
+            return Err(OpenError::NotASpool(root.to_owned()));
+        }
+    }
+    let options = File::options()
+        .read(true)
+        .write(true)
+        .create(create)
+        .truncate(false)
+        .open(&marker);
+    let mut file = options.map_err(failed(root, "marker cannot be opened"))?;
+    if rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
+        return Err(OpenError::InUse(root.to_owned()));
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text)
+        .map_err(failed(root, "marker cannot be read"))?;
+    match text.trim().parse::<u64>() {
+        Ok(found) if found > FORMAT => Err(OpenError::Newer {
+            path: root.to_owned(),
+            found,
+        }),
+        Ok(_) => Ok((file, false)),
+        // Empty: the process ended before it had written the marker, and so before anything else.
+        Err(_) => {
+            use std::io::Write;
+            let written = writeln!(file, "{FORMAT}").and_then(|()| file.sync_all());
+            written.map_err(failed(root, "marker cannot be written"))?;
+            Ok((file, true))
+        }
+    }
+}
+
+/// Makes the directories, all their entries durable.
+pub(super) fn directories(root: &Path) -> Result<(), OpenError> {
+    let make = || {
+        for name in ["payload", "orphans", "quarantine"] {
+            fs::create_dir_all(root.join(name))?;
+        }
+        for shard in 0..=u8::MAX {
+            fs::create_dir_all(root.join("payload").join(format!("{shard:02x}")))?;
+        }
+        super::pool::sync_directory(&root.join("payload"))?;
+        super::pool::sync_directory(root)
+    };
+    make().map_err(failed(root, "directories cannot be made"))
+}
+
+/// A write and a flush that prove the disk.
+pub(super) fn probe(root: &Path) -> io::Result<()> {
+    use std::io::Write;
+    let path = root.join("probe");
+    let mut file = File::create(&path)?;
+    file.write_all(b"probe")?;
+    file.sync_all()?;
+    fs::remove_file(&path)
+}
+
+/// Opens the index; makes it only when no payload says that there was one.
+pub(super) fn open_index(root: &Path) -> Result<Db, OpenError> {
+    let path = index_path(root);
+    let create = !Db::exists(&path);
+    if create {
+        let files = list(root).map_err(failed(root, "payloads cannot be listed"))?;
+        let payloads = files.iter().filter(|id| length(root, **id) > 0).count() as u64;
+        if payloads > 0 {
+            return Err(OpenError::IndexMissing {
+                path: root.to_owned(),
+                payloads,
+            });
+        }
+    }
+    let damaged = |error: DbError| OpenError::IndexDamaged {
+        path: root.to_owned(),
+        detail: error.to_string(),
+    };
+    let db = Db::open(&path, create).map_err(damaged)?;
+    match db.get(Cf::Meta, SCHEMA).map_err(damaged)? {
+        None => {
+            let schema = (Cf::Meta, SCHEMA.to_vec(), Some(encode_number(FORMAT)));
+            db.write(std::iter::once(schema)).map_err(damaged)?;
+            super::pool::sync_directory(root).map_err(failed(root, "cannot be flushed"))?;
+        }
+        Some(raw) => {
+            let found = decode_number(&raw).unwrap_or(FORMAT);
+            if found > FORMAT {
+                return Err(OpenError::Newer {
+                    path: root.to_owned(),
+                    found,
+                });
+            }
+        }
+    }
+    Ok(db)
+}
+
+/// Makes the lanes that the index knows, with their suspensions.
+pub(super) fn lanes(core: &Core, db: &Db) -> Result<(), DbError> {
+    let mut numbers: Vec<(String, u32)> = Vec::new();
+    db.scan(Cf::Meta, DESTINATION, &keys::behind(DESTINATION), |key, value| {
+        let name = String::from_utf8_lossy(&key[DESTINATION.len()..]).into_owned();
+        let number = decode_number(value).ok().and_then(|n| u32::try_from(n).ok());
+        numbers.extend(number.map(|number| (name, number)));
+        true
+    })?;
+    // A number whose name was lost still has its jobs: they get a lane that a person can see and reroute.
+    for number in numbers_in_use(db)? {
+        if number != keys::UNDECIDED && !numbers.iter().any(|(_, known)| *known == number) {
+            numbers.push((format!("unnamed-{number}"), number));
+        }
+    }
+    for (name, number) in numbers {
+        if let Ok(name) = DestinationId::parse(&name) {
+            core.lanes.insert(&name, Some(number));
+        }
+    }
+    db.scan(Cf::Meta, SUSPENDED, &keys::behind(SUSPENDED), |key, _| {
+        let name = String::from_utf8_lossy(&key[SUSPENDED.len()..]).into_owned();
+        if let Ok(name) = DestinationId::parse(&name) {
+            let (lane, fresh) = core.lanes.ensure(&name);
+            lane.booked.store(!fresh, Ordering::Relaxed);
+            lane.suspend(true);
+            core.metrics.lane_suspended.with_label_values(&[name.as_str()]).set(1);
+        }
+        true
+    })
+}
+
+/// One seek for each destination that has jobs.
+fn numbers_in_use(db: &Db) -> Result<BTreeSet<u32>, DbError> {
+    let (mut numbers, mut from) = (BTreeSet::new(), Vec::new());
+    loop {
+        let mut found = None;
+        db.scan(Cf::Job, &from, &[], |key, _| {
+            found = keys::job_of(key).map(|key| key.dest);
+            false
+        })?;
+        let Some(number) = found else {
+            return Ok(numbers);
+        };
+        numbers.insert(number);
+        match number.checked_add(1) {
+            Some(next) => from = next.to_be_bytes().to_vec(),
+            None => return Ok(numbers),
+        }
+    }
+}
+
+/// Sets the gauges of what lies in the spool. Keys only, no record is read.
+pub(super) fn count(core: &Core, db: &Db) -> Result<OpenReport, DbError> {
+    core.metrics.jobs_queued.reset();
+    core.metrics.jobs_held.reset();
+    core.metrics.rule_failures.reset();
+    let mut report = OpenReport::default();
+    let mut lane: Option<Arc<Lane>> = None;
+    let mut gauge: Option<((u32, Priority), IntGauge)> = None;
+    db.scan(Cf::Due, &[], &[], |key, _| {
+        let Some((key, priority, _)) = keys::due_of(key) else {
+            return true;
+        };
+        if gauge.as_ref().is_none_or(|(known, _)| *known != (key.dest, priority)) {
+            lane = core.lanes.by_number(key.dest);
+            gauge = lane
+                .as_ref()
+                .map(|lane| ((key.dest, priority), queued(core, &lane.name, priority)));
+        }
+        if let Some((_, gauge)) = &gauge {
+            gauge.inc();
+        }
+        report.queued += 1;
+        true
+    })?;
+    db.scan(Cf::Hold, &[], &[], |key, value| {
+        let kind = value.first().and_then(|byte| HoldKind::from_byte(*byte));
+        if let (Some((key, _)), Some(kind)) = (keys::hold_of(key), kind) {
+            let name = core.lanes.by_number(key.dest).map(|lane| lane.name.clone());
+            held(core, name.as_ref(), kind, 1);
+        }
+        report.held += 1;
+        true
+    })?;
+    db.scan(Cf::Instance, &[], &[], |_, _| {
+        report.instances += 1;
+        true
+    })?;
+    db.scan(Cf::Cached, &[], &[], |_, _| {
+        report.delivered += 1;
+        true
+    })?;
+    let pending = report.instances.saturating_sub(report.delivered);
+    instances(core, "pending").set(i64::try_from(pending).unwrap_or(i64::MAX));
+    instances(core, "delivered").set(i64::try_from(report.delivered).unwrap_or(i64::MAX));
+    Ok(report)
+}
+
+pub(super) fn queued(core: &Core, name: &DestinationId, priority: Priority) -> IntGauge {
+    core.metrics
+        .jobs_queued
+        .with_label_values(&[name.as_str(), priority.word()])
+}
+
+/// The label of jobs without a destination; no destination can have this name.
+const NO_DESTINATION: &str = "(none)";
+
+pub(super) fn held(core: &Core, name: Option<&DestinationId>, kind: HoldKind, change: i64) {
+    let label = name.map_or(NO_DESTINATION, DestinationId::as_str);
+    core.metrics
+        .jobs_held
+        .with_label_values(&[label, kind.word()])
+        .add(change);
+    if kind.is_rule_failure() {
+        core.metrics.rule_failures.with_label_values(&[kind.word()]).add(change);
+    }
+}
+
+pub(super) fn instances(core: &Core, state: &str) -> IntGauge {
+    core.metrics.spool_instances.with_label_values(&[state])
+}
+
+/// The ids of all payload files, sorted.
+pub(super) fn list(root: &Path) -> io::Result<Vec<InstanceId>> {
+    let mut ids = Vec::new();
+    let shards = match fs::read_dir(root.join("payload")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(ids),
+        shards => shards?,
+    };
+    for shard in shards {
+        for entry in fs::read_dir(shard?.path())? {
+            let name = entry?.file_name();
+            let id = name
+                .to_str()
+                .and_then(|name| InstanceId::parse(name.strip_suffix(".dcm")?).ok());
+            ids.extend(id);
+        }
+    }
+    ids.sort_unstable();
+    Ok(ids)
+}
+
+fn length(root: &Path, id: InstanceId) -> u64 {
+    fs::metadata(path_of(root, id)).map_or(0, |meta| meta.len())
+}
+
+/// What a payload file is, seen from itself alone.
+pub(super) enum Found {
+    Empty,
+    /// Cut short, or never sealed.
+    Partial,
+    Whole(Box<InstanceRecord>, FileState),
+}
+
+/// Looks at a file; with `deep`, its digest must be right too.
+pub(super) fn inspect(root: &Path, id: InstanceId, deep: bool) -> io::Result<Found> {
+    let mut file = File::open(path_of(root, id))?;
+    let size = file.metadata()?.len();
+    if size == 0 {
+        return Ok(Found::Empty);
+    }
+    let mut start = Vec::new();
+    (&mut file).take(HEADER_MAX as u64).read_to_end(&mut start)?;
+    let Some((record, state)) = find_private(&start) else {
+        return Ok(Found::Partial);
+    };
+    let whole = record.instance.id == id && size == u64::from(record.data_set_offset) + record.instance.length;
+    if !whole || (deep && digest(&mut file, record.data_set_offset)? != record.instance.digest) {
+        return Ok(Found::Partial);
+    }
+    Ok(Found::Whole(Box::new(record), state))
+}
+
+pub(super) fn digest(file: &mut File, data_set_offset: u32) -> io::Result<[u8; 32]> {
+    use std::io::{Seek, SeekFrom};
+    file.seek(SeekFrom::Start(data_set_offset.into()))?;
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(file)?;
+    Ok(*hasher.finalize().as_bytes())
+}
+
+/// Files without record: what to do with each. Answers the records to take in again.
+pub(super) fn strays(core: &Core, strays: &[InstanceId], report: &mut OpenReport) -> io::Result<Vec<InstanceRecord>> {
+    let root = &core.config.path;
+    let mut adopt = Vec::new();
+    for id in strays {
+        let path = path_of(root, *id);
+        match inspect(root, *id, true)? {
+            Found::Empty => {
+                fs::remove_file(path)?;
+                report.pool_cleared += 1;
+            }
+            Found::Partial => {
+                fs::remove_file(path)?;
+                report.partial += 1;
+            }
+            Found::Whole(record, FileState::Sealed) => {
+                fs::rename(path, root.join("orphans").join(format!("{}.dcm", record.instance.id)))?;
+                report.orphans += 1;
+            }
+            // Its commit was durable once: the index has lost it.
+            Found::Whole(record, FileState::Committed) => adopt.push(*record),
+            // Eviction was cut between the record and the file.
+            Found::Whole(_, FileState::Delivered) => fs::remove_file(path)?,
+        }
+    }
+    Ok(adopt)
+}
+
+/// Both ways: ids with a file but no record, and ids with a record but no file.
+pub(super) fn differences(root: &Path, db: &Db) -> Result<(Vec<InstanceId>, Vec<InstanceId>), String> {
+    let files = list(root).map_err(|error| error.to_string())?;
+    let (mut strays, mut missing, mut at) = (Vec::new(), Vec::new(), 0);
+    let scan = db.scan(Cf::Instance, &[], &[], |key, _| {
+        let Some(id) = keys::instance_of(key) else {
+            return true;
+        };
+        while files.get(at).is_some_and(|file| *file < id) {
+            strays.push(files[at]);
+            at += 1;
+        }
+        if files.get(at) == Some(&id) {
+            at += 1;
+        } else {
+            missing.push(id);
+        }
+        true
+    });
+    scan.map_err(|error| error.to_string())?;
+    strays.extend_from_slice(&files[at..]);
+    Ok((strays, missing))
+}
+
+/// Takes an instance in again that the index has lost: one undecided job, for the rules to decide anew.
+pub(super) fn adopt(txn: &mut Txn<'_>, record: &InstanceRecord) -> Result<(), CommitError> {
+    let instance = &record.instance;
+    txn.put_instance(record);
+    if let Some(study) = &instance.study {
+        txn.put(Cf::Study, keys::study(study, instance.id), Vec::new());
+    }
+    txn.effects.push(Effect::Pending(1));
+    txn.fact(Fact::new(FactKind::Recovered).instance(instance.id));
+    let new = undecided(
+        HoldKind::Recovered,
+        "found again without a record; to be decided anew",
+        txn,
+    );
+    let job = add_job(txn, instance.id, keys::UNDECIDED, new);
+    let mut seen = txn.seen(&instance.sop_instance)?;
+    if !seen.entries.iter().any(|entry| entry.digest == instance.digest) {
+        seen.entries.push(SeenEntry {
+            digest: instance.digest,
+            instance: instance.id,
+            source: instance.source.clone(),
+            called_ae: instance.called_ae.clone(),
+            at: instance.arrival,
+            jobs: vec![(keys::UNDECIDED, job)],
+        });
+        txn.put_seen(&instance.sop_instance, &seen);
+    }
+    Ok(())
+}
+
+/// The payload file of a record is gone: its jobs are held, visibly; a delivered one leaves the index.
+pub(super) fn payload_missing(txn: &mut Txn<'_>, id: InstanceId) -> Result<bool, CommitError> {
+    let references = txn.keys(Cf::Ref, &id.0, usize::MAX)?;
+    if references.is_empty() {
+        super::cache::remove(txn, id)?;
+        return Ok(false);
+    }
+    for reference in references {
+        if let Some((_, key)) = keys::reference_of(&reference) {
+            hold_corrupt(txn, key, "the payload file is missing")?;
+        }
+    }
+    Ok(true)
+}
+
+pub(super) fn hold_corrupt(txn: &mut Txn<'_>, key: JobKey, text: &str) -> Result<(), CommitError> {
+    let Some(mut job) = txn.job(key)? else {
+        return Ok(());
+    };
+    if job
+        .hold
+        .as_ref()
+        .is_some_and(|(_, reason)| reason.kind == HoldKind::Corrupt)
+    {
+        return Ok(());
+    }
+    displace(txn, key, &job);
+    job.hold = Some((txn.now, HoldReason::new(HoldKind::Corrupt, text)));
+    place(txn, key, &job);
+    let name = txn.name(key.dest);
+    txn.fact(
+        Fact::new(FactKind::Held)
+            .instance(job.instance)
+            .job(key.job, name)
+            .text(format!("corrupt: {text}")),
+    );
+    lost_payload(txn, key, &job)
+}

@@ -1,0 +1,93 @@
+//! How a lease ends in the index: confirmed, to be tried again, or held. One synced batch each, with its fact.
+use super::admit::{displace, forget, place};
+use super::db::Cf;
+use super::due::Guard;
+use super::keys;
+use super::ledger::{Fact, FactKind};
+use super::model::{CommitError, HoldKind, JobKey, Settlement};
+use super::payload::Mark;
+use super::record::{Done, JobRecord};
+use super::txn::{Effect, Txn};
+
+/// Records a settlement. `false`: the job was not there any more.
+pub(super) fn settle(txn: &mut Txn<'_>, guard: Guard, settlement: Settlement) -> Result<bool, CommitError> {
+    let key = guard.key();
+    let name = guard.lane().name.clone();
+    // The job is free again only when the batch is durable (and also when it fails).
+    txn.effects.push(Effect::Return(guard));
+    let Some(mut job) = txn.job(key)? else {
+        return Ok(false);
+    };
+    displace(txn, key, &job);
+    let fact = |kind| Fact::new(kind).instance(job.instance).job(key.job, Some(name));
+    match settlement {
+        Settlement::Confirmed { status, note } => {
+            txn.fact(fact(FactKind::Confirmed).text(format!("{status:04X} {note}").trim_end()));
+            end(txn, key, &job, Some(status))?;
+        }
+        Settlement::Retry { due, outcome, counted } => {
+            txn.fact(fact(FactKind::Retry).text(outcome.clone()));
+            job.due = due;
+            job.outcome = outcome;
+            job.attempts = job.attempts.saturating_add(u32::from(counted));
+            place(txn, key, &job);
+        }
+        Settlement::Hold { reason } => {
+            txn.fact(fact(FactKind::Held).text(format!("{}: {}", reason.kind.word(), reason.text)));
+            job.outcome.clone_from(&reason.text);
+            let corrupt = reason.kind == HoldKind::Corrupt;
+            job.hold = Some((txn.now, reason));
+            place(txn, key, &job);
+            if corrupt {
+                lost_payload(txn, key, &job)?;
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// The payload is not what arrived: a resend of the same content must be taken in again, not answered as a repeat.
+pub(super) fn lost_payload(txn: &mut Txn<'_>, key: JobKey, job: &JobRecord) -> Result<(), CommitError> {
+    match txn.instance(job.instance)? {
+        Some(record) => forget(txn, &record.instance.sop_instance, key),
+        None => Ok(()),
+    }
+}
+
+/// A job ends for good. With the last one its instance becomes cache. `status` is `None` when a person discarded it.
+pub(super) fn end(txn: &mut Txn<'_>, key: JobKey, job: &JobRecord, status: Option<u16>) -> Result<(), CommitError> {
+    txn.delete(Cf::Job, keys::job(key));
+    drop_reference(txn, key, job, status)
+}
+
+pub(super) fn drop_reference(
+    txn: &mut Txn<'_>,
+    key: JobKey,
+    job: &JobRecord,
+    status: Option<u16>,
+) -> Result<(), CommitError> {
+    txn.delete(Cf::Ref, keys::reference(job.instance, key));
+    let Some(mut record) = txn.instance(job.instance)? else {
+        return Ok(());
+    };
+    record.done.push(Done {
+        dest: key.dest,
+        job: key.job,
+        at: txn.now,
+        status,
+    });
+    let last = txn.keys(Cf::Ref, &job.instance.0, 1)?.is_empty();
+    if last && !record.delivered {
+        record.delivered = true;
+        txn.put(
+            Cf::Cached,
+            keys::cached(record.instance.arrival, job.instance),
+            Vec::new(),
+        );
+        txn.effects.push(Effect::Pending(-1));
+        txn.effects.push(Effect::Cached(1));
+        txn.effects.push(Effect::Mark(Mark::delivered(&record)));
+    }
+    txn.put_instance(&record);
+    Ok(())
+}
