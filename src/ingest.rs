@@ -12,7 +12,8 @@ use crate::dicom::status;
 use crate::dicom::syntax::Syntax;
 use crate::rules::{Decision, Facts, HoldKind as RuleHold, RuleStore, Urgency};
 use crate::spool::{
-    ArriveError, Arriving, Commit, CommitError, Committed, HoldKind, HoldReason, Incoming, NewJob, Priority, Repeat, Spool,
+    ArriveError, Arriving, Commit, CommitError, Committed, HoldKind, HoldReason, Incoming, NewJob, Priority, Repeat,
+    Spool,
 };
 use crate::telemetry::metrics::Metrics;
 use bytes::Bytes;
@@ -103,7 +104,14 @@ impl Ingest {
     #[must_use]
     pub fn new(spool: Spool, rules: RuleStore, metrics: Metrics, clock: Clock, max_instance: u64) -> Self {
         let processors = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-        Self { spool, rules, metrics, clock, max_instance, evaluations: Arc::new(Semaphore::new(processors)) }
+        Self {
+            spool,
+            rules,
+            metrics,
+            clock,
+            max_instance,
+            evaluations: Arc::new(Semaphore::new(processors)),
+        }
     }
 
     /// Starts taking a data set.
@@ -113,7 +121,13 @@ impl Ingest {
     pub async fn begin(&self, announced: Announced) -> Result<Receiving, Refused> {
         let incoming = self.spool.arrive(arriving(&announced)).await?;
         let scanner = Scanner::new(Syntax::of(&announced.transfer_syntax));
-        Ok(Receiving { ingest: self.clone(), announced, incoming, scanner, length: 0 })
+        Ok(Receiving {
+            ingest: self.clone(),
+            announced,
+            incoming,
+            scanner,
+            length: 0,
+        })
     }
 
     /// Lets the rules decide, off the async threads.
@@ -168,7 +182,13 @@ impl Receiving {
     /// # Errors
     /// See `Refused`; nothing is kept then.
     pub async fn finish(self) -> Result<Committed, Refused> {
-        let Self { ingest, announced, incoming, scanner, length } = self;
+        let Self {
+            ingest,
+            announced,
+            incoming,
+            scanner,
+            length,
+        } = self;
         let head = scanner.finish()?;
         agrees(&head, &announced)?;
         let study = Uid::parse(&head.first(STUDY_INSTANCE_UID)).ok();
@@ -195,11 +215,18 @@ impl Ingest {
     fn count(&self, announced: &Announced, committed: &Committed, length: u64) {
         let source = announced.source.as_str();
         self.metrics.received_total.with_label_values(&[source]).inc();
-        self.metrics.received_bytes_total.with_label_values(&[source]).inc_by(length);
+        self.metrics
+            .received_bytes_total
+            .with_label_values(&[source])
+            .inc_by(length);
         match committed {
             Committed::Stored(_) => {}
             Committed::Repeat(_) => self.metrics.repeats_total.with_label_values(&[source, "same"]).inc(),
-            Committed::Conflict(_) => self.metrics.repeats_total.with_label_values(&[source, "conflict"]).inc(),
+            Committed::Conflict(_) => self
+                .metrics
+                .repeats_total
+                .with_label_values(&[source, "conflict"])
+                .inc(),
         }
     }
 }
@@ -225,7 +252,9 @@ fn agrees(head: &Head, announced: &Announced) -> Result<(), Refused> {
 
 fn same_uid(in_data_set: &str, in_command: &Uid) -> bool {
     let in_data_set = in_data_set.trim_matches([' ', '\0']);
-    in_data_set.is_empty() || in_data_set == in_command.as_str() || without_zeros(in_data_set) == without_zeros(in_command.as_str())
+    in_data_set.is_empty()
+        || in_data_set == in_command.as_str()
+        || without_zeros(in_data_set) == without_zeros(in_command.as_str())
 }
 
 fn without_zeros(uid: &str) -> Vec<&str> {
@@ -238,7 +267,10 @@ fn arriving(announced: &Announced) -> Arriving {
         sop_instance: announced.sop_instance.clone(),
         transfer_syntax: announced.transfer_syntax.clone(),
         source_ae: Some(announced.calling_ae.clone()),
-        private: Some((Uid::known(part10::PRIVATE_CREATOR_UID), vec![0; crate::spool::PRIVATE_LEN])),
+        private: Some((
+            Uid::known(part10::PRIVATE_CREATOR_UID),
+            vec![0; crate::spool::payload::PRIVATE_LEN],
+        )),
     };
     Arriving {
         source: announced.source.clone(),
@@ -267,13 +299,22 @@ fn facts(announced: &Announced, arrival: crate::base::clock::Wall) -> Facts {
 
 /// A decision as the spool keeps it: one job for each delivery, or one without destination that is held.
 fn jobs(decision: &Decision, due: crate::base::clock::Wall) -> Vec<NewJob> {
-    let hold = decision.hold.as_ref().map(|hold| HoldReason { kind: hold_kind(hold.kind), text: hold.reason.clone() });
+    let hold = decision.hold.as_ref().map(|hold| HoldReason {
+        kind: hold_kind(hold.kind),
+        text: hold.reason.clone(),
+    });
     if decision.deliveries.is_empty() {
         let hold = hold.unwrap_or_else(|| HoldReason {
             kind: HoldKind::NoDestination,
             text: "no rule named a destination".to_owned(),
         });
-        return vec![NewJob { destination: None, priority: Priority::Routine, plan: Vec::new(), due, hold: Some(hold) }];
+        return vec![NewJob {
+            destination: None,
+            priority: Priority::Routine,
+            plan: Vec::new(),
+            due,
+            hold: Some(hold),
+        }];
     }
     let job = |delivery: &crate::rules::Delivery| NewJob {
         destination: Some(delivery.destination.clone()),
@@ -319,7 +360,7 @@ impl From<CommitError> for Refused {
         match error {
             CommitError::DiskFull => Self::LowWater,
             CommitError::GateLatched => Self::GateLatched,
-            CommitError::Deadline => Self::Deadline,
+            CommitError::Deadline | CommitError::Gone | CommitError::Damaged => Self::Deadline,
         }
     }
 }

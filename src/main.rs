@@ -6,8 +6,8 @@ mod cli;
 use anyhow::Context;
 use clap::Parser;
 use cli::{Cli, Command};
-use std::process::ExitCode;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use waystation::{app, config, rehearse, telemetry};
 
 fn main() -> ExitCode {
@@ -52,7 +52,9 @@ fn run(at: &cli::Where) -> anyhow::Result<ExitCode> {
     for problem in &report.problems {
         tracing::warn!(%problem, "configuration");
     }
-    runtime()?.block_on(app::run(config, files)).context("the box stopped")?;
+    runtime()?
+        .block_on(app::run(config, files))
+        .context("the box stopped")?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -61,13 +63,21 @@ fn demo(keep: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     let temporary = tempfile::tempdir().context("a temporary folder cannot be made")?;
     let folder = keep.unwrap_or_else(|| temporary.path().to_owned());
     let held = runtime()?.block_on(rehearse::demo::run(&folder))?;
-    Ok(if held { ExitCode::SUCCESS } else { ExitCode::from(cli::FAILED) })
+    Ok(if held {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(cli::FAILED)
+    })
 }
 
 fn send(args: &rehearse::modality::SendArgs) -> anyhow::Result<ExitCode> {
     let done = runtime()?.block_on(rehearse::modality::run(args))?;
     println!("{done}");
-    Ok(if done.is_success() { ExitCode::SUCCESS } else { ExitCode::from(cli::FAILED) })
+    Ok(if done.is_success() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(cli::FAILED)
+    })
 }
 
 fn start_log(config: &telemetry::log::Config) -> anyhow::Result<()> {
@@ -75,5 +85,8 @@ fn start_log(config: &telemetry::log::Config) -> anyhow::Result<()> {
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime cannot start")
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the runtime cannot start")
 }

@@ -19,7 +19,8 @@ struct Metric {
 
 /// The one table of metrics, from its source: a metric without a sample yet does not show in the exposition.
 fn metrics() -> Vec<Metric> {
-    let line = regex::Regex::new(r#"(\w+)\(&r, "(waystation_\w+)", "([^"]+)"(?:, &\[([^\]]*)\])?\)"#).expect("a pattern");
+    let line =
+        regex::Regex::new(r#"(\w+)\(&r, "(waystation_\w+)", "([^"]+)"(?:, &\[([^\]]*)\])?\)"#).expect("a pattern");
     let source = read("src/telemetry/metrics.rs");
     let found = line.captures_iter(&source).map(|found| Metric {
         name: found[2].to_owned(),
@@ -31,7 +32,11 @@ fn metrics() -> Vec<Metric> {
         },
         help: found[3].to_owned(),
         labels: found.get(4).map_or(Vec::new(), |labels| {
-            labels.as_str().split(',').map(|label| label.trim().trim_matches('"').to_owned()).collect()
+            labels
+                .as_str()
+                .split(',')
+                .map(|label| label.trim().trim_matches('"').to_owned())
+                .collect()
         }),
     });
     found.collect()
@@ -47,14 +52,20 @@ fn the_metrics_page_is_the_table_of_the_program() {
         table += &format!("| `{}` | {} | {labels} | {} |\n", metric.name, metric.kind, metric.help);
     }
     let page = read("docs/metrics.md");
-    assert!(page.contains(&table), "docs/metrics.md should have this table:\n{table}");
+    assert!(
+        page.contains(&table),
+        "docs/metrics.md should have this table:\n{table}"
+    );
 }
 
 #[test]
 fn every_metric_of_the_running_table_is_in_the_source_pattern() {
     let text = waystation::telemetry::metrics::Metrics::new().text();
     let known: BTreeSet<String> = metrics().into_iter().map(|metric| metric.name).collect();
-    let shown = text.lines().filter_map(|line| line.strip_prefix("# HELP ")).filter_map(|line| line.split(' ').next());
+    let shown = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# HELP "))
+        .filter_map(|line| line.split(' ').next());
     let unknown: Vec<&str> = shown.filter(|name| !known.contains(*name)).collect();
     assert_eq!(unknown, Vec::<&str>::new());
 }
@@ -63,10 +74,21 @@ fn every_metric_of_the_running_table_is_in_the_source_pattern() {
 fn alarms_and_guides_name_only_metrics_that_exist() {
     let known: BTreeSet<String> = metrics().into_iter().map(|metric| metric.name).collect();
     let name = regex::Regex::new(r"\bwaystation_[a-z0-9_]+").expect("a pattern");
-    for path in pages().into_iter().chain(["config/alarms.yml".into(), "README.md".into()]) {
+    for path in pages()
+        .into_iter()
+        .chain(["config/alarms.yml".into(), "README.md".into()])
+    {
         for found in name.find_iter(&read(&path)) {
-            let base = found.as_str().trim_end_matches("_bucket").trim_end_matches("_sum").trim_end_matches("_count");
-            assert!(known.contains(base) || known.contains(found.as_str()), "{path}: {}", found.as_str());
+            let base = found
+                .as_str()
+                .trim_end_matches("_bucket")
+                .trim_end_matches("_sum")
+                .trim_end_matches("_count");
+            assert!(
+                known.contains(base) || known.contains(found.as_str()),
+                "{path}: {}",
+                found.as_str()
+            );
         }
     }
 }
@@ -74,7 +96,9 @@ fn alarms_and_guides_name_only_metrics_that_exist() {
 #[test]
 fn promtool_takes_the_alarms() {
     let mut promtool = std::process::Command::new("promtool");
-    promtool.args(["check", "rules"]).arg(repository().join("config/alarms.yml"));
+    promtool
+        .args(["check", "rules"])
+        .arg(repository().join("config/alarms.yml"));
     let output = promtool.output().expect("promtool is installed by `make setup`");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
@@ -100,7 +124,9 @@ fn pages() -> Vec<String> {
 fn links(page: &str) -> Vec<String> {
     let link = regex::Regex::new(r"\]\(([^)#:]+\.md)(?:#[^)]*)?\)").expect("a pattern");
     let folder = Path::new(page).parent().unwrap_or(Path::new(""));
-    link.captures_iter(&read(page)).map(|found| folder.join(&found[1]).display().to_string()).collect()
+    link.captures_iter(&read(page))
+        .map(|found| folder.join(&found[1]).display().to_string())
+        .collect()
 }
 
 #[test]

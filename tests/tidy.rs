@@ -12,7 +12,11 @@ const FUNCTION_LINES_MAX: usize = 80;
 
 /// Rooms that a lower layer offers, but that this room must not use all the same.
 const NEVER: [(&str, &str, &str); 2] = [
-    ("spool", "dicom", "an edit plan and a header are opaque bytes to the spool"),
+    (
+        "spool",
+        "dicom",
+        "an edit plan and a header are opaque bytes to the spool",
+    ),
     ("sender", "spool", "a sender is handed a job and a reader"),
 ];
 
@@ -61,9 +65,17 @@ fn files(folder: &str) -> Vec<File> {
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let name = path.strip_prefix(repository()).expect("it lies in the repository").display().to_string();
+                let name = path
+                    .strip_prefix(repository())
+                    .expect("it lies in the repository")
+                    .display()
+                    .to_string();
                 let text = read(&name);
-                found.push(File { source: Source::read(&text), path: name, text });
+                found.push(File {
+                    source: Source::read(&text),
+                    path: name,
+                    text,
+                });
             }
         }
     }
@@ -90,7 +102,10 @@ fn room(path: &str) -> &str {
 fn layer_table(text: &str) -> Vec<String> {
     let lines = text.lines().map(|line| line.trim_start_matches("//!").trim());
     let table = lines.skip_while(|line| !line.starts_with("| layer |"));
-    table.take_while(|line| line.starts_with('|')).map(str::to_owned).collect()
+    table
+        .take_while(|line| line.starts_with('|'))
+        .map(str::to_owned)
+        .collect()
 }
 
 fn layers(table: &[String]) -> BTreeMap<String, usize> {
@@ -107,7 +122,9 @@ fn layers(table: &[String]) -> BTreeMap<String, usize> {
 
 fn wrong_imports(file: &str, source: &Source, layers: &BTreeMap<String, usize>) -> Vec<String> {
     let own = room(file);
-    let Some(layer) = layers.get(own) else { return vec![format!("{file}: room `{own}` is not in the layer table")] };
+    let Some(layer) = layers.get(own) else {
+        return vec![format!("{file}: room `{own}` is not in the layer table")];
+    };
     let mut findings = Vec::new();
     for (line, other) in source.imported_rooms() {
         let at = format!("{file}:{line}");
@@ -132,7 +149,10 @@ fn wrong_doors(file: &str, source: &Source) -> Vec<String> {
         }
         for (line, code) in source.lines_outside_tests() {
             if lexer::names_crate(code, foreign) {
-                findings.push(format!("{file}:{line}: only {} may name `{foreign}`", allowed.join(", ")));
+                findings.push(format!(
+                    "{file}:{line}: only {} may name `{foreign}`",
+                    allowed.join(", ")
+                ));
             }
         }
     }
@@ -144,7 +164,14 @@ fn banned(file: &str, text: &str, source: &Source) -> Vec<String> {
     let original: Vec<&str> = text.lines().collect();
     let mut say = |line: usize, what: &str| findings.push(format!("{file}:{line}: {what}"));
     for (line, code) in source.lines() {
-        for token in ["todo!", "unimplemented!", "dbg!", "unbounded_channel", "unbounded()", "allow(dead_code)"] {
+        for token in [
+            "todo!",
+            "unimplemented!",
+            "dbg!",
+            "unbounded_channel",
+            "unbounded()",
+            "allow(dead_code)",
+        ] {
             if code.contains(token) {
                 say(line, token);
             }
@@ -154,12 +181,17 @@ fn banned(file: &str, text: &str, source: &Source) -> Vec<String> {
         }
     }
     for (line, code) in source.lines_outside_tests() {
-        let prints = ["println!", "eprintln!", "print!", "eprint!"].iter().any(|token| code.contains(token));
+        let prints = ["println!", "eprintln!", "print!", "eprint!"]
+            .iter()
+            .any(|token| code.contains(token));
         if prints && !PRINTERS.iter().any(|path| file.starts_with(path)) {
             say(line, "prints: only the command line speaks to a person");
         }
         if (code.contains(".unwrap()") || code.contains(".expect(")) && !explained(&original, line) {
-            say(line, "unwrap or expect without a comment above that says why it cannot fail");
+            say(
+                line,
+                "unwrap or expect without a comment above that says why it cannot fail",
+            );
         }
         let is_static = lexer::has_word(code, "static") && !code.contains("'static") && code.contains(": ");
         if is_static && !STATICS.iter().any(|path| file.starts_with(path)) {
@@ -168,7 +200,10 @@ fn banned(file: &str, text: &str, source: &Source) -> Vec<String> {
     }
     for (index, line) in original.iter().enumerate() {
         let comment = line.split_once("//").map_or("", |(_, comment)| comment);
-        if ["FIXME", "XXX", "HACK"].iter().any(|mark| lexer::has_word(comment, mark)) {
+        if ["FIXME", "XXX", "HACK"]
+            .iter()
+            .any(|mark| lexer::has_word(comment, mark))
+        {
             say(index + 1, "an unfinished mark");
         }
     }
@@ -178,7 +213,9 @@ fn banned(file: &str, text: &str, source: &Source) -> Vec<String> {
 /// A comment on one of the four lines above, within the same statement or its function's head.
 fn explained(lines: &[&str], line: usize) -> bool {
     let above = lines[..line - 1].iter().rev().take(4);
-    above.take_while(|text| !text.trim().is_empty()).any(|text| text.trim_start().starts_with("//"))
+    above
+        .take_while(|text| !text.trim().is_empty())
+        .any(|text| text.trim_start().starts_with("//"))
 }
 
 fn too_long(file: &str, text: &str, source: &Source) -> Vec<String> {
@@ -189,7 +226,10 @@ fn too_long(file: &str, text: &str, source: &Source) -> Vec<String> {
     }
     for function in functions(source) {
         if function.lines > FUNCTION_LINES_MAX {
-            findings.push(format!("{file}:{}: fn {} has {} lines", function.line, function.name, function.lines));
+            findings.push(format!(
+                "{file}:{}: fn {} has {} lines",
+                function.line, function.name, function.lines
+            ));
         }
     }
     findings
@@ -199,7 +239,10 @@ fn too_long(file: &str, text: &str, source: &Source) -> Vec<String> {
 fn rooms_import_only_from_layers_below() {
     let layers = layers(&layer_table(&read("src/lib.rs")));
     let mut findings = Vec::new();
-    for file in files("src").iter().filter(|file| !is_test_file(&file.path) && file.path != "src/lib.rs") {
+    for file in files("src")
+        .iter()
+        .filter(|file| !is_test_file(&file.path) && file.path != "src/lib.rs")
+    {
         findings.extend(wrong_imports(&file.path, &file.source, &layers));
     }
     assert_none("imports against the layers", &findings);
@@ -208,7 +251,8 @@ fn rooms_import_only_from_layers_below() {
 #[test]
 fn every_room_has_a_layer_and_every_layer_its_rooms() {
     let layers = layers(&layer_table(&read("src/lib.rs")));
-    let there = |room: &str| Path::new(&format!("src/{room}.rs")).exists() || Path::new(&format!("src/{room}")).is_dir();
+    let there =
+        |room: &str| Path::new(&format!("src/{room}.rs")).exists() || Path::new(&format!("src/{room}")).is_dir();
     std::env::set_current_dir(repository()).expect("the repository is there");
     let missing: Vec<String> = layers.keys().filter(|room| !there(room)).cloned().collect();
     assert_none("rooms of the table that are not there", &missing);
@@ -247,7 +291,10 @@ fn files_and_functions_are_short() {
 
 #[test]
 fn every_file_says_first_what_it_promises() {
-    let silent = files("src").into_iter().filter(|file| !file.text.starts_with("//!")).map(|file| file.path);
+    let silent = files("src")
+        .into_iter()
+        .filter(|file| !file.text.starts_with("//!"))
+        .map(|file| file.path);
     assert_none("files without a module doc", &silent.collect::<Vec<_>>());
 }
 
@@ -271,23 +318,47 @@ fn the_checks_find_planted_violations() {
                 println!(\"{x}\");\n    unsafe { h() }\n    todo!()\n}\n// XXX later\nstatic S: u8 = 0;\n\
                 #[cfg(test)]\nmod tests {\n    use crate::app::run;\n    fn t() { g().unwrap(); println!(); }\n}\n";
     let source = Source::read(text);
-    let table = ["| layer | rooms | may import |", "| --- | --- | --- |", "| 0 | `base` | |", "| 2 | `spool` | |"];
+    let table = [
+        "| layer | rooms | may import |",
+        "| --- | --- | --- |",
+        "| 0 | `base` | |",
+        "| 2 | `spool` | |",
+    ];
     let mut layers = layers(&table.map(str::to_owned));
     layers.extend([("listener".to_owned(), 4), ("app".to_owned(), 7)]);
     let imports = wrong_imports("src/spool/x.rs", &source, &layers);
-    assert_eq!(imports, ["src/spool/x.rs:2: `spool` (layer 2) uses `listener` (layer 4)"]);
-    assert_eq!(wrong_doors("src/spool/x.rs", &source), ["src/spool/x.rs:3: only src/spool/db.rs may name `rocksdb`"]);
+    assert_eq!(
+        imports,
+        ["src/spool/x.rs:2: `spool` (layer 2) uses `listener` (layer 4)"]
+    );
+    assert_eq!(
+        wrong_doors("src/spool/x.rs", &source),
+        ["src/spool/x.rs:3: only src/spool/db.rs may name `rocksdb`"]
+    );
     assert!(wrong_doors("src/spool/db.rs", &source).is_empty());
     let found = banned("src/spool/x.rs", text, &source).join("\n");
-    for wanted in ["x.rs:5: unwrap", "x.rs:6: prints", "x.rs:7: unsafe", "x.rs:8: todo!", "x.rs:10: an unf", "x.rs:11: a static"] {
+    for wanted in [
+        "x.rs:5: unwrap",
+        "x.rs:6: prints",
+        "x.rs:7: unsafe",
+        "x.rs:8: todo!",
+        "x.rs:10: an unf",
+        "x.rs:11: a static",
+    ] {
         assert!(found.contains(wanted), "{wanted} in {found}");
     }
     assert_eq!(found.lines().count(), 6, "{found}");
     assert_eq!(banned("src/cli/x.rs", text, &source).len(), 5);
     let explained = "//! Doc.\n/// `x.unwrap()` and \"unsafe\" in text are text.\nfn f() {\n    // Parsed above.\n    let x = \"todo!()\".parse().unwrap();\n}\n";
-    assert_eq!(banned("src/base/x.rs", explained, &Source::read(explained)), Vec::<String>::new());
+    assert_eq!(
+        banned("src/base/x.rs", explained, &Source::read(explained)),
+        Vec::<String>::new()
+    );
     let long = format!("fn long() {{\n{}}}\n", "    f();\n".repeat(FUNCTION_LINES_MAX));
-    assert_eq!(too_long("x.rs", &long, &Source::read(&long)), ["x.rs:1: fn long has 82 lines"]);
+    assert_eq!(
+        too_long("x.rs", &long, &Source::read(&long)),
+        ["x.rs:1: fn long has 82 lines"]
+    );
     let longer = "\n".repeat(FILE_LINES_MAX + 1);
     assert_eq!(too_long("x.rs", &longer, &Source::read(&longer)).len(), 1);
 }

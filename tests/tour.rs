@@ -10,7 +10,12 @@ fn repository() -> PathBuf {
 /// The marked shell blocks of a page.
 fn blocks(page: &str) -> Vec<String> {
     let marked = page.split("<!-- tour -->").skip(1);
-    let block = marked.filter_map(|rest| rest.split_once("```sh\n")?.1.split_once("```").map(|(block, _)| block.to_owned()));
+    let block = marked.filter_map(|rest| {
+        rest.split_once("```sh\n")?
+            .1
+            .split_once("```")
+            .map(|(block, _)| block.to_owned())
+    });
     block.collect()
 }
 
@@ -52,13 +57,27 @@ fn the_readme_tour_works_as_written() {
         moved(&blocks.join("\n"))
     );
     let binary = Path::new(env!("CARGO_BIN_EXE_waystation"));
-    let path = format!("{}:{}", binary.parent().expect("a folder").display(), std::env::var("PATH").unwrap_or_default());
+    let path = format!(
+        "{}:{}",
+        binary.parent().expect("a folder").display(),
+        std::env::var("PATH").unwrap_or_default()
+    );
     // Job control, so that `%1` is the box.
     let mut shell = Command::new("timeout");
-    shell.args(["120", "bash", "-m", "-c", &script]).current_dir(folder.path()).env("PATH", path);
+    shell
+        .args(["120", "bash", "-m", "-c", &script])
+        .current_dir(folder.path())
+        .env("PATH", path);
     let output = shell.output().expect("bash is there");
-    let said = format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let said = format!(
+        "{}\n{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
     assert!(output.status.success() && said.contains("tour-completed"), "{said}");
-    let delivered = said.lines().filter(|line| line.starts_with("var/delivered/") && line.ends_with(".dcm")).count();
+    let delivered = said
+        .lines()
+        .filter(|line| line.starts_with("var/delivered/") && line.ends_with(".dcm"))
+        .count();
     assert!(delivered > 0, "nothing was delivered during the tour:\n{said}");
 }

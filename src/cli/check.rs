@@ -17,7 +17,11 @@ pub fn run(at: &Where) -> ExitCode {
         );
         return ExitCode::SUCCESS;
     }
-    let errors = report.problems.iter().filter(|problem| problem.severity == Severity::Error).count();
+    let errors = report
+        .problems
+        .iter()
+        .filter(|problem| problem.severity == Severity::Error)
+        .count();
     eprintln!("{errors} problems: the box would not start");
     ExitCode::from(FAILED)
 }

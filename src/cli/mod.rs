@@ -115,8 +115,11 @@ mod tests {
     #[test]
     fn several_files_and_flags_after_the_verb_are_understood() {
         let cli = Cli::try_parse_from(["waystation", "run", "-c", "a.toml", "-c", "b.toml"]).unwrap();
-        assert!(matches!(cli.command, Command::Run(at) if at.config == [PathBuf::from("a.toml"), PathBuf::from("b.toml")]));
-        let cli = Cli::try_parse_from(["waystation", "queue", "ls", "--state", "held", "--json", "-c", "a.toml"]).unwrap();
+        assert!(
+            matches!(cli.command, Command::Run(at) if at.config == [PathBuf::from("a.toml"), PathBuf::from("b.toml")])
+        );
+        let cli =
+            Cli::try_parse_from(["waystation", "queue", "ls", "--state", "held", "--json", "-c", "a.toml"]).unwrap();
         assert!(matches!(cli.command, Command::Queue { talk, .. } if talk.json && talk.config.len() == 1));
     }
 
@@ -126,7 +129,11 @@ mod tests {
         let mut pages = vec![root.join("README.md")];
         for folder in ["docs", "docs/rules"] {
             let guide = std::fs::read_dir(root.join(folder)).into_iter().flatten();
-            pages.extend(guide.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|e| e == "md")));
+            pages.extend(
+                guide
+                    .map(|entry| entry.unwrap().path())
+                    .filter(|path| path.extension().is_some_and(|e| e == "md")),
+            );
         }
         let mut found = Vec::new();
         for page in pages {
@@ -147,7 +154,11 @@ mod tests {
         let commands = documented();
         assert!(commands.len() > 10, "{commands:?}");
         for (place, command) in commands {
-            let command = command.split(['#', '|', '>']).next().unwrap_or_default().trim_end_matches(['&', ' ']);
+            let command = command
+                .split(['#', '|', '>'])
+                .next()
+                .unwrap_or_default()
+                .trim_end_matches(['&', ' ']);
             // The guides quote only whole arguments.
             let words = command.split_whitespace().map(|word| word.trim_matches(['"', '\'']));
             let mut arguments = vec!["waystation"];

@@ -104,7 +104,9 @@ pub struct DestinationName(DestinationId);
 impl std::str::FromStr for DestinationName {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        DestinationId::parse(text).map(Self).map_err(|error| format!("a destination's name {error}"))
+        DestinationId::parse(text)
+            .map(Self)
+            .map_err(|error| format!("a destination's name {error}"))
     }
 }
 
@@ -115,10 +117,16 @@ impl FilterArgs {
             destination: self.destination.map(|name| name.0),
             undecided: self.undecided,
             state: self.state.as_deref().and_then(state),
-            source: parse("--source", self.source, |text| SourceId::parse(text).map_err(|e| e.to_string()))?,
+            source: parse("--source", self.source, |text| {
+                SourceId::parse(text).map_err(|e| e.to_string())
+            })?,
             kind: parse("--kind", self.kind, kind)?,
-            instance: parse("--instance", self.instance, |t| InstanceId::parse(t).map(Hex).map_err(|e| e.to_string()))?,
-            study: parse("--study", self.study, |text| Uid::parse(text).map_err(|e| e.to_string()))?,
+            instance: parse("--instance", self.instance, |t| {
+                InstanceId::parse(t).map(Hex).map_err(|e| e.to_string())
+            })?,
+            study: parse("--study", self.study, |text| {
+                Uid::parse(text).map_err(|e| e.to_string())
+            })?,
             sop_instance: parse("--sop", self.sop, |text| Uid::parse(text).map_err(|e| e.to_string()))?,
             older_than: parse("--older-than", self.older_than, str::parse::<Span>)?,
             all: self.all,
@@ -127,7 +135,14 @@ impl FilterArgs {
 }
 
 fn state(word: &str) -> Option<JobState> {
-    [JobState::Queued, JobState::Held, JobState::Inflight, JobState::Delivered].into_iter().find(|s| word_of(*s) == word)
+    [
+        JobState::Queued,
+        JobState::Held,
+        JobState::Inflight,
+        JobState::Delivered,
+    ]
+    .into_iter()
+    .find(|s| word_of(*s) == word)
 }
 
 fn word_of(state: JobState) -> &'static str {
@@ -141,11 +156,15 @@ fn word_of(state: JobState) -> &'static str {
 
 fn kind(word: &str) -> Result<HoldKind, String> {
     let known = || HoldKind::ALL.map(HoldKind::word).join(", ");
-    HoldKind::ALL.into_iter().find(|kind| kind.word() == word).ok_or_else(|| format!("is one of {}", known()))
+    HoldKind::ALL
+        .into_iter()
+        .find(|kind| kind.word() == word)
+        .ok_or_else(|| format!("is one of {}", known()))
 }
 
 fn parse<T>(flag: &str, text: Option<String>, read: impl Fn(&str) -> Result<T, String>) -> Result<Option<T>, String> {
-    text.map(|text| read(&text).map_err(|error| format!("{flag}: {error}"))).transpose()
+    text.map(|text| read(&text).map_err(|error| format!("{flag}: {error}")))
+        .transpose()
 }
 
 /// One verb over the queue.
@@ -171,18 +190,41 @@ pub async fn reload(talk: &Talk) -> ExitCode {
 
 fn request(verb: Verb) -> Result<Request, String> {
     let (action, order) = match verb {
-        Verb::Ls { filter, limit } => return Ok(Request::List { filter: filter.filter()?, limit: usize::from(limit) }),
+        Verb::Ls { filter, limit } => {
+            return Ok(Request::List {
+                filter: filter.filter()?,
+                limit: usize::from(limit),
+            });
+        }
         Verb::Show { job } => return Ok(Request::Show { job }),
-        Verb::Suspend { destination, reason } => return Ok(Request::Suspend { destination: destination.0, reason }),
-        Verb::Resume { destination } => return Ok(Request::Resume { destination: destination.0 }),
+        Verb::Suspend { destination, reason } => {
+            return Ok(Request::Suspend {
+                destination: destination.0,
+                reason,
+            });
+        }
+        Verb::Resume { destination } => {
+            return Ok(Request::Resume {
+                destination: destination.0,
+            });
+        }
         Verb::Hold(order) => (Action::Hold, order),
         Verb::Release(order) => (Action::Release, order),
         Verb::Retry(order) => (Action::Retry, order),
         Verb::Reroute { to, order } => (Action::Reroute { to: to.0 }, order),
         Verb::Discard(order) => (Action::Discard, order),
     };
-    let Order { filter, reason, dry_run } = order;
-    let request = Request::Act { filter: filter.filter()?, action, reason, dry_run };
+    let Order {
+        filter,
+        reason,
+        dry_run,
+    } = order;
+    let request = Request::Act {
+        filter: filter.filter()?,
+        action,
+        reason,
+        dry_run,
+    };
     request.check().map_err(|error| error.to_string())?;
     Ok(request)
 }
@@ -224,7 +266,11 @@ fn show(request: &Request, response: &Response, json: bool) -> ExitCode {
             Response::Refused { message } => eprintln!("waystation: {message}"),
         }
     }
-    if refused { ExitCode::from(FAILED) } else { ExitCode::SUCCESS }
+    if refused {
+        ExitCode::from(FAILED)
+    } else {
+        ExitCode::SUCCESS
+    }
 }
 
 fn acted(request: &Request, matched: u64, changed: u64) -> String {
@@ -232,11 +278,27 @@ fn acted(request: &Request, matched: u64, changed: u64) -> String {
         Request::Act { action, dry_run, .. } => (action.word(), *dry_run),
         _ => ("order", false),
     };
-    if dry { format!("{word}: {matched} jobs would be meant") } else { format!("{word}: {matched} jobs meant, {changed} changed") }
+    if dry {
+        format!("{word}: {matched} jobs would be meant")
+    } else {
+        format!("{word}: {matched} jobs meant, {changed} changed")
+    }
 }
 
 fn table(jobs: &[Job], more: bool) -> String {
-    let mut rows = vec![["JOB", "STATE", "DESTINATION", "PRIORITY", "SOURCE", "ARRIVAL", "TRIES", "WHY"].map(str::to_owned)];
+    let mut rows = vec![
+        [
+            "JOB",
+            "STATE",
+            "DESTINATION",
+            "PRIORITY",
+            "SOURCE",
+            "ARRIVAL",
+            "TRIES",
+            "WHY",
+        ]
+        .map(str::to_owned),
+    ];
     for job in jobs {
         let kind = job.hold_kind.as_ref().map_or(String::new(), |kind| format!("{kind}: "));
         let why = job.reason.as_ref().or(job.outcome.as_ref());
@@ -251,7 +313,11 @@ fn table(jobs: &[Job], more: bool) -> String {
             why.map_or(String::new(), |why| format!("{kind}{why}")),
         ]);
     }
-    let end = if more { "… and more: narrow the filter or raise --limit\n" } else { "" };
+    let end = if more {
+        "… and more: narrow the filter or raise --limit\n"
+    } else {
+        ""
+    };
     aligned(&rows) + end
 }
 
@@ -259,7 +325,12 @@ fn lane_table(lanes: &[Lane]) -> String {
     let mut rows = vec![["DESTINATION", "STATE", "IN FLIGHT", "LAST TROUBLE"].map(str::to_owned)];
     for lane in lanes {
         let trouble = lane.reason.clone().unwrap_or_default();
-        rows.push([lane.destination.clone(), lane.state.clone(), lane.in_flight.to_string(), trouble]);
+        rows.push([
+            lane.destination.clone(),
+            lane.state.clone(),
+            lane.in_flight.to_string(),
+            trouble,
+        ]);
         for pair in &lane.parked {
             rows.push([String::new(), "parked".to_owned(), String::new(), pair.clone()]);
         }
@@ -321,7 +392,10 @@ mod tests {
 
     fn verb(arguments: &str) -> Result<Request, String> {
         let arguments = ["waystation", "queue"].into_iter().chain(arguments.split(' '));
-        match Cli::try_parse_from(arguments).map_err(|error| error.to_string())?.command {
+        match Cli::try_parse_from(arguments)
+            .map_err(|error| error.to_string())?
+            .command
+        {
             Command::Queue { verb, .. } => request(verb),
             other => Err(format!("{other:?}")),
         }
@@ -356,7 +430,10 @@ mod tests {
         let text = table(&[held], true);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0].find("STATE"), lines[1].find("held"));
-        assert!(lines[1].ends_with("rule: burned-in annotation") && lines[1].contains("(undecided)"), "{text}");
+        assert!(
+            lines[1].ends_with("rule: burned-in annotation") && lines[1].contains("(undecided)"),
+            "{text}"
+        );
         assert!(lines[2].contains("--limit"));
     }
 }

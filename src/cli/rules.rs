@@ -58,7 +58,13 @@ pub fn run(verb: Verb) -> ExitCode {
     let said = match &verb {
         Verb::Check(_) => cli::check(&folder, &limits, &destinations),
         Verb::Test(_) => cli::test(&folder, &limits, &destinations),
-        Verb::Trace { file, source, calling, called, .. } => {
+        Verb::Trace {
+            file,
+            source,
+            calling,
+            called,
+            ..
+        } => {
             let from = cli::Origin {
                 source: source.clone(),
                 calling_ae: calling.clone(),
@@ -84,7 +90,15 @@ fn facts(set: &Set) -> Result<(PathBuf, Config, Vec<DestinationId>), String> {
             return Err("name the configuration (-c), or the folder and each --destination".to_owned());
         }
     };
-    let folder = set.folder.clone().or_else(|| limits.path.clone()).ok_or("no rule folder is named")?;
-    let destinations = if set.destination.is_empty() { known } else { set.destination.clone() };
+    let folder = set
+        .folder
+        .clone()
+        .or_else(|| limits.path.clone())
+        .ok_or("no rule folder is named")?;
+    let destinations = if set.destination.is_empty() {
+        known
+    } else {
+        set.destination.clone()
+    };
     Ok((folder, limits, destinations))
 }

@@ -85,10 +85,20 @@ fn carry_out(verb: Verb) -> Result<ExitCode, String> {
                 }
                 println!(
                     "{} instances, {} jobs ({} queued, {} held), {} facts, {} bytes verified: {} problems",
-                    report.instances, report.jobs, report.queued, report.held, report.facts, report.bytes_verified, report.problem_count
+                    report.instances,
+                    report.jobs,
+                    report.queued,
+                    report.held,
+                    report.facts,
+                    report.bytes_verified,
+                    report.problem_count
                 );
             });
-            Ok(if report.problem_count == 0 { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+            Ok(if report.problem_count == 0 {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::from(FAILED)
+            })
         }
         Verb::Rebuild { at } => {
             let report = spool::rebuild(&at.spool()?, &Clock::System).map_err(|error| error.to_string())?;
@@ -107,18 +117,42 @@ fn carry_out(verb: Verb) -> Result<ExitCode, String> {
                     report.empty
                 );
             });
-            Ok(if report.quarantined.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+            Ok(if report.quarantined.is_empty() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::from(FAILED)
+            })
         }
         Verb::Export { at, to, which } => {
-            let Which { source, study, sop, instance } = which;
+            let Which {
+                source,
+                study,
+                sop,
+                instance,
+            } = which;
             let instance = instance.map(|id| id.to_string());
-            let filter = Filter { source, study, sop_instance: sop, instance, ..Filter::default() };
+            let filter = Filter {
+                source,
+                study,
+                sop_instance: sop,
+                instance,
+                ..Filter::default()
+            };
             let report = spool::export(&at.spool()?, &to, &filter).map_err(|error| error.to_string())?;
             for id in &report.skipped {
                 eprintln!("{id}: cut or damaged, not exported");
             }
-            println!("{} files, {} bytes, below {}", report.exported, report.bytes, to.display());
-            Ok(if report.skipped.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+            println!(
+                "{} files, {} bytes, below {}",
+                report.exported,
+                report.bytes,
+                to.display()
+            );
+            Ok(if report.skipped.is_empty() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::from(FAILED)
+            })
         }
     }
 }

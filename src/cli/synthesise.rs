@@ -36,8 +36,11 @@ pub fn run(args: &Synthesise) -> ExitCode {
         Kind::Sr => Modality::Sr,
     };
     let files = make_study(args.seed, modality, args.instances, args.size);
-    let written = std::fs::create_dir_all(&args.folder)
-        .and_then(|()| files.iter().try_for_each(|(name, bytes)| std::fs::write(args.folder.join(name), bytes)));
+    let written = std::fs::create_dir_all(&args.folder).and_then(|()| {
+        files
+            .iter()
+            .try_for_each(|(name, bytes)| std::fs::write(args.folder.join(name), bytes))
+    });
     match written {
         Ok(()) => {
             println!("{} files in {}", files.len(), args.folder.display());

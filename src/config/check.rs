@@ -24,7 +24,9 @@ pub(super) fn all(config: &Config) -> Vec<Problem> {
 fn components(config: &Config, problems: &mut Vec<Problem>) {
     let mut say = |place: String, sentences: Vec<String>| {
         for sentence in sentences {
-            let own = sentence.strip_prefix(&format!("{place}.")).and_then(|rest| rest.split_once(' '));
+            let own = sentence
+                .strip_prefix(&format!("{place}."))
+                .and_then(|rest| rest.split_once(' '));
             problems.push(match own.or_else(|| split_key(&sentence)) {
                 Some((key, rest)) => Problem::error(format!("{place}.{key}"), rest),
                 None => Problem::error(place.clone(), sentence.clone()),

@@ -55,7 +55,10 @@ pub(super) fn spool(sources: &Sources) -> Result<crate::spool::Config, Vec<Probl
 
 fn alone<T: DeserializeOwned>(sources: &Sources, table: &str) -> Result<T, Vec<Problem>> {
     let mut problems = Vec::new();
-    let mut parts = Parts { figment: figment(sources), problems: &mut problems };
+    let mut parts = Parts {
+        figment: figment(sources),
+        problems: &mut problems,
+    };
     if let Some(node) = parts.table::<Node>("node") {
         parts.state_defaults(&node);
     }
@@ -65,7 +68,10 @@ fn alone<T: DeserializeOwned>(sources: &Sources, table: &str) -> Result<T, Vec<P
 /// The rules' limits and the destinations' names, for the rule bench.
 pub(super) fn rules(sources: &Sources) -> Result<(crate::rules::Config, Vec<DestinationId>), Vec<Problem>> {
     let mut problems = Vec::new();
-    let mut parts = Parts { figment: figment(sources), problems: &mut problems };
+    let mut parts = Parts {
+        figment: figment(sources),
+        problems: &mut problems,
+    };
     let limits = parts.table("rules");
     let destinations: Option<Vec<crate::sender::Config>> = parts.list("destinations");
     match (limits, destinations) {

@@ -191,7 +191,9 @@ pub fn control(files: &[PathBuf]) -> Result<control::Config, Vec<Problem>> {
 /// # Errors
 /// A file that cannot be read, or a wrong `[spool]` or `[node]`.
 pub fn spool_path(files: &[PathBuf]) -> Result<PathBuf, Vec<Problem>> {
-    readable(files).and_then(|sources| extract::spool(&sources)).map(|spool| spool.path)
+    readable(files)
+        .and_then(|sources| extract::spool(&sources))
+        .map(|spool| spool.path)
 }
 
 /// The limits of `[rules]` and the names of all destinations. Whatever else may be wrong is not asked.
@@ -205,7 +207,11 @@ pub fn rules(files: &[PathBuf]) -> Result<(rules::Config, Vec<DestinationId>), V
 /// Files that could be read and parsed, whatever they say.
 fn readable(files: &[PathBuf]) -> Result<keys::Sources, Vec<Problem>> {
     let sources = keys::Sources::read(files, &environment());
-    if sources.texts.len() == files.len() { Ok(sources) } else { Err(sources.problems) }
+    if sources.texts.len() == files.len() {
+        Ok(sources)
+    } else {
+        Err(sources.problems)
+    }
 }
 
 impl Config {

@@ -28,7 +28,10 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { path: PathBuf::from("/var/lib/waystation/control.sock"), deadline: Span::secs(120) }
+        Self {
+            path: PathBuf::from("/var/lib/waystation/control.sock"),
+            deadline: Span::secs(120),
+        }
     }
 }
 
@@ -38,7 +41,9 @@ impl Config {
     pub fn check(&self) -> Vec<String> {
         let mut problems = Vec::new();
         if self.path.as_os_str().len() > SOCKET_PATH_MAX {
-            problems.push(format!("`path` is longer than {SOCKET_PATH_MAX} bytes, which the system allows for a socket"));
+            problems.push(format!(
+                "`path` is longer than {SOCKET_PATH_MAX} bytes, which the system allows for a socket"
+            ));
         }
         if self.deadline.0.is_zero() {
             problems.push("`deadline` is 0: nothing could be answered".to_owned());

@@ -35,9 +35,16 @@ impl Verbs {
         let done = match request {
             Request::List { filter, limit } => self.list(&filter, limit).await.map_err(|error| error.to_string()),
             Request::Show { job } => self.show(job).await,
-            Request::Act { filter, action, reason, dry_run } => {
+            Request::Act {
+                filter,
+                action,
+                reason,
+                dry_run,
+            } => {
                 let reason = reason.unwrap_or_default();
-                self.act(who, &filter, action, &reason, dry_run).await.map_err(|error| error.to_string())
+                self.act(who, &filter, action, &reason, dry_run)
+                    .await
+                    .map_err(|error| error.to_string())
             }
             Request::Suspend { destination, reason } => self.suspend(who, &destination, reason, true).await,
             Request::Resume { destination } => self.suspend(who, &destination, None, false).await,
@@ -53,12 +60,17 @@ impl Verbs {
         let mut rows = self.spool.list(meant(filter), None, limit + 1).await?;
         let more = rows.len() > limit;
         rows.truncate(limit);
-        Ok(Response::Jobs { jobs: rows.iter().map(job).collect(), more })
+        Ok(Response::Jobs {
+            jobs: rows.iter().map(job).collect(),
+            more,
+        })
     }
 
     async fn show(&self, number: u64) -> Result<Response, String> {
         match self.spool.show(JobId(number)).await {
-            Ok(Some(row)) => Ok(Response::Job { job: Box::new(job(&row)) }),
+            Ok(Some(row)) => Ok(Response::Job {
+                job: Box::new(job(&row)),
+            }),
             Ok(None) => Err(format!("there is no job {number}")),
             Err(error) => Err(error.to_string()),
         }
@@ -84,7 +96,10 @@ impl Verbs {
         if starts && !dry_run {
             self.poke(to.as_ref());
         }
-        Ok(Response::Acted { matched: acted.matched, changed: acted.changed })
+        Ok(Response::Acted {
+            matched: acted.matched,
+            changed: acted.changed,
+        })
     }
 
     /// A person who lets jobs go wants them tried now, and refused contexts asked for again.
@@ -103,7 +118,12 @@ impl Verbs {
         reason: Option<String>,
         stop: bool,
     ) -> Result<Response, String> {
-        if !self.scheduler.status().iter().any(|lane| lane.destination == *destination) {
+        if !self
+            .scheduler
+            .status()
+            .iter()
+            .any(|lane| lane.destination == *destination)
+        {
             return Err(format!("there is no destination {destination}"));
         }
         let reason = reason.unwrap_or_default();
@@ -117,12 +137,16 @@ impl Verbs {
             self.poke(Some(destination));
         }
         let word = if stop { "suspended" } else { "resumed" };
-        Ok(Response::Done { message: format!("{destination}: {word}") })
+        Ok(Response::Done {
+            message: format!("{destination}: {word}"),
+        })
     }
 
     fn lanes(&self) -> Response {
         let lanes = self.scheduler.status();
-        Response::Lanes { lanes: lanes.iter().map(|lane| self.lane(lane)).collect() }
+        Response::Lanes {
+            lanes: lanes.iter().map(|lane| self.lane(lane)).collect(),
+        }
     }
 
     fn lane(&self, status: &LaneStatus) -> Lane {
@@ -133,21 +157,32 @@ impl Verbs {
             LaneState::Down => "down",
             LaneState::Probing => "probing",
         };
-        let at = status.last_failure_at.as_ref().map_or(String::new(), |at| format!(" ({at})"));
+        let at = status
+            .last_failure_at
+            .as_ref()
+            .map_or(String::new(), |at| format!(" ({at})"));
         Lane {
             destination: status.destination.to_string(),
             state: state.to_owned(),
             in_flight: status.in_flight,
             reason: status.last_failure.as_ref().map(|failure| format!("{failure}{at}")),
-            parked: status.parked.iter().map(|(class, syntax)| format!("{class} in {syntax}")).collect(),
+            parked: status
+                .parked
+                .iter()
+                .map(|(class, syntax)| format!("{class} in {syntax}"))
+                .collect(),
         }
     }
 
     async fn reload(&self, who: &str) -> Result<Response, String> {
         tracing::info!(who, "rules are loaded again on an operator's word");
         let reload = self.reload.clone();
-        let loaded = tokio::task::spawn_blocking(move || reload()).await.map_err(|_| "the load was cut off".to_owned())?;
-        loaded.map(|message| Response::Done { message }).map_err(|problems| problems.join("\n"))
+        let loaded = tokio::task::spawn_blocking(move || reload())
+            .await
+            .map_err(|_| "the load was cut off".to_owned())?;
+        loaded
+            .map(|message| Response::Done { message })
+            .map_err(|problems| problems.join("\n"))
     }
 }
 

@@ -39,7 +39,11 @@ pub struct Bound {
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     #[error("listener {name}: cannot listen on {address}: {error}")]
-    Socket { name: String, address: SocketAddr, error: io::Error },
+    Socket {
+        name: String,
+        address: SocketAddr,
+        error: io::Error,
+    },
     #[error("listener {name}: {error}")]
     Tls { name: String, error: tls::TlsError },
 }
@@ -47,7 +51,13 @@ pub enum BindError {
 impl Shared {
     #[must_use]
     pub fn new(ingest: Ingest, admission: Admission, metrics: Metrics, drain: Drain, limits: &Limits) -> Self {
-        Self { ingest, admission, metrics, drain, pending: Arc::new(Semaphore::new(limits.max_pending)) }
+        Self {
+            ingest,
+            admission,
+            metrics,
+            drain,
+            pending: Arc::new(Semaphore::new(limits.max_pending)),
+        }
     }
 }
 
@@ -59,10 +69,20 @@ impl Bound {
     pub fn bind(config: Config) -> Result<Self, BindError> {
         let name = config.name.to_string();
         let tls = config.tls.as_ref().map(tls::acceptor).transpose();
-        let tls = tls.map_err(|error| BindError::Tls { name: name.clone(), error })?;
-        let socket = listen(config.address)
-            .map_err(|error| BindError::Socket { name, address: config.address, error })?;
-        Ok(Self { config: Arc::new(config), socket, tls })
+        let tls = tls.map_err(|error| BindError::Tls {
+            name: name.clone(),
+            error,
+        })?;
+        let socket = listen(config.address).map_err(|error| BindError::Socket {
+            name,
+            address: config.address,
+            error,
+        })?;
+        Ok(Self {
+            config: Arc::new(config),
+            socket,
+            tls,
+        })
     }
 
     /// Where it listens, with the port that the system chose when the configuration says 0.
@@ -86,7 +106,11 @@ const BACKLOG: u32 = 1024;
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
@@ -112,14 +136,24 @@ async fn accept(bound: Bound, shared: Shared) {
             refused(&config, &shared, "pending_limit", peer);
             continue;
         };
-        let connection = Connection { config: config.clone(), shared: shared.clone(), peer };
+        let connection = Connection {
+            config: config.clone(),
+            shared: shared.clone(),
+            peer,
+        };
         let tls = tls.clone();
-        shared.drain.spawn("association", async move { connection.run(stream, tls, place).await });
+        shared
+            .drain
+            .spawn("association", async move { connection.run(stream, tls, place).await });
     }
 }
 
 fn refused(config: &Config, shared: &Shared, reason: &str, peer: SocketAddr) {
-    shared.metrics.refusals_total.with_label_values(&[config.name.as_str(), reason]).inc();
+    shared
+        .metrics
+        .refusals_total
+        .with_label_values(&[config.name.as_str(), reason])
+        .inc();
     tracing::warn!(listener = %config.name, peer = %peer.ip(), reason, "association refused");
 }
 
@@ -158,13 +192,19 @@ impl Connection {
             Ok(request) => request,
             Err(error) => return self.failed(&error),
         };
-        let peer = Peer { address: self.peer.ip(), identity };
+        let peer = Peer {
+            address: self.peer.ip(),
+            identity,
+        };
         match self.shared.admission.admit(&self.config, &peer, &request) {
             Err(refusal) => self.reject(stream, refusal, &timeouts).await,
             Ok((source, _place)) => {
                 let listener = self.config.name.as_str();
                 let metrics = &self.shared.metrics;
-                metrics.associations_total.with_label_values(&[listener, source.name.as_str()]).inc();
+                metrics
+                    .associations_total
+                    .with_label_values(&[listener, source.name.as_str()])
+                    .inc();
                 let open = metrics.associations_open.with_label_values(&[listener]);
                 open.inc();
                 self.serve(stream, &request, source, timeouts).await;
@@ -188,7 +228,9 @@ impl Connection {
         timeouts: Timeouts,
     ) {
         // Admission has seen to it that both titles are there.
-        let (Some(calling), Some(called)) = (request.calling.clone(), request.called.clone()) else { return };
+        let (Some(calling), Some(called)) = (request.calling.clone(), request.called.clone()) else {
+            return;
+        };
         let results = negotiate(&request.contexts, &source);
         let local = local(&self.config);
         let association = match Association::accept(stream, request, results, &local, timeouts).await {
@@ -206,7 +248,11 @@ impl Connection {
         };
         let mut served = Served::default();
         let ended = store::serve(association, &context, &mut served).await;
-        let Served { stored, refused, echoes } = served;
+        let Served {
+            stored,
+            refused,
+            echoes,
+        } = served;
         match ended {
             Ok(Ended::Released) => {
                 tracing::info!(source = %name, stored, refused, echoes, "association released");
@@ -223,7 +269,11 @@ impl Connection {
 
     fn failed(&self, error: &UlError) {
         let listener = self.config.name.as_str();
-        self.shared.metrics.association_failures_total.with_label_values(&[listener, failure(error)]).inc();
+        self.shared
+            .metrics
+            .association_failures_total
+            .with_label_values(&[listener, failure(error)])
+            .inc();
         tracing::debug!(listener, peer = %self.peer.ip(), %error, "association ended by a failure");
     }
 }

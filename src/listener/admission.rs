@@ -91,7 +91,11 @@ impl Refusal {
 impl Admission {
     #[must_use]
     pub fn new(sources: Vec<SourceConfig>, limits: &Limits) -> Self {
-        Self { sources: Arc::new(sources), max_associations: limits.max_associations, open: Arc::default() }
+        Self {
+            sources: Arc::new(sources),
+            max_associations: limits.max_associations,
+            open: Arc::default(),
+        }
     }
 
     /// The source that a request comes from, with its place among the open associations.
@@ -105,7 +109,11 @@ impl Admission {
         if request.application_context.trim_end_matches(['\0', ' ']) != APPLICATION_CONTEXT {
             return Err(Refusal::ApplicationContext);
         }
-        if !request.called.as_ref().is_some_and(|called| listener.ae_titles.contains(called)) {
+        if !request
+            .called
+            .as_ref()
+            .is_some_and(|called| listener.ae_titles.contains(called))
+        {
             return Err(Refusal::CalledAe);
         }
         let calling = request.calling.as_ref().ok_or(Refusal::CallingAe)?;
@@ -118,7 +126,11 @@ impl Admission {
         // The refusal says how near the nearest entry came: an entry may be one of several for the AE title.
         let mut nearest = Refusal::CallingAe;
         for source in self.sources.iter().filter(|source| source.calling_ae.contains(calling)) {
-            if !source.addresses.iter().any(|network| network.contains(&canonical(peer.address))) {
+            if !source
+                .addresses
+                .iter()
+                .any(|network| network.contains(&canonical(peer.address)))
+            {
                 nearest = nearest.max(Refusal::Address);
             } else if source.wants_certificate() && !shows_certificate(source, peer.identity.as_ref()) {
                 nearest = nearest.max(Refusal::Certificate);
@@ -145,7 +157,11 @@ impl Admission {
         open.total += 1;
         open.listeners.insert(listener.name.clone(), at_listener + 1);
         open.sources.insert(source.name.clone(), of_source + 1);
-        Ok(Place { open: self.open.clone(), listener: listener.name.clone(), source: source.name.clone() })
+        Ok(Place {
+            open: self.open.clone(),
+            listener: listener.name.clone(),
+            source: source.name.clone(),
+        })
     }
 }
 
@@ -209,7 +225,10 @@ mod tests {
     }
 
     fn peer(address: &str) -> Peer {
-        Peer { address: address.parse().expect("an address"), identity: None }
+        Peer {
+            address: address.parse().expect("an address"),
+            identity: None,
+        }
     }
 
     fn admission() -> Admission {
@@ -228,10 +247,22 @@ mod tests {
         let admission = admission();
         let inside = peer("::ffff:10.1.2.3");
         assert_eq!(refusal(&admission, &inside, &request("BOX", "CT1")), None);
-        assert_eq!(refusal(&admission, &inside, &request("OTHER", "CT1")), Some(Refusal::CalledAe));
-        assert_eq!(refusal(&admission, &inside, &request("BOX", "CT2")), Some(Refusal::CallingAe));
-        assert_eq!(refusal(&admission, &inside, &request("BOX", "")), Some(Refusal::CallingAe));
-        assert_eq!(refusal(&admission, &peer("192.168.0.1"), &request("BOX", "CT1")), Some(Refusal::Address));
+        assert_eq!(
+            refusal(&admission, &inside, &request("OTHER", "CT1")),
+            Some(Refusal::CalledAe)
+        );
+        assert_eq!(
+            refusal(&admission, &inside, &request("BOX", "CT2")),
+            Some(Refusal::CallingAe)
+        );
+        assert_eq!(
+            refusal(&admission, &inside, &request("BOX", "")),
+            Some(Refusal::CallingAe)
+        );
+        assert_eq!(
+            refusal(&admission, &peer("192.168.0.1"), &request("BOX", "CT1")),
+            Some(Refusal::Address)
+        );
         let mut newer = request("BOX", "CT1");
         newer.protocol_version = 3;
         assert_eq!(refusal(&admission, &inside, &newer), None);
@@ -246,10 +277,22 @@ mod tests {
     fn an_ae_title_bound_to_a_certificate_needs_it() {
         let admission = admission();
         let mut inside = peer("10.1.2.3");
-        assert_eq!(refusal(&admission, &inside, &request("BOX", "MR1")), Some(Refusal::Certificate));
-        inside.identity = Some(PeerIdentity { fingerprint: [1; 32], names: vec!["ct1.example".to_owned()] });
-        assert_eq!(refusal(&admission, &inside, &request("BOX", "MR1")), Some(Refusal::Certificate));
-        inside.identity = Some(PeerIdentity { fingerprint: [1; 32], names: vec!["MR1.example".to_owned()] });
+        assert_eq!(
+            refusal(&admission, &inside, &request("BOX", "MR1")),
+            Some(Refusal::Certificate)
+        );
+        inside.identity = Some(PeerIdentity {
+            fingerprint: [1; 32],
+            names: vec!["ct1.example".to_owned()],
+        });
+        assert_eq!(
+            refusal(&admission, &inside, &request("BOX", "MR1")),
+            Some(Refusal::Certificate)
+        );
+        inside.identity = Some(PeerIdentity {
+            fingerprint: [1; 32],
+            names: vec!["MR1.example".to_owned()],
+        });
         assert_eq!(refusal(&admission, &inside, &request("BOX", "MR1")), None);
     }
 
@@ -257,11 +300,27 @@ mod tests {
     fn places_are_limited_and_given_back() {
         let admission = admission();
         let inside = peer("10.1.2.3");
-        let first = admission.admit(&listener(), &inside, &request("BOX", "CT1")).ok().expect("admitted");
-        let _second = admission.admit(&listener(), &inside, &request("BOX", "CT1")).ok().expect("admitted");
-        assert_eq!(refusal(&admission, &inside, &request("BOX", "CT1")), Some(Refusal::SourceLimit));
+        let first = admission
+            .admit(&listener(), &inside, &request("BOX", "CT1"))
+            .ok()
+            .expect("admitted");
+        let _second = admission
+            .admit(&listener(), &inside, &request("BOX", "CT1"))
+            .ok()
+            .expect("admitted");
+        assert_eq!(
+            refusal(&admission, &inside, &request("BOX", "CT1")),
+            Some(Refusal::SourceLimit)
+        );
         drop(first);
         assert_eq!(refusal(&admission, &inside, &request("BOX", "CT1")), None);
-        assert_eq!(Refusal::SourceLimit.rejection(), Rejection { result: 2, source: 3, reason: 2 });
+        assert_eq!(
+            Refusal::SourceLimit.rejection(),
+            Rejection {
+                result: 2,
+                source: 3,
+                reason: 2
+            }
+        );
     }
 }

@@ -100,7 +100,11 @@ pub enum Repeat {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_associations: 256, max_pending: 16_384, max_instance: Size::gib(32) }
+        Self {
+            max_associations: 256,
+            max_pending: 16_384,
+            max_instance: Size::gib(32),
+        }
     }
 }
 
@@ -165,7 +169,8 @@ impl SourceConfig {
             problems.push("`calling_ae` is empty: name the AE titles that this source uses".to_owned());
         }
         if self.addresses.is_empty() {
-            problems.push("`addresses` is empty: nobody could send; name its networks, such as \"10.1.2.0/24\"".to_owned());
+            problems
+                .push("`addresses` is empty: nobody could send; name its networks, such as \"10.1.2.0/24\"".to_owned());
         }
         for fingerprint in &self.certificate_fingerprints {
             if normal_fingerprint(fingerprint).is_none() {

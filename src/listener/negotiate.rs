@@ -3,7 +3,7 @@ use super::config::SourceConfig;
 use crate::base::names::Uid;
 use crate::dicom::association::{Context, Proposed};
 use dicom_core::dictionary::{UidDictionary, UidDictionaryEntry};
-use dicom_dictionary_std::StandardSopClassDictionary;
+use dicom_dictionary_std::sop_class::StandardSopClassDictionary;
 
 /// PS3.4 A: the Verification SOP class.
 pub const VERIFICATION: &str = "1.2.840.10008.1.1";
@@ -46,7 +46,9 @@ fn is_storage(name: &str) -> bool {
 /// A UID below the standard's root that the dictionary lacks: a storage class of a newer edition stands under
 /// 1.2.840.10008.5.1.4.1.1 (or .34, radiotherapy); anything else is some other service.
 fn standard_stranger(uid: &Uid) -> Class {
-    let storage = ["1.2.840.10008.5.1.4.1.1.", "1.2.840.10008.5.1.4.34."].iter().any(|root| uid.as_str().starts_with(root));
+    let storage = ["1.2.840.10008.5.1.4.1.1.", "1.2.840.10008.5.1.4.34."]
+        .iter()
+        .any(|root| uid.as_str().starts_with(root));
     if storage { Class::Unknown } else { Class::Other }
 }
 
@@ -67,7 +69,11 @@ fn answer(context: &Proposed, source: &SourceConfig) -> Context {
         None => Err(TRANSFER_SYNTAXES_NOT_SUPPORTED),
         Some(syntax) => Ok(syntax.clone()),
     };
-    Context { id: context.id, abstract_syntax: context.abstract_syntax.clone(), result }
+    Context {
+        id: context.id,
+        abstract_syntax: context.abstract_syntax.clone(),
+        result,
+    }
 }
 
 #[cfg(test)]
@@ -88,7 +94,11 @@ mod tests {
         assert_eq!(class("1.2.840.10008.1.3.10"), Class::Other, "media storage directory");
         assert_eq!(class("1.2.840.10008.5.1.4.31"), Class::Other, "modality worklist");
         assert_eq!(class("1.2.840.10008.5.1.4.1.2.2.1"), Class::Other, "study root find");
-        assert_eq!(class("1.2.840.10008.5.1.4.1.1.9999"), Class::Unknown, "newer than the dictionary");
+        assert_eq!(
+            class("1.2.840.10008.5.1.4.1.1.9999"),
+            Class::Unknown,
+            "newer than the dictionary"
+        );
         assert_eq!(class("1.2.840.113619.4.2"), Class::Unknown, "private");
     }
 
@@ -102,7 +112,10 @@ mod tests {
             abstract_syntax: uid("1.2.840.113619.4.2"),
             transfer_syntaxes: vec![uid("1.2.840.113619.5.2"), uid("1.2.840.10008.1.2")],
         };
-        assert_eq!(negotiate(std::slice::from_ref(&proposed), &source)[0].result, Ok(uid("1.2.840.113619.5.2")));
+        assert_eq!(
+            negotiate(std::slice::from_ref(&proposed), &source)[0].result,
+            Ok(uid("1.2.840.113619.5.2"))
+        );
         source.unknown_classes = false;
         assert_eq!(negotiate(std::slice::from_ref(&proposed), &source)[0].result, Err(3));
     }

@@ -91,11 +91,24 @@ async fn answer<S: Stream>(
     match command {
         Command::EchoRq { message_id } => {
             served.echoes += 1;
-            association.send(id, &Command::EchoRsp { message_id, status: status::SUCCESS }).await
+            association
+                .send(
+                    id,
+                    &Command::EchoRsp {
+                        message_id,
+                        status: status::SUCCESS,
+                    },
+                )
+                .await
         }
         Command::StoreRq(request) => store(association, context, id, request, served).await,
         Command::Cancel { .. } => Ok(()),
-        Command::Other { field, message_id, class, .. } => {
+        Command::Other {
+            field,
+            message_id,
+            class,
+            ..
+        } => {
             if has_data_set {
                 discard(association).await?;
             }
@@ -136,8 +149,16 @@ async fn store<S: Stream>(
         served.refused += 1;
     }
     let source = context.source.name.as_str();
-    context.metrics.store_answers_total.with_label_values(&[source, &format!("{status:04X}")]).inc();
-    context.metrics.store_seconds.with_label_values(&[source]).observe(began.elapsed().as_secs_f64());
+    context
+        .metrics
+        .store_answers_total
+        .with_label_values(&[source, &format!("{status:04X}")])
+        .inc();
+    context
+        .metrics
+        .store_seconds
+        .with_label_values(&[source])
+        .observe(began.elapsed().as_secs_f64());
     let answer = StoreRsp {
         message_id: request.message_id,
         status,
@@ -156,7 +177,8 @@ fn announced<S: Stream>(
     request: &StoreRq,
 ) -> Result<Announced, (u16, &'static str)> {
     let negotiated = association.contexts().iter().find(|context| context.id == id);
-    let Some((class, Ok(transfer_syntax))) = negotiated.map(|context| (&context.abstract_syntax, &context.result)) else {
+    let Some((class, Ok(transfer_syntax))) = negotiated.map(|context| (&context.abstract_syntax, &context.result))
+    else {
         return Err((status::SOP_CLASS_NOT_SUPPORTED, "presentation context was not accepted"));
     };
     if !request.has_data_set {

@@ -1,5 +1,8 @@
 //! A throw-away certificate authority for the demo and the tests. Nothing of it is ever used by a box in service.
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose,
+};
 use std::io::{Error, Result};
 use std::path::{Path, PathBuf};
 
@@ -23,14 +26,19 @@ impl Authority {
     /// The folder cannot be written, or no key can be made.
     pub fn new(folder: &Path) -> Result<Self> {
         let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "Waystation rehearsal CA");
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "Waystation rehearsal CA");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let key = KeyPair::generate().map_err(Error::other)?;
         let issuer = CertifiedIssuer::self_signed(params, key).map_err(Error::other)?;
         std::fs::create_dir_all(folder)?;
         std::fs::write(folder.join("ca.pem"), issuer.pem())?;
-        Ok(Self { issuer, folder: folder.to_owned() })
+        Ok(Self {
+            issuer,
+            folder: folder.to_owned(),
+        })
     }
 
     /// The authority's own certificate.

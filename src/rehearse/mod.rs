@@ -1,3 +1,7 @@
-//! Layer 5: this box plays the others: a modality that sends, and studies that never were a patient's.
+//! Layer 5: this box plays the others: a modality that sends, studies that never were a patient's, a WAN that can be cut, and
+//! the demo that puts them together.
+pub mod certificates;
+pub mod demo;
 pub mod modality;
 pub mod synthetic;
+pub mod wan;

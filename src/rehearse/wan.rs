@@ -74,7 +74,9 @@ async fn carry(mut near: TcpStream, target: SocketAddr, mut state: watch::Receiv
     if *state.borrow() == Link::Cut {
         return;
     }
-    let Ok(Ok(mut far)) = tokio::time::timeout(CONNECT_DEADLINE, TcpStream::connect(target)).await else { return };
+    let Ok(Ok(mut far)) = tokio::time::timeout(CONNECT_DEADLINE, TcpStream::connect(target)).await else {
+        return;
+    };
     loop {
         let link = *state.borrow_and_update();
         match link {

@@ -56,15 +56,21 @@ fn global(name: &str) -> FuncRegistration {
 fn elements(module: &mut Module) {
     FuncRegistration::new_index_getter()
         .in_global_namespace()
-        .set_into_module(module, |c: Context, image: &mut Image, path: &str| read(&c, image, path));
+        .set_into_module(module, |c: Context, image: &mut Image, path: &str| {
+            read(&c, image, path)
+        });
     FuncRegistration::new_index_setter()
         .in_global_namespace()
         .set_into_module(module, |c: Context, image: &mut Image, path: &str, value: Dynamic| {
             write(&c, image, path, &value)
         });
     global("has").set_into_module(module, |c: Context, image: &mut Image, path: &str| has(&c, image, path));
-    global("items").set_into_module(module, |c: Context, image: &mut Image, path: &str| items(&c, image, path));
-    global("values").set_into_module(module, |c: Context, image: &mut Image, path: &str| values(&c, image, path));
+    global("items").set_into_module(module, |c: Context, image: &mut Image, path: &str| {
+        items(&c, image, path)
+    });
+    global("values").set_into_module(module, |c: Context, image: &mut Image, path: &str| {
+        values(&c, image, path)
+    });
     global("remove").set_into_module(module, |c: Context, image: &mut Image, path: &str| {
         write(&c, image, path, &Dynamic::UNIT)
     });
@@ -116,7 +122,9 @@ fn items(c: &Context, image: &Image, text: &str) -> Raised<i64> {
 fn values(c: &Context, image: &Image, text: &str) -> Raised<Array> {
     let path = image.0.path(text);
     let values = path.and_then(|path| image.0.values(&path));
-    let values = values.map_err(|fault| fault.raise(c.call_position()))?.unwrap_or_default();
+    let values = values
+        .map_err(|fault| fault.raise(c.call_position()))?
+        .unwrap_or_default();
     note(c, &image.0, || format!("read {text} = {values:?}"));
     Ok(values.into_iter().map(Dynamic::from).collect())
 }
@@ -204,7 +212,10 @@ fn deliver(evaluation: &Evaluation, name: &str, options: &Map) -> Result<Urgency
         if key.as_str() != "priority" {
             return Err(Fault::error("to() has no such option; it has `priority`"));
         }
-        let word = value.as_immutable_string_ref().ok().and_then(|word| Urgency::parse(&word));
+        let word = value
+            .as_immutable_string_ref()
+            .ok()
+            .and_then(|word| Urgency::parse(&word));
         priority = word.ok_or_else(|| Fault::error("a priority is stat, high, routine or low"))?;
     }
     evaluation.state().deliver(known, priority);
@@ -218,7 +229,11 @@ fn hold(c: &Context, reason: &str) -> Raised<()> {
     }
     // A computed reason may carry a value of the data set; a literal of the rules cannot.
     let text: String = if evaluation.known.literals.contains(reason) {
-        reason.chars().filter(|letter| !letter.is_control()).take(REASON_MAX).collect()
+        reason
+            .chars()
+            .filter(|letter| !letter.is_control())
+            .take(REASON_MAX)
+            .collect()
     } else {
         format!("held by {} (its reason is computed, so it is not shown)", place(c))
     };

@@ -82,9 +82,8 @@ impl Parts {
             // A closure shares what it captures, and a cycle of shared values is never freed.
             .set_allow_anonymous_fn(false)
             .set_fail_on_invalid_map_property(true);
-        engine.on_progress(move |count| {
-            (count % PROGRESS_STEP == 0 && Instant::now() >= until).then_some(Dynamic::UNIT)
-        });
+        engine
+            .on_progress(move |count| (count % PROGRESS_STEP == 0 && Instant::now() >= until).then_some(Dynamic::UNIT));
         engine
     }
 

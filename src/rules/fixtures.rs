@@ -106,9 +106,14 @@ pub(super) fn run(set: &RuleSet, folder: &Path) -> Result<Report, String> {
 }
 
 fn files(folder: &Path) -> Result<Vec<PathBuf>, String> {
-    let entries = std::fs::read_dir(folder).map_err(|e| format!("{}: cannot be read: {}", folder.display(), e.kind()))?;
-    let paths = entries.take(FILES_MAX).filter_map(|entry| entry.ok().map(|entry| entry.path()));
-    let mut files: Vec<PathBuf> = paths.filter(|path| path.extension().is_some_and(|kind| kind == "toml")).collect();
+    let entries =
+        std::fs::read_dir(folder).map_err(|e| format!("{}: cannot be read: {}", folder.display(), e.kind()))?;
+    let paths = entries
+        .take(FILES_MAX)
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()));
+    let mut files: Vec<PathBuf> = paths
+        .filter(|path| path.extension().is_some_and(|kind| kind == "toml"))
+        .collect();
     files.sort();
     Ok(files)
 }
@@ -116,7 +121,9 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>, String> {
 fn read(path: &Path) -> Result<File, String> {
     let mut text = String::new();
     let file = std::fs::File::open(path).map_err(|e| e.kind().to_string())?;
-    file.take(FILE_BYTES_MAX).read_to_string(&mut text).map_err(|e| e.kind().to_string())?;
+    file.take(FILE_BYTES_MAX)
+        .read_to_string(&mut text)
+        .map_err(|e| e.kind().to_string())?;
     toml::from_str(&text).map_err(|e| e.to_string())
 }
 
@@ -136,7 +143,12 @@ fn judge(set: &RuleSet, folder: &Path, case: &Case) -> Result<Vec<String>, Strin
 }
 
 fn syntax(from: &Origin) -> Syntax {
-    Syntax::of(&from.transfer_syntax.clone().unwrap_or_else(|| Uid::known(EXPLICIT_LITTLE)))
+    Syntax::of(
+        &from
+            .transfer_syntax
+            .clone()
+            .unwrap_or_else(|| Uid::known(EXPLICIT_LITTLE)),
+    )
 }
 
 fn expected(expect: &Expect) -> Result<BTreeSet<String>, String> {
@@ -144,7 +156,10 @@ fn expected(expect: &Expect) -> Result<BTreeSet<String>, String> {
     for (destination, priority) in &expect.deliveries {
         lines.insert(format!("to {destination} ({priority})"));
         let own = expect.edits_for.get(destination);
-        let common = expect.edits.iter().filter(|(path, _)| !own.is_some_and(|own| own.contains_key(*path)));
+        let common = expect
+            .edits
+            .iter()
+            .filter(|(path, _)| !own.is_some_and(|own| own.contains_key(*path)));
         for (path, value) in common.chain(own.into_iter().flatten()) {
             let path = ElementPath::parse(path).map_err(|e| e.to_string())?;
             lines.insert(edit_line(destination, &path, texts(value)?.as_deref()));
@@ -233,10 +248,24 @@ pub(super) fn facts(from: &Origin, head: &Head, meta: Option<&FileMeta>) -> Fact
     let instance = || uid(dicom_core::Tag(0x0008, 0x0018), "2.25.1");
     let said = meta.and_then(|meta| meta.source_ae.clone());
     Facts {
-        source: from.source.clone().unwrap_or_else(|| known(SourceId::parse("modality"))),
-        calling_ae: from.calling_ae.clone().or(said).unwrap_or_else(|| known(AeTitle::parse("MODALITY"))),
-        called_ae: from.called_ae.clone().unwrap_or_else(|| known(AeTitle::parse("WAYSTATION"))),
-        sop_class: from.sop_class.clone().or_else(|| meta.map(|m| m.sop_class.clone())).unwrap_or_else(class),
+        source: from
+            .source
+            .clone()
+            .unwrap_or_else(|| known(SourceId::parse("modality"))),
+        calling_ae: from
+            .calling_ae
+            .clone()
+            .or(said)
+            .unwrap_or_else(|| known(AeTitle::parse("MODALITY"))),
+        called_ae: from
+            .called_ae
+            .clone()
+            .unwrap_or_else(|| known(AeTitle::parse("WAYSTATION"))),
+        sop_class: from
+            .sop_class
+            .clone()
+            .or_else(|| meta.map(|m| m.sop_class.clone()))
+            .unwrap_or_else(class),
         sop_instance: from
             .sop_instance
             .clone()
@@ -272,7 +301,10 @@ pub(super) fn load(path: &Path) -> Result<(Head, FileMeta), String> {
             return Ok((head.clone(), meta));
         }
         if more(&mut rest)? == 0 {
-            return scanner.finish().map(|head| (head, meta)).map_err(|e| wrong(e.to_string()));
+            return scanner
+                .finish()
+                .map(|head| (head, meta))
+                .map_err(|e| wrong(e.to_string()));
         }
     }
 }

@@ -17,61 +17,185 @@ enum End {
 /// A name, the body of `route`, and the end it must have.
 const BODIES: &[(&str, &str, End)] = &[
     ("endless loop", "loop { }", End::Held(HoldKind::Budget)),
-    ("endless while", "let x = 0; while true { x += 1; x -= 1; }", End::Held(HoldKind::Budget)),
-    ("huge range", "for i in 0..9223372036854775807 { }", End::Held(HoldKind::Budget)),
-    ("string doubling", "let s = \"x\"; loop { s += s; }", End::Held(HoldKind::Budget)),
-    ("string doubling by call", "let s = \"x\"; loop { s = s + s; }", End::Held(HoldKind::Budget)),
-    ("interpolation bomb", "let s = \"x\"; loop { s = `${s}${s}`; }", End::Held(HoldKind::Budget)),
-    ("pad bomb", "let s = \"x\"; s.pad(2000000000, \"y\");", End::Held(HoldKind::Budget)),
-    ("array pad bomb", "let a = []; a.pad(2000000000, 0);", End::Held(HoldKind::Budget)),
-    ("pad_left bomb", "pad_left(\"x\", 2000000000, \"0\");", End::Held(HoldKind::Budget)),
-    ("array growth", "let a = [1]; loop { a += a; }", End::Held(HoldKind::Budget)),
-    ("array push", "let a = []; loop { a.push(1); }", End::Held(HoldKind::Budget)),
-    ("array nesting", "let a = []; loop { a = [a, a]; }", End::Held(HoldKind::Budget)),
-    ("map growth", "let m = #{}; let i = 0; loop { m[`k${i}`] = i; i += 1; }", End::Held(HoldKind::Budget)),
+    (
+        "endless while",
+        "let x = 0; while true { x += 1; x -= 1; }",
+        End::Held(HoldKind::Budget),
+    ),
+    (
+        "huge range",
+        "for i in 0..9223372036854775807 { }",
+        End::Held(HoldKind::Budget),
+    ),
+    (
+        "string doubling",
+        "let s = \"x\"; loop { s += s; }",
+        End::Held(HoldKind::Budget),
+    ),
+    (
+        "string doubling by call",
+        "let s = \"x\"; loop { s = s + s; }",
+        End::Held(HoldKind::Budget),
+    ),
+    (
+        "interpolation bomb",
+        "let s = \"x\"; loop { s = `${s}${s}`; }",
+        End::Held(HoldKind::Budget),
+    ),
+    (
+        "pad bomb",
+        "let s = \"x\"; s.pad(2000000000, \"y\");",
+        End::Held(HoldKind::Budget),
+    ),
+    (
+        "array pad bomb",
+        "let a = []; a.pad(2000000000, 0);",
+        End::Held(HoldKind::Budget),
+    ),
+    (
+        "pad_left bomb",
+        "pad_left(\"x\", 2000000000, \"0\");",
+        End::Held(HoldKind::Budget),
+    ),
+    (
+        "array growth",
+        "let a = [1]; loop { a += a; }",
+        End::Held(HoldKind::Budget),
+    ),
+    (
+        "array push",
+        "let a = []; loop { a.push(1); }",
+        End::Held(HoldKind::Budget),
+    ),
+    (
+        "array nesting",
+        "let a = []; loop { a = [a, a]; }",
+        End::Held(HoldKind::Budget),
+    ),
+    (
+        "map growth",
+        "let m = #{}; let i = 0; loop { m[`k${i}`] = i; i += 1; }",
+        End::Held(HoldKind::Budget),
+    ),
     ("map of long keys", LONG_KEYS, End::Held(HoldKind::Budget)),
-    ("replace bomb", "let s = \"x\"; s.pad(16000, \"x\"); let t = s; s.replace(\"x\", t);", End::Held(HoldKind::Budget)),
-    ("replace between letters", "let s = \"x\"; s.pad(16000, \"x\"); let t = s; s.replace(\"\", t);", End::Held(HoldKind::Budget)),
-    ("replace letter", "let s = \"x\"; s.pad(16000, \"x\"); let t = s; s.replace('x', t);", End::Held(HoldKind::Budget)),
+    (
+        "replace bomb",
+        "let s = \"x\"; s.pad(16000, \"x\"); let t = s; s.replace(\"x\", t);",
+        End::Held(HoldKind::Budget),
+    ),
+    (
+        "replace between letters",
+        "let s = \"x\"; s.pad(16000, \"x\"); let t = s; s.replace(\"\", t);",
+        End::Held(HoldKind::Budget),
+    ),
+    (
+        "replace letter",
+        "let s = \"x\"; s.pad(16000, \"x\"); let t = s; s.replace('x', t);",
+        End::Held(HoldKind::Budget),
+    ),
     ("regex replace bomb", REGEX_REPLACE, End::Held(HoldKind::Budget)),
-    ("split into letters", "let s = \"x\"; s.pad(16000, \"x\"); let a = s.split(\"\"); a.len", End::Held(HoldKind::Budget)),
+    (
+        "split into letters",
+        "let s = \"x\"; s.pad(16000, \"x\"); let a = s.split(\"\"); a.len",
+        End::Held(HoldKind::Budget),
+    ),
     ("backtracking regex", BACKTRACK, End::Harmless),
-    ("large regex", "matches(\"x\", \"((a{1,100}){1,100}){1,100}\")", End::Refused),
-    ("computed large regex", "let p = \"a\"; matches(\"x\", p + \"{1,1000}{1,1000}\")", End::Held(HoldKind::Error)),
-    ("many computed regexes", "let i = 0; loop { matches(\"x\", `a{1,${i % 100}}[a-z]+\\\\pL`); i += 1; }", End::Held(HoldKind::Budget)),
+    (
+        "large regex",
+        "matches(\"x\", \"((a{1,100}){1,100}){1,100}\")",
+        End::Refused,
+    ),
+    (
+        "computed large regex",
+        "let p = \"a\"; matches(\"x\", p + \"{1,1000}{1,1000}\")",
+        End::Held(HoldKind::Error),
+    ),
+    (
+        "many computed regexes",
+        "let i = 0; loop { matches(\"x\", `a{1,${i % 100}}[a-z]+\\\\pL`); i += 1; }",
+        End::Held(HoldKind::Budget),
+    ),
     ("eval", "eval(\"to(`vna`)\")", End::Refused),
     ("print", "print(\"x\")", End::Refused),
     ("import of a file", "import \"/etc/passwd\" as x;", End::Refused),
     ("import upwards", "import \"../secret\" as x;", End::Refused),
-    ("computed import", "let p = \"/etc/\"; import p + \"passwd\" as x;", End::Held(HoldKind::Error)),
+    (
+        "computed import",
+        "let p = \"/etc/\"; import p + \"passwd\" as x;",
+        End::Held(HoldKind::Error),
+    ),
     ("sleep", "sleep(3)", End::Refused),
-    ("sleep through a pointer", "let f = Fn(\"sleep\"); f.call(3)", End::Held(HoldKind::Error)),
+    (
+        "sleep through a pointer",
+        "let f = Fn(\"sleep\"); f.call(3)",
+        End::Held(HoldKind::Error),
+    ),
     ("clock", "timestamp()", End::Refused),
     ("random", "rand()", End::Refused),
     ("JSON", "parse_json(\"{}\")", End::Refused),
     ("blob", "blob(100000000)", End::Refused),
     ("closure", "let f = || 1; f.call()", End::Refused),
     ("throw", "throw \"PATIENT^NAME\";", End::Held(HoldKind::Error)),
-    ("overflow", "let x = 9223372036854775807; x += 1;", End::Held(HoldKind::Error)),
-    ("smallest number negated", "let x = -9223372036854775807 - 1; x = -x;", End::Held(HoldKind::Error)),
-    ("smallest number by -1", "let x = -9223372036854775807 - 1; let y = -1; x / y", End::Held(HoldKind::Error)),
+    (
+        "overflow",
+        "let x = 9223372036854775807; x += 1;",
+        End::Held(HoldKind::Error),
+    ),
+    (
+        "smallest number negated",
+        "let x = -9223372036854775807 - 1; x = -x;",
+        End::Held(HoldKind::Error),
+    ),
+    (
+        "smallest number by -1",
+        "let x = -9223372036854775807 - 1; let y = -1; x / y",
+        End::Held(HoldKind::Error),
+    ),
     ("division by zero", "let x = 0; 1 / x", End::Held(HoldKind::Error)),
     ("remainder by zero", "let x = 0; 1 % x", End::Held(HoldKind::Error)),
     ("huge shift", "let x = 1; x << 9223372036854775807", End::Harmless),
-    ("huge power", "let x = 10; x ** 9223372036854775807", End::Held(HoldKind::Error)),
-    ("bad index", "let a = [1]; a[-9223372036854775807]", End::Held(HoldKind::Error)),
-    ("sub_string at the ends", "\"abc\".sub_string(-9223372036854775807, 9223372036854775807)", End::Harmless),
+    (
+        "huge power",
+        "let x = 10; x ** 9223372036854775807",
+        End::Held(HoldKind::Error),
+    ),
+    (
+        "bad index",
+        "let a = [1]; a[-9223372036854775807]",
+        End::Held(HoldKind::Error),
+    ),
+    (
+        "sub_string at the ends",
+        "\"abc\".sub_string(-9223372036854775807, 9223372036854775807)",
+        End::Harmless,
+    ),
     ("unknown function", "nothing()", End::Refused),
     ("wrong arguments", "to(1, 2, 3)", End::Held(HoldKind::Error)),
-    ("caught budget", "loop { try { loop { } } catch { } }", End::Held(HoldKind::Budget)),
+    (
+        "caught budget",
+        "loop { try { loop { } } catch { } }",
+        End::Held(HoldKind::Budget),
+    ),
     ("recursion", "deeper(0)", End::Held(HoldKind::Budget)),
     ("mutual recursion", "ping(0)", End::Held(HoldKind::Budget)),
     ("many variables", MANY_VARIABLES, End::Held(HoldKind::Budget)),
-    ("sort with a liar", "let a = []; a.pad(900, 1); a.sort(liar)", End::Harmless),
+    (
+        "sort with a liar",
+        "let a = []; a.pad(900, 1); a.sort(liar)",
+        End::Harmless,
+    ),
     ("image in itself", "let a = [image]; a.push(a); a.len", End::Harmless),
     ("edit in route", "image.PatientID = \"X\"", End::Held(HoldKind::Error)),
-    ("computed destination", "let d = \"PATIENT\"; to(d + \"^NAME\")", End::Held(HoldKind::Error)),
-    ("property of nothing", "let m = #{}; m.a.b.c", End::Held(HoldKind::Error)),
+    (
+        "computed destination",
+        "let d = \"PATIENT\"; to(d + \"^NAME\")",
+        End::Held(HoldKind::Error),
+    ),
+    (
+        "property of nothing",
+        "let m = #{}; m.a.b.c",
+        End::Held(HoldKind::Error),
+    ),
 ];
 
 const FUNCTIONS: &str = "
@@ -95,19 +219,44 @@ fn refused_files() -> Vec<(&'static str, String)> {
     vec![
         ("no route", "fn morph(image, from) { }".to_owned()),
         ("syntax", "fn route(image, from) { to(\"vna\" }".to_owned()),
-        ("deep expression", format!("fn route(image, from) {{ {}1{} }}", "(".repeat(5_000), ")".repeat(5_000))),
-        ("deep blocks", format!("fn route(image, from) {{ {}{} }}", "{".repeat(5_000), "}".repeat(5_000))),
-        ("deep arrays", format!("fn route(image, from) {{ {}{} }}", "[".repeat(5_000), "]".repeat(5_000))),
-        ("deep negation", format!("fn route(image, from) {{ {}1 }}", "-".repeat(50_000))),
-        ("long chain", format!("fn route(image, from) {{ 1{} }}", " + x".repeat(50_000))),
+        (
+            "deep expression",
+            format!(
+                "fn route(image, from) {{ {}1{} }}",
+                "(".repeat(5_000),
+                ")".repeat(5_000)
+            ),
+        ),
+        (
+            "deep blocks",
+            format!("fn route(image, from) {{ {}{} }}", "{".repeat(5_000), "}".repeat(5_000)),
+        ),
+        (
+            "deep arrays",
+            format!("fn route(image, from) {{ {}{} }}", "[".repeat(5_000), "]".repeat(5_000)),
+        ),
+        (
+            "deep negation",
+            format!("fn route(image, from) {{ {}1 }}", "-".repeat(50_000)),
+        ),
+        (
+            "long chain",
+            format!("fn route(image, from) {{ 1{} }}", " + x".repeat(50_000)),
+        ),
         ("huge text", format!("{route} const A = \"{}\";", "x".repeat(100_000))),
         ("huge array", format!("{route} const A = [{}];", "1,".repeat(20_000))),
         ("endless top level", format!("{route} loop {{ }}")),
         ("top level with to", format!("{route} to(\"vna\");")),
         ("function twice", format!("{route} {route}")),
-        ("many functions", (0..1_000).map(|n| format!("fn f{n}() {{ }}\n")).collect::<String>() + route),
+        (
+            "many functions",
+            (0..1_000).map(|n| format!("fn f{n}() {{ }}\n")).collect::<String>() + route,
+        ),
         ("wrong parameters", "fn route(image) { }".to_owned()),
-        ("unknown morph_for", format!("{route} fn morph_for_nowhere(image, from) {{ }}")),
+        (
+            "unknown morph_for",
+            format!("{route} fn morph_for_nowhere(image, from) {{ }}"),
+        ),
     ]
 }
 
@@ -138,7 +287,10 @@ fn hostile_rules_end_as_holds_or_load_problems_in_time() {
         let (got, took, decision) = on_small_stack(move || end(body));
         assert_eq!(got, *wanted, "{name}: {decision:?}");
         assert!(took < Duration::from_millis(250 + 750), "{name} took {took:?}");
-        let reason = decision.and_then(|d| d.hold).map(|hold| hold.reason).unwrap_or_default();
+        let reason = decision
+            .and_then(|d| d.hold)
+            .map(|hold| hold.reason)
+            .unwrap_or_default();
         assert!(!reason.contains("PATIENT"), "{name}: {reason}");
     }
     assert!(BODIES.len() >= 27);
@@ -156,7 +308,10 @@ fn hostile_files_are_refused_at_load() {
 #[test]
 fn memory_stays_bounded_under_bombs() {
     let before = peak_kib();
-    for (_, body, _) in BODIES.iter().filter(|(name, ..)| name.contains("bomb") || name.contains("keys")) {
+    for (_, body, _) in BODIES
+        .iter()
+        .filter(|(name, ..)| name.contains("bomb") || name.contains("keys"))
+    {
         on_small_stack(move || end(body));
     }
     let grown = peak_kib().saturating_sub(before);
@@ -178,7 +333,11 @@ fn deep_calls_of_deep_expressions_fit_a_small_stack() {
          fn route(image, from) {{ down(13); to(\"vna\"); }}",
         ")".repeat(12)
     );
-    let decision = on_small_stack(move || set(&text).unwrap_or_else(|p| panic!("{p:?}")).decide(&facts(), &empty_head()));
+    let decision = on_small_stack(move || {
+        set(&text)
+            .unwrap_or_else(|p| panic!("{p:?}"))
+            .decide(&facts(), &empty_head())
+    });
     assert_eq!(decision.hold, None);
 }
 

@@ -256,7 +256,10 @@ mod tests {
     use super::*;
 
     fn texts(source: &str) -> Vec<String> {
-        tokens(source).iter().filter_map(|t| t.text().map(str::to_owned)).collect()
+        tokens(source)
+            .iter()
+            .filter_map(|t| t.text().map(str::to_owned))
+            .collect()
     }
 
     #[test]

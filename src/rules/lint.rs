@@ -229,7 +229,11 @@ impl Lint<'_> {
         while let Some(key) = self.word(at).map(str::to_owned) {
             if !OPTIONS.contains(&key.as_str()) {
                 self.problem(at, unknown("option of to()", &key, OPTIONS));
-            } else if let Some(word) = self.text(at + 2).filter(|w| Urgency::parse(w).is_none()).map(str::to_owned) {
+            } else if let Some(word) = self
+                .text(at + 2)
+                .filter(|w| Urgency::parse(w).is_none())
+                .map(str::to_owned)
+            {
                 self.problem(at + 2, unknown("priority", &word, Urgency::ALL.map(Urgency::as_str)));
             }
             if !self.is(at + 3, ',') {
@@ -258,8 +262,12 @@ const KEYWORDS: [&str; 20] = [
 
 /// `unknown KIND NAME`, with the nearest of `names` when one is near.
 pub(super) fn unknown<'a>(kind: &str, name: &str, names: impl IntoIterator<Item = &'a str>) -> String {
-    let scored = names.into_iter().map(|other| (strsim::jaro_winkler(name, other), other));
-    let nearest = scored.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(score, _)| *score > 0.7);
+    let scored = names
+        .into_iter()
+        .map(|other| (strsim::jaro_winkler(name, other), other));
+    let nearest = scored
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .filter(|(score, _)| *score > 0.7);
     match nearest {
         Some((_, nearest)) => format!("unknown {kind} `{name}`; did you mean `{nearest}`?"),
         None => format!("unknown {kind} `{name}`"),

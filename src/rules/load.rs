@@ -29,7 +29,10 @@ impl<'a> Draft<'a> {
     pub(super) fn new(folder: &'a Path, sources: &'a [(String, String)], text_max: usize) -> Self {
         Self {
             folder,
-            sources: sources.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect(),
+            sources: sources
+                .iter()
+                .map(|(name, text)| (name.as_str(), text.as_str()))
+                .collect(),
             problems: Vec::new(),
             known: Knowledge {
                 text_max,
@@ -81,7 +84,10 @@ impl<'a> Draft<'a> {
         let mut functions = BTreeMap::new();
         for (name, text) in sources {
             let file = self.folder.join(name);
-            let Findings { problems, functions: own } = lint::check(&file, text, &names, &mut self.known);
+            let Findings {
+                problems,
+                functions: own,
+            } = lint::check(&file, text, &names, &mut self.known);
             self.problems.extend(problems);
             functions.insert(name.clone(), own);
         }
@@ -95,7 +101,11 @@ impl<'a> Draft<'a> {
         match self.sources.keys().next() {
             Some(only) if self.sources.len() == 1 => Ok((*only).to_owned()),
             _ => {
-                self.problem(MAIN, Position::NONE, "is missing: with several rule files, main.rhai is the entry");
+                self.problem(
+                    MAIN,
+                    Position::NONE,
+                    "is missing: with several rule files, main.rhai is the entry",
+                );
                 Err(std::mem::take(&mut self.problems))
             }
         }
@@ -109,8 +119,10 @@ impl<'a> Draft<'a> {
         destinations: &[DestinationId],
         functions: &BTreeMap<String, Vec<lint::Function>>,
     ) -> BTreeMap<DestinationId, String> {
-        let ids: BTreeMap<String, &DestinationId> =
-            destinations.iter().map(|id| (id.as_str().replace('-', "_"), id)).collect();
+        let ids: BTreeMap<String, &DestinationId> = destinations
+            .iter()
+            .map(|id| (id.as_str().replace('-', "_"), id))
+            .collect();
         let place = |name: &str| {
             let own = functions.get(entry).into_iter().flatten().find(|f| f.name == name);
             own.map_or(Position::NONE, |f| place(f.line, f.column))
@@ -128,18 +140,32 @@ impl<'a> Draft<'a> {
                 Some((_, Some(id))) => drop(morph_for.insert((*id).clone(), function.name.to_owned())),
                 Some((name, None)) => {
                     let message = lint::unknown("destination", name, ids.keys().map(String::as_str));
-                    self.problem(entry, place(function.name), format!("{message} (in `{}`)", function.name));
+                    self.problem(
+                        entry,
+                        place(function.name),
+                        format!("{message} (in `{}`)", function.name),
+                    );
                 }
             }
         }
         if !has(tree, "route") {
-            self.problem(entry, Position::NONE, "has no `fn route(image, from)`: every instance would be held");
+            self.problem(
+                entry,
+                Position::NONE,
+                "has no `fn route(image, from)`: every instance would be held",
+            );
         }
         morph_for
     }
 
     /// Evaluates the top level of every file once, imports first.
-    pub(super) fn link(&mut self, parts: &Parts, until: Instant, trees: BTreeMap<String, AST>, entry: (&AST, &str)) -> Modules {
+    pub(super) fn link(
+        &mut self,
+        parts: &Parts,
+        until: Instant,
+        trees: BTreeMap<String, AST>,
+        entry: (&AST, &str),
+    ) -> Modules {
         let loading = Loading::new(trees);
         let mut engine = parts.engine(until);
         engine.set_module_resolver(loading.clone());
@@ -160,7 +186,10 @@ impl<'a> Draft<'a> {
     fn failure(&mut self, error: &EvalAltResult, file: &str) {
         let failure = Failure::of(error, file);
         let line = failure.position.line();
-        let said = self.problems.iter().any(|p| p.file == self.folder.join(&failure.file) && p.line == line);
+        let said = self
+            .problems
+            .iter()
+            .any(|p| p.file == self.folder.join(&failure.file) && p.line == line);
         if !said {
             self.problem(&failure.file, failure.position, failure.fault.message);
         }
@@ -168,7 +197,8 @@ impl<'a> Draft<'a> {
 }
 
 pub(super) fn has(tree: &AST, name: &str) -> bool {
-    tree.iter_functions().any(|function| function.name == name && function.params.len() == 2)
+    tree.iter_functions()
+        .any(|function| function.name == name && function.params.len() == 2)
 }
 
 fn place(line: usize, column: usize) -> Position {
@@ -200,11 +230,16 @@ pub(super) fn epoch(sources: &[(String, String)]) -> u64 {
 /// The folder's own `*.rhai` files, sorted by name; not those of folders in it.
 pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>, Vec<Problem>> {
     let wrong = |message: String| vec![whole(folder, message)];
-    let entries = std::fs::read_dir(folder).map_err(|e| wrong(format!("the rule folder cannot be read: {}", e.kind())))?;
+    let entries =
+        std::fs::read_dir(folder).map_err(|e| wrong(format!("the rule folder cannot be read: {}", e.kind())))?;
     let mut files = Vec::new();
     for entry in entries {
-        let path = entry.map_err(|e| wrong(format!("the rule folder cannot be read: {}", e.kind())))?.path();
-        let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        let path = entry
+            .map_err(|e| wrong(format!("the rule folder cannot be read: {}", e.kind())))?
+            .path();
+        let hidden = path
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with('.'));
         if path.extension().is_some_and(|kind| kind == "rhai") && !hidden {
             files.push(path);
         }
@@ -213,7 +248,9 @@ pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>, Vec<Problem>> {
     match files.len() {
         0 => Err(wrong("the rule folder holds no .rhai file".to_owned())),
         1..=FILES_MAX => Ok(files),
-        _ => Err(wrong(format!("the rule folder holds more than {FILES_MAX} .rhai files"))),
+        _ => Err(wrong(format!(
+            "the rule folder holds more than {FILES_MAX} .rhai files"
+        ))),
     }
 }
 
@@ -223,17 +260,26 @@ pub(super) fn read(folder: &Path) -> Result<Vec<(String, String)>, Vec<Problem>>
         match (name(&path), text(&path)) {
             (Some(name), Ok(text)) => sources.push((name, text)),
             (None, _) => {
-                problems.push(whole(&path, "a rule file's name is letters, digits, `_` and `-`, then .rhai".to_owned()));
+                problems.push(whole(
+                    &path,
+                    "a rule file's name is letters, digits, `_` and `-`, then .rhai".to_owned(),
+                ));
             }
             (_, Err(message)) => problems.push(whole(&path, message)),
         }
     }
-    if problems.is_empty() { Ok(sources) } else { Err(problems) }
+    if problems.is_empty() {
+        Ok(sources)
+    } else {
+        Err(problems)
+    }
 }
 
 fn name(path: &Path) -> Option<String> {
     let name = path.file_name()?.to_str()?;
-    let plain = stem(name).bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+    let plain = stem(name)
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
     (plain && !stem(name).is_empty()).then(|| name.to_owned())
 }
 

@@ -110,7 +110,7 @@ pub struct Problem {
 }
 
 /// `[rules]` of the configuration.
-#[derive(Clone, Debug, Default, serde::Deserialize, serde::Serialize)]
+#[derive(Clone, Debug, serde::Deserialize, serde::Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// The folder of `*.rhai` files.

@@ -109,7 +109,10 @@ impl RuleSet {
                 (routed, hold.or(nowhere))
             }
         };
-        let changes = routed.iter().map(|(_, changes)| changes.iter().cloned().collect()).collect();
+        let changes = routed
+            .iter()
+            .map(|(_, changes)| changes.iter().cloned().collect())
+            .collect();
         let deliveries = routed.into_iter().map(|(delivery, _)| delivery).collect();
         Outcome {
             decision: Decision {
@@ -128,7 +131,13 @@ impl RuleSet {
             evaluation.state().phase = phase;
             let arguments = (Image(evaluation.clone()), From(evaluation.clone()));
             engine
-                .call_fn_with_options::<Dynamic>(CallFnOptions::new(), &mut Scope::new(), &self.tree, function, arguments)
+                .call_fn_with_options::<Dynamic>(
+                    CallFnOptions::new(),
+                    &mut Scope::new(),
+                    &self.tree,
+                    function,
+                    arguments,
+                )
                 .map(drop)
                 .map_err(|error| Failure::of(&error, &self.entry))
         };
@@ -189,7 +198,9 @@ impl RuleSet {
         let morph_for = draft.signatures(&tree, &entry, destinations, &functions);
         let modules = draft.link(&parts, until, trees, (&tree, &entry));
         if !draft.problems.is_empty() {
-            draft.problems.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
+            draft
+                .problems
+                .sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
             return Err(draft.problems);
         }
         draft.known.destinations = destinations.to_vec();

@@ -197,7 +197,9 @@ impl Evaluation {
     fn stands(&self, path: &Path, values: &[String]) -> bool {
         match self.head.find(path) {
             None => false,
-            Some(_) => self.original(path).is_ok_and(|old| same(&old.unwrap_or_default(), values)),
+            Some(_) => self
+                .original(path)
+                .is_ok_and(|old| same(&old.unwrap_or_default(), values)),
         }
     }
 
@@ -224,7 +226,9 @@ impl Evaluation {
             Phase::Route => Err(Fault::error(
                 "route cannot change the image: do it in morph, or in morph_for_DEST for one destination",
             )),
-            Phase::Load => Err(Fault::error("the image can be changed only in morph and morph_for_DEST")),
+            Phase::Load => Err(Fault::error(
+                "the image can be changed only in morph and morph_for_DEST",
+            )),
         }
     }
 }
@@ -269,7 +273,9 @@ impl Changes {
     /// One more than the highest item of the sequence at `path` that an edit makes or touches.
     fn items_below(&self, path: &Path) -> usize {
         let set = self.list.iter().filter(|c| c.values.is_some());
-        let items = set.filter(|c| below(&c.path, path)).map(|c| c.path.items[path.items.len()].1 + 1);
+        let items = set
+            .filter(|c| below(&c.path, path))
+            .map(|c| c.path.items[path.items.len()].1 + 1);
         items.max().unwrap_or(0)
     }
 

@@ -24,7 +24,9 @@ pub(super) fn facts() -> Facts {
 }
 
 pub(super) fn destinations() -> Vec<DestinationId> {
-    ["vna", "cad", "night-archive"].map(|id| DestinationId::parse(id).unwrap()).to_vec()
+    ["vna", "cad", "night-archive"]
+        .map(|id| DestinationId::parse(id).unwrap())
+        .to_vec()
 }
 
 pub(super) fn set(text: &str) -> Result<RuleSet, Vec<Problem>> {
@@ -32,7 +34,10 @@ pub(super) fn set(text: &str) -> Result<RuleSet, Vec<Problem>> {
 }
 
 fn files(sources: &[(&str, &str)]) -> Result<RuleSet, Vec<Problem>> {
-    let sources: Vec<(String, String)> = sources.iter().map(|(n, t)| ((*n).to_owned(), (*t).to_owned())).collect();
+    let sources: Vec<(String, String)> = sources
+        .iter()
+        .map(|(n, t)| ((*n).to_owned(), (*t).to_owned()))
+        .collect();
     RuleSet::from_sources(&sources, &Config::default(), &destinations())
 }
 
@@ -52,8 +57,10 @@ pub(super) fn empty_head() -> Head {
 /// A head in explicit little endian with the given text attributes.
 fn head(attributes: &[(&str, &str)]) -> Head {
     let mut head = empty_head();
-    let mut sorted: Vec<(ElementPath, &str)> =
-        attributes.iter().map(|(path, value)| (ElementPath::parse(path).unwrap(), *value)).collect();
+    let mut sorted: Vec<(ElementPath, &str)> = attributes
+        .iter()
+        .map(|(path, value)| (ElementPath::parse(path).unwrap(), *value))
+        .collect();
     sorted.sort();
     for (path, value) in sorted {
         let values: Vec<String> = value.split('\\').map(str::to_owned).collect();
@@ -87,7 +94,9 @@ fn after(decision: &Decision, head: &Head, delivery: usize, path: &str) -> Optio
     let bytes = decision.deliveries[delivery].plan.apply(head).unwrap();
     let edited = Head::scan(head.syntax.clone(), &bytes).unwrap();
     let path = ElementPath::parse(path).unwrap();
-    edited.find(&path).map(|_| edited.text(&path).unwrap_or_default().join("\\"))
+    edited
+        .find(&path)
+        .map(|_| edited.text(&path).unwrap_or_default().join("\\"))
 }
 
 fn reason(decision: &Decision) -> (HoldKind, String) {
@@ -133,7 +142,10 @@ fn attributes_are_read_by_keyword_tag_path_and_with_several_values() {
 #[test]
 fn private_elements_are_read_and_written_by_creator() {
     let head = head(&[("(0029,0010)", "SIEMENS CSA HEADER"), ("(0029,1008)", "IMAGE NUM 4")]);
-    assert!(holds("image[\"(0029,\\\"SIEMENS CSA HEADER\\\",08)\"] == \"IMAGE NUM 4\"", &head));
+    assert!(holds(
+        "image[\"(0029,\\\"SIEMENS CSA HEADER\\\",08)\"] == \"IMAGE NUM 4\"",
+        &head
+    ));
     let text = "fn morph(image, from) {
             image[`(0029,\"SIEMENS CSA HEADER\",08)`] = \"NEW\";
             if image[\"(0029,1008)\"] != \"NEW\" { throw 1 }
@@ -143,7 +155,10 @@ fn private_elements_are_read_and_written_by_creator() {
     let decision = decide(text, &head);
     assert_eq!(decision.hold, None);
     assert_eq!(after(&decision, &head, 0, "(0029,1008)").as_deref(), Some("NEW"));
-    assert_eq!(after(&decision, &head, 0, "(0031,\"ACME\",01)").as_deref(), Some("MADE"));
+    assert_eq!(
+        after(&decision, &head, 0, "(0031,\"ACME\",01)").as_deref(),
+        Some("MADE")
+    );
 }
 
 #[test]
@@ -169,15 +184,24 @@ fn edits_are_seen_by_later_reads_and_reach_every_destination() {
         assert_eq!(at("PatientID").as_deref(), Some("ABC"));
         assert_eq!(at("PatientName"), None);
         assert_eq!(at("RequestAttributesSequence[0].RequestedProcedureID"), None);
-        assert_eq!(at("RequestAttributesSequence[0].AccessionNumber").as_deref(), Some("77"));
-        assert_eq!(at("RequestAttributesSequence[1].AccessionNumber").as_deref(), Some("12"));
+        assert_eq!(
+            at("RequestAttributesSequence[0].AccessionNumber").as_deref(),
+            Some("77")
+        );
+        assert_eq!(
+            at("RequestAttributesSequence[1].AccessionNumber").as_deref(),
+            Some("12")
+        );
         assert_eq!(at("ImageType").as_deref(), Some("DERIVED\\SECONDARY\\3"));
         assert_eq!(at("PatientWeight").as_deref(), Some("70.5"));
     }
     let plan = &decision.deliveries[0].plan;
     assert_eq!(plan.edits.len(), 6, "one edit for each path: {:?}", plan.edits.len());
     let stamp = plan.stamp.clone().unwrap();
-    assert_eq!((stamp.at.as_str(), stamp.source.as_str()), ("20231114221320.000042+0000", "ct1"));
+    assert_eq!(
+        (stamp.at.as_str(), stamp.source.as_str()),
+        ("20231114221320.000042+0000", "ct1")
+    );
     assert_eq!(stamp.epoch, format!("{:016x}", decision.epoch));
 }
 
@@ -226,26 +250,42 @@ fn morph_for_changes_one_destination_only_and_sees_the_morphed_image() {
 fn a_destination_named_twice_gets_one_delivery_with_the_more_urgent_priority() {
     let text = "fn route(image, from) { to(\"vna\", #{ priority: \"low\" }); to(\"cad\"); to(\"vna\", #{priority: \"stat\"}); to(\"vna\"); }";
     let decision = decide(text, &empty_head());
-    let got: Vec<(&str, Urgency)> = decision.deliveries.iter().map(|d| (d.destination.as_str(), d.priority)).collect();
+    let got: Vec<(&str, Urgency)> = decision
+        .deliveries
+        .iter()
+        .map(|d| (d.destination.as_str(), d.priority))
+        .collect();
     assert_eq!(got, [("vna", Urgency::Stat), ("cad", Urgency::Routine)]);
 }
 
 #[test]
 fn no_destination_is_a_hold_of_its_own_kind() {
     let decision = decide("fn route(image, from) { }", &empty_head());
-    assert_eq!(reason(&decision), (HoldKind::NoDestination, "no rule named a destination".to_owned()));
+    assert_eq!(
+        reason(&decision),
+        (HoldKind::NoDestination, "no rule named a destination".to_owned())
+    );
     assert!(decision.deliveries.is_empty());
 }
 
 #[test]
 fn hold_keeps_the_deliveries_and_shows_literals_only() {
-    let decision = decide("fn route(image, from) { to(\"vna\"); hold(\"burned-in annotation\"); }", &ct());
+    let decision = decide(
+        "fn route(image, from) { to(\"vna\"); hold(\"burned-in annotation\"); }",
+        &ct(),
+    );
     assert_eq!(decision.deliveries.len(), 1);
     assert_eq!(reason(&decision), (HoldKind::Rule, "burned-in annotation".to_owned()));
-    let decision = decide("fn route(image, from) {\n to(\"vna\");\n hold(\"bad \" + image.PatientName); }", &ct());
+    let decision = decide(
+        "fn route(image, from) {\n to(\"vna\");\n hold(\"bad \" + image.PatientName); }",
+        &ct(),
+    );
     let (kind, reason) = reason(&decision);
     assert_eq!(kind, HoldKind::Rule);
-    assert!(!reason.contains("DOE") && reason.contains("main.rhai line 3"), "{reason}");
+    assert!(
+        !reason.contains("DOE") && reason.contains("main.rhai line 3"),
+        "{reason}"
+    );
 }
 
 #[test]
@@ -275,28 +315,53 @@ fn errors_say_file_and_line_and_never_a_value() {
 #[test]
 fn an_error_in_an_imported_file_names_that_file() {
     let set = files(&[
-        ("main.rhai", "import \"helpers\" as h;\nfn route(image, from) {\n h::go(image) }"),
+        (
+            "main.rhai",
+            "import \"helpers\" as h;\nfn route(image, from) {\n h::go(image) }",
+        ),
         ("helpers.rhai", "fn go(image) {\n\n throw 1 }"),
     ]);
     let decision = set.unwrap_or_else(|p| panic!("{p:?}")).decide(&facts(), &empty_head());
-    assert_eq!(reason(&decision).1, "helpers.rhai line 3: the rule stopped itself with throw");
+    assert_eq!(
+        reason(&decision).1,
+        "helpers.rhai line 3: the rule stopped itself with throw"
+    );
 }
 
 #[test]
 fn an_edit_that_cannot_be_made_is_a_hold_of_its_own_kind() {
     let long = "x".repeat(17);
-    let text = format!("fn morph(image, from) {{\n image.AccessionNumber = \"{long}\" }} fn route(image, from) {{ to(\"vna\") }}");
+    let text = format!(
+        "fn morph(image, from) {{\n image.AccessionNumber = \"{long}\" }} fn route(image, from) {{ to(\"vna\") }}"
+    );
     let (kind, text) = reason(&decide(&text, &ct()));
     assert_eq!(kind, HoldKind::Edit);
-    assert!(text.starts_with("main.rhai line 2: ") && !text.contains(&long), "{text}");
+    assert!(
+        text.starts_with("main.rhai line 2: ") && !text.contains(&long),
+        "{text}"
+    );
 }
 
 #[test]
 fn to_and_edits_stand_where_they_make_sense() {
-    let (kind, text) = reason(&decide("fn morph(image, from) { to(\"vna\") } fn route(image, from) { to(\"vna\") }", &ct()));
-    assert_eq!((kind, text.contains("to() can be used in route only")), (HoldKind::Error, true), "{text}");
-    let (kind, text) = reason(&decide("fn route(image, from) { to(\"vna\"); image.PatientID = \"1\" }", &ct()));
-    assert_eq!((kind, text.contains("do it in morph")), (HoldKind::Error, true), "{text}");
+    let (kind, text) = reason(&decide(
+        "fn morph(image, from) { to(\"vna\") } fn route(image, from) { to(\"vna\") }",
+        &ct(),
+    ));
+    assert_eq!(
+        (kind, text.contains("to() can be used in route only")),
+        (HoldKind::Error, true),
+        "{text}"
+    );
+    let (kind, text) = reason(&decide(
+        "fn route(image, from) { to(\"vna\"); image.PatientID = \"1\" }",
+        &ct(),
+    ));
+    assert_eq!(
+        (kind, text.contains("do it in morph")),
+        (HoldKind::Error, true),
+        "{text}"
+    );
     let (kind, text) = reason(&decide("fn route(image, from) { from.source = \"x\"; }", &ct()));
     assert_eq!(kind, HoldKind::Error, "{text}");
 }
@@ -307,7 +372,9 @@ fn load_problems_come_all_at_once_with_places_and_the_nearest_name() {
         fn route(image, from) {\n  to(\"vnb\");\n  to(\"vna\", #{ prority: \"stat\" });\n  to(\"vna\", #{ priority: \"urgent\" });\n  \
         if from.calling == \"\" { pad_lft(\"x\", 1, \"0\") }\n  image.has(\"Modalty\");\n  matches(\"x\", \"(\");\n}\n\
         fn morph_for_cadd(image, from) { }\nimport \"helper\" as h;";
-    let problems = files(&[("main.rhai", text), ("helpers.rhai", "fn a() { }")]).err().unwrap();
+    let problems = files(&[("main.rhai", text), ("helpers.rhai", "fn a() { }")])
+        .err()
+        .unwrap();
     let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
     let wanted = [
         ("main.rhai:2:9:", "did you mean `PatientID`"),
@@ -323,7 +390,9 @@ fn load_problems_come_all_at_once_with_places_and_the_nearest_name() {
         ("main.rhai:14:8:", "did you mean `helpers`?"),
     ];
     for (place, message) in wanted {
-        let found = lines.iter().any(|line| line.starts_with(place) && line.contains(message));
+        let found = lines
+            .iter()
+            .any(|line| line.starts_with(place) && line.contains(message));
         assert!(found || message.starts_with("regex"), "{place} {message}\n{lines:#?}");
     }
     assert_eq!(lines.len(), wanted.len(), "{lines:#?}");
@@ -333,7 +402,11 @@ fn load_problems_come_all_at_once_with_places_and_the_nearest_name() {
 fn syntax_errors_have_line_and_column() {
     let problems = set("fn route(image, from) {\n  to(\"vna\"\n}").err().unwrap();
     assert_eq!(problems[0].file, Path::new("main.rhai"));
-    assert_eq!((problems[0].line, problems[0].column.is_some()), (Some(3), true), "{problems:?}");
+    assert_eq!(
+        (problems[0].line, problems[0].column.is_some()),
+        (Some(3), true),
+        "{problems:?}"
+    );
 }
 
 #[test]
@@ -341,27 +414,42 @@ fn imports_find_the_folders_own_files_only_and_no_cycles() {
     let main = "import \"a\" as a; fn route(image, from) { to(a::place()) }";
     let good = files(&[
         ("main.rhai", main),
-        ("a.rhai", "import \"b\" as b; const X = \"cad\"; fn place() { if b::yes() { \"vna\" } else { global::X } }"),
+        (
+            "a.rhai",
+            "import \"b\" as b; const X = \"cad\"; fn place() { if b::yes() { \"vna\" } else { global::X } }",
+        ),
         ("b.rhai", "fn yes() { true }"),
     ]);
     let decision = good.unwrap_or_else(|p| panic!("{p:?}")).decide(&facts(), &empty_head());
     assert_eq!((decision.deliveries.len(), decision.hold), (1, None));
-    let cycle = files(&[("main.rhai", main), ("a.rhai", "import \"b\" as b;"), ("b.rhai", "import \"a\" as a;")]);
+    let cycle = files(&[
+        ("main.rhai", main),
+        ("a.rhai", "import \"b\" as b;"),
+        ("b.rhai", "import \"a\" as a;"),
+    ]);
     let problems = cycle.err().unwrap();
-    assert!(problems.iter().any(|p| p.message.contains("imports itself")), "{problems:?}");
+    assert!(
+        problems.iter().any(|p| p.message.contains("imports itself")),
+        "{problems:?}"
+    );
 }
 
 #[test]
 fn the_only_file_is_the_entry_and_several_need_main() {
     assert!(files(&[("site.rhai", "fn route(image, from) { to(\"vna\") }")]).is_ok());
-    let problems = files(&[("a.rhai", "fn route(image, from) { }"), ("b.rhai", "fn x() { }")]).err().unwrap();
+    let problems = files(&[("a.rhai", "fn route(image, from) { }"), ("b.rhai", "fn x() { }")])
+        .err()
+        .unwrap();
     assert!(problems[0].message.contains("main.rhai is the entry"), "{problems:?}");
 }
 
 #[test]
 fn the_same_head_and_facts_give_the_same_decision() {
     let text = include_str!("../../rules/main.rhai");
-    let sources = [("main.rhai", text), ("helpers.rhai", include_str!("../../rules/helpers.rhai"))];
+    let sources = [
+        ("main.rhai", text),
+        ("helpers.rhai", include_str!("../../rules/helpers.rhai")),
+    ];
     let ids = ["vna", "folder", "cad"].map(|id| DestinationId::parse(id).unwrap());
     let sources = sources.map(|(n, t)| (n.to_owned(), t.to_owned()));
     let set = RuleSet::from_sources(&sources, &Config::default(), &ids).unwrap_or_else(|p| panic!("{p:?}"));
@@ -405,7 +493,12 @@ fn text_verbs_do_what_they_say() {
 #[test]
 fn config_bounds_are_checked() {
     assert!(Config::default().check().is_empty());
-    let wrong = Config { deadline: Span::millis(0), operations: 1, text: Size(1), ..Config::default() };
+    let wrong = Config {
+        deadline: Span::millis(0),
+        operations: 1,
+        text: Size(1),
+        ..Config::default()
+    };
     assert_eq!(wrong.check().len(), 3);
 }
 
@@ -414,8 +507,14 @@ fn write(folder: &Path, name: &str, text: &str) {
 }
 
 fn store(folder: &Path) -> (RuleStore, Metrics) {
-    let config = Config { path: Some(folder.to_owned()), ..Config::default() };
-    let site = Site { node: "box".to_owned(), destinations: destinations() };
+    let config = Config {
+        path: Some(folder.to_owned()),
+        ..Config::default()
+    };
+    let site = Site {
+        node: "box".to_owned(),
+        destinations: destinations(),
+    };
     let metrics = Metrics::new();
     let store = RuleStore::open(&config, site, metrics.clone(), Clock::System);
     (store.unwrap_or_else(|p| panic!("{p:?}")), metrics)
@@ -429,14 +528,20 @@ fn a_bad_set_is_refused_and_the_old_one_stays() {
     let first = store.epoch();
     write(folder.path(), "main.rhai", "fn route(image, from) {\n to(\"vnaa\") }");
     let problems = store.reload().unwrap_err();
-    assert_eq!(problems[0].to_string().rsplit('/').next(), Some("main.rhai:2:5: unknown destination `vnaa`; did you mean `vna`?"));
+    assert_eq!(
+        problems[0].to_string().rsplit('/').next(),
+        Some("main.rhai:2:5: unknown destination `vnaa`; did you mean `vna`?")
+    );
     assert_eq!((store.epoch(), metrics.rules_reload_failed.get()), (first, 1));
     assert_eq!(store.decide(&facts(), &empty_head()).epoch, first);
     write(folder.path(), "main.rhai", "fn route(image, from) { to(\"cad\") }");
     let second = store.reload().unwrap();
     assert_ne!(first, second);
     assert_eq!(metrics.rules_reload_failed.get(), 0);
-    assert_eq!(store.decide(&facts(), &empty_head()).deliveries[0].destination.as_str(), "cad");
+    assert_eq!(
+        store.decide(&facts(), &empty_head()).deliveries[0].destination.as_str(),
+        "cad"
+    );
     assert_eq!(metrics.rule_decisions_total.with_label_values(&["routed"]).get(), 2);
     assert_eq!(metrics.rules_reloads_total.with_label_values(&["refused"]).get(), 1);
 }
@@ -449,7 +554,11 @@ async fn a_change_of_a_file_is_noticed_and_the_watcher_stops_when_told() {
     let (first, drain) = (store.epoch(), Drain::new());
     store.watch(&drain);
     tokio::time::sleep(Duration::from_millis(100)).await;
-    write(folder.path(), "main.rhai", "fn route(image, from) { to(\"cad\") } // changed");
+    write(
+        folder.path(),
+        "main.rhai",
+        "fn route(image, from) { to(\"cad\") } // changed",
+    );
     for _ in 0..100 {
         if store.epoch() != first {
             break;

@@ -25,8 +25,13 @@ fn lines(out: &mut String, outcome: &Outcome, sources: &BTreeMap<String, String>
     for event in &outcome.events {
         let place = (event.file.as_str(), event.line);
         if before != Some(place) {
-            let text = sources.get(&event.file).and_then(|text| text.lines().nth(event.line.saturating_sub(1)));
-            add(out, &format!("{}:{}  {}", event.file, event.line, text.unwrap_or_default().trim()));
+            let text = sources
+                .get(&event.file)
+                .and_then(|text| text.lines().nth(event.line.saturating_sub(1)));
+            add(
+                out,
+                &format!("{}:{}  {}", event.file, event.line, text.unwrap_or_default().trim()),
+            );
             before = Some(place);
         }
         add(out, &format!("    {}", event.text));
@@ -37,7 +42,10 @@ fn ending(out: &mut String, outcome: &Outcome, head: &Head) {
     let decision = &outcome.decision;
     for (delivery, changes) in decision.deliveries.iter().zip(&outcome.changes) {
         add(out, "");
-        add(out, &format!("to {} ({})", delivery.destination, delivery.priority.as_str()));
+        add(
+            out,
+            &format!("to {} ({})", delivery.destination, delivery.priority.as_str()),
+        );
         if changes.is_empty() {
             add(out, "    unchanged: every byte leaves as it came");
         }
@@ -83,7 +91,11 @@ fn selector_text(selector: &Selector) -> String {
             Some(entry) => entry.alias().to_owned(),
             None => format!("({:04x},{:04x})", tag.group(), tag.element()),
         },
-        Selector::Private { group, creator, element } => format!("({group:04x},\"{creator}\",{element:02x})"),
+        Selector::Private {
+            group,
+            creator,
+            element,
+        } => format!("({group:04x},\"{creator}\",{element:02x})"),
     }
 }
 

@@ -61,7 +61,12 @@ pub(super) fn compile(pattern: &str) -> Result<Regex, String> {
         .map_err(|error| match error {
             regex::Error::CompiledTooBig(_) => "a regular expression is too large".to_owned(),
             // The last line of the report says what is wrong, the others draw the place.
-            other => other.to_string().lines().last().unwrap_or("a regular expression is not valid").to_owned(),
+            other => other
+                .to_string()
+                .lines()
+                .last()
+                .unwrap_or("a regular expression is not valid")
+                .to_owned(),
         })
 }
 
@@ -75,7 +80,13 @@ fn with<T>(c: &Context, pattern: &str, work: impl FnOnce(&Regex) -> Result<T, Fa
     if let Some(regex) = image.0.known.patterns.get(pattern) {
         return work(regex).map_err(raise);
     }
-    let kept = image.0.state().patterns.iter().find(|(text, _)| text == pattern).map(|(_, regex)| regex.clone());
+    let kept = image
+        .0
+        .state()
+        .patterns
+        .iter()
+        .find(|(text, _)| text == pattern)
+        .map(|(_, regex)| regex.clone());
     let regex = match kept {
         Some(regex) => regex,
         None => {

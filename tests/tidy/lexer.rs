@@ -23,12 +23,18 @@ impl Source {
             let module = pair[1].trim_start();
             pair[0].trim() == "#[cfg(test)]" && module.starts_with("mod ") && module.trim_end().ends_with('{')
         });
-        Self { tests: marks.unwrap_or(lines.len()), lines }
+        Self {
+            tests: marks.unwrap_or(lines.len()),
+            lines,
+        }
     }
 
     /// All lines of code, numbered from 1.
     pub fn lines(&self) -> impl Iterator<Item = (usize, &str)> {
-        self.lines.iter().enumerate().map(|(index, line)| (index + 1, line.as_str()))
+        self.lines
+            .iter()
+            .enumerate()
+            .map(|(index, line)| (index + 1, line.as_str()))
     }
 
     pub fn lines_outside_tests(&self) -> impl Iterator<Item = (usize, &str)> {
@@ -41,7 +47,10 @@ impl Source {
         let code = code.join("\n");
         let mut found = Vec::new();
         for (at, _) in code.match_indices("crate::") {
-            let boundary = code[..at].chars().next_back().is_none_or(|c| !c.is_alphanumeric() && c != '_' && c != '$');
+            let boundary = code[..at]
+                .chars()
+                .next_back()
+                .is_none_or(|c| !c.is_alphanumeric() && c != '_' && c != '$');
             let rest = &code[at + "crate::".len()..];
             let line = code[..at].matches('\n').count() + 1;
             if boundary && rest.starts_with('{') {
@@ -85,8 +94,12 @@ pub fn names_crate(code: &str, name: &str) -> bool {
     code.match_indices(name).any(|(at, _)| {
         let before = &code[..at];
         let after = &code[at + name.len()..];
-        let starts = !before.ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == '.') && !before.ends_with("::");
-        let global = before.ends_with("::") && !before.trim_end_matches("::").ends_with(|c: char| c.is_alphanumeric() || c == '_');
+        let starts =
+            !before.ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == '.') && !before.ends_with("::");
+        let global = before.ends_with("::")
+            && !before
+                .trim_end_matches("::")
+                .ends_with(|c: char| c.is_alphanumeric() || c == '_');
         let imported = before.trim_end().ends_with("use") && (after.starts_with(';') || after.starts_with(" as "));
         (starts || global) && (after.starts_with("::") || imported)
     })
@@ -95,9 +108,8 @@ pub fn names_crate(code: &str, name: &str) -> bool {
 /// Whether `word` stands alone in the text.
 pub fn has_word(text: &str, word: &str) -> bool {
     let part = |c: char| c.is_alphanumeric() || c == '_';
-    text.match_indices(word).any(|(at, _)| {
-        !text[..at].ends_with(part) && !text[at + word.len()..].starts_with(part)
-    })
+    text.match_indices(word)
+        .any(|(at, _)| !text[..at].ends_with(part) && !text[at + word.len()..].starts_with(part))
 }
 
 /// Every function with a body, measured from its `fn` to its closing brace.
@@ -107,12 +119,18 @@ pub fn functions(source: &Source) -> Vec<Function> {
     for (at, _) in code.match_indices("fn ") {
         if !code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_') {
             let name = word(&code[at + 3..]);
-            let Some(open) = code[at..].find(['{', ';']).map(|open| at + open) else { continue };
+            let Some(open) = code[at..].find(['{', ';']).map(|open| at + open) else {
+                continue;
+            };
             if name.is_empty() || code.as_bytes()[open] == b';' {
                 continue;
             }
             let lines = code[at..closing(&code, open)].matches('\n').count() + 1;
-            found.push(Function { name, line: code[..at].matches('\n').count() + 1, lines });
+            found.push(Function {
+                name,
+                line: code[..at].matches('\n').count() + 1,
+                lines,
+            });
         }
     }
     found
@@ -198,7 +216,8 @@ fn raw(chars: &[char], from: usize) -> usize {
         return from;
     }
     let hashes = quote - from - 1;
-    let closes = |i: usize| chars[i] == '"' && chars[i + 1..].iter().take(hashes).filter(|c| **c == '#').count() == hashes;
+    let closes =
+        |i: usize| chars[i] == '"' && chars[i + 1..].iter().take(hashes).filter(|c| **c == '#').count() == hashes;
     (find(chars, quote + 1, closes) + 1 + hashes).min(chars.len())
 }
 

@@ -1,1 +1,117 @@
-//! Coming.
+//! Who changed what: one item each in Original Attributes (PS3.3 C.12.1) and Contributing Equipment.
+use super::apply::in_reach;
+use super::tree::{Body, Element, Level, write_value};
+use super::{EditError, Stamp};
+use crate::dicom::head::Head;
+use crate::dicom::head::read::is_creator;
+use dicom_core::{Tag, VR};
+use std::collections::BTreeMap;
+
+/// Adds both items. Items that stand there already are never rewritten.
+///
+/// # Errors
+/// `BeyondHead` when one of the sequences lies behind the head.
+pub(super) fn add(root: &mut Level, head: &Head, words: &Stamp) -> Result<(), EditError> {
+    in_reach(head, ORIGINAL_ATTRIBUTES)?;
+    in_reach(head, CONTRIBUTING_EQUIPMENT)?;
+    let prior = prior(root, head)?;
+    let item = append(root, head, ORIGINAL_ATTRIBUTES)?;
+    text(item, Tag(0x0400, 0x0562), VR::DT, &words.at, 26);
+    text(item, Tag(0x0400, 0x0563), VR::LO, &words.system, 64);
+    text(item, Tag(0x0400, 0x0564), VR::LO, &words.source, 64);
+    text(item, Tag(0x0400, 0x0565), VR::CS, "COERCE", 16);
+    let modified = item.open(head, MODIFIED_ATTRIBUTES)?.open(head, 0)?;
+    for (tag, bytes) in prior {
+        modified.put(tag, Body::Ready(bytes));
+    }
+    item.touch(MODIFIED_ATTRIBUTES);
+    root.touch(ORIGINAL_ATTRIBUTES);
+
+    let item = append(root, head, CONTRIBUTING_EQUIPMENT)?;
+    text(item, Tag(0x0008, 0x0070), VR::LO, "Waystation", 64);
+    text(item, Tag(0x0008, 0x1010), VR::SH, &words.system, 16);
+    text(item, Tag(0x0018, 0x1020), VR::LO, env!("CARGO_PKG_VERSION"), 64);
+    text(item, Tag(0x0018, 0xA002), VR::DT, &words.at, 26);
+    text(
+        item,
+        Tag(0x0018, 0xA003),
+        VR::ST,
+        &format!("rules {}", words.epoch),
+        1024,
+    );
+    let purpose = item.open(head, PURPOSE)?.open(head, 0)?;
+    text(purpose, Tag(0x0008, 0x0100), VR::SH, "109103", 16);
+    text(purpose, Tag(0x0008, 0x0102), VR::SH, "DCM", 16);
+    text(purpose, Tag(0x0008, 0x0104), VR::LO, "Modifying Equipment", 64);
+    item.touch(PURPOSE);
+    root.touch(CONTRIBUTING_EQUIPMENT);
+    Ok(())
+}
+
+/// The top-level elements that changed, as they stood before: whole, in their bytes; without a value what was not there.
+/// A private element comes with the creator of its block, or nobody could tell what it is.
+fn prior(root: &Level, head: &Head) -> Result<BTreeMap<Tag, Vec<u8>>, EditError> {
+    let mut prior = BTreeMap::new();
+    for node in head.children(None) {
+        let found = &head.nodes[node];
+        let now = root.position(found.tag).map(|at| &root.elements[at]);
+        // A dropped group length says nothing of its own.
+        if found.tag.1 != 0 && !now.is_some_and(Element::is_original) {
+            prior
+                .entry(found.tag)
+                .or_insert_with(|| head.bytes[found.range()].to_vec());
+        }
+    }
+    for element in &root.elements {
+        let tag = element.tag;
+        let was_there = head.children(None).any(|node| head.nodes[node].tag == tag);
+        if tag.1 == 0 || was_there || is_creator(tag) {
+            continue;
+        }
+        let vr = match &element.body {
+            Body::Value { vr, .. } => *vr,
+            Body::Original(_) | Body::Ready(_) | Body::Sequence(_) => VR::SQ,
+        };
+        let mut empty = Vec::new();
+        write_value(&mut empty, root.layout, tag, vr, &[])?;
+        prior.insert(tag, empty);
+    }
+    let blocks: Vec<Tag> = prior
+        .keys()
+        .filter(|tag| tag.0 & 1 == 1 && tag.1 >= 0x1000)
+        .map(|tag| Tag(tag.0, tag.1 >> 8))
+        .collect();
+    for block in blocks {
+        if let (false, Some(at)) = (prior.contains_key(&block), root.position(block)) {
+            let mut creator = Vec::new();
+            root.elements[at].write(head, root.layout, &mut creator)?;
+            prior.insert(block, creator);
+        }
+    }
+    Ok(prior)
+}
+
+fn append<'a>(root: &'a mut Level, head: &Head, tag: Tag) -> Result<&'a mut Level, EditError> {
+    let sequence = root.open(head, tag)?;
+    let end = sequence.len();
+    sequence.open(head, end)
+}
+
+/// Our own words: ASCII, which every character set can say, cut to what the VR takes.
+fn text(level: &mut Level, tag: Tag, vr: VR, words: &str, max: usize) {
+    let plain = |char: char| {
+        if matches!(char, ' '..='~') && char != '\\' {
+            char
+        } else {
+            '?'
+        }
+    };
+    let value: String = words.chars().map(plain).take(max).collect();
+    let value = value.into_bytes();
+    level.put(tag, Body::Value { vr, value });
+}
+
+const ORIGINAL_ATTRIBUTES: Tag = Tag(0x0400, 0x0561);
+const MODIFIED_ATTRIBUTES: Tag = Tag(0x0400, 0x0550);
+const CONTRIBUTING_EQUIPMENT: Tag = Tag(0x0018, 0xA001);
+const PURPOSE: Tag = Tag(0x0040, 0xA170);

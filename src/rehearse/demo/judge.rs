@@ -1,5 +1,6 @@
 //! The demo's judgement: what was acknowledged against what the archive filed, read by another library than the one that sent it.
 use super::plan::{Kind, Layout};
+use crate::rehearse::synthetic::Modality;
 use anyhow::{Context, Result};
 use dicom_core::Tag;
 use dicom_object::InMemDicomObject;
@@ -11,6 +12,7 @@ use std::time::{Duration, SystemTime};
 
 /// What one sending brought: each file with its kind, and when it was acknowledged.
 pub struct Sending {
+    pub modality: Modality,
     pub instances: Vec<Sent>,
 }
 
@@ -31,9 +33,13 @@ pub struct Ledger {
 impl Ledger {
     pub fn note(&mut self, sending: Sending) {
         for sent in sending.instances {
-            let known = self.sent.get(&sent.sop_instance).and_then(|earlier| earlier.acknowledged);
+            let known = self
+                .sent
+                .get(&sent.sop_instance)
+                .and_then(|earlier| earlier.acknowledged);
             let acknowledged = known.or(sent.acknowledged);
-            self.sent.insert(sent.sop_instance.clone(), Sent { acknowledged, ..sent });
+            self.sent
+                .insert(sent.sop_instance.clone(), Sent { acknowledged, ..sent });
         }
     }
 
@@ -50,11 +56,15 @@ impl Ledger {
     /// How many that were acknowledged, and are not to be held, are not at the archive.
     #[must_use]
     pub fn missing(&self, arrived: &BTreeSet<String>) -> usize {
-        self.expected().filter(|sent| !arrived.contains(&sent.sop_instance)).count()
+        self.expected()
+            .filter(|sent| !arrived.contains(&sent.sop_instance))
+            .count()
     }
 
     fn expected(&self) -> impl Iterator<Item = &Sent> {
-        self.sent.values().filter(|sent| sent.acknowledged.is_some() && sent.kind != Kind::Held)
+        self.sent
+            .values()
+            .filter(|sent| sent.acknowledged.is_some() && sent.kind != Kind::Held)
     }
 }
 
@@ -64,7 +74,9 @@ impl Ledger {
 /// The folder cannot be read.
 pub fn arrived(layout: &Layout) -> Result<BTreeSet<String>> {
     let mut names = BTreeSet::new();
-    let Ok(folder) = fs::read_dir(layout.archived()) else { return Ok(names) };
+    let Ok(folder) = fs::read_dir(layout.archived()) else {
+        return Ok(names);
+    };
     for entry in folder {
         let name = entry?.file_name().to_string_lossy().into_owned();
         if let Some(uid) = name.strip_suffix(".dcm") {
@@ -156,18 +168,33 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "instances sent            {:>6}", self.offered)?;
         writeln!(f, "acknowledged              {:>6}", self.acknowledged)?;
-        writeln!(f, "held for a person         {:>6}  (expected {})", self.held, self.held_expected)?;
+        writeln!(
+            f,
+            "held for a person         {:>6}  (expected {})",
+            self.held, self.held_expected
+        )?;
         writeln!(f, "delivered to the archive  {:>6}", self.delivered)?;
         writeln!(f, "  same to the byte        {:>6}", self.identical)?;
         writeln!(f, "  only the edits differ   {:>6}", self.edited)?;
         writeln!(f, "  anything else differs   {:>6}", self.wrong.len())?;
         writeln!(f, "acknowledged and missing  {:>6}", self.missing)?;
         let (median, worst) = (self.lag(50), self.lag(100));
-        writeln!(f, "acknowledged to filed     {median:>6.2} s median, {worst:.2} s worst (the WAN was down meanwhile)")?;
+        writeln!(
+            f,
+            "acknowledged to filed     {median:>6.2} s median, {worst:.2} s worst (the WAN was down meanwhile)"
+        )?;
         for file in &self.wrong {
             writeln!(f, "DIFFERS: {file}")?;
         }
-        write!(f, "{}", if self.holds() { "everything holds" } else { "NOT everything holds" })
+        write!(
+            f,
+            "{}",
+            if self.holds() {
+                "everything holds"
+            } else {
+                "NOT everything holds"
+            }
+        )
     }
 }
 
@@ -186,14 +213,19 @@ fn data_set(file: &Path) -> Result<Vec<u8>> {
     let bytes = fs::read(file)?;
     let length = bytes.get(140..144).context("not a DICOM file")?;
     let length = u32::from_le_bytes([length[0], length[1], length[2], length[3]]) as usize;
-    Ok(bytes.get(144 + length..).context("cut inside its meta information")?.to_vec())
+    Ok(bytes
+        .get(144 + length..)
+        .context("cut inside its meta information")?
+        .to_vec())
 }
 
 fn differs_as_allowed(sent: &Path, filed: &Path) -> Result<bool> {
     let sent = dicom_object::open_file(sent)?.into_inner();
     let filed = dicom_object::open_file(filed)?.into_inner();
     let tags: BTreeSet<Tag> = tags(&sent).chain(tags(&filed)).collect();
-    let differing = tags.into_iter().filter(|tag| sent.element(*tag).ok() != filed.element(*tag).ok());
+    let differing = tags
+        .into_iter()
+        .filter(|tag| sent.element(*tag).ok() != filed.element(*tag).ok());
     Ok(differing.into_iter().all(|tag| EDITABLE.contains(&tag)))
 }
 

@@ -9,10 +9,11 @@ mod plan;
 mod process;
 
 use super::certificates::Authority;
+use super::synthetic::Modality;
 use super::wan::{Link, Wan};
 use anyhow::{Context, Result, ensure};
 use judge::{Ledger, Verdict};
-use plan::{Layout, Modality};
+use plan::{Layout, Part};
 use process::Child;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -47,7 +48,9 @@ pub async fn run(folder: &Path) -> Result<bool> {
     wan.set(Link::Cut);
     send(&layout, &mut ledger, 2).await?;
     let (sent, there) = (ledger.acknowledged(), judge::arrived(&layout)?.len());
-    step(&format!("cut: {sent} acknowledged, {there} at the archive, the rest waits in the spool"));
+    step(&format!(
+        "cut: {sent} acknowledged, {there} at the archive, the rest waits in the spool"
+    ));
 
     step("kill -9 in the middle of the next studies, then a restart on the same spool");
     let (sending, killed) = tokio::join!(send(&layout, &mut ledger, 3), async {
@@ -59,7 +62,11 @@ pub async fn run(folder: &Path) -> Result<bool> {
     the_box = killed?;
     step("the modalities send again what was not acknowledged");
     send(&layout, &mut ledger, 3).await?;
-    ensure!(ledger.unacknowledged() == 0, "{} instances were refused after the restart", ledger.unacknowledged());
+    ensure!(
+        ledger.unacknowledged() == 0,
+        "{} instances were refused after the restart",
+        ledger.unacknowledged()
+    );
 
     step("the WAN is mended, the spool drains");
     wan.set(Link::Up);
@@ -79,25 +86,14 @@ fn step(text: &str) {
 
 /// Every modality sends its study of this round, all at the same time.
 async fn send(layout: &Layout, ledger: &mut Ledger, round: u64) -> Result<()> {
-    let sendings = Modality::ALL.iter().map(|modality| modality.send(layout, round));
-    for outcome in futures_join(sendings).await {
-        ledger.note(outcome?);
+    let mut sendings = tokio::task::JoinSet::new();
+    for modality in Modality::ALL {
+        sendings.spawn(Part::of(layout, modality, round)?.send());
+    }
+    while let Some(sending) = sendings.join_next().await {
+        ledger.note(sending?);
     }
     Ok(())
-}
-
-/// Waits for all, in order.
-async fn futures_join<T: Send + 'static>(
-    futures: impl Iterator<Item = impl Future<Output = T> + Send + 'static>,
-) -> Vec<T> {
-    let tasks: Vec<_> = futures.map(tokio::spawn).collect();
-    let mut done = Vec::new();
-    for task in tasks {
-        if let Ok(outcome) = task.await {
-            done.push(outcome);
-        }
-    }
-    done
 }
 
 async fn wait_for_archive(layout: &Layout, ledger: &Ledger) -> Result<()> {
@@ -107,7 +103,10 @@ async fn wait_for_archive(layout: &Layout, ledger: &Ledger) -> Result<()> {
         if missing == 0 {
             return Ok(());
         }
-        ensure!(Instant::now() < deadline, "{missing} instances did not reach the archive in {DRAIN_DEADLINE:?}");
+        ensure!(
+            Instant::now() < deadline,
+            "{missing} instances did not reach the archive in {DRAIN_DEADLINE:?}"
+        );
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }

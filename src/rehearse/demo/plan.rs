@@ -1,11 +1,22 @@
 //! The demo's folder: configurations, certificates, synthetic studies, and who sends what.
+use super::judge::{Sending, Sent};
+use crate::base::names::AeTitle;
+use crate::dicom::edit::{Edit, Plan};
+use crate::dicom::head::Head;
+use crate::dicom::part10::FileMeta;
+use crate::dicom::path::Path as DataSetPath;
+use crate::dicom::syntax::Syntax;
 use crate::rehearse::modality::{self, Options};
-use crate::rehearse::synthetic;
+use crate::rehearse::synthetic::{Modality, make_study};
+use crate::sender::tls;
 use anyhow::Result;
+use dicom_core::{Tag, VR};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Where everything of one demo lies.
 pub struct Layout {
@@ -28,15 +39,6 @@ const RULES: [(&str, &str); 2] = [
     ("helpers.rhai", include_str!("../../../rules/helpers.rhai")),
 ];
 
-/// The sending systems of the demo.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Modality {
-    Ct,
-    Mr,
-    Us,
-    Sr,
-}
-
 impl Layout {
     /// Makes the folder with rules in it, and finds free ports.
     ///
@@ -53,8 +55,18 @@ impl Layout {
         // All are held at once, so that no two are the same; then let go for the boxes to take.
         let held = [free()?, free()?, free()?, free()?, free()?];
         let at = |index: usize| held[index].local_addr();
-        let ports = Ports { plain: at(0)?, tls: at(1)?, archive: at(2)?, box_web: at(3)?, archive_web: at(4)? };
-        Ok(Self { certificates: root.join("certificates"), root, ports })
+        let ports = Ports {
+            plain: at(0)?,
+            tls: at(1)?,
+            archive: at(2)?,
+            box_web: at(3)?,
+            archive_web: at(4)?,
+        };
+        Ok(Self {
+            certificates: root.join("certificates"),
+            root,
+            ports,
+        })
     }
 
     #[must_use]
@@ -69,7 +81,11 @@ impl Layout {
 
     #[must_use]
     pub fn web(&self, name: &str) -> SocketAddr {
-        if name == "box" { self.ports.box_web } else { self.ports.archive_web }
+        if name == "box" {
+            self.ports.box_web
+        } else {
+            self.ports.archive_web
+        }
     }
 
     #[must_use]
@@ -99,12 +115,19 @@ impl Layout {
         fs::write(rules.join("main.rhai"), "fn route(image, from) { to(\"files\"); }\n")?;
         let mut text = self.common("archive", &rules);
         let tls = self.server_tls("archive", "required");
-        writeln!(text, "[[listeners]]\nname = \"archive\"\naddress = \"{}\"\nae_titles = [\"VNA\"]\n{tls}", self.ports.archive)?;
+        writeln!(
+            text,
+            "[[listeners]]\nname = \"archive\"\naddress = \"{}\"\nae_titles = [\"VNA\"]\n{tls}",
+            self.ports.archive
+        )?;
         let who = "calling_ae = [\"WAYSTATION\"]\naddresses = [\"127.0.0.0/8\"]\ncertificate_names = [\"box\"]";
         writeln!(text, "[[sources]]\nname = \"box\"\n{who}\n")?;
         let template = "{SOPInstanceUID}.dcm";
         let path = self.archived();
-        writeln!(text, "[[destinations]]\nname = \"files\"\nkind = \"folder\"\npath = {path:?}\ntemplate = \"{template}\"")?;
+        writeln!(
+            text,
+            "[[destinations]]\nname = \"files\"\nkind = \"folder\"\npath = {path:?}\ntemplate = \"{template}\""
+        )?;
         Ok(fs::write(self.config("archive"), text)?)
     }
 
@@ -114,14 +137,29 @@ impl Layout {
     /// The file cannot be written.
     pub fn write_box(&self, wan: SocketAddr) -> Result<()> {
         let mut text = self.common("box", &self.root.join("rules"));
-        writeln!(text, "[[listeners]]\nname = \"plain\"\naddress = \"{}\"\nae_titles = [\"WAYSTATION\"]\n", self.ports.plain)?;
+        writeln!(
+            text,
+            "[[listeners]]\nname = \"plain\"\naddress = \"{}\"\nae_titles = [\"WAYSTATION\"]\n",
+            self.ports.plain
+        )?;
         let tls = self.server_tls("box", "required");
-        writeln!(text, "[[listeners]]\nname = \"tls\"\naddress = \"{}\"\nae_titles = [\"WAYSTATION\"]\n{tls}", self.ports.tls)?;
+        writeln!(
+            text,
+            "[[listeners]]\nname = \"tls\"\naddress = \"{}\"\nae_titles = [\"WAYSTATION\"]\n{tls}",
+            self.ports.tls
+        )?;
         for modality in Modality::ALL {
-            let ae = modality.ae_title();
+            let (ae, secure, ..) = habits(modality);
             let name = ae.to_lowercase();
-            let bound = if modality.over_tls() { "certificate_names = [\"modality\"]\n" } else { "" };
-            writeln!(text, "[[sources]]\nname = \"{name}\"\ncalling_ae = [\"{ae}\"]\naddresses = [\"127.0.0.0/8\"]\n{bound}")?;
+            let bound = if secure {
+                "certificate_names = [\"modality\"]\n"
+            } else {
+                ""
+            };
+            writeln!(
+                text,
+                "[[sources]]\nname = \"{name}\"\ncalling_ae = [\"{ae}\"]\naddresses = [\"127.0.0.0/8\"]\n{bound}"
+            )?;
         }
         let (ca, certificate, key) = self.files("box");
         writeln!(
@@ -132,7 +170,13 @@ impl Layout {
             wan.port()
         )?;
         let path = self.originals();
-        writeln!(text, "[[destinations]]\nname = \"folder\"\nkind = \"folder\"\npath = {path:?}")?;
+        for name in ["folder", "cad"] {
+            let path = path.join(name);
+            writeln!(
+                text,
+                "[[destinations]]\nname = \"{name}\"\nkind = \"folder\"\npath = {path:?}\n"
+            )?;
+        }
         Ok(fs::write(self.config("box"), text)?)
     }
 
@@ -157,7 +201,11 @@ impl Layout {
 
     fn files(&self, name: &str) -> (PathBuf, PathBuf, PathBuf) {
         let at = |file: String| self.certificates.join(file);
-        (at("ca.pem".to_owned()), at(format!("{name}.pem")), at(format!("{name}.key")))
+        (
+            at("ca.pem".to_owned()),
+            at(format!("{name}.pem")),
+            at(format!("{name}.key")),
+        )
     }
 
     /// The commands with which to look at what the demo left behind.
@@ -175,4 +223,122 @@ impl Layout {
             self.ports.box_web
         )
     }
+}
+
+/// What is to become of an instance.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    Routed,
+    /// Its names are burned into the pixels: the shipped rules hold it for a person.
+    Held,
+}
+
+/// One modality's part in one round: its files are made anew, byte for byte the same each time.
+#[derive(Clone)]
+pub struct Part {
+    modality: Modality,
+    files: Vec<(PathBuf, String, Kind)>,
+    options: Options,
+}
+
+/// AE title, whether it sends over TLS, instances of a study, and their size, for each modality.
+fn habits(modality: Modality) -> (&'static str, bool, u16, u16) {
+    match modality {
+        Modality::Ct => ("CT1", false, 60, 256),
+        Modality::Mr => ("MR1", true, 40, 256),
+        Modality::Us => ("US1", false, 6, 128),
+        Modality::Sr => ("SR1", true, 8, 20),
+    }
+}
+
+impl Part {
+    /// Writes the study of this modality for this round.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub fn of(layout: &Layout, modality: Modality, round: u64) -> Result<Self> {
+        let (ae, secure, instances, size) = habits(modality);
+        let folder = layout.root.join(format!("sent/{}-{round}", ae.to_lowercase()));
+        fs::create_dir_all(&folder)?;
+        let mut files = Vec::new();
+        for (index, (name, bytes)) in make_study(round, modality, instances, size).into_iter().enumerate() {
+            let held = modality == Modality::Us && round == 1 && index == 0;
+            let (bytes, kind) = if held {
+                (burned_in(&bytes)?, Kind::Held)
+            } else {
+                (bytes, Kind::Routed)
+            };
+            let (meta, _) = FileMeta::read(&bytes)?;
+            let path = folder.join(name);
+            fs::write(&path, bytes)?;
+            files.push((path, meta.sop_instance.to_string(), kind));
+        }
+        let at = if secure { layout.ports.tls } else { layout.ports.plain };
+        let mut options = Options::new(
+            "127.0.0.1",
+            at.port(),
+            AeTitle::parse("WAYSTATION")?,
+            AeTitle::parse(ae)?,
+        );
+        options.associations = 2;
+        options.files = files.iter().map(|(path, ..)| path.clone()).collect();
+        if secure {
+            let (ca, certificate, key) = layout.files("modality");
+            options.tls = Some(tls::Config {
+                ca: Some(ca),
+                certificate: Some(certificate),
+                key: Some(key),
+                server_name: Some("box".to_owned()),
+                fingerprint: None,
+            });
+        }
+        Ok(Self {
+            modality,
+            files,
+            options,
+        })
+    }
+
+    /// Sends it all, as the modality does, and says what was acknowledged and when.
+    pub async fn send(self) -> Sending {
+        let acknowledged = Arc::new(Mutex::new(BTreeMap::new()));
+        let seen = acknowledged.clone();
+        let note = move |sent: &modality::Sent| {
+            if sent.result.is_ok() {
+                let mut map = seen.lock().unwrap_or_else(PoisonError::into_inner);
+                map.insert(sent.file.clone(), sent.at);
+            }
+        };
+        modality::send(&self.options, note).await;
+        let acknowledged = acknowledged.lock().unwrap_or_else(PoisonError::into_inner);
+        let sent = |(file, sop_instance, kind): (PathBuf, String, Kind)| Sent {
+            acknowledged: acknowledged.get(&file).copied(),
+            sop_instance,
+            file,
+            kind,
+        };
+        Sending {
+            modality: self.modality,
+            instances: self.files.into_iter().map(sent).collect(),
+        }
+    }
+}
+
+/// The same instance with Burned In Annotation (0028,0301) YES.
+fn burned_in(file: &[u8]) -> Result<Vec<u8>> {
+    let (meta, start) = FileMeta::read(file)?;
+    let head = Head::scan(Syntax::of(&meta.transfer_syntax), &file[start..])?;
+    let edit = Edit::Set {
+        path: DataSetPath::tag(Tag(0x0028, 0x0301)),
+        vr: VR::CS,
+        value: b"YES ".to_vec(),
+    };
+    let plan = Plan {
+        edits: vec![edit],
+        stamp: None,
+    };
+    let mut bytes = file[..start].to_vec();
+    bytes.extend(plan.apply(&head)?);
+    bytes.extend(&file[start + head.bytes.len()..]);
+    Ok(bytes)
 }

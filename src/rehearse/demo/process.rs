@@ -36,9 +36,16 @@ impl Child {
             .kill_on_drop(true)
             .spawn()
             .context("the box cannot be started")?;
-        let mut child = Self { process, web: layout.web(name) };
+        let mut child = Self {
+            process,
+            web: layout.web(name),
+        };
         let deadline = Instant::now() + START_DEADLINE;
-        while child.get("/readyz").await.is_none_or(|answer| !answer.starts_with("HTTP/1.1 200")) {
+        while child
+            .get("/readyz")
+            .await
+            .is_none_or(|answer| !answer.starts_with("HTTP/1.1 200"))
+        {
             if let Some(status) = child.process.try_wait()? {
                 bail!("the {name} ended ({status}); see {}", log_path.display());
             }
@@ -63,11 +70,16 @@ impl Child {
     /// # Errors
     /// It did not stop in time, or not with exit code 0.
     pub async fn stop(mut self) -> Result<()> {
-        let id = self.process.id().and_then(|id| rustix::process::Pid::from_raw(id.cast_signed()));
+        let id = self
+            .process
+            .id()
+            .and_then(|id| rustix::process::Pid::from_raw(id.cast_signed()));
         if let Some(id) = id {
             rustix::process::kill_process(id, rustix::process::Signal::TERM)?;
         }
-        let status = tokio::time::timeout(STOP_DEADLINE, self.process.wait()).await.context("the box does not stop")??;
+        let status = tokio::time::timeout(STOP_DEADLINE, self.process.wait())
+            .await
+            .context("the box does not stop")??;
         if !status.success() {
             bail!("the box ended with {status}");
         }
@@ -81,7 +93,9 @@ impl Child {
     pub async fn held(&self) -> Result<u64> {
         let text = self.get("/metrics").await.context("the box gives no metrics")?;
         let values = text.lines().filter(|line| line.starts_with("waystation_jobs_held{"));
-        Ok(values.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum())
+        Ok(values
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+            .sum())
     }
 
     async fn get(&self, path: &str) -> Option<String> {
@@ -93,6 +107,9 @@ impl Child {
             stream.read_to_string(&mut answer).await.ok()?;
             Some(answer)
         };
-        tokio::time::timeout(Duration::from_secs(5), exchange).await.ok().flatten()
+        tokio::time::timeout(Duration::from_secs(5), exchange)
+            .await
+            .ok()
+            .flatten()
     }
 }

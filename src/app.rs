@@ -1,0 +1,338 @@
+//! The composition root: configuration → parts → tasks, the order of start, and the order of drain. Layer 7.
+//!
+//! Start: log, spool (which reconciles itself), rules, lanes, what a rebuild left undecided, then the ports, ready last.
+//! Stop (SIGTERM, SIGINT, or a failed spool): listeners and associations first, so that nothing new is acknowledged; then the
+//! lanes, each finishing what it sends; then the spool. Each phase is bounded, and says what it still waits for.
+use crate::base::clock::Clock;
+use crate::base::drain::Drain;
+use crate::base::names::DestinationId;
+use crate::config::Config;
+use crate::control::{self, verbs::Verbs};
+use crate::dicom::head::{Head, Progress, Scanner};
+use crate::dicom::syntax::Syntax;
+use crate::ingest::Ingest;
+use crate::listener::accept::{BindError, Bound, Shared};
+use crate::listener::admission::Admission;
+use crate::rules::{self, Facts, RuleStore};
+use crate::scheduler::{self, Scheduler};
+use crate::spool::{self, Instance, OpenError, OpenReport, ReadError, Spool};
+use crate::telemetry::metrics::Metrics;
+use crate::{appliance, web};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Why a box does not start, or ends by itself. Each says what to do, and none carries patient data.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    #[error(transparent)]
+    Spool(#[from] OpenError),
+    #[error("the rules cannot be used:\n{0}")]
+    Rules(String),
+    #[error(transparent)]
+    Destination(#[from] scheduler::StartError),
+    #[error(transparent)]
+    Listener(#[from] BindError),
+    #[error("web.listen: {0}")]
+    Web(std::io::Error),
+    #[error("control.path: {0}")]
+    Control(std::io::Error),
+    #[error("signals cannot be waited for: {0}")]
+    Signals(std::io::Error),
+    #[error("the start was interrupted")]
+    Interrupted,
+    #[error("the spool failed: nothing more can be made durable; the service manager starts the box again")]
+    SpoolFailed,
+}
+
+/// The parts of a running box, in the order of the data path.
+struct Parts {
+    spool: Spool,
+    rules: RuleStore,
+    ingest: Ingest,
+    scheduler: Scheduler,
+    metrics: Metrics,
+    /// Listeners, associations, rule watcher.
+    inward: Drain,
+    /// Lanes.
+    outward: Drain,
+    /// Web, control socket, watchdog: to the very end.
+    service: Drain,
+}
+
+/// Runs a box until it is told to stop. `Ok` after an orderly stop.
+///
+/// # Errors
+/// See `AppError`; the process must then end with a code other than 0.
+pub async fn run(config: Config, _files: Vec<PathBuf>) -> Result<(), AppError> {
+    let mut signals = Signals::new().map_err(AppError::Signals)?;
+    let bound = config.node.drain.0;
+    let parts = Parts::start(&config).await?;
+    let started = parts.open(&config).await;
+    if let Err(error) = started {
+        parts.stop(bound).await;
+        return Err(error);
+    }
+    appliance::ready("taking images");
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), node = %config.node.name, "ready");
+    let end = loop {
+        tokio::select! {
+            () = parts.spool.failed() => break Err(AppError::SpoolFailed),
+            told = signals.next() => match told {
+                Told::Stop => break Ok(()),
+                Told::Reload => parts.reload().await,
+            },
+        }
+    };
+    appliance::stopping(bound * 2);
+    parts.stop(bound).await;
+    end
+}
+
+impl Parts {
+    async fn start(config: &Config) -> Result<Self, AppError> {
+        let (metrics, clock) = (Metrics::new(), Clock::System);
+        let (settings, counted, time) = (config.spool.clone(), metrics.clone(), clock.clone());
+        let opening = tokio::task::spawn_blocking(move || Spool::open(settings, time, counted));
+        let (spool, report) = opening.await.map_err(|_| AppError::Interrupted)??;
+        found(&report);
+        let destinations: Vec<DestinationId> = config.destinations.iter().map(|to| to.name().clone()).collect();
+        let site = rules::Site {
+            node: config.node.name.clone(),
+            destinations,
+        };
+        let (settings, counted, time) = (config.rules.clone(), metrics.clone(), clock.clone());
+        let loading = tokio::task::spawn_blocking(move || RuleStore::open(&settings, site, counted, time));
+        let rules = loading
+            .await
+            .map_err(|_| AppError::Interrupted)?
+            .map_err(|problems| refused(&problems))?;
+        let (inward, outward, service) = (Drain::new(), Drain::new(), Drain::new());
+        let seed = rand::random();
+        let lanes = scheduler::Parts {
+            spool: spool.clone(),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+            drain: outward.clone(),
+            seed,
+        };
+        let scheduler = Scheduler::start(&lanes, &config.destinations)?;
+        let longest = config.limits.max_instance.0;
+        let ingest = Ingest::new(spool.clone(), rules.clone(), metrics.clone(), clock, longest);
+        Ok(Self {
+            spool,
+            rules,
+            ingest,
+            scheduler,
+            metrics,
+            inward,
+            outward,
+            service,
+        })
+    }
+
+    /// Opens the doors: first those of the people who look after the box, then those of the modalities.
+    async fn open(&self, config: &Config) -> Result<(), AppError> {
+        let readiness = self.readiness();
+        let web = web::Server::bind(&config.web, self.metrics.clone(), readiness)
+            .await
+            .map_err(AppError::Web)?;
+        let control = control::Server::bind(&config.control).map_err(AppError::Control)?;
+        let bound: Vec<Bound> = config
+            .listeners
+            .iter()
+            .cloned()
+            .map(Bound::bind)
+            .collect::<Result<_, _>>()?;
+        control.start(&self.service, self.verbs().handler());
+        self.decide_recovered().await;
+        let admission = Admission::new(config.sources.clone(), &config.limits);
+        let shared = Shared::new(
+            self.ingest.clone(),
+            admission,
+            self.metrics.clone(),
+            self.inward.clone(),
+            &config.limits,
+        );
+        for listener in bound {
+            listener.start(shared.clone());
+        }
+        self.rules.watch(&self.inward);
+        web.start(&self.service);
+        let spool = self.spool.clone();
+        appliance::watchdog(&self.service, move || {
+            let health = spool.health();
+            async move { health.commit_alive && !health.failed }
+        });
+        Ok(())
+    }
+
+    /// Why peers should not be sent here now, in constant words.
+    fn readiness(&self) -> web::Readiness {
+        let (spool, inward) = (self.spool.clone(), self.inward.clone());
+        Arc::new(move || {
+            let health = spool.health();
+            let facts = [
+                (health.latched, "spool gate latched after a write error"),
+                (health.failed, "spool failed"),
+                (health.low_water, "disk below its low-water mark"),
+                (!health.commit_alive, "commit thread not running"),
+                (inward.is_stopping(), "stopping"),
+            ];
+            facts
+                .into_iter()
+                .filter(|(holds, _)| *holds)
+                .map(|(_, words)| words)
+                .collect()
+        })
+    }
+
+    fn verbs(&self) -> Verbs {
+        let rules = self.rules.clone();
+        let reload: control::verbs::Reload = Arc::new(move || {
+            let problems = |problems: Vec<rules::Problem>| problems.iter().map(ToString::to_string).collect();
+            rules
+                .reload()
+                .map(|epoch| format!("rules {epoch:016x} are in force"))
+                .map_err(problems)
+        });
+        Verbs {
+            spool: self.spool.clone(),
+            scheduler: self.scheduler.clone(),
+            reload,
+        }
+    }
+
+    /// SIGHUP: the rule folder is read again. A bad one changes nothing but the alarm, which the store has raised and logged.
+    async fn reload(&self) {
+        appliance::reloading();
+        let rules = self.rules.clone();
+        let loaded = tokio::task::spawn_blocking(move || rules.reload()).await;
+        let status = match loaded {
+            Ok(Ok(_)) => "taking images, rules reloaded",
+            Ok(Err(_)) | Err(_) => "taking images, new rules refused, the old ones stay in force",
+        };
+        appliance::ready(status);
+    }
+
+    /// What a rebuild found again is decided by the rules of today. What cannot be read stays held, for a person.
+    async fn decide_recovered(&self) {
+        loop {
+            let found = self.spool.recovered(RECOVERED_BATCH).await.unwrap_or_default();
+            let mut decided = 0;
+            for (job, instance) in &found {
+                match self.decide_again(instance).await {
+                    Ok((jobs, epoch)) => match self.spool.redecide(*job, jobs, epoch, "recovery").await {
+                        Ok(_) => decided += 1,
+                        Err(error) => tracing::error!(%job, %error, "a recovered instance could not be decided"),
+                    },
+                    Err(error) => {
+                        tracing::error!(%job, %error, "a recovered instance could not be read; it stays held")
+                    }
+                }
+            }
+            if decided == 0 {
+                return;
+            }
+            tracing::info!(decided, "recovered instances decided by the rules in force");
+        }
+    }
+
+    async fn decide_again(&self, instance: &Instance) -> Result<(Vec<spool::NewJob>, u64), ReadError> {
+        let mut payload = self.spool.payload(&instance.id).await?;
+        let mut scanner = Scanner::new(Syntax::of(&instance.transfer_syntax));
+        let mut progress = Progress::More;
+        while progress == Progress::More {
+            let Some(piece) = payload.next().await? else { break };
+            progress = scanner.push(&piece).map_err(|_| ReadError::Corrupt)?;
+        }
+        let head: Head = match scanner.head() {
+            Some(head) => head.clone(),
+            None => scanner.finish().map_err(|_| ReadError::Corrupt)?,
+        };
+        let facts = Facts {
+            source: instance.source.clone(),
+            calling_ae: instance.calling_ae.clone(),
+            called_ae: instance.called_ae.clone(),
+            sop_class: instance.sop_class.clone(),
+            sop_instance: instance.sop_instance.clone(),
+            transfer_syntax: instance.transfer_syntax.clone(),
+            arrival: instance.arrival,
+        };
+        Ok(self.ingest.decide_again(facts, head).await)
+    }
+
+    /// Inward first, outward next, the service doors last, then the spool.
+    async fn stop(self, bound: Duration) {
+        let phases = [("listeners", &self.inward, bound), ("lanes", &self.outward, bound)];
+        for (phase, drain, bound) in phases {
+            tracing::info!(phase, waiting = %drain.waiting_for(), "draining");
+            if let Err(waiting) = drain.stop(bound).await {
+                tracing::warn!(phase, %waiting, "not drained in time, going on without");
+            }
+        }
+        if let Err(waiting) = self.service.stop(SERVICE_BOUND).await {
+            tracing::warn!(%waiting, "service doors not closed in time");
+        }
+        self.spool.close().await;
+        tracing::info!("stopped");
+    }
+}
+
+/// Instances of a rebuild that are decided at a time.
+const RECOVERED_BATCH: usize = 200;
+const SERVICE_BOUND: Duration = Duration::from_secs(5);
+
+/// What the spool found at its start, in the log: each loss by its own name.
+fn found(report: &OpenReport) {
+    tracing::info!(
+        instances = report.instances,
+        delivered = report.delivered,
+        queued = report.queued,
+        held = report.held,
+        partial = report.partial,
+        orphans = report.orphans,
+        quarantined = report.quarantined,
+        "spool opened"
+    );
+    for id in &report.missing {
+        tracing::error!(instance = %id, "payload missing: this instance is lost on this box; send it again from its modality");
+    }
+}
+
+fn refused(problems: &[rules::Problem]) -> AppError {
+    let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    AppError::Rules(lines.join("\n"))
+}
+
+/// What the outside asks of the process.
+enum Told {
+    Stop,
+    Reload,
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Cancel-safe.
+    async fn next(&mut self) -> Told {
+        tokio::select! {
+            _ = self.terminate.recv() => Told::Stop,
+            _ = self.interrupt.recv() => Told::Stop,
+            _ = self.hangup.recv() => Told::Reload,
+        }
+    }
+}
