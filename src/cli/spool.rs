@@ -1,7 +1,7 @@
 //! `spool fsck|rebuild|export`: what can be done with a spool that no box has open.
 use super::FAILED;
 use clap::{Args, Subcommand};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use waystation::base::clock::Clock;
 use waystation::base::names::{InstanceId, SourceId, Uid};
@@ -123,38 +123,40 @@ fn carry_out(verb: Verb) -> Result<ExitCode, String> {
                 ExitCode::from(FAILED)
             })
         }
-        Verb::Export { at, to, which } => {
-            let Which {
-                source,
-                study,
-                sop,
-                instance,
-            } = which;
-            let instance = instance.map(|id| id.to_string());
-            let filter = Filter {
-                source,
-                study,
-                sop_instance: sop,
-                instance,
-                ..Filter::default()
-            };
-            let report = spool::export(&at.spool()?, &to, &filter).map_err(|error| error.to_string())?;
-            for id in &report.skipped {
-                eprintln!("{id}: cut or damaged, not exported");
-            }
-            println!(
-                "{} files, {} bytes, below {}",
-                report.exported,
-                report.bytes,
-                to.display()
-            );
-            Ok(if report.skipped.is_empty() {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::from(FAILED)
-            })
-        }
+        Verb::Export { at, to, which } => export(&at, &to, which),
     }
+}
+
+fn export(at: &At, to: &Path, which: Which) -> Result<ExitCode, String> {
+    let Which {
+        source,
+        study,
+        sop,
+        instance,
+    } = which;
+    let instance = instance.map(|id| id.to_string());
+    let filter = Filter {
+        source,
+        study,
+        sop_instance: sop,
+        instance,
+        ..Filter::default()
+    };
+    let report = spool::export(&at.spool()?, to, &filter).map_err(|error| error.to_string())?;
+    for id in &report.skipped {
+        eprintln!("{id}: cut or damaged, not exported");
+    }
+    println!(
+        "{} files, {} bytes, below {}",
+        report.exported,
+        report.bytes,
+        to.display()
+    );
+    Ok(if report.skipped.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(FAILED)
+    })
 }
 
 fn show<T: serde::Serialize>(at: &At, report: &T, people: impl FnOnce()) {

@@ -393,6 +393,7 @@ fn the_site_example_is_right_but_for_its_files() {
     let files = [
         "rules.path",
         "spool.path",
+        "destinations[2].path",
         "listeners[0].tls",
         "destinations[0].tls",
         "node.state",

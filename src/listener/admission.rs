@@ -221,6 +221,7 @@ mod tests {
             implementation_class_uid: String::new(),
             implementation_version: String::new(),
             user_identity_type: None,
+            ..Request::default()
         }
     }
 

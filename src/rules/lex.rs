@@ -238,11 +238,15 @@ impl Lexer {
         if self.peek(hashes) != Some('"') {
             return self.next().map(Token::Mark);
         }
-        (0..=hashes).for_each(|_| drop(self.next()));
+        (0..=hashes).for_each(|_| {
+            self.next();
+        });
         let mut text = String::new();
         while let Some(letter) = self.next() {
             if letter == '"' && (0..hashes).all(|ahead| self.peek(ahead) == Some('#')) {
-                (0..hashes).for_each(|_| drop(self.next()));
+                (0..hashes).for_each(|_| {
+                    self.next();
+                });
                 return Some(Token::Text(text));
             }
             text.push(letter);

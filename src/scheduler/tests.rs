@@ -359,6 +359,7 @@ async fn not_authorised_suspends_the_destination_and_holds_nothing() {
     })
     .await;
     tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(scheduler.status()[0].suspended);
     let begun = archive.seen().begun.len();
     assert!(
         begun <= 2,

@@ -86,9 +86,9 @@ pub(super) fn prune_orphans(core: &Core, max: usize) -> std::io::Result<usize> {
 }
 
 /// Forgets `seen` entries that are older than the window and whose instance has left. Answers where to go on.
-pub(super) fn sweep(txn: &mut Txn<'_>, found: Vec<(Vec<u8>, Vec<u8>)>) -> Result<(), CommitError> {
+pub(super) fn sweep(txn: &mut Txn<'_>, found: Vec<Vec<u8>>) -> Result<(), CommitError> {
     let window = txn.book.core.config.repeat_window.0;
-    for (key, _) in found {
+    for key in found {
         // Read again inside the batch: a commit may have added to it meanwhile.
         let Some(raw) = txn.get(Cf::Seen, &key)? else {
             continue;
@@ -115,7 +115,7 @@ pub(super) fn sweep(txn: &mut Txn<'_>, found: Vec<(Vec<u8>, Vec<u8>)>) -> Result
 }
 
 /// The next `seen` records to sweep, only those with an entry older than `before`.
-pub(super) fn to_sweep(core: &Core, from: &[u8], before: Wall) -> (Vec<(Vec<u8>, Vec<u8>)>, Vec<u8>) {
+pub(super) fn to_sweep(core: &Core, from: &[u8], before: Wall) -> (Vec<Vec<u8>>, Vec<u8>) {
     let (mut found, mut next, mut looked) = (Vec::new(), Vec::new(), 0);
     let Ok(db) = core.db() else {
         return (found, next);
@@ -128,7 +128,7 @@ pub(super) fn to_sweep(core: &Core, from: &[u8], before: Wall) -> (Vec<(Vec<u8>,
         looked += 1;
         let old = SeenRecord::decode(value).map_or(true, |seen| seen.entries.iter().any(|entry| entry.at < before));
         if old {
-            found.push((key.to_vec(), Vec::new()));
+            found.push(key.to_vec());
         }
         true
     });

@@ -6,8 +6,8 @@ use super::core::Core;
 use super::db::{Cf, Db};
 use super::model::CommitError;
 use super::payload::Mark;
-use super::recover;
 use super::txn::{Book, DESTINATION, Effect, NEXT_JOB, Txn, encode_number, meta_key};
+use super::{count, recover};
 use crate::base::fault::{Plant, planted};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -238,7 +238,7 @@ impl Committer {
         }
         db.write(proof.into_iter()).map_err(|e| e.to_string())?;
         recover::probe(&self.core.config.path).map_err(|e| e.to_string())?;
-        recover::count(&self.core, &db).map_err(|e| e.to_string())?;
+        count::count(&self.core, &db).map_err(|e| e.to_string())?;
         self.book = book;
         self.core.set_db(db);
         for lane in self.core.lanes.all() {
@@ -270,19 +270,19 @@ pub(super) fn apply(core: &Core, effects: Vec<Effect>, marks: Option<&SyncSender
     for effect in effects {
         match effect {
             Effect::Queued(lane, priority, due) => {
-                recover::queued(core, &lane.name, priority).inc();
+                count::queued(core, &lane.name, priority).inc();
                 lane.queued(priority, due);
             }
-            Effect::Unqueued(lane, priority) => recover::queued(core, &lane.name, priority).dec(),
-            Effect::Held(name, kind) => recover::held(core, name.as_ref(), kind, 1),
-            Effect::Unheld(name, kind) => recover::held(core, name.as_ref(), kind, -1),
+            Effect::Unqueued(lane, priority) => count::queued(core, &lane.name, priority).dec(),
+            Effect::Held(name, kind) => count::held(core, name.as_ref(), kind, 1),
+            Effect::Unheld(name, kind) => count::held(core, name.as_ref(), kind, -1),
             Effect::Suspended(lane, suspended) => {
                 let gauge = core.metrics.lane_suspended.with_label_values(&[lane.name.as_str()]);
                 gauge.set(i64::from(suspended));
                 lane.suspend(suspended);
             }
-            Effect::Pending(change) => recover::instances(core, "pending").add(change),
-            Effect::Cached(change) => recover::instances(core, "delivered").add(change),
+            Effect::Pending(change) => count::instances(core, "pending").add(change),
+            Effect::Cached(change) => count::instances(core, "delivered").add(change),
             Effect::Mark(mark) => write_mark(core, mark, marks),
             Effect::Return(guard) => drop(guard),
             Effect::Quarantined(cf) => {

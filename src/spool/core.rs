@@ -3,7 +3,7 @@ use super::config::Config;
 use super::db::Db;
 use super::disk::Disk;
 use super::due::Lanes;
-use super::gate::{Gate, is_full};
+use super::gate::{Gate, is_full, is_passing};
 use super::model::{ArriveError, CommitError};
 use super::payload::DISK_DEADLINE;
 use super::pool::Pool;
@@ -107,6 +107,7 @@ impl Core {
                 self.disk.met_full();
                 Err(ArriveError::LowWater)
             }
+            Ok(Ok(Err(error))) if is_passing(&error) => Err(ArriveError::Busy),
             Ok(Ok(Err(_)) | Err(_)) => {
                 self.gate.latch(kind);
                 Err(ArriveError::Io)

@@ -112,6 +112,19 @@ impl Db {
         range.status()
     }
 
+    /// The whole family from its end, until `each` answers false.
+    pub(super) fn scan_back(&self, cf: Cf, mut each: impl FnMut(&[u8], &[u8]) -> bool) -> Result<(), DbError> {
+        let mut raw = self.0.raw_iterator_cf(self.handle(cf));
+        raw.seek_to_last();
+        while let Some((key, value)) = raw.item() {
+            if !each(key, value) {
+                return Ok(());
+            }
+            raw.prev();
+        }
+        Ok(raw.status()?)
+    }
+
     /// A cursor over a range, for callers that merge several.
     pub(super) fn range(&self, cf: Cf, from: &[u8], end: &[u8]) -> Range<'_> {
         let mut options = ReadOptions::default();
@@ -121,15 +134,6 @@ impl Db {
         let mut raw = self.0.raw_iterator_cf_opt(self.handle(cf), options);
         raw.seek(from);
         Range(raw)
-    }
-
-    /// The last key of a family.
-    pub(super) fn last(&self, cf: Cf) -> Result<Option<(Vec<u8>, Vec<u8>)>, DbError> {
-        let mut raw = self.0.raw_iterator_cf(self.handle(cf));
-        raw.seek_to_last();
-        let found = raw.item().map(|(k, v)| (k.to_vec(), v.to_vec()));
-        raw.status()?;
-        Ok(found)
     }
 
     /// The commit point: all changes or none, durable when this returns.

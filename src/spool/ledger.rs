@@ -1,8 +1,8 @@
 //! The ledger: what was done with every instance, as hash-chained facts in the same batch as the deed itself.
 //! A fact carries our ids, destinations, status words and a person's reason; never a data-set value.
+use super::codec::{Damaged, unwrap_body, wrap};
 use super::db::{Cf, Db, DbError};
 use super::keys;
-use super::record::{Damaged, unwrap_body, wrap};
 use crate::base::clock::Wall;
 use crate::base::names::{DestinationId, InstanceId, JobId};
 
@@ -97,16 +97,15 @@ pub(super) struct Head {
 impl Head {
     /// The end of the chain as the index holds it.
     pub(super) fn load(db: &Db) -> Result<Self, DbError> {
-        let Some((key, value)) = db.last(Cf::Ledger)? else {
-            return Ok(Self::default());
-        };
-        let (at, seq) = keys::ledger_of(&key).unwrap_or_default();
-        // A damaged last fact still gives the chain a defined end: `verify` names it.
-        Ok(Self {
-            hash: link(&key, &value),
-            seq,
-            at,
-        })
+        let mut head = Self::default();
+        db.scan_back(Cf::Ledger, |key, value| {
+            // A damaged last fact still gives the chain a defined end: `verify` names it.
+            let (at, seq) = keys::ledger_of(key).unwrap_or_default();
+            let hash = link(key, value);
+            head = Self { hash, seq, at };
+            false
+        })?;
+        Ok(head)
     }
 
     /// Adds a fact; answers its key and record.
@@ -133,6 +132,36 @@ fn link(key: &[u8], record: &[u8]) -> [u8; 32] {
 pub(super) fn decode(record: &[u8]) -> Result<([u8; 32], Fact), Damaged> {
     let (previous, json) = unwrap_body(record)?.split_first_chunk::<32>().ok_or(Damaged)?;
     Ok((*previous, serde_json::from_slice(json).map_err(|_| Damaged)?))
+}
+
+impl super::Spool {
+    /// The last facts of the ledger, newest last; only those of one instance when it is named.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub async fn facts(&self, instance: Option<InstanceId>, limit: usize) -> Result<Vec<Fact>, super::ReadError> {
+        let wanted = instance.map(|id| id.to_string());
+        // An id begins with the time its file was made: no fact of it is older.
+        let since = instance.map_or(0, |id| {
+            id.0[..8].iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+        });
+        self.read(move |db| {
+            let mut facts = Vec::new();
+            db.scan_back(Cf::Ledger, |_, value| {
+                let Ok((_, fact)) = decode(value) else {
+                    return true;
+                };
+                let old = fact.at_us < since;
+                if !old && facts.len() < limit && (wanted.is_none() || fact.instance == wanted) {
+                    facts.push(fact);
+                }
+                !old && facts.len() < limit
+            })?;
+            facts.reverse();
+            Ok(facts)
+        })
+        .await
+    }
 }
 
 /// Walks the chain; answers how many facts it holds, and the sequence numbers where it does not hold together.

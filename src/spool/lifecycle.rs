@@ -6,7 +6,7 @@ use super::keeper::{Keeper, MARKS};
 use super::model::{CommitError, OpenError, OpenReport};
 use super::payload::Mark;
 use super::txn::{Book, Txn};
-use super::{Config, Spool, recover};
+use super::{Config, Spool, count, recover};
 use crate::base::clock::Clock;
 use crate::telemetry::metrics::Metrics;
 use std::fs::File;
@@ -95,11 +95,11 @@ impl Spool {
             detail,
         };
         recover::lanes(&core, &db).map_err(|error| damaged(error.to_string()))?;
-        let mut report = recover::count(&core, &db).map_err(|error| damaged(error.to_string()))?;
+        let mut report = count::count(&core, &db).map_err(|error| damaged(error.to_string()))?;
         report.created = created;
         let mut book = Book::load(core.clone(), &db).map_err(|error| damaged(error.to_string()))?;
         let (strays, missing) = recover::differences(&root, &db).map_err(damaged)?;
-        let adopted = recover::strays(&core, &strays, &mut report).map_err(io("strays cannot be put aside"))?;
+        let adopted = recover::strays(&core, &db, &strays, &mut report).map_err(io("strays cannot be put aside"))?;
         for id in missing {
             let held = apply_now(&core, &db, &mut book, |txn| recover::payload_missing(txn, id));
             if held.map_err(|error| damaged(error.to_string()))? {

@@ -7,9 +7,11 @@
 //! Nothing leaves but by `Settlement::Confirmed` or a person's `discard`, and a delivered payload by `cache.rs`.
 mod admit;
 mod cache;
+mod codec;
 mod commit;
 mod config;
 mod core;
+mod count;
 mod db;
 mod disk;
 mod due;
@@ -20,6 +22,7 @@ mod keeper;
 mod keys;
 mod ledger;
 mod lifecycle;
+mod mend;
 mod model;
 mod operator;
 pub mod payload;
@@ -122,7 +125,7 @@ impl Spool {
         let (leases, dangling) = claimed.unwrap_or_default();
         if !dangling.is_empty() {
             // A lane must not stumble over it again; if this fails, the next claim reports it once more.
-            let _ = self.submit(move |txn| operator::mend_dangling(txn, dangling)).await;
+            let _ = self.submit(move |txn| mend::mend_dangling(txn, dangling)).await;
         }
         leases
     }

@@ -2,15 +2,12 @@
 //! small that commits are never stalled. A job that a worker has in hand is left alone.
 use super::Spool;
 use super::admit::{add_job, displace, forget, place, rename, undecided};
-use super::core::Core;
 use super::db::Cf;
-use super::due::Guard;
 use super::keys;
 use super::ledger::{Fact, FactKind};
 use super::model::{CommitError, HoldKind, HoldReason, JobKey, NewJob, ReadError};
 use super::query::{Filter, Row, find, walk};
 use super::record::JobRecord;
-use super::recover::{Found, hold_corrupt, inspect};
 use super::settle::end;
 use super::txn::{Effect, SUSPENDED, Txn, encode_number, meta_key};
 use crate::base::names::{DestinationId, InstanceId, JobId};
@@ -213,15 +210,13 @@ fn reserve(txn: &mut Txn<'_>, key: JobKey) -> Result<(), ()> {
     let Some(lane) = txn.lane(key.dest) else {
         return Ok(());
     };
-    // Two verbs in one batch: the first one's hold on it is as good.
-    let ours =
-        |effect: &Effect| matches!(effect, Effect::Return(guard) if !Guard::is_worker(guard) && guard.key() == key);
-    if txn.effects.iter().any(ours) {
+    if let Some(guard) = lane.reserve(key.job) {
+        txn.effects.push(Effect::Return(guard));
         return Ok(());
     }
-    let guard = lane.reserve(key.job).ok_or(())?;
-    txn.effects.push(Effect::Return(guard));
-    Ok(())
+    // Two verbs in one batch: what the first one holds is as good.
+    let ours = |effect: &Effect| matches!(effect, Effect::Return(guard) if !guard.is_worker() && guard.key() == key);
+    if txn.effects.iter().any(ours) { Ok(()) } else { Err(()) }
 }
 
 /// One job. `false`: left as it was.
@@ -363,65 +358,4 @@ fn redecide(
         super::settle::drop_reference(txn, key, &job, None)?;
     }
     Ok(added.into_iter().map(|key| key.job).collect())
-}
-
-/// Due keys whose job or instance could not be read: put right what the rest of the spool tells, park the others.
-pub(super) fn mend_dangling(txn: &mut Txn<'_>, dangling: Vec<Vec<u8>>) -> Result<(), CommitError> {
-    for due_key in dangling {
-        let Some((key, priority, due)) = keys::due_of(&due_key) else {
-            txn.delete(Cf::Due, due_key);
-            continue;
-        };
-        if txn.get(Cf::Due, &due_key)?.is_none() {
-            continue;
-        }
-        let raw = txn.get(Cf::Job, &keys::job(key))?;
-        match txn.job(key)? {
-            Some(job) if job.hold.is_none() && job.due == due && job.priority == priority => {
-                if txn.instance(job.instance)?.is_none() && !restore(txn, job.instance)? {
-                    hold_corrupt(txn, key, "its instance record could not be read")?;
-                }
-            }
-            found => {
-                txn.delete(Cf::Due, due_key);
-                txn.effects
-                    .extend(txn.lane(key.dest).map(|lane| Effect::Unqueued(lane, priority)));
-                if found.is_none() {
-                    salvage(txn, key, raw.as_deref())?;
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Makes an instance record again from the private record of its payload file.
-fn restore(txn: &mut Txn<'_>, id: InstanceId) -> Result<bool, CommitError> {
-    let core: &Core = &txn.book.core;
-    match inspect(&core.config.path, id, false) {
-        Ok(Found::Whole(record, _)) => {
-            txn.put_instance(&record);
-            Ok(true)
-        }
-        Ok(Found::Empty | Found::Partial) | Err(_) => Ok(false),
-    }
-}
-
-/// A job record that cannot be read, but whose first field agrees with a reference: its instance is decided anew.
-fn salvage(txn: &mut Txn<'_>, key: JobKey, raw: Option<&[u8]>) -> Result<(), CommitError> {
-    let id = raw.and_then(|raw| raw.get(1..17)?.try_into().ok()).map(InstanceId);
-    let Some(id) = id else {
-        return Ok(());
-    };
-    let reference = keys::reference(id, key);
-    if txn.get(Cf::Ref, &reference)?.is_some() {
-        txn.delete(Cf::Ref, reference);
-        let new = undecided(
-            HoldKind::Recovered,
-            "its job could not be read; to be decided anew",
-            txn,
-        );
-        add_job(txn, id, keys::UNDECIDED, new);
-    }
-    Ok(())
 }

@@ -1,6 +1,6 @@
 //! Payload files made ahead: their directory entries are durable before an instance needs them, so that an arrival
 //! costs one flush of its own file and none of a directory. Refilled by the spool's own thread, bounded.
-use super::gate::{Gate, is_full};
+use super::gate::{Gate, is_full, is_passing};
 use super::payload::{Guarded, path_of};
 use crate::base::clock::Clock;
 use crate::base::names::InstanceId;
@@ -79,7 +79,7 @@ impl Pool {
             match self.make(clock) {
                 Ok(made) => self.lock().ready.extend(made),
                 Err(error) => {
-                    if !is_full(&error) {
+                    if !is_full(&error) && !is_passing(&error) {
                         gate.latch("pool");
                     }
                     let state = self.lock();

@@ -128,30 +128,6 @@ impl Spool {
             .filter_map(|row| Some((row.job, row.instance?)))
             .collect())
     }
-
-    /// The last facts of the ledger, newest last; only those of one instance when it is named.
-    ///
-    /// # Errors
-    /// The index cannot be read.
-    pub async fn facts(&self, instance: Option<InstanceId>, limit: usize) -> Result<Vec<super::Fact>, ReadError> {
-        let wanted = instance.map(|id| id.to_string());
-        self.read(move |db| {
-            let mut facts = std::collections::VecDeque::new();
-            db.scan(Cf::Ledger, &[], &[], |_, value| {
-                if let Ok((_, fact)) = super::ledger::decode(value)
-                    && (wanted.is_none() || fact.instance == wanted)
-                {
-                    facts.push_back(fact);
-                    if facts.len() > limit {
-                        facts.pop_front();
-                    }
-                }
-                true
-            })?;
-            Ok(facts.into())
-        })
-        .await
-    }
 }
 
 /// Calls `each` for the matching jobs until it answers false.

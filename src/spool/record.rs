@@ -1,19 +1,15 @@
 //! The records of the index as bytes: version, body, crc32. Reading never panics: what does not parse is `Damaged`,
 //! and the caller puts it into quarantine.
+pub(super) use super::codec::Damaged;
+use super::codec::{Reader, Writer};
 use super::model::{HoldKind, HoldReason, Instance, Priority};
 use crate::base::clock::Wall;
 use crate::base::names::{AeTitle, InstanceId, JobId, SourceId, Uid};
 
-/// The version that is written into every record. Readers take this one and, later, the two before it.
-const VERSION: u8 = 1;
 /// Outcomes of one instance that are kept in its record.
 const DONE_MAX: usize = 64;
 /// Contents that one SOP Instance UID is remembered with.
 pub(super) const SEEN_MAX: usize = 32;
-
-/// A record that cannot be read.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Damaged;
 
 /// An instance, where its data set lies in its file, and what became of its jobs.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -240,108 +236,6 @@ impl SeenRecord {
         }
         r.end()?;
         Ok(record)
-    }
-}
-
-/// Version first, crc32 last, around any body.
-pub(super) fn wrap(body: &[u8]) -> Vec<u8> {
-    let mut w = Writer::new();
-    w.raw(body);
-    w.finish()
-}
-
-/// The body of a wrapped record.
-pub(super) fn unwrap_body(raw: &[u8]) -> Result<&[u8], Damaged> {
-    Ok(Reader::open(raw)?.rest)
-}
-
-struct Writer(Vec<u8>);
-
-impl Writer {
-    fn new() -> Self {
-        Self(vec![VERSION])
-    }
-
-    fn u8(&mut self, value: u8) {
-        self.0.push(value);
-    }
-    fn u32(&mut self, value: u32) {
-        self.raw(&value.to_be_bytes());
-    }
-    fn u64(&mut self, value: u64) {
-        self.raw(&value.to_be_bytes());
-    }
-    fn raw(&mut self, bytes: &[u8]) {
-        self.0.extend_from_slice(bytes);
-    }
-
-    /// Names only: all of them are at most 64 bytes.
-    fn short(&mut self, text: &str) {
-        assert!(text.len() <= 64, "a name is at most 64 bytes");
-        self.0.push(text.len() as u8);
-        self.raw(text.as_bytes());
-    }
-
-    fn long(&mut self, bytes: &[u8]) {
-        self.u32(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
-        self.raw(bytes);
-    }
-
-    fn finish(mut self) -> Vec<u8> {
-        let crc = crc32fast::hash(&self.0);
-        self.u32(crc);
-        self.0
-    }
-}
-
-struct Reader<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Reader<'a> {
-    fn open(raw: &'a [u8]) -> Result<Self, Damaged> {
-        let (covered, crc) = raw.split_last_chunk::<4>().ok_or(Damaged)?;
-        if crc32fast::hash(covered) != u32::from_be_bytes(*crc) || covered.first() != Some(&VERSION) {
-            return Err(Damaged);
-        }
-        Ok(Self { rest: &covered[1..] })
-    }
-
-    fn take(&mut self, count: usize) -> Result<&'a [u8], Damaged> {
-        let (taken, rest) = self.rest.split_at_checked(count).ok_or(Damaged)?;
-        self.rest = rest;
-        Ok(taken)
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Damaged> {
-        self.take(N)?.try_into().map_err(|_| Damaged)
-    }
-    fn u8(&mut self) -> Result<u8, Damaged> {
-        Ok(self.array::<1>()?[0])
-    }
-    fn u32(&mut self) -> Result<u32, Damaged> {
-        Ok(u32::from_be_bytes(self.array()?))
-    }
-    fn u64(&mut self) -> Result<u64, Damaged> {
-        Ok(u64::from_be_bytes(self.array()?))
-    }
-
-    fn short(&mut self) -> Result<&'a str, Damaged> {
-        let count = self.u8()?;
-        std::str::from_utf8(self.take(usize::from(count))?).map_err(|_| Damaged)
-    }
-
-    fn long(&mut self) -> Result<&'a [u8], Damaged> {
-        let count = self.u32()?;
-        self.take(count as usize)
-    }
-
-    fn text(&mut self) -> Result<String, Damaged> {
-        String::from_utf8(self.long()?.to_vec()).map_err(|_| Damaged)
-    }
-
-    fn end(&self) -> Result<(), Damaged> {
-        if self.rest.is_empty() { Ok(()) } else { Err(Damaged) }
     }
 }
 

@@ -3,21 +3,18 @@
 use super::admit::{add_job, displace, place, undecided};
 use super::core::Core;
 use super::db::{Cf, Db, DbError};
-use super::due::Lane;
 use super::keys;
 use super::ledger::{Fact, FactKind};
-use super::model::{CommitError, HoldKind, HoldReason, JobKey, OpenError, OpenReport, Priority};
+use super::model::{CommitError, HoldKind, HoldReason, JobKey, OpenError, OpenReport};
 use super::payload::{FileState, HEADER_MAX, find_private, path_of};
-use super::record::{InstanceRecord, SeenEntry};
+use super::record::{InstanceRecord, SeenEntry, SeenRecord};
 use super::settle::lost_payload;
-use super::txn::{DESTINATION, Effect, SCHEMA, SUSPENDED, Txn, decode_number, encode_number};
+use super::txn::{DESTINATION, Effect, SCHEMA, SUSPENDED, Txn, aside, decode_number, encode_number};
 use crate::base::names::{DestinationId, InstanceId};
-use prometheus::IntGauge;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// The format of the whole spool. A newer one is refused, untouched.
@@ -191,77 +188,6 @@ fn numbers_in_use(db: &Db) -> Result<BTreeSet<u32>, DbError> {
     }
 }
 
-/// Sets the gauges of what lies in the spool. Keys only, no record is read.
-pub(super) fn count(core: &Core, db: &Db) -> Result<OpenReport, DbError> {
-    core.metrics.jobs_queued.reset();
-    core.metrics.jobs_held.reset();
-    core.metrics.rule_failures.reset();
-    let mut report = OpenReport::default();
-    let mut lane: Option<Arc<Lane>> = None;
-    let mut gauge: Option<((u32, Priority), IntGauge)> = None;
-    db.scan(Cf::Due, &[], &[], |key, _| {
-        let Some((key, priority, _)) = keys::due_of(key) else {
-            return true;
-        };
-        if gauge.as_ref().is_none_or(|(known, _)| *known != (key.dest, priority)) {
-            lane = core.lanes.by_number(key.dest);
-            gauge = lane
-                .as_ref()
-                .map(|lane| ((key.dest, priority), queued(core, &lane.name, priority)));
-        }
-        if let Some((_, gauge)) = &gauge {
-            gauge.inc();
-        }
-        report.queued += 1;
-        true
-    })?;
-    db.scan(Cf::Hold, &[], &[], |key, value| {
-        let kind = value.first().and_then(|byte| HoldKind::from_byte(*byte));
-        if let (Some((key, _)), Some(kind)) = (keys::hold_of(key), kind) {
-            let name = core.lanes.by_number(key.dest).map(|lane| lane.name.clone());
-            held(core, name.as_ref(), kind, 1);
-        }
-        report.held += 1;
-        true
-    })?;
-    db.scan(Cf::Instance, &[], &[], |_, _| {
-        report.instances += 1;
-        true
-    })?;
-    db.scan(Cf::Cached, &[], &[], |_, _| {
-        report.delivered += 1;
-        true
-    })?;
-    let pending = report.instances.saturating_sub(report.delivered);
-    instances(core, "pending").set(i64::try_from(pending).unwrap_or(i64::MAX));
-    instances(core, "delivered").set(i64::try_from(report.delivered).unwrap_or(i64::MAX));
-    Ok(report)
-}
-
-pub(super) fn queued(core: &Core, name: &DestinationId, priority: Priority) -> IntGauge {
-    core.metrics
-        .jobs_queued
-        .with_label_values(&[name.as_str(), priority.word()])
-}
-
-/// The label of jobs without a destination; no destination can have this name.
-const NO_DESTINATION: &str = "(none)";
-
-pub(super) fn held(core: &Core, name: Option<&DestinationId>, kind: HoldKind, change: i64) {
-    let label = name.map_or(NO_DESTINATION, DestinationId::as_str);
-    core.metrics
-        .jobs_held
-        .with_label_values(&[label, kind.word()])
-        .add(change);
-    if kind.is_rule_failure() {
-        core.metrics.rule_failures.with_label_values(&[kind.word()]).add(change);
-    }
-}
-
-pub(super) fn instances(core: &Core, state: &str) -> IntGauge {
-    core.metrics.spool_instances.with_label_values(&[state])
-}
-
 /// The ids of all payload files, sorted.
 pub(super) fn list(root: &Path) -> io::Result<Vec<InstanceId>> {
     let mut ids = Vec::new();
@@ -322,7 +248,12 @@ pub(super) fn digest(file: &mut File, data_set_offset: u32) -> io::Result<[u8; 3
 }
 
 /// Files without record: what to do with each. Answers the records to take in again.
-pub(super) fn strays(core: &Core, strays: &[InstanceId], report: &mut OpenReport) -> io::Result<Vec<InstanceRecord>> {
+pub(super) fn strays(
+    core: &Core,
+    db: &Db,
+    strays: &[InstanceId],
+    report: &mut OpenReport,
+) -> io::Result<Vec<InstanceRecord>> {
     let root = &core.config.path;
     let mut adopt = Vec::new();
     for id in strays {
@@ -340,6 +271,7 @@ pub(super) fn strays(core: &Core, strays: &[InstanceId], report: &mut OpenReport
                 fs::rename(path, root.join("orphans").join(format!("{}.dcm", record.instance.id)))?;
                 report.orphans += 1;
             }
+            Found::Whole(record, FileState::Committed) if was_evicted(db, &record)? => fs::remove_file(path)?,
             // Its commit was durable once: the index has lost it.
             Found::Whole(record, FileState::Committed) => adopt.push(*record),
             // Eviction was cut between the record and the file.
@@ -347,6 +279,21 @@ pub(super) fn strays(core: &Core, strays: &[InstanceId], report: &mut OpenReport
         }
     }
     Ok(adopt)
+}
+
+/// The letter `delivered` is a hint and may be lost. The index remembers what it evicted, and forgets both together when
+/// it loses a batch. A record in quarantine is no eviction.
+fn was_evicted(db: &Db, record: &InstanceRecord) -> io::Result<bool> {
+    let instance = &record.instance;
+    let seen = db
+        .get(Cf::Seen, &keys::seen(&instance.sop_instance))
+        .map_err(io::Error::other)?;
+    let seen = seen.and_then(|raw| SeenRecord::decode(&raw).ok()).unwrap_or_default();
+    let known = |entry: &SeenEntry| entry.instance == instance.id && entry.digest == instance.digest;
+    let aside = db
+        .get(Cf::Quarantine, &aside(Cf::Instance, &instance.id.0))
+        .map_err(io::Error::other)?;
+    Ok(aside.is_none() && seen.entries.iter().any(known))
 }
 
 /// Both ways: ids with a file but no record, and ids with a record but no file.

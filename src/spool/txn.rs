@@ -87,16 +87,21 @@ pub(super) const SUSPENDED: &[u8] = b"suspended/";
 pub(super) const SCHEMA: &[u8] = b"schema";
 
 pub(super) fn encode_number(number: u64) -> Vec<u8> {
-    super::record::wrap(&number.to_be_bytes())
+    super::codec::wrap(&number.to_be_bytes())
 }
 
 pub(super) fn decode_number(raw: &[u8]) -> Result<u64, Damaged> {
-    let body = super::record::unwrap_body(raw)?;
+    let body = super::codec::unwrap_body(raw)?;
     Ok(u64::from_be_bytes(body.try_into().map_err(|_| Damaged)?))
 }
 
 pub(super) fn meta_key(prefix: &[u8], name: &str) -> Vec<u8> {
     [prefix, name.as_bytes()].concat()
+}
+
+/// Where a record of a family lies in quarantine.
+pub(super) fn aside(cf: Cf, key: &[u8]) -> Vec<u8> {
+    [cf.name().as_bytes(), b"/", key].concat()
 }
 
 impl<'a> Txn<'a> {
@@ -215,8 +220,7 @@ impl<'a> Txn<'a> {
 
     /// Puts an unreadable record aside, bytes and all.
     pub(super) fn quarantine(&mut self, cf: Cf, key: &[u8], raw: Vec<u8>) {
-        let aside = [cf.name().as_bytes(), b"/", key].concat();
-        self.put(Cf::Quarantine, aside, raw);
+        self.put(Cf::Quarantine, aside(cf, key), raw);
         self.delete(cf, key);
         self.fact(Fact::new(super::ledger::FactKind::Quarantined).text(cf.name()));
         self.effects.push(Effect::Quarantined(cf));

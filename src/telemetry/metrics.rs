@@ -2,10 +2,12 @@
 //! a 0/1 gauge for each latch. Labels: names from configuration and words from enums, so cardinality is bounded.
 use prometheus::core::Collector;
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry, TextEncoder,
 };
 use std::sync::Arc;
+
+// Rooms that keep a handle name its type through here: this room is the only door to prometheus.
+pub use prometheus::{IntGauge, IntGaugeVec};
 
 /// All metrics of one box. Cheap to clone; every room that counts gets one.
 #[derive(Clone)]
@@ -157,6 +159,7 @@ fn buckets(name: &str) -> Vec<f64> {
 
 /// Names and labels are constants of this file and tested below, so building and registering cannot fail.
 fn register<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
+    // See above: names and labels are constants, and a test builds them all.
     let collector = made.expect("a metric of the table is well formed");
     registry
         .register(Box::new(collector.clone()))

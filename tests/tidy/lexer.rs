@@ -21,7 +21,7 @@ impl Source {
         let lines: Vec<String> = blank(text).lines().map(str::to_owned).collect();
         let marks = lines.windows(2).position(|pair| {
             let module = pair[1].trim_start();
-            pair[0].trim() == "#[cfg(test)]" && module.starts_with("mod ") && module.trim_end().ends_with('{')
+            pair[0].trim() == "#[cfg(test)]" && has_word(module, "mod") && module.trim_end().ends_with('{')
         });
         Self {
             tests: marks.unwrap_or(lines.len()),

@@ -6,6 +6,8 @@
 mod apply;
 mod build;
 mod codec;
+#[cfg(test)]
+mod model;
 mod stamp;
 #[cfg(test)]
 mod tests;

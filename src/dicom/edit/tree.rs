@@ -263,7 +263,7 @@ impl Sequence {
                 Item::Open { node, level } => {
                     let mut content = Vec::new();
                     level.write(head, &mut content)?;
-                    let undefined = node.is_some_and(|node| head.nodes[node].undefined);
+                    let undefined = node.is_none_or(|node| head.nodes[node].undefined);
                     header(&mut body, self.inside, ITEM, None, length(undefined, &content)?);
                     body.append(&mut content);
                     if undefined {
@@ -272,9 +272,14 @@ impl Sequence {
                 }
             }
         }
-        let undefined = self.node.is_some_and(|node| head.nodes[node].undefined);
+        // A new sequence has undefined length: with a declared one nobody could tell a private one in implicit layout from a value.
+        let origin = self
+            .node
+            .map(|node| &head.nodes[node])
+            .filter(|node| node.kind == Kind::Sequence);
+        let undefined = origin.is_none_or(|node| node.undefined);
         // What came as UN of undefined length stays UN, for its items are in another layout than their surroundings.
-        let is_un = undefined && self.node.is_some_and(|node| head.nodes[node].vr == VR::UN);
+        let is_un = origin.is_some_and(|node| node.vr == VR::UN);
         let vr = if is_un { VR::UN } else { VR::SQ };
         header(out, layout, tag, Some(vr), length(undefined, &body)?);
         out.append(&mut body);

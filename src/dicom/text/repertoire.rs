@@ -214,14 +214,14 @@ pub fn encode(text: &str, first: Active, extensions: &[Active], form: Form) -> R
             active = initial;
             continue;
         }
-        if put(char, active, &mut bytes) {
+        if put(char, active, form, &mut bytes) {
             continue;
         }
         let called = extensions.iter().find_map(|set| call(char, *set, active));
         let (sequence, next) = called.ok_or(Unencodable)?;
         bytes.extend_from_slice(&sequence);
         active = next;
-        if !put(char, active, &mut bytes) {
+        if !put(char, active, form, &mut bytes) {
             return Err(Unencodable);
         }
     }
@@ -267,8 +267,11 @@ fn call(char: char, set: Active, active: Active) -> Option<(Vec<u8>, Active)> {
     Some(([&[ESC], tail.as_slice()].concat(), next))
 }
 
-fn put(char: char, active: Active, bytes: &mut Vec<u8>) -> bool {
-    match below(char, active.g0).or_else(|| above(char, active.g1)) {
+fn put(char: char, active: Active, form: Form, bytes: &mut Vec<u8>) -> bool {
+    // The yen sign of JIS X 0201 is the delimiter's byte: only text of one value can hold it.
+    let is_free = |found: &Vec<u8>| form == Form::Text || found != b"\\";
+    let lower = below(char, active.g0).filter(is_free);
+    match lower.or_else(|| above(char, active.g1)) {
         Some(found) => {
             bytes.extend_from_slice(&found);
             true

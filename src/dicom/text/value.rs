@@ -75,11 +75,15 @@ pub fn strings(vr: VR, bytes: &[u8], layout: Layout, charset: &Charset) -> Optio
     Some(decoded)
 }
 
-/// Whether bytes of an unknown VR can be read as text: no control characters but those that text has.
+/// Whether bytes of an unknown VR can be read as text: no control characters but those that text has, and the NUL
+/// that pads a UID (a small number in two bytes would look the same as a letter so padded).
 #[must_use]
 pub fn looks_like_text(bytes: &[u8]) -> bool {
-    let text = bytes.strip_suffix(&[0]).unwrap_or(bytes);
-    text.iter()
+    if let Some(text) = bytes.strip_suffix(&[0]) {
+        return !text.is_empty() && text.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.');
+    }
+    bytes
+        .iter()
         .all(|byte| *byte >= 0x20 && *byte != 0x7F || matches!(byte, b'\t' | b'\n' | 0x0C | b'\r' | 0x1B))
 }
 

@@ -236,7 +236,6 @@ pub enum Kind {
 /// One modality's part in one round: its files are made anew, byte for byte the same each time.
 #[derive(Clone)]
 pub struct Part {
-    modality: Modality,
     files: Vec<(PathBuf, String, Kind)>,
     options: Options,
 }
@@ -292,11 +291,7 @@ impl Part {
                 fingerprint: None,
             });
         }
-        Ok(Self {
-            modality,
-            files,
-            options,
-        })
+        Ok(Self { files, options })
     }
 
     /// Sends it all, as the modality does, and says what was acknowledged and when.
@@ -318,7 +313,6 @@ impl Part {
             kind,
         };
         Sending {
-            modality: self.modality,
             instances: self.files.into_iter().map(sent).collect(),
         }
     }

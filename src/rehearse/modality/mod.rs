@@ -5,6 +5,8 @@
 mod args;
 mod plan;
 mod session;
+#[cfg(test)]
+mod tests;
 
 pub use args::{ArgumentError, Done, SendArgs, run};
 pub use plan::{Gathered, Item, gather};

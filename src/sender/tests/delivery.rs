@@ -267,3 +267,44 @@ async fn a_stop_ends_the_opening_of_a_session_at_once() {
     assert!(matches!(&outcome, Outcome::Interrupted(i) if !i.fresh), "{outcome:?}");
     assert!(asked.elapsed() < Duration::from_millis(500));
 }
+
+#[tokio::test]
+async fn a_deflated_data_set_is_edited_and_stays_deflated() {
+    use std::io::{Read, Write};
+    let deflated_syntax = "1.2.840.10008.1.2.1.99";
+    let archive = Archive::start(Rules::new(|_, _| Act::Answer(0))).await;
+    let mut courier = courier(archive.port, "");
+    let plain = data_set("1.2.3.1", 900_000);
+    let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(&plain).unwrap();
+    let stored = encoder.finish().unwrap();
+    let mut edited = job(1);
+    edited.transfer_syntax = uid(deflated_syntax);
+    let pairs = vec![(uid(CT), uid(deflated_syntax))];
+    let untouched = courier.deliver(&edited, Memory::new(&stored, 999), &pairs).await;
+    assert_eq!(untouched, Outcome::Confirmed { status: 0 });
+    assert!(
+        archive.seen().whole.last().unwrap().1 == stored,
+        "without edits not a byte changes"
+    );
+    let plan = Plan {
+        edits: vec![Edit::Set {
+            path: Path::tag(Tag(0x0010, 0x0020)),
+            vr: VR::LO,
+            value: b"NORTH9".to_vec(),
+        }],
+        stamp: None,
+    };
+    edited.plan = Bytes::from(plan.encode());
+    let outcome = courier.deliver(&edited, Memory::new(&stored, 999), &pairs).await;
+    assert_eq!(outcome, Outcome::Confirmed { status: 0 });
+    let sent = archive.seen().whole.last().unwrap().1.clone();
+    let mut inflated = Vec::new();
+    flate2::read::DeflateDecoder::new(&sent[..])
+        .read_to_end(&mut inflated)
+        .unwrap();
+    let mut expected = plain.clone();
+    let at = plain.windows(5).position(|w| w == b"12345").unwrap();
+    expected[at..at + 6].copy_from_slice(b"NORTH9");
+    assert!(inflated == expected);
+}

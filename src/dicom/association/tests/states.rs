@@ -21,9 +21,7 @@ async fn a_dropped_writer_never_sends_the_last_flag() {
     for written in [0, 1, 10_000, 300_000, 700_000] {
         let (mut association, mut raw) = raw_peer(16_384).await;
         association.send(1, &store(1)).await.unwrap();
-        let mut writer = association.data_set(1);
-        writer.write(&noise(written, 1)).await.unwrap();
-        drop(writer);
+        association.data_set(1).write(&noise(written, 1)).await.unwrap();
         assert!(association.is_poisoned());
         assert!(matches!(association.next().await, Err(UlError::Poisoned)));
         assert!(matches!(association.send(1, &store(2)).await, Err(UlError::Poisoned)));

@@ -1,0 +1,80 @@
+//! The gauges of what lies in the spool: counted from the keys at start, moved with every durable batch after.
+use super::core::Core;
+use super::db::{Cf, Db, DbError};
+use super::due::Lane;
+use super::keys;
+use super::model::{HoldKind, OpenReport, Priority};
+use crate::base::names::DestinationId;
+use prometheus::IntGauge;
+use std::sync::Arc;
+
+/// Sets the gauges of what lies in the spool. Keys only, no record is read.
+pub(super) fn count(core: &Core, db: &Db) -> Result<OpenReport, DbError> {
+    core.metrics.jobs_queued.reset();
+    core.metrics.jobs_held.reset();
+    core.metrics.rule_failures.reset();
+    let mut report = OpenReport::default();
+    let mut lane: Option<Arc<Lane>> = None;
+    let mut gauge: Option<((u32, Priority), IntGauge)> = None;
+    db.scan(Cf::Due, &[], &[], |key, _| {
+        let Some((key, priority, _)) = keys::due_of(key) else {
+            return true;
+        };
+        if gauge.as_ref().is_none_or(|(known, _)| *known != (key.dest, priority)) {
+            lane = core.lanes.by_number(key.dest);
+            gauge = lane
+                .as_ref()
+                .map(|lane| ((key.dest, priority), queued(core, &lane.name, priority)));
+        }
+        if let Some((_, gauge)) = &gauge {
+            gauge.inc();
+        }
+        report.queued += 1;
+        true
+    })?;
+    db.scan(Cf::Hold, &[], &[], |key, value| {
+        let kind = value.first().and_then(|byte| HoldKind::from_byte(*byte));
+        if let (Some((key, _)), Some(kind)) = (keys::hold_of(key), kind) {
+            let name = core.lanes.by_number(key.dest).map(|lane| lane.name.clone());
+            held(core, name.as_ref(), kind, 1);
+        }
+        report.held += 1;
+        true
+    })?;
+    db.scan(Cf::Instance, &[], &[], |_, _| {
+        report.instances += 1;
+        true
+    })?;
+    db.scan(Cf::Cached, &[], &[], |_, _| {
+        report.delivered += 1;
+        true
+    })?;
+    let pending = report.instances.saturating_sub(report.delivered);
+    instances(core, "pending").set(i64::try_from(pending).unwrap_or(i64::MAX));
+    instances(core, "delivered").set(i64::try_from(report.delivered).unwrap_or(i64::MAX));
+    Ok(report)
+}
+
+pub(super) fn queued(core: &Core, name: &DestinationId, priority: Priority) -> IntGauge {
+    core.metrics
+        .jobs_queued
+        .with_label_values(&[name.as_str(), priority.word()])
+}
+
+/// The label of jobs without a destination; no destination can have this name.
+const NO_DESTINATION: &str = "(none)";
+
+pub(super) fn held(core: &Core, name: Option<&DestinationId>, kind: HoldKind, change: i64) {
+    let label = name.map_or(NO_DESTINATION, DestinationId::as_str);
+    core.metrics
+        .jobs_held
+        .with_label_values(&[label, kind.word()])
+        .add(change);
+    if kind.is_rule_failure() {
+        core.metrics.rule_failures.with_label_values(&[kind.word()]).add(change);
+    }
+}
+
+pub(super) fn instances(core: &Core, state: &str) -> IntGauge {
+    core.metrics.spool_instances.with_label_values(&[state])
+}

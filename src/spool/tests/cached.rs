@@ -1,0 +1,104 @@
+//! Eviction and forgetting.
+use super::super::{cache, commit};
+use super::*;
+
+async fn evict(bench: &Bench, max: usize) -> Vec<InstanceId> {
+    let queue = bench.spool().owner.queue().unwrap();
+    let core = &bench.spool().core;
+    let gone = commit::submit(core, &queue, move |txn| cache::evict(txn, max))
+        .await
+        .unwrap();
+    cache::unlink(core, &gone);
+    gone
+}
+
+#[tokio::test]
+async fn eviction_takes_the_oldest_delivered_and_nothing_else() {
+    let mut bench = Bench::new();
+    let mut ids = Vec::new();
+    for n in 0..6_u8 {
+        bench.clock.advance(Duration::from_secs(1));
+        let hold = (n == 4).then(|| HoldReason::new(HoldKind::Rule, "look"));
+        let due = bench.clock.now();
+        ids.push(id_of(
+            bench
+                .store(&format!("1.{n}"), &[n], vec![NewJob { hold, due, ..to("a") }])
+                .await,
+        ));
+    }
+    for _ in 0..3 {
+        bench.confirm("a").await;
+    }
+    assert_eq!(evict(&bench, 2).await, ids[..2]);
+    assert!(matches!(bench.spool().payload(&ids[0]).await, Err(ReadError::Gone)));
+    assert_eq!(read_all(bench.spool(), ids[2]).await.unwrap(), [2]);
+    assert_eq!(evict(&bench, 99).await, ids[2..3]);
+    assert_eq!(evict(&bench, 99).await, []);
+    for (n, id) in ids.iter().enumerate().skip(3) {
+        assert_eq!(read_all(bench.spool(), *id).await.unwrap(), [n as u8]);
+    }
+    assert_eq!(
+        bench.store("1.0", &[0], vec![to("a")]).await,
+        Committed::Repeat(ids[0]),
+        "known beyond its eviction"
+    );
+    let fsck = bench.fsck();
+    assert_eq!((fsck.problems, fsck.instances), (vec![], 3));
+}
+
+#[tokio::test]
+async fn repeats_are_forgotten_only_after_the_window_and_the_instance() {
+    let bench = Bench::new();
+    bench.store("1.1", b"x", vec![to("a")]).await;
+    bench.confirm("a").await;
+    let sweep = async |bench: &Bench| {
+        let spool = bench.spool();
+        let (found, _) = cache::to_sweep(&spool.core, &[], bench.clock.now());
+        spool.submit(move |txn| cache::sweep(txn, found)).await.unwrap();
+    };
+    bench.clock.advance(Duration::from_secs(8 * 86_400));
+    sweep(&bench).await;
+    assert!(
+        matches!(bench.store("1.1", b"x", vec![to("a")]).await, Committed::Repeat(_)),
+        "still in the cache"
+    );
+    assert_eq!(evict(&bench, 9).await.len(), 1);
+    sweep(&bench).await;
+    assert!(matches!(
+        bench.store("1.1", b"x", vec![to("a")]).await,
+        Committed::Stored(_)
+    ));
+}
+
+#[tokio::test]
+async fn the_keeper_makes_room_by_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config {
+        cache_high_water: Share::Bytes(u64::MAX),
+        ..config(dir.path())
+    };
+    let (spool, report) = Spool::open(config, Clock::manual(START), Metrics::new()).unwrap();
+    let bench = Bench {
+        dir,
+        clock: Clock::System,
+        metrics: Metrics::new(),
+        spool: Some(spool),
+        report,
+    };
+    let id = id_of(bench.store("1.1", b"x", vec![to("a"), to("b")]).await);
+    bench.confirm("a").await;
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    assert!(
+        bench.spool().payload(&id).await.is_ok(),
+        "undelivered stays whatever the disk wants"
+    );
+    bench.confirm("b").await;
+    for _ in 0..100 {
+        if bench.spool().payload(&id).await.is_err() {
+            assert!(!payload::path_of(bench.path(), id).exists());
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("the delivered instance was not evicted");
+}

@@ -1,0 +1,125 @@
+//! One SOP Instance UID, more than once.
+use super::*;
+
+#[tokio::test]
+async fn the_same_content_is_acknowledged_and_not_delivered_twice() {
+    let mut bench = Bench::new();
+    let first = bench.store("1.1", b"x", vec![to("vna")]).await;
+    let Committed::Stored(id) = first else {
+        panic!("{first:?}")
+    };
+    assert_eq!(bench.store("1.1", b"x", vec![to("vna")]).await, Committed::Repeat(id));
+    bench.confirm("vna").await;
+    assert_eq!(bench.store("1.1", b"x", vec![to("vna")]).await, Committed::Repeat(id));
+    assert!(bench.claim_one("vna").await.is_none());
+    bench.reopen_after(|_| {});
+    assert_eq!(bench.store("1.1", b"x", vec![to("vna")]).await, Committed::Repeat(id));
+    assert!(bench.claim_one("vna").await.is_none());
+}
+
+#[tokio::test]
+async fn a_destination_that_is_new_is_served() {
+    let bench = Bench::new();
+    bench.store("1.1", b"x", vec![to("a")]).await;
+    let again = bench.store("1.1", b"x", vec![to("a"), to("b")]).await;
+    assert!(matches!(again, Committed::Stored(_)));
+    assert_eq!(bench.spool().claim(&dest("a"), 9).await.len(), 1);
+    assert_eq!(bench.spool().claim(&dest("b"), 9).await.len(), 1);
+    assert!(matches!(
+        bench.store("1.1", b"x", vec![to("b")]).await,
+        Committed::Repeat(_)
+    ));
+}
+
+#[tokio::test]
+async fn repeats_are_delivered_again_where_that_is_wanted() {
+    let bench = Bench::new();
+    bench.store("1.1", b"x", vec![to("a")]).await;
+    let sealed = bench.sealed("1.1", b"x").await;
+    let commit = Commit {
+        repeat: Repeat::Deliver,
+        ..decision(vec![to("a")])
+    };
+    assert!(matches!(
+        bench.spool().commit(sealed, commit).await,
+        Ok(Committed::Stored(_))
+    ));
+    assert_eq!(bench.spool().claim(&dest("a"), 9).await.len(), 2);
+}
+
+#[tokio::test]
+async fn other_content_is_kept_and_held() {
+    let bench = Bench::new();
+    bench.store("1.1", b"x", vec![to("a")]).await;
+    let second = bench.store("1.1", b"y", vec![to("a")]).await;
+    let Committed::Conflict(id) = second else {
+        panic!("{second:?}")
+    };
+    assert_eq!(bench.spool().claim(&dest("a"), 9).await.len(), 1);
+    assert_eq!(read_all(bench.spool(), id).await.unwrap(), b"y");
+    let held = Filter {
+        kind: Some(HoldKind::Conflict),
+        ..Filter::default()
+    };
+    assert_eq!(bench.spool().count(held).await.unwrap(), 1);
+    assert_eq!(bench.store("1.1", b"y", vec![to("a")]).await, Committed::Repeat(id));
+}
+
+#[tokio::test]
+async fn a_discarded_job_is_delivered_when_it_is_sent_again() {
+    let bench = Bench::new();
+    bench.store("1.1", b"x", vec![to("a")]).await;
+    bench
+        .spool()
+        .act(Filter::default(), Verb::Discard, "it", "wrong patient", false)
+        .await
+        .unwrap();
+    assert!(matches!(
+        bench.store("1.1", b"x", vec![to("a")]).await,
+        Committed::Stored(_)
+    ));
+    assert!(bench.claim_one("a").await.is_some());
+}
+
+#[tokio::test]
+async fn a_resend_repairs_a_payload_that_rotted() {
+    let bench = Bench::new();
+    let id = id_of(bench.store("1.1", b"image", vec![to("a")]).await);
+    let path = payload::path_of(bench.path(), id);
+    let mut bytes = std::fs::read(&path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    assert_eq!(read_all(bench.spool(), id).await, Err(ReadError::Corrupt));
+    let lease = bench.claim_one("a").await.unwrap();
+    let reason = HoldReason::new(HoldKind::Corrupt, "digest");
+    bench.spool().settle(lease, Settlement::Hold { reason }).await.unwrap();
+    let again = bench.store("1.1", b"image", vec![to("a")]).await;
+    assert!(matches!(again, Committed::Stored(new) if new != id));
+    assert_eq!(bench.claim_one("a").await.unwrap().instance.id, id_of(again));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn concurrent_sends_of_one_uid_see_each_other() {
+    let bench = Bench::new();
+    for round in 0..20 {
+        let uid = format!("1.{round}");
+        let mut tasks = Vec::new();
+        for n in 0..8_u8 {
+            let sealed = bench.sealed(&uid, &[n % 2]).await;
+            let spool = bench.spool().clone();
+            tasks.push(tokio::spawn(async move {
+                spool.commit(sealed, decision(vec![to("a")])).await.unwrap()
+            }));
+        }
+        let mut counts = [0; 3];
+        for task in tasks {
+            match task.await.unwrap() {
+                Committed::Stored(_) => counts[0] += 1,
+                Committed::Repeat(_) => counts[1] += 1,
+                Committed::Conflict(_) => counts[2] += 1,
+            }
+        }
+        assert_eq!(counts, [1, 6, 1]);
+        bench.confirm("a").await;
+    }
+}

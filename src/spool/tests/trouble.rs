@@ -1,0 +1,224 @@
+//! Errors: the gate, damaged records, what fsck must see.
+use super::super::db::{Cf, Db};
+use super::super::model::JobKey;
+use super::super::{keys, recover};
+use super::*;
+
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    for _ in 0..200 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("never: {what}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_latched_gate_takes_nothing_then_heals_once_and_then_fails() {
+    let bench = Bench::new();
+    bench.store("1.1", b"x", vec![to("a")]).await;
+    let sealed = bench.sealed("1.2", b"y").await;
+    let lease = bench.claim_one("a").await.unwrap();
+    bench.spool().core.gate.latch("test");
+    assert!(bench.spool().health().latched);
+    assert_eq!(bench.metrics.gate_latched.get(), 1);
+    assert_eq!(
+        bench.spool().arrive(arriving("1.3")).await.err(),
+        Some(ArriveError::GateLatched)
+    );
+    let refused = bench.spool().commit(sealed, decision(vec![to("a")])).await;
+    assert_eq!(refused, Err(CommitError::GateLatched));
+    assert_eq!(
+        bench.spool().settle(lease, confirmed()).await,
+        Err(CommitError::GateLatched)
+    );
+    until("reopened", || !bench.spool().health().latched).await;
+    assert_eq!(bench.metrics.gate_latched.get(), 0);
+    let text = bench.metrics.text();
+    assert!(
+        text.contains("waystation_jobs_queued{destination=\"a\",priority=\"routine\"} 1"),
+        "{text}"
+    );
+    bench.confirm("a").await;
+    bench.store("1.4", b"z", vec![to("a")]).await;
+    bench.confirm("a").await;
+    bench.spool().core.gate.latch("test");
+    tokio::time::timeout(Duration::from_secs(10), bench.spool().failed())
+        .await
+        .unwrap();
+    assert!(bench.spool().health().failed);
+    assert_eq!(
+        bench.spool().arrive(arriving("1.5")).await.err(),
+        Some(ArriveError::GateLatched)
+    );
+}
+
+#[tokio::test]
+async fn below_low_water_nothing_arrives_and_delivery_goes_on() {
+    let bench = Bench::new();
+    bench.store("1.1", b"x", vec![to("a")]).await;
+    bench.spool().core.disk.met_full();
+    assert_eq!(
+        bench.spool().arrive(arriving("1.2")).await.err(),
+        Some(ArriveError::LowWater)
+    );
+    bench.confirm("a").await;
+    until("room again", || !bench.spool().health().low_water).await;
+    bench.store("1.2", b"y", vec![to("a")]).await;
+}
+
+#[tokio::test]
+async fn the_pool_is_refilled() {
+    let bench = Bench::new();
+    let pool = &bench.spool().core.pool;
+    until("filled", || pool.ready() >= 64).await;
+    for n in 0..80 {
+        bench.store(&format!("1.{n}"), &[n], vec![to("a")]).await;
+    }
+    until("filled again", || pool.ready() >= 33).await;
+}
+
+/// Changes the index behind the spool's back.
+fn tamper(path: &Path, changes: impl FnOnce(&Db) -> Vec<(Cf, Vec<u8>, Option<Vec<u8>>)>) {
+    let db = Db::open(&recover::index_path(path), false).unwrap();
+    let changes = changes(&db);
+    db.write(changes.into_iter()).unwrap();
+}
+
+fn first(db: &Db, cf: Cf) -> (Vec<u8>, Vec<u8>) {
+    let mut found = None;
+    db.scan(cf, &[], &[], |key, value| {
+        found = Some((key.to_vec(), value.to_vec()));
+        false
+    })
+    .unwrap();
+    found.unwrap()
+}
+
+fn flipped(mut value: Vec<u8>) -> Vec<u8> {
+    let middle = value.len() / 2;
+    value[middle] ^= 4;
+    value
+}
+
+#[tokio::test]
+async fn an_unreadable_job_goes_to_quarantine_and_its_instance_is_decided_anew() {
+    let mut bench = Bench::new();
+    bench.store("1.1", b"x", vec![to("a")]).await;
+    bench.store("1.2", b"y", vec![to("a")]).await;
+    bench.reopen_after(|path| {
+        tamper(path, |db| {
+            let (key, value) = first(db, Cf::Job);
+            vec![(Cf::Job, key, Some(flipped(value)))]
+        });
+    });
+    let leases = bench.spool().claim(&dest("a"), 9).await;
+    assert_eq!(leases.len(), 1);
+    assert_eq!(leases[0].instance.sop_instance.as_str(), "1.2");
+    drop(leases);
+    let recovered = bench.spool().recovered(9).await.unwrap();
+    assert_eq!(recovered[0].1.sop_instance.as_str(), "1.1");
+    assert_eq!(bench.metrics.quarantined_total.with_label_values(&["job"]).get(), 1);
+    bench.reopen_after(|_| {});
+    assert_eq!(
+        (bench.report.quarantined, bench.report.queued, bench.report.held),
+        (1, 1, 1)
+    );
+}
+
+#[tokio::test]
+async fn an_unreadable_instance_record_is_made_again_from_its_file() {
+    let mut bench = Bench::new();
+    bench.store("1.1", b"x", vec![to("a")]).await;
+    bench.reopen_after(|path| {
+        tamper(path, |db| {
+            let (key, value) = first(db, Cf::Instance);
+            vec![(Cf::Instance, key, Some(flipped(value)))]
+        });
+    });
+    assert!(bench.claim_one("a").await.is_none());
+    assert_eq!(
+        bench.claim_one("a").await.unwrap().instance.sop_instance.as_str(),
+        "1.1"
+    );
+    assert_eq!(
+        bench.metrics.quarantined_total.with_label_values(&["instance"]).get(),
+        1
+    );
+}
+
+#[tokio::test]
+async fn fsck_finds_planted_damage() {
+    type Damage = fn(&Db) -> Vec<(Cf, Vec<u8>, Option<Vec<u8>>)>;
+    let cases: [(&str, Damage); 7] = [
+        ("its record cannot be read", |db| {
+            let (key, value) = first(db, Cf::Job);
+            vec![(Cf::Job, key, Some(flipped(value)))]
+        }),
+        ("no entry in the queue", |db| {
+            vec![(Cf::Due, first(db, Cf::Due).0, None)]
+        }),
+        ("no reference", |db| vec![(Cf::Ref, first(db, Cf::Ref).0, None)]),
+        ("no such queued job", |db| vec![(Cf::Job, first(db, Cf::Job).0, None)]),
+        ("no record", |db| vec![(Cf::Instance, first(db, Cf::Instance).0, None)]),
+        ("ledger: fact", |db| {
+            let (key, value) = first(db, Cf::Ledger);
+            vec![(Cf::Ledger, key, Some(flipped(value)))]
+        }),
+        ("hold entry of job 5", |_| {
+            let key = JobKey { dest: 1, job: JobId(5) };
+            vec![(Cf::Hold, keys::hold(key, START).to_vec(), Some(vec![1]))]
+        }),
+    ];
+    for (expected, damage) in cases {
+        let mut bench = Bench::new();
+        bench.store("1.1", b"x", vec![to("a")]).await;
+        bench.store("1.2", b"x", vec![to("a")]).await;
+        assert_eq!(bench.fsck().problems, Vec::<String>::new());
+        tamper(bench.path(), damage);
+        let report = fsck(bench.path(), false).unwrap();
+        assert!(
+            report.problems.iter().any(|p| p.contains(expected)),
+            "{expected}: {:?}",
+            report.problems
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_deep_fsck_finds_a_flipped_payload_bit() {
+    let mut bench = Bench::new();
+    let id = id_of(bench.store("1.1", b"image", vec![to("a")]).await);
+    assert_eq!(bench.fsck().bytes_verified, 5);
+    let path = payload::path_of(bench.path(), id);
+    let mut bytes = std::fs::read(&path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    assert_eq!(fsck(bench.path(), false).unwrap().problem_count, 0);
+    assert!(fsck(bench.path(), true).unwrap().problems[0].contains("not what arrived"));
+}
+
+#[tokio::test]
+async fn a_flipped_bit_in_the_log_is_reported_and_never_passed_over() {
+    let mut bench = Bench::new();
+    for n in 0..20 {
+        bench.store(&format!("1.{n}"), &[n], vec![to("a")]).await;
+    }
+    bench.spool = None;
+    let log = std::fs::read_dir(bench.path().join("index"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|e| e == "log"))
+        .max_by_key(|path| std::fs::metadata(path).unwrap().len())
+        .unwrap();
+    let mut bytes = std::fs::read(&log).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&log, bytes).unwrap();
+    let opened = Spool::open(config(bench.path()), Clock::System, Metrics::new()).map(|_| ());
+    assert!(matches!(opened, Err(OpenError::IndexDamaged { .. })), "{opened:?}");
+    let report = rebuild(bench.path(), &bench.clock).unwrap();
+    assert_eq!(report.recovered, 20);
+    assert!(report.aside.unwrap().exists());
+}
