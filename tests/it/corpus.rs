@@ -114,7 +114,19 @@ fn what_dcmsend_can_send_arrives_as_if_sent_directly() {
             .map(Value::to_string)
             .collect()
     };
-    let (wanted, found) = (held(&direct.folder), held(&behind.folder));
+    let (mut wanted, found) = (held(&direct.folder), held(&behind.folder));
+    // Two files have their SOP Instance UID as VR UN, of which dcmsend makes the UID "31" in its command: the data set
+    // contradicts it, and a box that reads both answers A900.
+    let invented: Vec<String> = wanted
+        .iter()
+        .filter(|one| one.starts_with("[\"31\""))
+        .cloned()
+        .collect();
+    assert_eq!(
+        station.metric("store_answers_total", &[("status", "A900")]),
+        invented.len() as f64
+    );
+    wanted.retain(|one| !invented.contains(one));
     assert!(
         wanted.len() >= 120,
         "dcmsend sent {}: {}{}",

@@ -75,7 +75,7 @@ fn traffic(station: &mut Station, archive: &mut Archive, folder: &std::path::Pat
         json!([1, 1, 7])
     );
     station.wait_metric("jobs_held", &[("kind", "refused")], |n| n == 1.0);
-    station.wait_metric("jobs_held", &[("kind", "error")], |n| n >= 8.0);
+    station.wait_metric("jobs_held", &[("kind", "error")], |n| n == 5.0);
     archive.stop();
     send(port, folder, &[patient(objects::MR, "CANARYLATE")]);
     station.wait_metric("destination_failures_total", &[], |n| n >= 1.0);

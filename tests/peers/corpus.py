@@ -49,6 +49,8 @@ def why_not(path, file):
         inside = named_inside(path)
     except Exception as error:  # whatever pydicom's own reader says of its own hostile samples
         return "pydicom cannot read it: " + type(error).__name__
+    if not walk.complete(file.data, file.syntax):
+        return "the data set ends before its last element does, or is in another syntax than it says"
     for shown, meta in zip(inside, (file.sop_class, file.sop_instance)):
         if shown and str(shown) != meta:
             return "the data set contradicts the file meta information"

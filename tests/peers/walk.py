@@ -25,6 +25,19 @@ def elements(data, syntax):
     return found
 
 
+def complete(data, syntax):
+    """Whether the elements end exactly where the data set does. DCMTK cannot read, and so not send, one where they do not."""
+    if syntax == DEFLATED:
+        return True
+    order, explicit, at = (">" if syntax == BIG else "<"), syntax != IMPLICIT, 0
+    try:
+        while at < len(data):
+            _, at = element_end(data, at, order, explicit)
+    except struct.error:
+        return False
+    return at == len(data)
+
+
 def header(data, at, order, explicit):
     group, number = struct.unpack_from(order + "HH", data, at)
     if group == 0xfffe or not explicit:
