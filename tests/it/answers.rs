@@ -126,3 +126,59 @@ fn a_disk_that_fills_up_is_refused_in_time_and_taken_again_without_a_restart() {
     archive.wait_stored(taken.len());
     archive.holds_exactly(&taken);
 }
+
+/// Write errors from the kernel: nothing is acknowledged any more, the error is not hidden, and what was acknowledged is there.
+#[test]
+fn a_disk_that_fails_ends_acknowledging_and_what_was_acknowledged_is_safe() {
+    let setup = Setup::new();
+    let mut archive = Archive::down(&setup.folder_of("vna-peer"));
+    let rules = r#"fn route(image, from) { to("vna"); }"#;
+    let mut station = setup.rules(rules).archive("vna", archive.port, "").start();
+    let sent = Object::many(objects::CT, 4);
+    send(station.setup.dicom, station.setup.path(), &sent);
+    station.limit_files(Some(2048));
+    let late = Object::many(objects::CT, 3);
+    for object in &late {
+        let ran = try_send(station.setup.dicom, station.setup.path(), std::slice::from_ref(object));
+        assert_ne!(ran.code, Some(0), "acknowledged on a disk that cannot write");
+    }
+    // Either it is still there and says that it takes nothing, or it gave up with an error, for the service manager to see.
+    wait_until("the failure shows", SOON, || {
+        !station.running() || matches!(http::get(station.setup.web, "/readyz"), Some((503, _)))
+    });
+    if !station.running() {
+        assert_ne!(station.wait_ended().code(), Some(0), "{}", station.log_tail());
+    }
+    archive.start();
+    station.restart();
+    archive.wait_stored(4);
+    station.wait_drained(SOON);
+    archive.holds_exactly(&sent);
+    send(station.setup.dicom, station.setup.path(), &late);
+    archive.wait_stored(7);
+    archive.holds_exactly(&[sent, late].concat());
+}
+
+/// A passing error: the gate opens again by itself, without a restart.
+#[test]
+fn a_disk_that_failed_for_a_moment_is_used_again_or_the_box_says_that_it_cannot() {
+    let rules = r#"fn route(image, from) { to("keep"); }"#;
+    let mut station = Setup::new().rules(rules).folder("keep").start();
+    let sent = Object::many(objects::CT, 2);
+    send(station.setup.dicom, station.setup.path(), &sent);
+    wait_until("both", SOON, || station.folder("keep").len() == 2);
+    // Long enough for payloads to fail and the index, whose files are shorter, to go on.
+    station.limit_files(Some(10_000));
+    let late = Object::many(objects::CT, 1);
+    assert_ne!(try_send(station.setup.dicom, station.setup.path(), &late).code, Some(0));
+    assert!(station.running() || station.wait_ended().code() != Some(0));
+    if !station.running() {
+        station.start();
+    }
+    station.limit_files(None);
+    wait_until("it takes instances again", SOON, || {
+        try_send(station.setup.dicom, station.setup.path(), &late).code == Some(0)
+    });
+    wait_until("the late one", SOON, || station.folder("keep").len() == 3);
+    assert_eq!(station.metric("spool_gate_latched", &[]), 0.0);
+}

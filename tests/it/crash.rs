@@ -164,3 +164,23 @@ fn a_box_that_acknowledges_before_it_commits_is_found_out() {
     let report = planted("ack-before-commit", 30);
     assert!(missing(&report) > 0, "{report}");
 }
+
+#[test]
+fn a_box_that_takes_a_refusal_for_a_confirmation_is_found_out() {
+    assert!(
+        cfg!(feature = "planted"),
+        "built without the planted faults: run `make test`"
+    );
+    let mut soak = Soak::new(11, Some("ignore-status"));
+    soak.archive
+        .behave(serde_json::json!({"mode": "status", "status": 0xC000}));
+    soak.run(2);
+    soak.station.wait_drained(Duration::from_secs(60));
+    let report = soak.report();
+    assert_eq!(
+        soak.station.metric("jobs_held", &[]),
+        0.0,
+        "the box believes that all is well"
+    );
+    assert!(missing(&report) > 0, "{report}");
+}

@@ -62,3 +62,24 @@ fn what_is_no_dicom_ends_its_own_connection_only() {
     assert!(station.running());
     assert!(station.metric("association_failures_total", &[("reason", "protocol")]) >= 6.0);
 }
+
+/// Each state has its deadline; what came before it is not kept, and the places are given back.
+#[test]
+fn a_peer_that_stalls_is_left_at_every_protocol_state() {
+    let timeouts = "timeouts = { association = \"1s\", idle = \"1s\", transfer = \"1s\", release = \"1s\" }";
+    let rules = r#"fn route(image, from) { to("keep"); }"#;
+    let station = Setup::new().rules(rules).folder("keep").listener(timeouts).start();
+    let borne = modality("stall", station.setup.dicom, "WAYSTATION", "CT1", &[]);
+    for (state, seconds) in borne.as_object().expect("a time for each state") {
+        let seconds = seconds.as_f64().expect("seconds");
+        assert!(
+            (0.5..6.0).contains(&seconds),
+            "{state} was borne for {seconds} s: {borne}"
+        );
+    }
+    assert_eq!(borne.as_object().map(|map| map.len()), Some(8));
+    station.wait_metric("associations_open", &[], |open| open == 0.0);
+    assert!(station.metric("association_failures_total", &[("reason", "timeout")]) >= 7.0);
+    assert_eq!(station.metric("instances_received_total", &[]), 0.0);
+    assert_eq!(station.folder("keep").len(), 0);
+}

@@ -188,6 +188,50 @@ def hostile(port, called, calling):
     return {"ended": ended, "code_after": refused(port, called, calling)["code"]}
 
 
+def stall(port, called, calling):
+    """Peers that stop in the middle, at each protocol state: how long each is borne, in seconds."""
+    import socket
+    request = wire.associate_rq(called, calling, ct_context())
+    uid = fresh_uid()
+    command = b"".join(wire.fragments(1, True, wire.store_rq(1, wire.CT, uid), 16384))
+    data = wire.pdata(1, 0, data_set(wire.CT, uid, bytes(500)))
+    states = {"connected": b"", "half_request": request[:50], "associated": request,
+              "half_command": request + command[:30], "command": request + command,
+              "half_data": request + command + data, "half_pdv": request + command + data[:100]}
+    borne = {}
+
+    def one(name, said):
+        sock = socket.create_connection(("127.0.0.1", port), timeout=30)
+        sock.sendall(said)
+        began = time.time()
+        try:
+            while sock.recv(65536):
+                pass
+        except ConnectionResetError:
+            pass
+        except TimeoutError:
+            began = 0
+        borne[name] = time.time() - began
+
+    def drip():
+        sock = socket.create_connection(("127.0.0.1", port), timeout=30)
+        began = time.time()
+        try:
+            for at in range(len(request)):
+                sock.sendall(request[at:at + 1])
+                time.sleep(0.3)
+        except OSError:
+            pass
+        borne["dripping_request"] = time.time() - began
+
+    threads = [threading.Thread(target=one, args=state) for state in states.items()] + [threading.Thread(target=drip)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return borne
+
+
 def store(port, called, calling, *files):
     """Part 10 files, each in its own transfer syntax, data sets as they stand in the file."""
     import part10
@@ -257,7 +301,7 @@ def open_then_wait(port, called, calling, count):
 
 
 VERBS = {verb.__name__: verb for verb in (
-    refused, limits, big_request, odd, dribble, bad_instances, hostile, store, same_uid, zeros, open_then_wait)}
+    refused, limits, big_request, odd, dribble, bad_instances, hostile, stall, store, same_uid, zeros, open_then_wait)}
 
 if __name__ == "__main__":
     name, where, called_ae, calling_ae = sys.argv[1:5]

@@ -211,7 +211,14 @@ impl Station {
             .append(true)
             .open(self.log_path())
             .expect("writable");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_waystation"));
+        // SIGXFSZ stays ignored, so that a limit on file sizes shows as a write error and not as a signal.
+        let mut command = Command::new("/bin/sh");
+        command.args([
+            "-c",
+            "trap '' XFSZ; exec \"$@\"",
+            "sh",
+            env!("CARGO_BIN_EXE_waystation"),
+        ]);
         tools::clean(&mut command);
         command
             .args(["run", "-c"])
@@ -246,6 +253,24 @@ impl Station {
         self.process.as_ref().expect("a running box").0.id()
     }
 
+    /// From now on a write beyond so many bytes of any file fails; `None` ends it.
+    pub fn limit_files(&self, bytes: Option<u64>) {
+        let pid = rustix::process::Pid::from_raw(self.pid().cast_signed());
+        let limit = rustix::process::Rlimit {
+            current: bytes,
+            maximum: None,
+        };
+        rustix::process::prlimit(pid, rustix::process::Resource::Fsize, limit).expect("the box runs");
+    }
+
+    /// How it ended, once it has.
+    #[track_caller]
+    pub fn wait_ended(&mut self) -> ExitStatus {
+        let mut owned = self.process.take().expect("a box that was started");
+        wait_until("the box ends", SOON, || !owned.running());
+        owned.0.wait().expect("it has ended")
+    }
+
     pub fn running(&mut self) -> bool {
         self.process.as_mut().is_some_and(Owned::running)
     }
@@ -264,9 +289,7 @@ impl Station {
     #[track_caller]
     pub fn terminate(&mut self) -> ExitStatus {
         self.signal(rustix::process::Signal::TERM);
-        let mut owned = self.process.take().expect("a running box");
-        wait_until("the box ends after SIGTERM", SOON, || !owned.running());
-        owned.0.wait().expect("it has ended")
+        self.wait_ended()
     }
 
     #[track_caller]
