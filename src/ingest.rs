@@ -49,6 +49,8 @@ pub enum Refused {
     ClassMismatch,
     #[error("SOP instance of the data set contradicts the command")]
     InstanceMismatch,
+    #[error("the data set is empty")]
+    Empty,
     #[error("the data set cannot be understood: {0}")]
     Unreadable(#[from] HeadError),
 }
@@ -60,7 +62,7 @@ impl Refused {
         match self {
             Self::LowWater | Self::GateLatched | Self::Deadline | Self::TooLong => status::OUT_OF_RESOURCES,
             Self::ClassMismatch | Self::InstanceMismatch => status::DATA_SET_MISMATCH,
-            Self::Unreadable(_) => status::CANNOT_UNDERSTAND,
+            Self::Empty | Self::Unreadable(_) => status::CANNOT_UNDERSTAND,
         }
     }
 
@@ -74,7 +76,7 @@ impl Refused {
             Self::TooLong => "longer than this box takes",
             Self::ClassMismatch => "SOP Class UID of data set and command differ",
             Self::InstanceMismatch => "SOP Instance UID of data set and command differ",
-            Self::Unreadable(_) => "data set cannot be understood",
+            Self::Empty | Self::Unreadable(_) => "data set cannot be understood",
         }
     }
 }
@@ -189,6 +191,9 @@ impl Receiving {
             scanner,
             length,
         } = self;
+        if length == 0 {
+            return Err(Refused::Empty);
+        }
         let head = scanner.finish()?;
         agrees(&head, &announced)?;
         let study = Uid::parse(&head.first(STUDY_INSTANCE_UID)).ok();

@@ -140,10 +140,11 @@ impl Parts<'_> {
     /// again, so that the second mistake is seen as well as the first.
     fn component<T: DeserializeOwned>(&mut self, name: &str, mut value: Value) -> Option<T> {
         let mut removed: Vec<String> = Vec::new();
-        // Keys that nobody knows have been said already, over the raw tree.
+        // Keys that nobody knows have been said already, over the raw tree; without them the rest can be checked all the same.
+        let mut wrong = false;
         while removed.len() < WRONG_MAX {
             let error = match value.deserialize::<T>() {
-                Ok(config) => return removed.is_empty().then_some(config),
+                Ok(config) => return (!wrong).then_some(config),
                 Err(error) => error,
             };
             let message = words(&error);
@@ -165,6 +166,7 @@ impl Parts<'_> {
                 }
                 return None;
             }
+            wrong = true;
             let path = if is_leaf(&value, &error.path) {
                 error.path.clone()
             } else {

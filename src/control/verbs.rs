@@ -41,6 +41,13 @@ impl Verbs {
                 reason,
                 dry_run,
             } => {
+                if let Action::Reroute { to } = &action
+                    && !self.exists(to)
+                {
+                    return Response::Refused {
+                        message: format!("there is no destination {to}"),
+                    };
+                }
                 let reason = reason.unwrap_or_default();
                 self.act(who, &filter, action, &reason, dry_run)
                     .await
@@ -92,6 +99,11 @@ impl Verbs {
             Action::Discard => (Verb::Discard, None),
         };
         let starts = matches!(verb, Verb::Release | Verb::Retry | Verb::Reroute(_));
+        if starts && !dry_run {
+            // Before the jobs are back in their queue too: a lane that claims them with a refusal still in mind would hold
+            // them again unasked.
+            self.poke(to.as_ref());
+        }
         let acted = self.spool.act(meant(filter), verb, who, reason, dry_run).await?;
         if starts && !dry_run {
             self.poke(to.as_ref());
@@ -118,12 +130,7 @@ impl Verbs {
         reason: Option<String>,
         stop: bool,
     ) -> Result<Response, String> {
-        if !self
-            .scheduler
-            .status()
-            .iter()
-            .any(|lane| lane.destination == *destination)
-        {
+        if !self.exists(destination) {
             return Err(format!("there is no destination {destination}"));
         }
         let reason = reason.unwrap_or_default();
@@ -140,6 +147,11 @@ impl Verbs {
         Ok(Response::Done {
             message: format!("{destination}: {word}"),
         })
+    }
+
+    fn exists(&self, destination: &DestinationId) -> bool {
+        let lanes = self.scheduler.status();
+        lanes.iter().any(|lane| lane.destination == *destination)
     }
 
     fn lanes(&self) -> Response {

@@ -39,7 +39,13 @@ pub async fn receive_request<S: Stream>(stream: &mut S, timeouts: &Timeouts) -> 
 /// # Errors
 /// See `UlError`.
 pub async fn reject<S: Stream>(mut stream: S, rejection: Rejection, timeouts: &Timeouts) -> Result<(), UlError> {
-    refuse(&mut stream, &pdu::reject(rejection), timeouts, timeouts.release).await
+    let mut wire = Wire::new(&mut stream, timeouts.write);
+    wire.put(&pdu::reject(rejection)).await?;
+    wire.flush().await?;
+    // PS3.8 9.2, AE-8 and Sta13: the requestor closes. One that saw our end come with the PDU may take it for a lost
+    // connection (pynetdicom does, one time in six).
+    wire.closed_by_peer(timeouts.release).await;
+    Ok(())
 }
 
 async fn refuse<S: Stream>(

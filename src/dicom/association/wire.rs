@@ -101,6 +101,15 @@ impl<S: Stream> Wire<S> {
         }
     }
 
+    /// Waits for the peer to end its side, at most `wait`, and ends ours.
+    pub(super) async fn closed_by_peer(mut self, wait: Duration) {
+        if !self.torn {
+            // Late or not, the connection ends here.
+            let _ = timeout(wait, ended(&mut self.stream)).await;
+            close(&mut self.stream, Duration::ZERO).await;
+        }
+    }
+
     /// Ends our side and waits for the peer to end its own, at most `wait`.
     pub(super) async fn close(mut self, wait: Duration) {
         if !self.torn {
@@ -115,17 +124,22 @@ pub(super) async fn close<S: Stream>(stream: &mut S, wait: Duration) {
         if stream.shutdown().await.is_err() {
             return;
         }
-        let mut waste = [0; 4 << 10];
-        let mut discarded = 0;
-        while discarded < DISCARD_MAX {
-            match stream.read(&mut waste).await {
-                Ok(0) | Err(_) => return,
-                Ok(count) => discarded += count,
-            }
-        }
+        ended(stream).await;
     };
     // Late or not, the connection ends here.
     let _ = timeout(wait, ending).await;
+}
+
+/// The peer has ended its side, or sent more than anybody wants to throw away.
+async fn ended<S: Stream>(stream: &mut S) {
+    let mut waste = [0; 4 << 10];
+    let mut discarded = 0;
+    while discarded < DISCARD_MAX {
+        match stream.read(&mut waste).await {
+            Ok(0) | Err(_) => return,
+            Ok(count) => discarded += count,
+        }
+    }
 }
 
 /// The first PDU of a peer.

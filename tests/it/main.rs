@@ -1,0 +1,20 @@
+//! Waystation from outside: the real binary between real peers (DCMTK, pynetdicom, Orthanc) and scripted ones.
+//!
+//! Every test starts its own box on free ports in its own directory and asserts what crossed the wire, what lies at the other
+//! end, and what the metrics say. A peer that is not installed fails the test: `make test` installs them all.
+mod admission;
+mod answers;
+mod archives;
+mod corpus;
+mod crash;
+mod dcmtk;
+mod harness;
+mod memory;
+mod operate;
+mod outages;
+mod privacy;
+mod queue;
+mod repeats;
+mod rules;
+mod shapes;
+mod spool;

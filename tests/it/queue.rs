@@ -1,0 +1,190 @@
+//! The operator's verbs against a running box: what they would do, what they do, and that it stays done.
+use crate::harness::peers::send;
+use crate::harness::{Archive, Object, SOON, Setup, Station, objects, wait_until};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+const TO_VNA: &str = r#"fn route(image, from) { to("vna"); }"#;
+
+/// A box that keeps what it has: its archive is down, a second destination is a folder.
+fn loaded(count: usize) -> (Station, Archive, Vec<Object>) {
+    let setup = Setup::new();
+    let archive = Archive::down(&setup.folder_of("vna-peer"));
+    let station = setup
+        .rules(TO_VNA)
+        .archive("vna", archive.port, "")
+        .folder("keep")
+        .start();
+    let sent = Object::many(objects::CT, count);
+    send(station.setup.dicom, station.setup.path(), &sent);
+    (station, archive, sent)
+}
+
+#[track_caller]
+fn acted(station: &Station, arguments: &[&str]) -> (u64, u64) {
+    let mut all = vec!["queue"];
+    all.extend(arguments);
+    all.push("--json");
+    let answer = station.cli(&all).json();
+    (
+        answer["matched"].as_u64().expect("a count"),
+        answer["changed"].as_u64().expect("a count"),
+    )
+}
+
+fn job_of(station: &Station, object: &Object) -> Value {
+    let jobs = station.jobs(&["--sop", &object.sop]);
+    assert_eq!(jobs.len(), 1, "{jobs:?}");
+    jobs[0].clone()
+}
+
+#[test]
+fn listings_and_details_name_the_job_and_no_patient() {
+    let (station, _archive, sent) = loaded(3);
+    let jobs = station.jobs(&["--state", "queued", "--destination", "vna", "--source", "test"]);
+    assert_eq!(jobs.len(), 3);
+    let job = job_of(&station, &sent[1]);
+    let number = job["job"].to_string();
+    let shown = station.cli(&["queue", "show", &number]).ok().out;
+    assert!(
+        shown.contains(&sent[1].sop) && shown.contains(objects::CT) && shown.contains(&sent[1].study),
+        "{shown}"
+    );
+    let table = station.cli(&["queue", "ls"]).ok().out;
+    assert!(table.contains(&number) && table.contains("vna"), "{table}");
+    for text in [shown, table] {
+        assert!(!text.contains("SYNTHETIC") && !text.contains("SYN-1"), "{text}");
+    }
+    assert_eq!(station.jobs(&["--study", &sent[2].study]).len(), 1);
+    assert_eq!(station.jobs(&["--older-than", "1h"]).len(), 0);
+    assert_ne!(station.cli(&["queue", "show", "999999999"]).code, Some(0));
+}
+
+#[test]
+fn a_dry_run_counts_and_changes_nothing() {
+    let (station, _archive, _) = loaded(4);
+    for verb in [
+        vec!["hold"],
+        vec!["retry"],
+        vec!["reroute", "--to", "keep"],
+        vec!["discard", "--reason", "test"],
+    ] {
+        let mut arguments = verb.clone();
+        arguments.extend(["--destination", "vna", "--dry-run"]);
+        assert_eq!(acted(&station, &arguments), (4, 0), "{verb:?}");
+    }
+    assert_eq!(station.jobs(&["--state", "queued"]).len(), 4);
+    assert_eq!(station.metric("jobs_queued", &[("destination", "vna")]), 4.0);
+    let careless = station.cli(&["queue", "discard", "--reason", "test"]);
+    assert_ne!(careless.code, Some(0), "a bulk verb without a filter needs --all");
+    assert_eq!(station.jobs(&[]).len(), 4);
+}
+
+#[test]
+fn hold_and_release_survive_a_kill() {
+    let (mut station, mut archive, sent) = loaded(4);
+    let number = job_of(&station, &sent[2])["job"].to_string();
+    assert_eq!(acted(&station, &["hold", &number, "--reason", "look at it"]), (1, 1));
+    station.kill();
+    station.start();
+    let job = job_of(&station, &sent[2]);
+    assert_eq!((&job["state"], &job["hold_kind"]), (&json!("held"), &json!("operator")));
+    assert_eq!(
+        station.metric("jobs_held", &[("destination", "vna"), ("kind", "operator")]),
+        1.0
+    );
+    archive.start();
+    archive.wait_stored(3);
+    station.wait_drained(SOON);
+    archive.holds_exactly(&[&sent[..2], &sent[3..]].concat());
+    assert_eq!(acted(&station, &["release", "--all"]), (1, 1));
+    archive.wait_stored(4);
+    archive.holds_exactly(&sent);
+}
+
+#[test]
+fn reroute_sends_elsewhere_and_only_there() {
+    let (station, mut archive, sent) = loaded(3);
+    let (matched, changed) = acted(&station, &["reroute", "--to", "keep", "--sop", &sent[0].sop]);
+    assert_eq!((matched, changed), (1, 1));
+    wait_until("the folder has it", SOON, || station.folder("keep").len() == 1);
+    assert_eq!(station.folder("keep")[&sent[0].sop], [sent[0].data()]);
+    assert_ne!(
+        station.cli(&["queue", "reroute", "--to", "nowhere", "--all"]).code,
+        Some(0)
+    );
+    archive.start();
+    archive.wait_stored(2);
+    station.wait_drained(SOON);
+    archive.holds_exactly(&sent[1..]);
+}
+
+#[test]
+fn discard_needs_a_reason_and_is_for_ever() {
+    let (mut station, mut archive, sent) = loaded(3);
+    assert_ne!(station.cli(&["queue", "discard", "--sop", &sent[0].sop]).code, Some(0));
+    assert_eq!(
+        acted(
+            &station,
+            &["discard", "--sop", &sent[0].sop, "--reason", "sent by mistake"]
+        ),
+        (1, 1)
+    );
+    station.restart();
+    archive.start();
+    archive.wait_stored(2);
+    station.wait_drained(SOON);
+    archive.holds_exactly(&sent[1..]);
+    // Sent again, it is an instance like any other.
+    send(station.setup.dicom, station.setup.path(), &sent[..1]);
+    archive.wait_stored(3);
+    archive.holds_exactly(&[&sent[1..], &sent[..1]].concat());
+}
+
+#[test]
+fn suspend_stops_a_lane_across_restarts_and_resume_starts_it() {
+    let (mut station, mut archive, sent) = loaded(2);
+    station
+        .cli(&["queue", "suspend", "vna", "--reason", "maintenance"])
+        .ok();
+    assert_eq!(station.metric("destination_suspended", &[("destination", "vna")]), 1.0);
+    archive.start();
+    station.restart();
+    assert_eq!(station.metric("destination_suspended", &[("destination", "vna")]), 1.0);
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(archive.stored().is_empty());
+    let lanes = station.cli(&["lanes"]).ok().out;
+    assert!(lanes.contains("suspended"), "{lanes}");
+    station.cli(&["queue", "resume", "vna"]).ok();
+    archive.wait_stored(2);
+    archive.holds_exactly(&sent);
+    assert_ne!(station.cli(&["queue", "suspend", "nowhere"]).code, Some(0));
+}
+
+#[test]
+fn retry_does_not_wait_for_the_schedule() {
+    let setup = Setup::new();
+    let archive = Archive::up(&setup.folder_of("vna-peer"));
+    let slow = "retry = { first = \"10m\", max = \"20m\" }";
+    let station = setup.rules(TO_VNA).archive("vna", archive.port, slow).start();
+    let sent = Object::many(objects::CT, 2);
+    archive.behave(json!({"mode": "status", "status": 0xC123}));
+    send(station.setup.dicom, station.setup.path(), &sent);
+    station.wait_metric("deliveries_total", &[("outcome", "refused")], |n| n == 2.0);
+    archive.behave(json!({"mode": "ok"}));
+    wait_until("both are back in the queue", SOON, || {
+        station.jobs(&["--state", "queued"]).len() == 2
+    });
+    assert!(station.jobs(&[]).iter().all(|job| job["attempts"] == 1));
+    assert_eq!(acted(&station, &["retry", "--destination", "vna"]), (2, 2));
+    archive.wait_stored(2);
+    archive.holds_exactly(&sent);
+}
+
+#[test]
+fn without_a_box_the_command_says_so() {
+    let station = Setup::new().rules(TO_VNA).folder("vna").idle();
+    let ran = station.cli(&["queue", "ls"]);
+    assert_eq!(ran.code, Some(3), "{ran:?}");
+    assert!(!ran.err.trim().is_empty());
+}

@@ -1,0 +1,158 @@
+//! The spool's offline tools on real spools, and what a box does with a damaged one: nothing is lost silently.
+use crate::harness::peers::{path, send};
+use crate::harness::{Archive, Object, SOON, Setup, Station, objects, wait_until};
+use std::path::{Path, PathBuf};
+
+const TO_VNA: &str = r#"fn route(image, from) { to("vna"); }"#;
+
+/// A stopped box with four instances delivered and five not.
+fn half_delivered() -> (Station, Archive, Vec<Object>, Vec<Object>) {
+    let setup = Setup::new();
+    let mut archive = Archive::up(&setup.folder_of("vna-peer"));
+    let mut station = setup.rules(TO_VNA).archive("vna", archive.port, "").start();
+    let delivered = Object::many(objects::CT, 4);
+    send(station.setup.dicom, station.setup.path(), &delivered);
+    archive.wait_stored(4);
+    station.wait_drained(SOON);
+    archive.stop();
+    let waiting = Object::many(objects::CT, 5);
+    send(station.setup.dicom, station.setup.path(), &waiting);
+    assert!(station.terminate().success());
+    (station, archive, delivered, waiting)
+}
+
+/// The payload file that holds an object's bytes.
+fn payload(station: &Station, object: &Object) -> PathBuf {
+    let data = object.data();
+    let holds = |file: &PathBuf| std::fs::read(file).is_ok_and(|bytes| bytes.ends_with(&data));
+    let files = objects::files_in(&station.setup.spool_path().join("payload"));
+    files
+        .into_iter()
+        .find(holds)
+        .expect("a payload file with the object's bytes at its end")
+}
+
+fn flip_a_bit(file: &Path) {
+    let mut bytes = std::fs::read(file).expect("readable");
+    let last = bytes.len() - 100;
+    bytes[last] ^= 0x10;
+    std::fs::write(file, bytes).expect("writable");
+}
+
+#[test]
+fn fsck_finds_a_sound_spool_sound_and_a_flipped_bit() {
+    let (station, _archive, _, waiting) = half_delivered();
+    station.cli(&["spool", "fsck"]).ok();
+    let sound = station.cli(&["spool", "fsck", "--deep"]).ok();
+    assert!(sound.out.contains("9 instances"), "{}", sound.out);
+    flip_a_bit(&payload(&station, &waiting[2]));
+    let damaged = station.cli(&["spool", "fsck", "--deep"]);
+    assert_ne!(damaged.code, Some(0), "{damaged:?}");
+}
+
+#[test]
+fn a_lost_index_is_never_taken_for_an_empty_spool_and_rebuild_loses_nothing() {
+    let (mut station, mut archive, delivered, waiting) = half_delivered();
+    std::fs::remove_dir_all(station.setup.spool_path().join("index")).expect("the index");
+    station.launch();
+    wait_until("the box refuses to start", SOON, || !station.running());
+    assert!(
+        station.log_tail().contains("spool rebuild"),
+        "it says what to do: {}",
+        station.log_tail()
+    );
+
+    let rebuilt = station.cli(&["spool", "rebuild"]).ok();
+    println!("{}", rebuilt.out);
+    archive.start();
+    station.start();
+    archive.wait_stored(9);
+    station.wait_drained(SOON);
+    archive.holds_exactly(&[delivered.clone(), waiting].concat());
+    station.terminate();
+    station.cli(&["spool", "fsck", "--deep"]).ok();
+}
+
+#[test]
+fn export_writes_every_payload_under_a_readable_name() {
+    let (station, _archive, delivered, waiting) = half_delivered();
+    let to = station.setup.folder_of("exported");
+    station.cli(&["spool", "export", "--to", &path(&to)]).ok();
+    let found = objects::data_sets_in(&to);
+    for object in delivered.iter().chain(&waiting) {
+        assert_eq!(found.get(&object.sop), Some(&vec![object.data()]), "{}", object.sop);
+    }
+    let one = station.setup.folder_of("one");
+    station
+        .cli(&["spool", "export", "--to", &path(&one), "--sop", &waiting[0].sop])
+        .ok();
+    assert_eq!(objects::data_sets_in(&one).len(), 1);
+}
+
+#[test]
+fn a_damaged_payload_is_never_delivered_and_the_others_flow() {
+    let (mut station, mut archive, delivered, waiting) = half_delivered();
+    flip_a_bit(&payload(&station, &waiting[1]));
+    archive.start();
+    station.start();
+    archive.wait_stored(8);
+    wait_until("the damaged one is held", SOON, || {
+        station.jobs(&["--state", "held", "--kind", "corrupt"]).len() == 1
+    });
+    assert_eq!(
+        station.jobs(&["--state", "held"])[0]["sop_instance"].as_str(),
+        Some(waiting[1].sop.as_str())
+    );
+    archive.holds_exactly(&[&delivered[..], &waiting[..1], &waiting[2..]].concat());
+}
+
+#[test]
+fn a_lost_payload_is_named_and_the_others_flow() {
+    let (mut station, mut archive, delivered, waiting) = half_delivered();
+    std::fs::remove_file(payload(&station, &waiting[3])).expect("removed");
+    archive.start();
+    station.start();
+    archive.wait_stored(8);
+    archive.holds_exactly(&[&delivered[..], &waiting[..3], &waiting[4..]].concat());
+    wait_until("the lost one is visible", SOON, || {
+        station.metric("quarantined_total", &[]) >= 1.0 || station.metric("jobs_held", &[("kind", "corrupt")]) == 1.0
+    });
+    let jobs = station.jobs(&["--sop", &waiting[3].sop]);
+    assert!(jobs.len() == 1 && jobs[0]["state"] == "held", "{jobs:?}");
+}
+
+#[test]
+fn a_second_box_on_one_spool_ends_and_says_why() {
+    let station = Setup::new().rules(TO_VNA).folder("vna").start();
+    let mut second = Setup::new().rules(TO_VNA).folder("vna");
+    second = second.environment("WAYSTATION_SPOOL__PATH", &path(&station.setup.spool_path()));
+    let mut second = second.idle();
+    second.launch();
+    wait_until("the second ends", SOON, || !second.running());
+    let said = second.log_tail();
+    assert!(
+        said.contains(&path(&station.setup.spool_path())),
+        "it names the spool: {said}"
+    );
+    let offline = station.cli(&["spool", "fsck"]);
+    assert_ne!(
+        offline.code,
+        Some(0),
+        "an offline tool does not touch a spool in use: {offline:?}"
+    );
+    send(station.setup.dicom, station.setup.path(), &Object::many(objects::CT, 1));
+    wait_until("the first goes on", SOON, || station.folder("vna").len() == 1);
+}
+
+#[test]
+fn names_from_the_wire_never_become_names_in_the_spool() {
+    let mut station = Setup::new().rules(TO_VNA).folder("vna").start();
+    let sent = Object::many(objects::CT, 2);
+    send(station.setup.dicom, station.setup.path(), &sent);
+    wait_until("both", SOON, || station.folder("vna").len() == 2);
+    station.terminate();
+    for file in objects::files_in(&station.setup.spool_path()) {
+        let name = path(&file);
+        assert!(!name.contains("1.2.826") && !name.contains("STORESCU"), "{name}");
+    }
+}
