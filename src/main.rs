@@ -52,9 +52,7 @@ fn run(at: &cli::Where) -> anyhow::Result<ExitCode> {
     for problem in &report.problems {
         tracing::warn!(%problem, "configuration");
     }
-    runtime()?
-        .block_on(app::run(config))
-        .context("the box stopped")?;
+    runtime()?.block_on(app::run(config)).context("the box stopped")?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -219,7 +219,7 @@ fn explained(lines: &[&str], line: usize) -> bool {
     };
     above
         .take_while(|text| !text.trim().is_empty())
-        .any(|text| comment(&text))
+        .any(|text| comment(text))
 }
 
 fn too_long(file: &str, text: &str, source: &Source) -> Vec<String> {

@@ -5,7 +5,7 @@ use super::due::Lane;
 use super::keys;
 use super::model::{HoldKind, OpenReport, Priority};
 use crate::base::names::DestinationId;
-use prometheus::IntGauge;
+use crate::telemetry::metrics::IntGauge;
 use std::sync::Arc;
 
 /// Sets the gauges of what lies in the spool. Keys only, no record is read.

@@ -21,6 +21,12 @@ use std::time::{Duration, Instant};
 /// How long the demo waits for the archive to have everything after the WAN is mended.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(90);
 
+/// How long the WAN is down, besides the time in which studies arrive.
+const OUTAGE: Duration = Duration::from_secs(3);
+
+/// How far into the sending of a round the WAN is cut, or the box killed.
+const INTO_THE_LOAD: Duration = Duration::from_millis(120);
+
 /// Runs the demo in `folder`, which must be empty or new, printing what it does. Answers whether all of it held.
 ///
 /// # Errors
@@ -44,22 +50,32 @@ pub async fn run(folder: &Path) -> Result<bool> {
     send(&layout, &mut ledger, 1).await?;
     wait_for_archive(&layout, &ledger).await?;
 
-    step("the WAN is cut, and the modalities go on");
-    wan.set(Link::Cut);
-    send(&layout, &mut ledger, 2).await?;
+    step("the WAN is cut while the next studies arrive");
+    let cutting = async {
+        tokio::time::sleep(INTO_THE_LOAD).await;
+        wan.set(Link::Cut);
+    };
+    let (sending, ()) = tokio::join!(send(&layout, &mut ledger, 2), cutting);
+    sending?;
+    tokio::time::sleep(OUTAGE).await;
     let (sent, there) = (ledger.acknowledged(), judge::arrived(&layout)?.len());
     step(&format!(
-        "cut: {sent} acknowledged, {there} at the archive, the rest waits in the spool"
+        "cut for {OUTAGE:?}: {sent} acknowledged, {there} at the archive, the rest waits in the spool"
     ));
 
-    step("kill -9 in the middle of the next studies, then a restart on the same spool");
-    let (sending, killed) = tokio::join!(send(&layout, &mut ledger, 3), async {
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        the_box.kill().await?;
-        Child::start(&layout, "box").await
-    });
+    step("kill -9 in the middle of more studies, then a restart on the same spool");
+    let killing = async {
+        tokio::time::sleep(INTO_THE_LOAD).await;
+        the_box.kill().await
+    };
+    let (sending, killed) = tokio::join!(send(&layout, &mut ledger, 3), killing);
     sending?;
-    the_box = killed?;
+    killed?;
+    let cut_short = ledger.unacknowledged();
+    step(&format!(
+        "killed: {cut_short} instances were not acknowledged, their modalities keep them"
+    ));
+    the_box = Child::start(&layout, "box").await?;
     step("the modalities send again what was not acknowledged");
     send(&layout, &mut ledger, 3).await?;
     ensure!(
@@ -75,6 +91,10 @@ pub async fn run(folder: &Path) -> Result<bool> {
     the_box.stop().await?;
     archive.stop().await?;
     let verdict = Verdict::of(&layout, &ledger, held)?;
+    ensure!(
+        cut_short > 0,
+        "the kill came too late to cut anything: run the demo again"
+    );
     println!("\n{verdict}");
     println!("took {:.1} s\n\n{}", began.elapsed().as_secs_f64(), layout.further());
     Ok(verdict.holds())

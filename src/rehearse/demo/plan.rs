@@ -34,7 +34,11 @@ struct Ports {
 }
 
 /// The shipped rule set, as it is installed.
-const RULES: [(&str, &str); 2] = [
+const RULES: [(&str, &str); 3] = [
+    (
+        "fixtures/starter.toml",
+        include_str!("../../../rules/fixtures/starter.toml"),
+    ),
     ("main.rhai", include_str!("../../../rules/main.rhai")),
     ("helpers.rhai", include_str!("../../../rules/helpers.rhai")),
 ];
@@ -47,7 +51,7 @@ impl Layout {
     pub fn prepare(root: &Path) -> Result<Self> {
         fs::create_dir_all(root)?;
         let root = root.canonicalize()?;
-        fs::create_dir_all(root.join("rules"))?;
+        fs::create_dir_all(root.join("rules/fixtures"))?;
         for (name, text) in RULES {
             fs::write(root.join("rules").join(name), text)?;
         }

@@ -92,7 +92,9 @@ impl Child {
     /// The metrics cannot be read.
     pub async fn held(&self) -> Result<u64> {
         let text = self.get("/metrics").await.context("the box gives no metrics")?;
-        let values = text.lines().filter(|line| line.starts_with("waystation_jobs_held{destination=\"vna\""));
+        let values = text
+            .lines()
+            .filter(|line| line.starts_with("waystation_jobs_held{destination=\"vna\""));
         Ok(values
             .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
             .sum())
