@@ -111,7 +111,7 @@ impl Lane {
             self.start_probe();
         }
         let rests = self.rest_until.is_some_and(|until| Instant::now() < until);
-        while self.breaker.is_closed() && !rests {
+        while self.breaker.is_closed() && !rests && !self.shared.drain.is_stopping() {
             let limit = match self.pace.allows() {
                 Allowed::Nothing => break,
                 Allowed::One if self.workers.iter().any(|slot| slot.busy) => break,
@@ -159,8 +159,10 @@ impl Lane {
             items,
         };
         let slot = &mut self.workers[worker];
-        // The slot was idle, so its place is free; a worker that has ended gives its leases back by dropping them.
-        slot.busy = slot.batches.try_send(batch).is_ok();
+        // The slot was idle, so its place is free. A worker that has ended (the box stops) gives its leases back here; its slot
+        // stays busy, or the same leases would be claimed for it again and again.
+        slot.busy = true;
+        drop(slot.batches.try_send(batch));
     }
 
     async fn take(&mut self, report: Report) {

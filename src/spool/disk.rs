@@ -156,14 +156,17 @@ impl Disk {
     }
 }
 
-/// With hysteresis: once below, a tenth above the mark is needed to count as above again.
+/// With hysteresis: once below, a tenth above the mark is needed to count as above again, and never more than `STEP_MAX`: a
+/// tenth of the mark of a great disk may be more than the cache ever gives way.
 fn below(was_below: bool, free: u64, mark: u64) -> bool {
     free < if was_below { raised(mark) } else { mark }
 }
 
 fn raised(mark: u64) -> u64 {
-    mark.saturating_add(mark / 10)
+    mark.saturating_add((mark / 10).min(STEP_MAX))
 }
+
+const STEP_MAX: u64 = 128 << 20;
 
 /// A percentage also counts for inodes; with a size, one inode in a hundred must be free. 0 when there is no limit.
 fn inodes_mark(share: Share, inodes: u64) -> u64 {

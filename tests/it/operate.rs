@@ -97,6 +97,27 @@ fn sigterm_is_bounded_even_if_an_archive_never_answers() {
     archive.holds_exactly(&sent);
 }
 
+/// With jobs that are due and workers that have just been told to stop, a lane once claimed them again and again.
+#[test]
+fn sigterm_right_after_the_start_ends_at_once() {
+    let setup = Setup::new();
+    let archive = Archive::down(&setup.folder_of("vna-peer"));
+    let mut station = setup.rules(TO_VNA).archive("vna", archive.port, "").start();
+    send(station.setup.dicom, station.setup.path(), &Object::many(objects::CT, 3));
+    station.terminate();
+    for _ in 0..10 {
+        station.start();
+        let began = Instant::now();
+        assert_eq!(station.terminate().code(), Some(0));
+        assert!(
+            began.elapsed() < Duration::from_secs(5),
+            "{:?}\n{}",
+            began.elapsed(),
+            station.log_tail()
+        );
+    }
+}
+
 #[test]
 fn a_storm_of_signals_and_reloads_stops_nothing() {
     let mut station = Setup::new().rules(TO_VNA).folder("vna").start();
@@ -120,7 +141,8 @@ fn check_names_every_problem_at_once_with_file_and_key() {
         .toml(&format!(
             "[[listeners]]\nname = \"again\"\nadress = \"127.0.0.1:1\"\naddress = \"127.0.0.1:{port}\"\nae_titles = [\"B\"]\n\n\
              [[listeners]]\nname = \"tls\"\naddress = \"127.0.0.1:{}\"\nae_titles = [\"C\"]\n\
-             [listeners.tls]\ncertificate = \"/nonexistent/cert.pem\"\nkey = \"/nonexistent/key.pem\"\n",
+             [listeners.tls]\ncertificate = \"/nonexistent/cert.pem\"\nkey = \"/nonexistent/key.pem\"\n\
+             client_certificate = \"none\"\n",
             free_port()
         ))
         .idle();

@@ -118,7 +118,12 @@ fn a_lost_payload_is_named_and_the_others_flow() {
         station.metric("quarantined_total", &[]) >= 1.0 || station.metric("jobs_held", &[("kind", "corrupt")]) == 1.0
     });
     let jobs = station.jobs(&["--sop", &waiting[3].sop]);
-    assert!(jobs.len() == 1 && jobs[0]["state"] == "held", "{jobs:?}");
+    assert!(
+        jobs.len() == 1 && jobs[0]["state"] == "held",
+        "{:?}\n{}",
+        station.jobs(&[]),
+        station.log_tail()
+    );
 }
 
 #[test]

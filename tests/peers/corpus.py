@@ -2,7 +2,7 @@
 
 usage: corpus.py list FILE                     write the list of files that can be sent, and why the others cannot
        corpus.py send LIST PORT CALLED CALLING by pynetdicom, each in its own transfer syntax, byte for byte
-       corpus.py same LIST FOLDER              FOLDER holds exactly what was sent
+       corpus.py same LIST FOLDER [even]       FOLDER holds exactly what was sent [and has an even length]
        corpus.py edited LIST FOLDER PREFIX     FOLDER holds it with PREFIX before PatientID, and nothing else changed
        corpus.py digests FOLDER                what a folder of Part 10 files holds
 """
@@ -69,11 +69,11 @@ def list_files(target):
             skipped[os.path.basename(path)] = reason
         else:
             files.append({"path": path, "sop": file.sop_instance, "class": file.sop_class, "syntax": file.syntax,
-                          "sha256": digest(file.data)})
+                          "sha256": digest(file.data), "odd": len(file.data) % 2 == 1})
     with open(target, "w", encoding="utf-8") as out:
         json.dump(files, out)
     return {"files": len(files), "skipped": skipped, "syntaxes": sorted({f["syntax"] for f in files}),
-            "distinct": len({(f["sop"], f["sha256"]) for f in files})}
+            "odd": sum(file["odd"] for file in files), "distinct": len({(f["sop"], f["sha256"]) for f in files})}
 
 
 def batches(files):
@@ -115,8 +115,8 @@ def received(folder):
             yield part10.read(os.path.join(directory, name))
 
 
-def same(files, folder):
-    wanted = {(file["sop"], file["sha256"]) for file in files}
+def same(files, folder, which="all"):
+    wanted = {(file["sop"], file["sha256"]) for file in files if which == "all" or not file["odd"]}
     found = {(file.sop_instance, digest(file.data)) for file in received(folder)}
     names = {(file["sop"], file["sha256"]): os.path.basename(file["path"]) for file in files}
     return {"wanted": len(wanted), "found": len(found),
@@ -125,6 +125,12 @@ def same(files, folder):
 
 ADDED = {(0x0018, 0xa001), (0x0400, 0x0561)}
 PATIENT_ID = (0x0010, 0x0020)
+
+
+def value(element, syntax):
+    """The bytes behind an element's header; a device may have written PatientID as UN."""
+    head = 12 if syntax != walk.IMPLICIT and element[4:6] in part10.LONG else 8
+    return element[head:].rstrip(b" \0")
 
 
 def difference(before, after, syntax, prefix):
@@ -137,10 +143,7 @@ def difference(before, after, syntax, prefix):
     tags = [tag for tag, _ in new]
     if any(tags.count(tag) != 1 for tag in ADDED | {PATIENT_ID}):
         return "an edited element is not there once"
-    head = 12 if (syntax != walk.IMPLICIT and dict(new)[PATIENT_ID][4:6] in part10.LONG) else 8
-    value = dict(new)[PATIENT_ID][head:].rstrip(b" ")
-    was = dict(old).get(PATIENT_ID, b"\0" * 8)[head:].rstrip(b" \0")
-    if value != prefix.encode("ascii") + was:
+    if value(dict(new)[PATIENT_ID], syntax) != prefix.encode("ascii") + value(dict(old).get(PATIENT_ID, b""), syntax):
         return "PatientID is not the prefixed one"
     return None
 

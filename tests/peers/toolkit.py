@@ -44,20 +44,21 @@ def archive(port, journal_path, *tls):
     threading.Event().wait()
 
 
-def outcome(peer):
-    if peer.is_established:
-        return None
-    rejected = peer.acceptor.primitive
-    return [rejected.result, rejected.result_source, rejected.diagnostic] if rejected else "no answer"
-
-
 def echo(port, called, calling, tls=None):
     ae = AE(ae_title=calling)
     ae.add_requested_context(VERIFICATION)
-    peer = ae.associate("127.0.0.1", int(port), ae_title=called, tls_args=(tls, "localhost") if tls else None)
-    code = outcome(peer)
-    if code is not None:
-        return {"code": code}
+    rejected = []
+
+    def on_pdu(event):
+        # Read here and not from the association: when the PDU and the end of the connection are seen in one look,
+        # pynetdicom sometimes reports the end only.
+        if event.pdu.pdu_type == 0x03:
+            rejected.append([event.pdu.result, event.pdu.source, event.pdu.reason_diagnostic])
+
+    peer = ae.associate("127.0.0.1", int(port), ae_title=called, tls_args=(tls, "localhost") if tls else None,
+                        evt_handlers=[(evt.EVT_PDU_RECV, on_pdu)])
+    if not peer.is_established:
+        return {"code": rejected[0] if rejected else "no answer"}
     status = peer.send_c_echo().Status
     peer.release()
     return {"code": None, "status": status}
