@@ -5,6 +5,7 @@ pub mod edit;
 pub mod head;
 pub mod part10;
 pub mod path;
+pub mod prompt;
 pub mod status;
 pub mod syntax;
 pub mod text;

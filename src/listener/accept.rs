@@ -8,6 +8,7 @@ use crate::base::drain::Drain;
 use crate::base::names::Uid;
 use crate::dicom::association::{self, Association, Local, Stream, Timeouts, UlError};
 use crate::dicom::part10::{IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION};
+use crate::dicom::prompt::Prompt;
 use crate::ingest::Ingest;
 use crate::telemetry::metrics::Metrics;
 use std::io;
@@ -167,17 +168,20 @@ type Pending = tokio::sync::OwnedSemaphorePermit;
 
 impl Connection {
     async fn run(self, stream: TcpStream, tls: Option<tls::Acceptor>, place: Pending) {
-        // Latency of small answers matters more than the number of segments; a socket that refuses the option still works.
-        let _ = stream.set_nodelay(true);
-        match tls {
-            None => self.associate(stream, None, place).await,
-            Some(acceptor) => match acceptor.handshake(stream, self.config.timeouts.handshake.0).await {
-                Ok((stream, identity)) => self.associate(stream, identity, place).await,
-                Err(error) => {
-                    tracing::info!(listener = %self.config.name, peer = %self.peer.ip(), %error, "TLS handshake failed");
-                    refused(&self.config, &self.shared, "tls", self.peer);
-                }
-            },
+        let stream = Prompt::new(stream);
+        let Some(acceptor) = tls else {
+            return self.associate(stream, None, place).await;
+        };
+        let shaken = tokio::select! {
+            shaken = acceptor.handshake(stream, self.config.timeouts.handshake.0) => shaken,
+            () = self.shared.drain.stopping() => return,
+        };
+        match shaken {
+            Ok((stream, identity)) => self.associate(stream, identity, place).await,
+            Err(error) => {
+                tracing::info!(listener = %self.config.name, peer = %self.peer.ip(), %error, "TLS handshake failed");
+                refused(&self.config, &self.shared, "tls", self.peer);
+            }
         }
     }
 

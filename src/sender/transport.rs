@@ -6,6 +6,7 @@ use super::config::Dicom;
 use super::outcome::{Down, DownKind};
 use super::tls::Connector;
 use crate::dicom::association::Stream;
+use crate::dicom::prompt::Prompt;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -74,7 +75,7 @@ pub(super) async fn connect(
     let tcp = dial(&addresses, deadline).await?;
     let line = tune(&tcp).map_err(|error| Down::new(DownKind::Connect, error.to_string()))?;
     let watched = Watched {
-        inner: tcp,
+        inner: Prompt::new(tcp),
         progress: progress.clone(),
     };
     progress.touch();
@@ -118,7 +119,6 @@ async fn dial(addresses: &[SocketAddr], deadline: Duration) -> Result<TcpStream,
 }
 
 fn tune(tcp: &TcpStream) -> io::Result<Line> {
-    tcp.set_nodelay(true)?;
     let socket = socket2::SockRef::from(tcp);
     let keepalive = socket2::TcpKeepalive::new()
         .with_time(KEEPALIVE_TIME)
@@ -131,7 +131,7 @@ fn tune(tcp: &TcpStream) -> io::Result<Line> {
 
 /// A connection that notes every movement.
 struct Watched {
-    inner: TcpStream,
+    inner: Prompt,
     progress: Progress,
 }
 

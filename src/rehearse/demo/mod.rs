@@ -16,6 +16,8 @@ use judge::{Ledger, Verdict};
 use plan::{Layout, Part};
 use process::Child;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long the demo waits for the archive to have everything after the WAN is mended.
@@ -24,8 +26,27 @@ const DRAIN_DEADLINE: Duration = Duration::from_secs(90);
 /// How long the WAN is down, besides the time in which studies arrive.
 const OUTAGE: Duration = Duration::from_secs(3);
 
-/// How far into the sending of a round the WAN is cut, or the box killed.
-const INTO_THE_LOAD: Duration = Duration::from_millis(120);
+/// So many instances of a round are acknowledged before the WAN is cut, or the box killed, in the midst of the rest.
+const INTO_THE_LOAD: usize = 12;
+
+/// How far a round has come.
+#[derive(Clone, Default)]
+pub struct Load(Arc<AtomicUsize>);
+
+impl Load {
+    /// One more instance was acknowledged.
+    pub fn acknowledged(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Completes when the round is well under way; at the latest after `DRAIN_DEADLINE`.
+    async fn is_running(&self) {
+        let deadline = Instant::now() + DRAIN_DEADLINE;
+        while self.0.load(Ordering::Relaxed) < INTO_THE_LOAD && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
 
 /// Runs the demo in `folder`, which must be empty or new, printing what it does. Answers whether all of it held.
 ///
@@ -47,15 +68,16 @@ pub async fn run(folder: &Path) -> Result<bool> {
     let mut ledger = Ledger::default();
 
     step("CT, MR, US and SR studies arrive while the WAN is up");
-    send(&layout, &mut ledger, 1).await?;
+    send(&layout, &mut ledger, 1, &Load::default()).await?;
     wait_for_archive(&layout, &ledger).await?;
 
     step("the WAN is cut while the next studies arrive");
+    let load = Load::default();
     let cutting = async {
-        tokio::time::sleep(INTO_THE_LOAD).await;
+        load.is_running().await;
         wan.set(Link::Cut);
     };
-    let (sending, ()) = tokio::join!(send(&layout, &mut ledger, 2), cutting);
+    let (sending, ()) = tokio::join!(send(&layout, &mut ledger, 2, &load), cutting);
     sending?;
     tokio::time::sleep(OUTAGE).await;
     let (sent, there) = (ledger.acknowledged(), judge::arrived(&layout)?.len());
@@ -64,11 +86,12 @@ pub async fn run(folder: &Path) -> Result<bool> {
     ));
 
     step("kill -9 in the middle of more studies, then a restart on the same spool");
+    let load = Load::default();
     let killing = async {
-        tokio::time::sleep(INTO_THE_LOAD).await;
+        load.is_running().await;
         the_box.kill().await
     };
-    let (sending, killed) = tokio::join!(send(&layout, &mut ledger, 3), killing);
+    let (sending, killed) = tokio::join!(send(&layout, &mut ledger, 3, &load), killing);
     sending?;
     killed?;
     let cut_short = ledger.unacknowledged();
@@ -77,7 +100,7 @@ pub async fn run(folder: &Path) -> Result<bool> {
     ));
     the_box = Child::start(&layout, "box").await?;
     step("the modalities send again what was not acknowledged");
-    send(&layout, &mut ledger, 3).await?;
+    send(&layout, &mut ledger, 3, &Load::default()).await?;
     ensure!(
         ledger.unacknowledged() == 0,
         "{} instances were refused after the restart",
@@ -105,10 +128,10 @@ fn step(text: &str) {
 }
 
 /// Every modality sends its study of this round, all at the same time.
-async fn send(layout: &Layout, ledger: &mut Ledger, round: u64) -> Result<()> {
+async fn send(layout: &Layout, ledger: &mut Ledger, round: u64, load: &Load) -> Result<()> {
     let mut sendings = tokio::task::JoinSet::new();
     for modality in Modality::ALL {
-        sendings.spawn(Part::of(layout, modality, round)?.send());
+        sendings.spawn(Part::of(layout, modality, round)?.send(load.clone()));
     }
     while let Some(sending) = sendings.join_next().await {
         ledger.note(sending?);

@@ -1,4 +1,5 @@
 //! The demo's folder: configurations, certificates, synthetic studies, and who sends what.
+use super::Load;
 use super::judge::{Sending, Sent};
 use crate::base::names::AeTitle;
 use crate::dicom::edit::{Edit, Plan};
@@ -299,11 +300,12 @@ impl Part {
     }
 
     /// Sends it all, as the modality does, and says what was acknowledged and when.
-    pub async fn send(self) -> Sending {
+    pub async fn send(self, load: Load) -> Sending {
         let acknowledged = Arc::new(Mutex::new(BTreeMap::new()));
         let seen = acknowledged.clone();
         let note = move |sent: &modality::Sent| {
             if sent.result.is_ok() {
+                load.acknowledged();
                 let mut map = seen.lock().unwrap_or_else(PoisonError::into_inner);
                 map.insert(sent.file.clone(), sent.at);
             }

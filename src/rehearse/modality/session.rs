@@ -6,6 +6,7 @@ use crate::base::names::Uid;
 use crate::dicom::association::{Association, DEFAULT_MAX_PDU, Event, Local, Stream, UlError};
 use crate::dicom::dimse::{Command, Priority, StoreRq, VERIFICATION};
 use crate::dicom::part10::{IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION};
+use crate::dicom::prompt::Prompt;
 use crate::sender::tls::{Connector, refusal};
 use std::io::SeekFrom;
 use tokio::fs::File;
@@ -130,8 +131,7 @@ async fn connect(options: &Options, connector: Option<&Connector>) -> Result<Box
         .await
         .map_err(|_| Failure::Connect("timed out".to_owned()))?
         .map_err(|error| Failure::Connect(error.to_string()))?;
-    // Small commands must not wait for more; a socket that refuses the option still works.
-    let _ = stream.set_nodelay(true);
+    let stream = Prompt::new(stream);
     Ok(match connector {
         None => Box::new(stream),
         Some(connector) => Box::new(connector.connect(&options.host, stream, options.connect).await?),
