@@ -193,6 +193,10 @@ impl Walk<'_> {
             let seen = seen.and_then(|raw| SeenRecord::decode(&raw).ok()).unwrap_or_default();
             let jobs = seen.entries.into_iter().flat_map(|entry| entry.jobs);
             found.extend(jobs.map(|(dest, job)| JobKey { dest, job }));
+            // A job that was held for a damaged payload is no repeat any more: only a look at all jobs finds it.
+            if found.is_empty() {
+                return Ok(None);
+            }
         } else if let Some(uid) = &filter.study {
             let prefix = keys::study_prefix(uid);
             let mut ids = Vec::new();
