@@ -192,6 +192,13 @@ impl Parts {
         })
     }
 
+    fn decider(&self) -> Decider {
+        Decider {
+            spool: self.spool.clone(),
+            ingest: self.ingest.clone(),
+        }
+    }
+
     fn verbs(&self) -> Verbs {
         let rules = self.rules.clone();
         let reload: control::verbs::Reload = Arc::new(move || {
@@ -201,10 +208,16 @@ impl Parts {
                 .map(|epoch| format!("rules {epoch:016x} are in force"))
                 .map_err(problems)
         });
+        let decider = self.decider();
+        let decide: control::decide::Decide = Arc::new(move |instance| {
+            let decider = decider.clone();
+            Box::pin(async move { decider.decide(&instance).await })
+        });
         Verbs {
             spool: self.spool.clone(),
             scheduler: self.scheduler.clone(),
             reload,
+            decide,
         }
     }
 
@@ -226,7 +239,7 @@ impl Parts {
             let found = self.spool.recovered(RECOVERED_BATCH).await.unwrap_or_default();
             let mut decided = 0;
             for (job, instance) in &found {
-                match self.decide_again(instance).await {
+                match self.decider().decide(instance).await {
                     Ok((jobs, epoch)) => match self.spool.redecide(*job, jobs, epoch, "recovery").await {
                         Ok(_) => decided += 1,
                         Err(error) => tracing::error!(%job, %error, "a recovered instance could not be decided"),
@@ -243,7 +256,36 @@ impl Parts {
         }
     }
 
-    async fn decide_again(&self, instance: &Instance) -> Result<(Vec<spool::NewJob>, u64), ReadError> {
+    /// Inward first, outward next, the service doors last, then the spool.
+    async fn stop(self, bound: Duration) {
+        let phases = [("listeners", &self.inward, bound), ("lanes", &self.outward, bound)];
+        for (phase, drain, bound) in phases {
+            tracing::info!(phase, waiting = %drain.waiting_for(), "draining");
+            if let Err(waiting) = drain.stop(bound).await {
+                tracing::warn!(phase, %waiting, "not drained in time, going on without");
+            }
+        }
+        if let Err(waiting) = self.service.stop(SERVICE_BOUND).await {
+            tracing::warn!(%waiting, "service doors not closed in time");
+        }
+        self.spool.close().await;
+        tracing::info!("stopped");
+    }
+}
+
+/// Decides on what is in the spool already, by the rules in force.
+#[derive(Clone)]
+struct Decider {
+    spool: Spool,
+    ingest: Ingest,
+}
+
+impl Decider {
+    /// The jobs and the epoch.
+    ///
+    /// # Errors
+    /// The payload cannot be read, or its head not be understood.
+    async fn decide(&self, instance: &Instance) -> Result<(Vec<spool::NewJob>, u64), ReadError> {
         let mut payload = self.spool.payload(&instance.id).await?;
         let mut scanner = Scanner::new(Syntax::of(&instance.transfer_syntax));
         let mut progress = Progress::More;
@@ -265,22 +307,6 @@ impl Parts {
             arrival: instance.arrival,
         };
         Ok(self.ingest.decide_again(facts, head).await)
-    }
-
-    /// Inward first, outward next, the service doors last, then the spool.
-    async fn stop(self, bound: Duration) {
-        let phases = [("listeners", &self.inward, bound), ("lanes", &self.outward, bound)];
-        for (phase, drain, bound) in phases {
-            tracing::info!(phase, waiting = %drain.waiting_for(), "draining");
-            if let Err(waiting) = drain.stop(bound).await {
-                tracing::warn!(phase, %waiting, "not drained in time, going on without");
-            }
-        }
-        if let Err(waiting) = self.service.stop(SERVICE_BOUND).await {
-            tracing::warn!(%waiting, "service doors not closed in time");
-        }
-        self.spool.close().await;
-        tracing::info!("stopped");
     }
 }
 

@@ -1,6 +1,7 @@
 //! What no component can see alone: relations between components, files that are named, folders that are written.
 //! Reads the disk, changes nothing on it.
 use super::{Config, Problem};
+use crate::base::names::DestinationId;
 use crate::listener::tls::ClientCertificate;
 use crate::sender::Config as Destination;
 use std::collections::BTreeMap;
@@ -8,7 +9,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 /// Every problem between and behind the components, in the order of the file.
-pub(super) fn all(config: &Config) -> Vec<Problem> {
+/// `unread`: destinations that are there, but could not be read.
+pub(super) fn all(config: &Config, unread: &[DestinationId]) -> Vec<Problem> {
     let mut problems = Vec::new();
     components(config, &mut problems);
     names(config, &mut problems);
@@ -16,7 +18,7 @@ pub(super) fn all(config: &Config) -> Vec<Problem> {
     sources(config, &mut problems);
     certificates(config, &mut problems);
     folders(config, &mut problems);
-    rules(config, &mut problems);
+    rules(config, unread, &mut problems);
     problems
 }
 
@@ -221,7 +223,7 @@ fn unwritable(path: &Path, state: &Path) -> Option<String> {
 }
 
 /// Compiles the rule folder as the box will, against the destinations that there are.
-fn rules(config: &Config, problems: &mut Vec<Problem>) {
+fn rules(config: &Config, unread: &[DestinationId], problems: &mut Vec<Problem>) {
     let Some(path) = &config.rules.path else {
         return problems.push(Problem::error(
             "rules.path",
@@ -232,7 +234,8 @@ fn rules(config: &Config, problems: &mut Vec<Problem>) {
         let message = format!("{} is not a folder that can be read", path.display());
         return problems.push(Problem::error("rules.path", message));
     }
-    if let Err(found) = crate::rules::RuleSet::load(path, &config.rules, &config.destination_ids()) {
+    if let Err(found) = crate::rules::RuleSet::load(path, &config.rules, &[&config.destination_ids(), unread].concat())
+    {
         problems.extend(found.into_iter().map(|problem| Problem {
             file: Some(problem.file.display().to_string()),
             line: problem.line,

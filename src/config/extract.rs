@@ -11,12 +11,66 @@ use serde::de::DeserializeOwned;
 /// Wrong values said of one component; more than this is a wrong file.
 const WRONG_MAX: usize = 64;
 
-/// The whole configuration, or `None` when a component could not be read. Problems have keys, not yet places.
-pub(super) fn config(sources: &Sources) -> (Option<Config>, Vec<Problem>) {
+/// What could be read. Problems have keys, not yet places.
+pub(super) struct Extracted {
+    /// All components, those with wrong values too (without them, as far as they can be): good for looking for more
+    /// problems, and for nothing else unless there is none. `None` when a table cannot be read at all.
+    pub config: Option<Config>,
+    pub problems: Vec<Problem>,
+    /// Elements of lists that could not be read at all and are left out of `config`, by list and index.
+    pub left_out: Vec<(&'static str, usize)>,
+    /// The names of destinations that are left out.
+    pub names_left_out: Vec<DestinationId>,
+}
+
+impl Extracted {
+    /// Puts the indices of a problem's key back to those of the file, where elements before it are left out. `None` for a
+    /// problem that is none: a list that only looks empty.
+    pub(super) fn as_in_file(&self, mut problem: Problem) -> Option<Problem> {
+        for list in ["listeners", "sources", "destinations"] {
+            let gone: Vec<usize> = self
+                .left_out
+                .iter()
+                .filter(|(name, _)| *name == list)
+                .map(|(_, at)| *at)
+                .collect();
+            if problem.key == list && !gone.is_empty() {
+                return None;
+            }
+            let Some(rest) = problem.key.strip_prefix(list).and_then(|rest| rest.strip_prefix('[')) else {
+                continue;
+            };
+            let Some((index, rest)) = rest.split_once(']') else {
+                continue;
+            };
+            let Ok(mut index) = index.parse::<usize>() else {
+                continue;
+            };
+            for at in gone {
+                if at <= index {
+                    index += 1;
+                }
+            }
+            problem.key = format!("{list}[{index}]{rest}");
+        }
+        Some(problem)
+    }
+}
+
+/// Reads every component.
+pub(super) fn config(sources: &Sources) -> Extracted {
     let mut problems = Vec::new();
+    let mut left_out = Vec::new();
+    let figment = figment(sources);
+    let all: Vec<Value> = figment
+        .find_value("destinations")
+        .ok()
+        .and_then(Value::into_array)
+        .unwrap_or_default();
     let mut parts = Parts {
-        figment: figment(sources),
+        figment,
         problems: &mut problems,
+        left_out: &mut left_out,
     };
     let node: Option<Node> = parts.table("node");
     if let Some(node) = &node {
@@ -40,7 +94,20 @@ pub(super) fn config(sources: &Sources) -> (Option<Config>, Vec<Problem>) {
             destinations: destinations?,
         })
     })();
-    (config, problems)
+    let name = |(list, at): &(&str, usize)| match (*list, all.get(*at)) {
+        ("destinations", Some(value)) => value
+            .find_ref("name")?
+            .as_str()
+            .and_then(|name| DestinationId::parse(name).ok()),
+        _ => None,
+    };
+    let names_left_out = left_out.iter().filter_map(name).collect();
+    Extracted {
+        config,
+        problems,
+        left_out,
+        names_left_out,
+    }
 }
 
 /// The control socket alone, for a command that talks to a running box whose file may be under repair.
@@ -55,27 +122,34 @@ pub(super) fn spool(sources: &Sources) -> Result<crate::spool::Config, Vec<Probl
 
 fn alone<T: DeserializeOwned>(sources: &Sources, table: &str) -> Result<T, Vec<Problem>> {
     let mut problems = Vec::new();
+    let mut left_out = Vec::new();
     let mut parts = Parts {
         figment: figment(sources),
         problems: &mut problems,
+        left_out: &mut left_out,
     };
     if let Some(node) = parts.table::<Node>("node") {
         parts.state_defaults(&node);
     }
-    parts.table(table).ok_or(problems)
+    let read = parts.table(table);
+    read.filter(|_| problems.is_empty()).ok_or(problems)
 }
 
 /// The rules' limits and the destinations' names, for the rule bench.
 pub(super) fn rules(sources: &Sources) -> Result<(crate::rules::Config, Vec<DestinationId>), Vec<Problem>> {
     let mut problems = Vec::new();
+    let mut left_out = Vec::new();
     let mut parts = Parts {
         figment: figment(sources),
         problems: &mut problems,
+        left_out: &mut left_out,
     };
     let limits = parts.table("rules");
     let destinations: Option<Vec<crate::sender::Config>> = parts.list("destinations");
     match (limits, destinations) {
-        (Some(limits), Some(found)) => Ok((limits, found.iter().map(|one| one.name().clone()).collect())),
+        (Some(limits), Some(found)) if problems.is_empty() => {
+            Ok((limits, found.iter().map(|one| one.name().clone()).collect()))
+        }
         _ => Err(problems),
     }
 }
@@ -95,6 +169,7 @@ fn figment(sources: &Sources) -> Figment {
 struct Parts<'a> {
     figment: Figment,
     problems: &'a mut Vec<Problem>,
+    left_out: &'a mut Vec<(&'static str, usize)>,
 }
 
 impl Parts<'_> {
@@ -118,8 +193,8 @@ impl Parts<'_> {
         self.component(name, value)
     }
 
-    /// Every element by itself; `None` when one of them cannot be read.
-    fn list<T: DeserializeOwned>(&mut self, name: &str) -> Option<Vec<T>> {
+    /// Every element by itself; one that cannot be read at all is left out.
+    fn list<T: DeserializeOwned>(&mut self, name: &'static str) -> Option<Vec<T>> {
         let elements = match self.figment.find_value(name) {
             Err(_) => Vec::new(),
             Ok(Value::Array(_, elements)) => elements,
@@ -129,22 +204,24 @@ impl Parts<'_> {
                 return None;
             }
         };
-        let read = elements.into_iter().enumerate();
-        let read: Vec<Option<T>> = read
-            .map(|(index, value)| self.component(&format!("{name}[{index}]"), value))
-            .collect();
-        read.into_iter().collect()
+        let mut read = Vec::new();
+        for (index, value) in elements.into_iter().enumerate() {
+            match self.component(&format!("{name}[{index}]"), value) {
+                Some(component) => read.push(component),
+                None => self.left_out.push((name, index)),
+            }
+        }
+        Some(read)
     }
 
     /// Reads one component; every wrong value in it becomes a problem. What is wrong is taken out and the rest read
-    /// again, so that the second mistake is seen as well as the first.
+    /// again, so that the second mistake is seen as well as the first; the answer is then what the rest makes.
     fn component<T: DeserializeOwned>(&mut self, name: &str, mut value: Value) -> Option<T> {
         let mut removed: Vec<String> = Vec::new();
         // Keys that nobody knows have been said already, over the raw tree; without them the rest can be checked all the same.
-        let mut wrong = false;
         while removed.len() < WRONG_MAX {
             let error = match value.deserialize::<T>() {
-                Ok(config) => return (!wrong).then_some(config),
+                Ok(config) => return Some(config),
                 Err(error) => error,
             };
             let message = words(&error);
@@ -166,7 +243,6 @@ impl Parts<'_> {
                 }
                 return None;
             }
-            wrong = true;
             let path = if is_leaf(&value, &error.path) {
                 error.path.clone()
             } else {

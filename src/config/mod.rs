@@ -163,17 +163,18 @@ pub fn report(files: &[PathBuf]) -> Report {
 pub fn report_with(files: &[PathBuf], variables: &[(String, String)]) -> Report {
     let mut sources = keys::Sources::read(files, variables);
     let mut problems = std::mem::take(&mut sources.problems);
-    let (config, wrong) = extract::config(&sources);
-    problems.extend(wrong);
-    if let Some(config) = &config {
-        problems.extend(check::all(config));
+    let mut extracted = extract::config(&sources);
+    problems.append(&mut extracted.problems);
+    if let Some(config) = &extracted.config {
+        let found = check::all(config, &extracted.names_left_out);
+        problems.extend(found.into_iter().filter_map(|problem| extracted.as_in_file(problem)));
     }
     for problem in &mut problems {
         sources.place(problem);
     }
     let failed = problems.iter().any(|problem| problem.severity == Severity::Error);
     Report {
-        config: config.filter(|_| !failed),
+        config: extracted.config.filter(|_| !failed),
         problems,
     }
 }

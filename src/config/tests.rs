@@ -249,6 +249,42 @@ fn files_add_up_and_the_environment_wins() {
     );
 }
 
+#[test]
+fn wrong_values_hide_no_problem_between_components() {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = folder.path().join("rules");
+    std::fs::create_dir(&rules).unwrap();
+    std::fs::write(
+        rules.join("main.rhai"),
+        "fn route(image, from) { to(\"vna\"); to(\"nowhere\"); }",
+    )
+    .unwrap();
+    let file = folder.path().join("box.toml");
+    let text = format!(
+        "[node]\nstate = {:?}\ndrain = \"soon\"\n[rules]\npath = {rules:?}\n\
+         [[listeners]]\nname = \"a\"\naddress = \"nonsense\"\nae_titles = [\"BOX\"]\n\
+         [[listeners]]\nname = \"b\"\naddress = \"127.0.0.1:11112\"\nae_titles = [\"BOX\"]\n\
+         [[listeners]]\nname = \"c\"\naddress = \"127.0.0.1:11112\"\nae_titles = []\n\
+         [[sources]]\nname = \"ct1\"\ncalling_ae = [\"CT1\"]\naddresses = []\n\
+         [[destinations]]\nname = \"vna\"\nkind = \"dicom\"\nhost = \"127.0.0.1\"\nport = \"high\"\ncalled_ae = \"V\"\ncalling_ae = \"W\"\n",
+        folder.path()
+    );
+    std::fs::write(&file, text).unwrap();
+    let said: Vec<String> = report_with(&[file], &[])
+        .problems
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_says(&said, "node.drain");
+    assert_says(&said, "listeners[0].address");
+    assert_says(&said, "11112");
+    assert_says(&said, "listeners[2].ae_titles");
+    assert_says(&said, "sources[0].addresses");
+    assert_says(&said, "destinations[0].port");
+    assert_says(&said, "nowhere");
+    assert!(!said.iter().any(|line| line.contains("vna")), "{said:?}");
+}
+
 fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
@@ -257,9 +293,9 @@ fn repository(path: &str) -> PathBuf {
 fn structures() -> toml::Table {
     let sources = super::keys::Sources::read(&[repository("config/reference.toml")], &[]);
     assert_eq!(sources.problems, []);
-    let (config, problems) = super::extract::config(&sources);
-    assert_eq!(problems, []);
-    let json = serde_json::to_string(&config.unwrap()).unwrap();
+    let extracted = super::extract::config(&sources);
+    assert_eq!(extracted.problems, []);
+    let json = serde_json::to_string(&extracted.config.unwrap()).unwrap();
     assert!(!json.contains("null"), "reference.toml leaves a key out: {json}");
     serde_json::from_str(&json).unwrap()
 }
@@ -291,7 +327,7 @@ fn what_the_reference_calls_a_default_is_the_default() {
         [[destinations]]\nkind = \"folder\"\nname = \"folder\"\npath = \"/var/lib/waystation/delivered\"\n";
     let site = Site::new();
     let sources = super::keys::Sources::read(&[site.write("m.toml", minimal)], &[]);
-    let config = super::extract::config(&sources).0.unwrap();
+    let config = super::extract::config(&sources).config.unwrap();
     let defaults: serde_json::Value = serde_json::to_value(&config).unwrap();
     let said: serde_json::Value = serde_json::to_value(said).unwrap();
     let mut differ = BTreeSet::new();

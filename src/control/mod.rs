@@ -4,6 +4,7 @@
 //! (SO_PEERCRED): only root and the box's own user are heard, and who asked stands on the ledger. Sizes, connections and time are bounded.
 //! What is shown are our ids, UIDs, names from configuration and reasons; never a data-set value.
 pub mod client;
+pub mod decide;
 pub mod protocol;
 pub mod server;
 pub mod verbs;

@@ -1,4 +1,5 @@
 //! What the requests do: the spool's operator verbs and the scheduler's lanes, in the protocol's words.
+use super::decide::Decide;
 use super::protocol::{Action, Filter, Job, Lane, Request, Response};
 use super::server::Handler;
 use crate::base::names::{DestinationId, JobId};
@@ -15,10 +16,11 @@ pub struct Verbs {
     pub spool: Spool,
     pub scheduler: Scheduler,
     pub reload: Reload,
+    pub decide: Decide,
 }
 
 /// The most rows of one listing.
-const LIMIT_MAX: usize = 10_000;
+pub(super) const LIMIT_MAX: usize = 10_000;
 
 impl Verbs {
     /// What the control socket calls.
@@ -104,7 +106,12 @@ impl Verbs {
             // them again unasked.
             self.poke(to.as_ref());
         }
-        let acted = self.spool.act(meant(filter), verb, who, reason, dry_run).await?;
+        let decides = verb == Verb::Release && !dry_run;
+        let mut acted = self.spool.act(meant(filter), verb, who, reason, dry_run).await?;
+        if decides {
+            let decided = self.decide_undecided(who, filter).await;
+            acted.changed += decided.map_err(|_| CommitError::GateLatched)?;
+        }
         if starts && !dry_run {
             self.poke(to.as_ref());
         }
@@ -198,7 +205,7 @@ impl Verbs {
     }
 }
 
-fn meant(filter: &Filter) -> spool::Filter {
+pub(super) fn meant(filter: &Filter) -> spool::Filter {
     spool::Filter {
         destination: filter.destination.clone(),
         undecided: filter.undecided,

@@ -75,6 +75,24 @@ fn route(image, from) {
 }
 
 #[test]
+fn a_mended_rule_and_a_release_send_on_what_the_old_rule_failed_on() {
+    let broken = "fn route(image, from) {\n    let x = [1];\n    x[7];\n}\n";
+    let station = Setup::new().rules(broken).folder("keep").start();
+    let held = sent_one(&station, objects::CT);
+    assert_eq!(hold_of(&station, &held).0, "error");
+    station.cli(&["queue", "release", "--kind", "error"]).ok();
+    assert_eq!(hold_of(&station, &held).0, "error", "the rule is still the same");
+
+    station.setup.rule_file("main.rhai", &into("keep"));
+    station.wait_metric("rules_reloads_total", &[], |n| n >= 2.0);
+    station.cli(&["queue", "release", "--kind", "error"]).ok();
+    wait_until("decided anew and delivered", SOON, || {
+        station.folder("keep").contains_key(&held.sop)
+    });
+    assert_eq!(station.metric("rule_failures_held", &[]), 0.0);
+}
+
+#[test]
 fn an_instance_without_a_destination_is_held_and_can_be_given_one() {
     let rules = r#"fn route(image, from) { if image.Modality == "CT" { to("keep"); } }"#;
     let station = Setup::new().rules(rules).folder("keep").start();
