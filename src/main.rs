@@ -60,7 +60,7 @@ fn run(at: &cli::Where) -> anyhow::Result<ExitCode> {
 fn demo(keep: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     let temporary = tempfile::tempdir().context("a temporary folder cannot be made")?;
     let folder = keep.unwrap_or_else(|| temporary.path().to_owned());
-    let held = runtime()?.block_on(rehearse::demo::run(&folder))?;
+    let held = runtime()?.block_on(rehearse::demo::run(&folder, |line| println!("{line}")))?;
     Ok(if held {
         ExitCode::SUCCESS
     } else {

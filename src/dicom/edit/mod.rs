@@ -7,7 +7,7 @@ mod apply;
 mod build;
 mod codec;
 #[cfg(test)]
-mod model;
+mod model_tests;
 mod stamp;
 #[cfg(test)]
 mod tests;

@@ -48,11 +48,12 @@ impl Load {
     }
 }
 
-/// Runs the demo in `folder`, which must be empty or new, printing what it does. Answers whether all of it held.
+/// Runs the demo in `folder`, which must be empty or new; `say` gets each line for people. Answers whether all of it held.
 ///
 /// # Errors
 /// The folder cannot be used, or a process cannot be started.
-pub async fn run(folder: &Path) -> Result<bool> {
+pub async fn run(folder: &Path, say: impl Fn(&str)) -> Result<bool> {
+    let step = |text: &str| say(&format!("• {text}"));
     let began = Instant::now();
     let layout = Layout::prepare(folder).context("the demo's folder cannot be prepared")?;
     let authority = Authority::new(&layout.certificates)?;
@@ -118,13 +119,13 @@ pub async fn run(folder: &Path) -> Result<bool> {
         cut_short > 0,
         "the kill came too late to cut anything: run the demo again"
     );
-    println!("\n{verdict}");
-    println!("took {:.1} s\n\n{}", began.elapsed().as_secs_f64(), layout.further());
+    say(&format!("\n{verdict}"));
+    say(&format!(
+        "took {:.1} s\n\n{}",
+        began.elapsed().as_secs_f64(),
+        layout.further()
+    ));
     Ok(verdict.holds())
-}
-
-fn step(text: &str) {
-    println!("• {text}");
 }
 
 /// Every modality sends its study of this round, all at the same time.

@@ -251,65 +251,40 @@ async fn listings_page_and_filter() {
         bench.store(&format!("1.{n}"), &[n], jobs).await;
     }
     let spool = bench.spool();
+    let of = |destination: &str| Filter {
+        destination: Some(dest(destination)),
+        ..all()
+    };
+    let study = |uid: &'static str| Filter {
+        study: Some(Uid::known(uid)),
+        ..all()
+    };
+    let held = Filter {
+        state: Some(JobState::Held),
+        ..all()
+    };
+    let queued = Filter {
+        state: Some(JobState::Queued),
+        ..of("b")
+    };
+    let one = Filter {
+        sop_instance: Some(Uid::known("1.7")),
+        ..all()
+    };
+    let old = Filter {
+        older_than: Some(Duration::from_secs(1)),
+        ..all()
+    };
     for (filter, expected) in [
         (all(), 25),
-        (
-            Filter {
-                destination: Some(dest("a")),
-                ..all()
-            },
-            13,
-        ),
-        (
-            Filter {
-                state: Some(JobState::Held),
-                ..all()
-            },
-            5,
-        ),
-        (
-            Filter {
-                state: Some(JobState::Queued),
-                destination: Some(dest("b")),
-                ..all()
-            },
-            10,
-        ),
-        (
-            Filter {
-                sop_instance: Some(Uid::known("1.7")),
-                ..all()
-            },
-            1,
-        ),
-        (
-            Filter {
-                study: Some(Uid::known("1.2.9")),
-                ..all()
-            },
-            25,
-        ),
-        (
-            Filter {
-                study: Some(Uid::known("1.2.8")),
-                ..all()
-            },
-            0,
-        ),
-        (
-            Filter {
-                older_than: Some(Duration::from_secs(1)),
-                ..all()
-            },
-            0,
-        ),
-        (
-            Filter {
-                destination: Some(dest("nowhere")),
-                ..all()
-            },
-            0,
-        ),
+        (of("a"), 13),
+        (held, 5),
+        (queued, 10),
+        (one, 1),
+        (study("1.2.9"), 25),
+        (study("1.2.8"), 0),
+        (old, 0),
+        (of("nowhere"), 0),
     ] {
         let (mut seen, mut after) = (std::collections::BTreeSet::new(), None);
         loop {
