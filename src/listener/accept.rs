@@ -201,7 +201,12 @@ impl Connection {
             identity,
         };
         match self.shared.admission.admit(&self.config, &peer, &request) {
-            Err(refusal) => self.reject(stream, refusal, &timeouts).await,
+            Err(refusal) => {
+                if let Some(nearest) = self.shared.admission.nearest(&self.config, &request) {
+                    tracing::info!(listener = %self.config.name, %nearest, "an AE title is not known; the nearest one that is");
+                }
+                self.reject(stream, refusal, &timeouts).await;
+            }
             Ok((source, _place)) => {
                 let listener = self.config.name.as_str();
                 let metrics = &self.shared.metrics;
