@@ -18,7 +18,9 @@ pub fn possible() -> Result<(), String> {
     for tool in ["xfs_io", "mkfs.xfs", "mkfs.ext4", "losetup"] {
         let places = ["/usr/sbin", "/sbin", "/usr/bin"];
         if !places.iter().any(|place| Path::new(place).join(tool).exists()) {
-            return Err(format!("`{tool}` is not installed (Debian: xfsprogs, e2fsprogs, mount)"));
+            return Err(format!(
+                "`{tool}` is not installed (Debian: xfsprogs, e2fsprogs, mount)"
+            ));
         }
     }
     if !Path::new("/dev/loop-control").exists() {
@@ -47,7 +49,11 @@ impl Image {
         let mut command = Command::new("mount");
         let done = command.args(["-o", "loop"]).arg(&self.file).arg(&self.mount).output();
         let done = done.expect("mount runs");
-        assert!(done.status.success(), "mount: {}", String::from_utf8_lossy(&done.stderr));
+        assert!(
+            done.status.success(),
+            "mount: {}",
+            String::from_utf8_lossy(&done.stderr)
+        );
     }
 
     /// From here on nothing reaches the disk any more.
@@ -55,12 +61,20 @@ impl Image {
         let mut command = Command::new(tools::program("xfs_io"));
         let done = command.args(["-x", "-c", "shutdown"]).arg(&self.mount).output();
         let done = done.expect("xfs_io runs");
-        assert!(done.status.success(), "shutdown: {}", String::from_utf8_lossy(&done.stderr));
+        assert!(
+            done.status.success(),
+            "shutdown: {}",
+            String::from_utf8_lossy(&done.stderr)
+        );
     }
 
     /// The power comes back: mounted anew, with what had reached the disk.
     pub fn restore(&self) {
-        assert!(self.unmount(Duration::from_secs(20)), "{} stays busy", self.mount.display());
+        assert!(
+            self.unmount(Duration::from_secs(20)),
+            "{} stays busy",
+            self.mount.display()
+        );
         self.mount();
     }
 
