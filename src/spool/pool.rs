@@ -3,6 +3,7 @@
 use super::gate::{Gate, is_full, is_passing};
 use super::payload::{Guarded, path_of};
 use crate::base::clock::Clock;
+use crate::base::fault::{Plant, planted};
 use crate::base::names::InstanceId;
 use std::collections::VecDeque;
 use std::fs::File;
@@ -123,5 +124,8 @@ fn create(path: &Path) -> io::Result<File> {
 
 /// Makes the entries of a directory durable.
 pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
+    if planted(Plant::SkipDirectorySync) {
+        return Ok(());
+    }
     File::open(path)?.sync_all()
 }

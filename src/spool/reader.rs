@@ -4,6 +4,7 @@ use super::db::Cf;
 use super::model::{Instance, ReadError};
 use super::payload::{DISK_DEADLINE, path_of};
 use super::record::InstanceRecord;
+use crate::base::fault::{Plant, planted};
 use crate::base::limits::CHUNK;
 use crate::base::names::InstanceId;
 use bytes::Bytes;
@@ -39,6 +40,9 @@ pub(super) fn open(core: &Arc<Core>, id: InstanceId) -> Result<Payload, ReadErro
             .with_label_values(&["payload_length"])
             .inc();
         return Err(ReadError::Corrupt);
+    }
+    if planted(Plant::UnlinkEarly) {
+        drop(std::fs::remove_file(path_of(&core.config.path, id)));
     }
     Ok(Payload {
         core: core.clone(),

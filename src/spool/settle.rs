@@ -8,10 +8,14 @@ use super::model::{CommitError, HoldKind, JobKey, Settlement};
 use super::payload::Mark;
 use super::record::{Done, JobRecord};
 use super::txn::{Effect, Txn};
+use crate::base::fault::{Plant, planted};
 
 /// Records a settlement. `false`: the job was not there any more.
 pub(super) fn settle(txn: &mut Txn<'_>, guard: Guard, settlement: Settlement) -> Result<bool, CommitError> {
-    let key = guard.key();
+    let mut key = guard.key();
+    if planted(Plant::SettleWrong) && matches!(settlement, Settlement::Confirmed { .. }) {
+        key = another(txn, key)?;
+    }
     let name = guard.lane().name.clone();
     // The job is free again only when the batch is durable (and also when it fails).
     txn.effects.push(Effect::Return(guard));
@@ -32,6 +36,7 @@ pub(super) fn settle(txn: &mut Txn<'_>, guard: Guard, settlement: Settlement) ->
             job.attempts = job.attempts.saturating_add(u32::from(counted));
             place(txn, key, &job);
         }
+        Settlement::Hold { .. } if planted(Plant::DropHold) => end(txn, key, &job, None)?,
         Settlement::Hold { reason } => {
             txn.fact(fact(FactKind::Held).text(format!("{}: {}", reason.kind.word(), reason.text)));
             job.outcome.clone_from(&reason.text);
@@ -44,6 +49,13 @@ pub(super) fn settle(txn: &mut Txn<'_>, guard: Guard, settlement: Settlement) ->
         }
     }
     Ok(true)
+}
+
+/// The planted fault: another job of the same destination, when there is one.
+fn another(txn: &Txn<'_>, own: JobKey) -> Result<JobKey, CommitError> {
+    let due = txn.keys(Cf::Due, &own.dest.to_be_bytes(), 64)?;
+    let others = due.iter().filter_map(|raw| keys::due_of(raw)).map(|(key, ..)| key);
+    Ok(others.filter(|key| *key != own).next_back().unwrap_or(own))
 }
 
 /// The payload is not what arrived: a resend of the same content must be taken in again, not answered as a repeat.

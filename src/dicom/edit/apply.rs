@@ -1,6 +1,7 @@
 //! A plan's edits, made on the tree of the head.
 use super::tree::{Body, Level, in_layout, padded};
 use super::{Edit, EditError, Plan, stamp};
+use crate::base::fault::{Plant, planted};
 use crate::dicom::head::{Head, Kind, PIXEL_GROUP};
 use crate::dicom::path::Selector;
 use dicom_core::{Tag, VR};
@@ -25,6 +26,9 @@ impl Plan {
         match &self.stamp {
             Some(words) => {
                 stamp::add(&mut root, head, words)?;
+                if planted(Plant::EditTwice) {
+                    stamp::add(&mut root, head, words)?;
+                }
                 write(&root, head)
             }
             None => Ok(edited),
