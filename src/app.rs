@@ -11,8 +11,10 @@ use crate::control::{self, verbs::Verbs};
 use crate::dicom::head::{Head, Progress, Scanner};
 use crate::dicom::syntax::Syntax;
 use crate::ingest::Ingest;
+use crate::listener::Limits;
 use crate::listener::accept::{BindError, Bound, Shared};
 use crate::listener::admission::Admission;
+use crate::listener::pending::Pending;
 use crate::rules::{self, Facts, RuleStore};
 use crate::scheduler::{self, Scheduler};
 use crate::spool::{self, Instance, OpenError, OpenReport, ReadError, Spool};
@@ -61,6 +63,8 @@ struct Parts {
     outward: Drain,
     /// Web, control socket, watchdog: to the very end.
     service: Drain,
+    /// Descriptors that this process may have open.
+    files: u64,
 }
 
 /// Runs a box until it is told to stop. `Ok` after an orderly stop.
@@ -94,6 +98,7 @@ pub async fn run(config: Config) -> Result<(), AppError> {
 
 impl Parts {
     async fn start(config: &Config) -> Result<Self, AppError> {
+        let files = appliance::raise_files();
         let (metrics, clock) = (Metrics::new(), Clock::System);
         let state = config.node.state.clone();
         std::fs::create_dir_all(&state).map_err(|error| AppError::State { path: state, error })?;
@@ -133,6 +138,7 @@ impl Parts {
             inward,
             outward,
             service,
+            files,
         })
     }
 
@@ -157,7 +163,7 @@ impl Parts {
             admission,
             self.metrics.clone(),
             self.inward.clone(),
-            &config.limits,
+            Pending::new(places(&config.limits, self.files)),
         );
         for listener in bound {
             listener.start(shared.clone());
@@ -272,6 +278,17 @@ impl Parts {
         tracing::info!("stopped");
     }
 }
+
+/// Connections that may be pending: as configured, but never so many that associations, lanes and the spool find no
+/// descriptor. An association takes two, its socket and its payload file.
+fn places(limits: &Limits, files: u64) -> usize {
+    let files = usize::try_from(files).unwrap_or(usize::MAX);
+    let others = limits.max_associations.saturating_mul(2).saturating_add(OTHER_FILES);
+    limits.max_pending.min(files.saturating_sub(others).max(files / 4))
+}
+
+/// Descriptors of the spool, the lanes and the doors: an index of some hundred tables, its log, the payload pool.
+const OTHER_FILES: usize = 512;
 
 /// Decides on what is in the spool already, by the rules in force.
 #[derive(Clone)]

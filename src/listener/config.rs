@@ -13,7 +13,8 @@ use std::net::SocketAddr;
 pub struct Limits {
     /// Associations open at once, over all listeners. One more is rejected 2/3/2.
     pub max_associations: usize,
-    /// Connections that have not asked for an association yet, over all listeners. One more is closed at once.
+    /// Connections that have not asked for an association yet, over all listeners; fewer when the system allows fewer open
+    /// files. For one more, the connection that waits longest is closed.
     pub max_pending: usize,
     /// The longest data set that is taken. A longer one is answered A700 and not kept.
     pub max_instance: Size,
