@@ -11,8 +11,10 @@ use crate::control::{self, verbs::Verbs};
 use crate::dicom::head::{Head, Progress, Scanner};
 use crate::dicom::syntax::Syntax;
 use crate::ingest::Ingest;
+use crate::listener::Limits;
 use crate::listener::accept::{BindError, Bound, Shared};
 use crate::listener::admission::Admission;
+use crate::listener::pending::Pending;
 use crate::rules::{self, Facts, RuleStore};
 use crate::scheduler::{self, Scheduler};
 use crate::spool::{self, Instance, OpenError, OpenReport, ReadError, Spool};
@@ -61,6 +63,8 @@ struct Parts {
     outward: Drain,
     /// Web, control socket, watchdog: to the very end.
     service: Drain,
+    /// Descriptors that this process may have open.
+    files: u64,
 }
 
 /// Runs a box until it is told to stop. `Ok` after an orderly stop.
@@ -94,6 +98,7 @@ pub async fn run(config: Config) -> Result<(), AppError> {
 
 impl Parts {
     async fn start(config: &Config) -> Result<Self, AppError> {
+        let files = appliance::raise_files();
         let (metrics, clock) = (Metrics::new(), Clock::System);
         let state = config.node.state.clone();
         std::fs::create_dir_all(&state).map_err(|error| AppError::State { path: state, error })?;
@@ -133,6 +138,7 @@ impl Parts {
             inward,
             outward,
             service,
+            files,
         })
     }
 
@@ -157,7 +163,7 @@ impl Parts {
             admission,
             self.metrics.clone(),
             self.inward.clone(),
-            &config.limits,
+            Pending::new(places(&config.limits, self.files)),
         );
         for listener in bound {
             listener.start(shared.clone());
@@ -209,9 +215,9 @@ impl Parts {
                 .map_err(problems)
         });
         let decider = self.decider();
-        let decide: control::decide::Decide = Arc::new(move |instance| {
+        let decide: control::decide::Decide = Arc::new(move |instance, only| {
             let decider = decider.clone();
-            Box::pin(async move { decider.decide(&instance).await })
+            Box::pin(async move { decider.decide(&instance, only).await })
         });
         Verbs {
             spool: self.spool.clone(),
@@ -239,7 +245,7 @@ impl Parts {
             let found = self.spool.recovered(RECOVERED_BATCH).await.unwrap_or_default();
             let mut decided = 0;
             for (job, instance) in &found {
-                match self.decider().decide(instance).await {
+                match self.decider().decide(instance, None).await {
                     Ok((jobs, epoch)) => match self.spool.redecide(*job, jobs, epoch, "recovery").await {
                         Ok(_) => decided += 1,
                         Err(error) => tracing::error!(%job, %error, "a recovered instance could not be decided"),
@@ -273,6 +279,17 @@ impl Parts {
     }
 }
 
+/// Connections that may be pending: as configured, but never so many that associations, lanes and the spool find no
+/// descriptor. An association takes two, its socket and its payload file.
+fn places(limits: &Limits, files: u64) -> usize {
+    let files = usize::try_from(files).unwrap_or(usize::MAX);
+    let others = limits.max_associations.saturating_mul(2).saturating_add(OTHER_FILES);
+    limits.max_pending.min(files.saturating_sub(others).max(files / 4))
+}
+
+/// Descriptors of the spool, the lanes and the doors: an index of some hundred tables, its log, the payload pool.
+const OTHER_FILES: usize = 512;
+
 /// Decides on what is in the spool already, by the rules in force.
 #[derive(Clone)]
 struct Decider {
@@ -285,7 +302,11 @@ impl Decider {
     ///
     /// # Errors
     /// The payload cannot be read, or its head not be understood.
-    async fn decide(&self, instance: &Instance) -> Result<(Vec<spool::NewJob>, u64), ReadError> {
+    async fn decide(
+        &self,
+        instance: &Instance,
+        only: Option<DestinationId>,
+    ) -> Result<(Vec<spool::NewJob>, u64), ReadError> {
         let mut payload = self.spool.payload(&instance.id).await?;
         let mut scanner = Scanner::new(Syntax::of(&instance.transfer_syntax));
         let mut progress = Progress::More;
@@ -306,7 +327,7 @@ impl Decider {
             transfer_syntax: instance.transfer_syntax.clone(),
             arrival: instance.arrival,
         };
-        Ok(self.ingest.decide_again(facts, head).await)
+        Ok(self.ingest.decide_again(facts, head, only).await)
     }
 }
 

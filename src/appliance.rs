@@ -1,6 +1,7 @@
 //! The service manager's view of the box: ready, reloading, stopping, a status line, and a watchdog that is fed only while a
 //! real health check answers. Layer 5; called by `app`. Without a service manager every call does nothing.
 use crate::base::drain::Drain;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use std::future::Future;
 use std::time::Duration;
@@ -12,6 +13,26 @@ const STATUS_MAX: usize = 256;
 pub fn ready(status: &str) {
     send(&[NotifyState::Ready, NotifyState::Status(cut(status))]);
 }
+
+/// Raises the soft limit of open files to the hard one, and answers what is in force then. The usual soft limit of 1,024
+/// is for programs that use `select`; ten thousand silent connections would exhaust it.
+#[must_use]
+pub fn raise_files() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    let in_force = if setrlimit(Resource::Nofile, raised).is_ok() {
+        limit.maximum
+    } else {
+        limit.current
+    };
+    // No limit at all is no reason to count on more than this.
+    in_force.unwrap_or(FILES_MAX).min(FILES_MAX)
+}
+
+const FILES_MAX: u64 = 1 << 20;
 
 /// A reload has begun; `ready` ends it. The time stamp lets `Type=notify-reload` tell this reload from an older one.
 pub fn reloading() {

@@ -1,7 +1,8 @@
 //! Connections: accepted, secured, admitted, served. One task for each connection, all owned by the drain.
 use super::admission::{Admission, Peer, Refusal};
-use super::config::{Config, Limits};
+use super::config::Config;
 use super::negotiate::negotiate;
+use super::pending::{Pending, Place};
 use super::store::{self, Ended, Served};
 use super::tls;
 use crate::base::drain::Drain;
@@ -16,7 +17,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::Semaphore;
 
 /// What all listeners share. Cheap to clone.
 #[derive(Clone)]
@@ -26,7 +26,7 @@ pub struct Shared {
     pub metrics: Metrics,
     pub drain: Drain,
     /// Connections that have not associated yet.
-    pub pending: Arc<Semaphore>,
+    pub pending: Pending,
 }
 
 /// A listener that is bound and not yet accepting.
@@ -51,13 +51,13 @@ pub enum BindError {
 
 impl Shared {
     #[must_use]
-    pub fn new(ingest: Ingest, admission: Admission, metrics: Metrics, drain: Drain, limits: &Limits) -> Self {
+    pub fn new(ingest: Ingest, admission: Admission, metrics: Metrics, drain: Drain, pending: Pending) -> Self {
         Self {
             ingest,
             admission,
             metrics,
             drain,
-            pending: Arc::new(Semaphore::new(limits.max_pending)),
+            pending,
         }
     }
 }
@@ -105,6 +105,8 @@ impl Bound {
 const BACKLOG: u32 = 1024;
 /// How long the accept loop waits when the system is out of descriptors or memory.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+/// The same when a connection that said nothing yet was ended for it, so that its descriptor comes free.
+const GIVEN_WAY_PAUSE: Duration = Duration::from_millis(5);
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() {
@@ -129,14 +131,16 @@ async fn accept(bound: Bound, shared: Shared) {
             Err(error) => {
                 // EMFILE, ENFILE, ENOBUFS, ECONNABORTED: the listener must outlive them all.
                 tracing::warn!(listener = %config.name, %error, "a connection could not be accepted");
-                tokio::time::sleep(EXHAUSTED_PAUSE).await;
+                let pause = if shared.pending.give_way() {
+                    GIVEN_WAY_PAUSE
+                } else {
+                    EXHAUSTED_PAUSE
+                };
+                tokio::time::sleep(pause).await;
                 continue;
             }
         };
-        let Ok(place) = shared.pending.clone().try_acquire_owned() else {
-            refused(&config, &shared, "pending_limit", peer);
-            continue;
-        };
+        let place = shared.pending.enter();
         let connection = Connection {
             config: config.clone(),
             shared: shared.clone(),
@@ -164,16 +168,15 @@ struct Connection {
     peer: SocketAddr,
 }
 
-type Pending = tokio::sync::OwnedSemaphorePermit;
-
 impl Connection {
-    async fn run(self, stream: TcpStream, tls: Option<tls::Acceptor>, place: Pending) {
+    async fn run(self, stream: TcpStream, tls: Option<tls::Acceptor>, place: Place) {
         let stream = Prompt::new(stream);
         let Some(acceptor) = tls else {
             return self.associate(stream, None, place).await;
         };
         let shaken = tokio::select! {
             shaken = acceptor.handshake(stream, self.config.timeouts.handshake.0) => shaken,
+            () = place.lost() => return self.gave_way(),
             () = self.shared.drain.stopping() => return,
         };
         match shaken {
@@ -185,41 +188,64 @@ impl Connection {
         }
     }
 
-    async fn associate<S: Stream>(&self, mut stream: S, identity: Option<tls::PeerIdentity>, pending: Pending) {
+    async fn associate<S: Stream>(&self, mut stream: S, identity: Option<tls::PeerIdentity>, pending: Place) {
         let timeouts = self.config.timeouts.upper_layer();
-        let request = tokio::select! {
-            request = association::receive_request(&mut stream, &timeouts) => request,
+        let admitted = tokio::select! {
+            admitted = self.admitted(&mut stream, identity, &pending) => admitted,
+            () = pending.lost() => return self.gave_way(),
             () = self.shared.drain.stopping() => return,
         };
         drop(pending);
-        let request = match request {
+        let Some((request, source, _place)) = admitted else {
+            return;
+        };
+        let listener = self.config.name.as_str();
+        let metrics = &self.shared.metrics;
+        metrics
+            .associations_total
+            .with_label_values(&[listener, source.name.as_str()])
+            .inc();
+        let open = metrics.associations_open.with_label_values(&[listener]);
+        open.inc();
+        self.serve(stream, &request, source, timeouts).await;
+        open.dec();
+    }
+
+    /// The request of a peer that may come in. Everybody else is answered here, and stays a pending connection until it
+    /// has closed: refused peers that linger cost no more places than silent ones.
+    async fn admitted<S: Stream>(
+        &self,
+        stream: &mut S,
+        identity: Option<tls::PeerIdentity>,
+        pending: &Place,
+    ) -> Option<(association::Request, super::SourceConfig, super::admission::Place)> {
+        let timeouts = self.config.timeouts.upper_layer();
+        let received = association::receive_request(&mut pending.counting(stream), &timeouts).await;
+        let request = match received {
             Ok(request) => request,
-            Err(error) => return self.failed(&error),
+            Err(error) => {
+                self.failed(&error);
+                return None;
+            }
         };
         let peer = Peer {
             address: self.peer.ip(),
             identity,
         };
         match self.shared.admission.admit(&self.config, &peer, &request) {
+            Ok((source, place)) => Some((request, source, place)),
             Err(refusal) => {
                 if let Some(nearest) = self.shared.admission.nearest(&self.config, &request) {
                     tracing::info!(listener = %self.config.name, %nearest, "an AE title is not known; the nearest one that is");
                 }
                 self.reject(stream, refusal, &timeouts).await;
-            }
-            Ok((source, _place)) => {
-                let listener = self.config.name.as_str();
-                let metrics = &self.shared.metrics;
-                metrics
-                    .associations_total
-                    .with_label_values(&[listener, source.name.as_str()])
-                    .inc();
-                let open = metrics.associations_open.with_label_values(&[listener]);
-                open.inc();
-                self.serve(stream, &request, source, timeouts).await;
-                open.dec();
+                None
             }
         }
+    }
+
+    fn gave_way(&self) {
+        refused(&self.config, &self.shared, "pending_limit", self.peer);
     }
 
     async fn reject<S: Stream>(&self, stream: S, refusal: Refusal, timeouts: &Timeouts) {

@@ -77,15 +77,24 @@ impl RuleSet {
     /// Blocks up to the deadline: call it on a thread that may. Needs 1 MiB of stack.
     #[must_use]
     pub fn decide(&self, facts: &Facts, head: &Head) -> Decision {
-        self.run(facts, head, false).decision
+        self.run(facts, head, false, None).decision
     }
 
-    pub(super) fn run(&self, facts: &Facts, head: &Head, traced: bool) -> Outcome {
+    /// What one destination gets of an instance when a person sends it there: `morph` and `morph_for_DEST`, without `route`.
+    /// A `hold` that the rules say is left to that person. As bounded as `decide`.
+    #[must_use]
+    pub fn decide_for(&self, facts: &Facts, head: &Head, destination: &DestinationId) -> Decision {
+        let mut decision = self.run(facts, head, false, Some(destination)).decision;
+        decision.hold = decision.hold.filter(|hold| hold.kind != HoldKind::Rule);
+        decision
+    }
+
+    pub(super) fn run(&self, facts: &Facts, head: &Head, traced: bool, only: Option<&DestinationId>) -> Outcome {
         let until = Instant::now() + self.parts.deadline;
         let evaluation = Evaluation::new(head, facts, self.known.clone(), until, traced);
         // Rhai has `unreachable!` arms; a panic there must cost one instance's hold, not the box. What it leaves behind is
         // the evaluation's own and dropped here.
-        let ran = catch_unwind(AssertUnwindSafe(|| self.evaluate(&evaluation)));
+        let ran = catch_unwind(AssertUnwindSafe(|| self.evaluate(&evaluation, only)));
         let ran = ran.unwrap_or_else(|_| {
             Err(Failure {
                 file: self.entry.clone(),
@@ -125,7 +134,11 @@ impl RuleSet {
         }
     }
 
-    fn evaluate(&self, evaluation: &Arc<Evaluation>) -> Result<Vec<(Delivery, Changes)>, Failure> {
+    fn evaluate(
+        &self,
+        evaluation: &Arc<Evaluation>,
+        only: Option<&DestinationId>,
+    ) -> Result<Vec<(Delivery, Changes)>, Failure> {
         let engine = self.parts.evaluator(evaluation, &self.modules);
         let call = |phase: Phase, function: &str| {
             evaluation.state().phase = phase;
@@ -144,7 +157,10 @@ impl RuleSet {
         if self.morph {
             call(Phase::Morph, "morph")?;
         }
-        call(Phase::Route, "route")?;
+        match only {
+            None => call(Phase::Route, "route")?,
+            Some(destination) => evaluation.state().deliveries = vec![(destination.clone(), super::Urgency::default())],
+        }
         let (common, wanted) = {
             let mut state = evaluation.state();
             (state.changes.clone(), std::mem::take(&mut state.deliveries))
