@@ -266,8 +266,7 @@ impl Parts {
     async fn stop(self, bound: Duration) {
         let phases = [("listeners", &self.inward, bound), ("lanes", &self.outward, bound)];
         for (phase, drain, bound) in phases {
-            tracing::info!(phase, waiting = %drain.waiting_for(), "draining");
-            if let Err(waiting) = drain.stop(bound).await {
+            if let Err(waiting) = drained(phase, drain, bound).await {
                 tracing::warn!(phase, %waiting, "not drained in time, going on without");
             }
         }
@@ -330,6 +329,22 @@ impl Decider {
         Ok(self.ingest.decide_again(facts, head, only).await)
     }
 }
+
+/// Stops a phase, and says every few seconds what it still waits for.
+async fn drained(phase: &str, drain: &Drain, bound: Duration) -> Result<(), String> {
+    let stopping = drain.stop(bound);
+    tokio::pin!(stopping);
+    loop {
+        tracing::info!(phase, waiting = %drain.waiting_for(), "draining");
+        tokio::select! {
+            done = &mut stopping => return done,
+            () = tokio::time::sleep(SAY_AGAIN) => {}
+        }
+    }
+}
+
+/// How often a drain says what it waits for.
+const SAY_AGAIN: Duration = Duration::from_secs(5);
 
 /// Instances of a rebuild that are decided at a time.
 const RECOVERED_BATCH: usize = 200;
