@@ -19,7 +19,8 @@ pub(super) fn admit(txn: &mut Txn<'_>, record: &InstanceRecord, commit: Commit) 
     let mut jobs = distinct(commit.jobs, txn);
     if let (Some(index), Repeat::Acknowledge) = (same, commit.repeat) {
         let entry = &seen.entries[index];
-        jobs.retain(|(dest, _)| !entry.jobs.iter().any(|(known, _)| known == dest));
+        // Without jobs: delivered before a rebuild, to everybody that it was for.
+        jobs.retain(|(dest, _)| !entry.jobs.is_empty() && !entry.jobs.iter().any(|(known, _)| known == dest));
         if jobs.is_empty() {
             let first = entry.instance;
             txn.fact(Fact::new(FactKind::Repeated).instance(first));

@@ -25,14 +25,10 @@ const CONTROLS: [Control; 14] = [
         power::batch(7, "ext4", 6, Some(plant))
     }),
     ("skip-directory-sync", "soak-power", |plant| {
-        power::batch(7, "ext4", 12, Some(plant))
+        power::batch(7, "ext4", 20, Some(plant))
     }),
     ("retry-fsync", "soak-syscalls", |plant| {
-        // Which call is a payload's differs from run to run.
-        for n in [3, 4, 5, 6, 8, 10] {
-            syscalls::point(7, "fdatasync", &format!("error=EIO:when={n}"), Some(plant))?;
-        }
-        Ok("six points".to_owned())
+        syscalls::first_flushes(7, Some(plant))
     }),
     ("last-flag-on-abort", "soak-corrupt", corrupt::payload_flip),
     ("ignore-status", "refusals", |plant| refusals(Some(plant))),
@@ -50,6 +46,7 @@ pub fn soak(tally: &mut Tally) {
         ("refusals", refusals as fn(Option<&str>) -> Result<String, String>),
         ("contents", contents),
         ("edits", edits),
+        ("first flushes fail", |plant| syscalls::first_flushes(7, plant)),
     ] {
         tally.judge(&format!("{name} without a fault"), 1, || clean(None));
     }

@@ -22,6 +22,8 @@ pub struct Rig {
     crashes: File,
     load: Option<Owned>,
     seed: u64,
+    /// Each load has instances of its own.
+    loads: u32,
 }
 
 impl Rig {
@@ -51,6 +53,7 @@ impl Rig {
             crashes,
             load: None,
             seed,
+            loads: 0,
         }
     }
 
@@ -60,12 +63,13 @@ impl Rig {
 
     /// Modalities that send until `end_load`; with `count`, two of them until each has had so many acknowledged.
     pub fn load(&mut self, count: Option<usize>) {
+        self.loads += 1;
         let mut arguments: Vec<std::ffi::OsString> = vec![
             self.station.setup.dicom.to_string().into(),
             "WAYSTATION".into(),
             self.path("sent.jsonl").into(),
             count.map_or(MODALITIES, |_| 2).to_string().into(),
-            self.seed.to_string().into(),
+            format!("{}.{}", self.seed, self.loads).into(),
         ];
         arguments.extend(count.map(|count| count.to_string().into()));
         self.load = Some(tools::python_serving("load.py", &arguments));

@@ -9,10 +9,12 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// Each of the two modalities sends half of the script.
 const EACH: usize = 10;
+const FIRST: usize = 1;
 const KILLED: [&str; 7] = [
     "write",
     "pwrite64",
@@ -75,6 +77,39 @@ fn counts(seed: u64) -> BTreeMap<String, usize> {
         *entry = count.max(*entry);
     }
     most
+}
+
+/// Every flush of a thread that flushes for the first time after the start fails, once.
+pub fn first_flushes(seed: u64, plant: Option<&str>) -> Result<String, String> {
+    let mut rig = Rig::new(seed, plant, |setup| setup);
+    let trace = rig.station.setup.folder_of("strace");
+    rig.station.start();
+    let rule = format!("inject=fdatasync:error=EIO:when={FIRST}");
+    let process = rig.station.pid().to_string();
+    let mut command = Command::new(tools::program("strace"));
+    command.args([
+        "-f",
+        "-qq",
+        "-s",
+        "0",
+        "-e",
+        "signal=none",
+        "-e",
+        "trace=fdatasync,fsync,close",
+        "-e",
+        &rule,
+    ]);
+    command.arg("-o").arg(&trace).args(["-p", &process]);
+    let mut tracer = tools::Owned(command.spawn().expect("strace starts"));
+    std::thread::sleep(Duration::from_millis(700));
+    rig.load(Some(EACH));
+    finish(&mut rig);
+    rig.end_load();
+    rig.station.wait_ready();
+    let verdict = rig.verdict();
+    tracer.kill();
+    flushed_again(&trace)?;
+    verdict
 }
 
 fn strace(trace: &Path, inject: &[String]) -> Vec<String> {

@@ -123,3 +123,22 @@ async fn concurrent_sends_of_one_uid_see_each_other() {
         bench.confirm("a").await;
     }
 }
+
+#[tokio::test]
+async fn a_resend_after_a_rebuild_is_a_repeat_when_it_was_delivered_before() {
+    let mut bench = Bench::new();
+    let first = id_of(bench.store("1.1", b"delivered", vec![to("vna")]).await);
+    bench.confirm("vna").await;
+    let clock = bench.clock.clone();
+    bench.reopen_after(|path| {
+        let report = rebuild(path, &clock).unwrap();
+        assert_eq!((report.delivered, report.recovered), (1, 0));
+    });
+    assert_eq!(
+        bench.store("1.1", b"delivered", vec![to("vna")]).await,
+        Committed::Repeat(first)
+    );
+    assert!(bench.claim_one("vna").await.is_none());
+    let other = bench.store("1.1", b"other content", vec![to("vna")]).await;
+    assert!(matches!(other, Committed::Conflict(_)), "{other:?}");
+}

@@ -222,3 +222,33 @@ async fn a_flipped_bit_in_the_log_is_reported_and_never_passed_over() {
     assert_eq!(report.recovered, 20);
     assert!(report.aside.unwrap().exists());
 }
+
+#[tokio::test]
+async fn a_table_that_cannot_be_read_ends_the_box_in_words_and_a_rebuild_mends_it() {
+    let mut bench = Bench::new();
+    for n in 0..4 {
+        bench.store(&format!("1.{n}"), b"kept", vec![to("vna")]).await;
+    }
+    // The next start writes what the log holds into tables.
+    bench.reopen_after(|_| {});
+    bench.spool = None;
+    recover::suspect(bench.path()).unwrap();
+    let tables: Vec<_> = std::fs::read_dir(bench.path().join("index"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "sst"))
+        .collect();
+    assert!(!tables.is_empty());
+    for table in tables {
+        let mut bytes = std::fs::read(&table).unwrap();
+        bytes[10] ^= 0x40;
+        std::fs::write(&table, bytes).unwrap();
+    }
+    let opened = Spool::open(config(bench.path()), bench.clock.clone(), Metrics::new());
+    let error = opened.err().unwrap().to_string();
+    assert!(error.contains("spool rebuild"), "{error}");
+    assert_eq!(rebuild(bench.path(), &bench.clock).unwrap().recovered, 4);
+    bench.reopen_after(|_| {});
+    assert_eq!(bench.report.adopted.len(), 0);
+    assert!(!bench.path().join("index-suspect").exists());
+}
