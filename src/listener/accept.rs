@@ -207,7 +207,8 @@ impl Connection {
             .inc();
         let open = metrics.associations_open.with_label_values(&[listener]);
         open.inc();
-        self.serve(stream, &request, source, timeouts).await;
+        // On the heap: a connection that says nothing must not pay for the state of one that sends images.
+        Box::pin(self.serve(stream, &request, source, timeouts)).await;
         open.dec();
     }
 

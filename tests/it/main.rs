@@ -9,6 +9,7 @@ mod corpus;
 mod crash;
 mod dcmtk;
 mod harness;
+mod hostile;
 mod memory;
 mod operate;
 mod outages;
