@@ -157,7 +157,7 @@ impl RuleSet {
                 call(Phase::MorphFor, function)?;
                 changes = std::mem::take(&mut evaluation.state().changes);
             }
-            let plan = self.plan(&changes, &evaluation.facts);
+            let plan = self.plan(&changes, evaluation)?;
             let delivery = Delivery {
                 destination,
                 priority,
@@ -168,15 +168,21 @@ impl RuleSet {
         Ok(deliveries)
     }
 
-    fn plan(&self, changes: &Changes, facts: &Facts) -> Plan {
-        let edits = changes.edits();
+    fn plan(&self, changes: &Changes, evaluation: &Evaluation) -> Result<Plan, Failure> {
+        let facts = &evaluation.facts;
+        let failure = |fault| Failure {
+            file: self.entry.clone(),
+            position: Position::NONE,
+            fault,
+        };
+        let edits = changes.edits(&evaluation.head).map_err(failure)?;
         let stamp = (!edits.is_empty()).then(|| Stamp {
             system: self.system.clone(),
             at: facts.arrival.dicom(),
             epoch: format!("{:016x}", self.epoch),
             source: facts.source.to_string(),
         });
-        Plan { edits, stamp }
+        Ok(Plan { edits, stamp })
     }
 
     fn compile(

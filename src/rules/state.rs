@@ -6,8 +6,9 @@
 use super::fault::Fault;
 use super::{Facts, Urgency};
 use crate::base::names::DestinationId;
-use crate::dicom::edit::{Edit, EditError};
+use crate::dicom::edit::{Edit, EditError, Plan};
 use crate::dicom::head::Head;
+use crate::dicom::head::read::SPECIFIC_CHARACTER_SET;
 use crate::dicom::path::{Path, PathError, Selector};
 use regex::Regex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -186,7 +187,11 @@ impl Evaluation {
             self.state().changes.forget(&path);
             return Ok(());
         }
-        let edit = Edit::text(&self.head, path.clone(), &values).map_err(|e| refused(&e))?;
+        let edit = self
+            .state()
+            .changes
+            .text_edit(&self.head, &path, &values)
+            .map_err(|e| refused(&e))?;
         self.state().changes.push(Change {
             path,
             edit,
@@ -245,8 +250,44 @@ impl Changes {
         self.list.iter()
     }
 
-    pub(super) fn edits(&self) -> Vec<Edit> {
-        self.list.iter().map(|change| change.edit.clone()).collect()
+    fn plan(&self) -> Plan {
+        Plan {
+            edits: self.list.iter().map(|change| change.edit.clone()).collect(),
+            stamp: None,
+        }
+    }
+
+    /// In the character set that the changes so far leave in force; they differ from the head's only when one changes the
+    /// set itself or makes anew a sequence that was removed.
+    fn text_edit(&self, head: &Head, path: &Path, values: &[String]) -> Result<Edit, EditError> {
+        let differs = matches!(self.seen_above(path), Seen::Removed)
+            || self
+                .list
+                .iter()
+                .any(|c| c.path.leaf == Selector::Tag(SPECIFIC_CHARACTER_SET));
+        if differs {
+            self.plan().text_edit(head, path.clone(), values)
+        } else {
+            Edit::text(head, path.clone(), values)
+        }
+    }
+
+    /// The edits as they are sent. When they change a character set, text that was set before is written in the new one,
+    /// and so is the text that no rule touched.
+    pub(super) fn edits(&self, head: &Head) -> Result<Vec<Edit>, Fault> {
+        let mut plan = self.plan();
+        if !plan.changes_charset() {
+            return Ok(plan.edits);
+        }
+        for at in 0..self.list.len() {
+            let Change { path, values, .. } = &self.list[at];
+            if let Some(values) = values {
+                plan.edits[at] = plan.text_edit(head, path.clone(), values).map_err(|e| refused(&e))?;
+            }
+        }
+        let carried = plan.recoded(head).map_err(|e| refused(&e))?;
+        plan.edits.extend(carried);
+        Ok(plan.edits)
     }
 
     fn seen(&self, path: &Path) -> Seen<'_> {

@@ -61,6 +61,23 @@ impl Head {
         Charset::default()
     }
 
+    /// The path with private elements that are there named by their tag, so that two ways of naming one element meet.
+    #[must_use]
+    pub fn settled(&self, path: &Path) -> Path {
+        let mut path = path.clone();
+        for depth in 0..=path.items.len() {
+            let item = self.item(&path.items[..depth]);
+            let selector = match path.items.get_mut(depth) {
+                Some((selector, _)) => selector,
+                None => &mut path.leaf,
+            };
+            if let Some(tag) = item.and_then(|item| self.resolve(item, selector)) {
+                *selector = Selector::Tag(tag);
+            }
+        }
+        path
+    }
+
     /// The nodes right below a sequence or item, or of the root.
     pub(crate) fn children(&self, parent: Option<usize>) -> impl Iterator<Item = usize> + '_ {
         let (mut at, end) = match parent {
@@ -147,10 +164,10 @@ impl Head {
         self.children(item).find(|node| self.nodes[*node].tag == tag)
     }
 
-    fn own_charset(&self, item: Option<usize>) -> Option<Charset> {
+    /// What the root (`None`) or an item declares itself.
+    pub(crate) fn own_charset(&self, item: Option<usize>) -> Option<Charset> {
         let node = self.select(item, &Selector::Tag(SPECIFIC_CHARACTER_SET))?;
-        let terms = strings(VR::CS, self.raw(node), self.syntax.layout, &Charset::default())?;
-        Some(Charset::of(&terms.values))
+        Some(Charset::of_bytes(self.raw(node)))
     }
 }
 
