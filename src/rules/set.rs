@@ -6,7 +6,7 @@ use super::load::{self, Draft};
 use super::state::{Change, Changes, Evaluation, Event, Knowledge, Phase};
 use super::{Config, Decision, Delivery, Facts, Hold, HoldKind, Problem};
 use crate::base::names::DestinationId;
-use crate::dicom::edit::{Plan, Stamp};
+use crate::dicom::edit::{EditError, Plan, Stamp};
 use crate::dicom::head::Head;
 use rhai::{AST, CallFnOptions, Dynamic, Position, Scope};
 use std::collections::BTreeMap;
@@ -176,6 +176,10 @@ impl RuleSet {
             fault,
         };
         let edits = changes.edits(&evaluation.head).map_err(failure)?;
+        if !edits.is_empty() && !Plan::can_stamp(&evaluation.head) {
+            // Every changed image says who changed it: better held now than when it is sent.
+            return Err(failure(Fault::edit(EditError::BeyondHead.to_string())));
+        }
         let stamp = (!edits.is_empty()).then(|| Stamp {
             system: self.system.clone(),
             at: facts.arrival.dicom(),

@@ -7,8 +7,8 @@ use super::fault::Fault;
 use super::{Facts, Urgency};
 use crate::base::names::DestinationId;
 use crate::dicom::edit::{Edit, EditError, Plan};
-use crate::dicom::head::Head;
 use crate::dicom::head::read::SPECIFIC_CHARACTER_SET;
+use crate::dicom::head::{Head, HeadEnd, PIXEL_GROUP};
 use crate::dicom::path::{Path, PathError, Selector};
 use regex::Regex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -144,7 +144,28 @@ impl Evaluation {
             Seen::Removed => return Ok(None),
             Seen::Untouched => {}
         }
+        self.in_sight(path)?;
         self.original(path)
+    }
+
+    /// Nobody knows what stands behind a head that was cut at its cap: neither the absence nor the value of an element there
+    /// may decide where an image goes. The pixels are another matter: rules know that they cannot see them.
+    fn in_sight(&self, path: &Path) -> Result<(), Fault> {
+        if self.head.end == HeadEnd::Cap && self.head.is_behind(path) {
+            return Err(Fault::error(
+                "the element may lie beyond the part of the data set that rules can read",
+            ));
+        }
+        Ok(())
+    }
+
+    fn in_reach(&self, path: &Path) -> Result<(), Fault> {
+        let is_pixels = |tag: &Selector| matches!(tag, Selector::Tag(tag) if tag.0 >= PIXEL_GROUP);
+        let first = path.items.first().map_or(&path.leaf, |(selector, _)| selector);
+        if self.head.is_behind(path) || is_pixels(first) {
+            return Err(refused(&EditError::BeyondHead));
+        }
+        Ok(())
     }
 
     fn original(&self, path: &Path) -> Result<Option<Vec<String>>, Fault> {
@@ -161,27 +182,38 @@ impl Evaluation {
         }
     }
 
-    pub(super) fn has(&self, path: &Path) -> bool {
+    pub(super) fn has(&self, path: &Path) -> Result<bool, Fault> {
+        if self.is_next(path) {
+            return Ok(true);
+        }
+        self.in_sight(path)?;
         let state = self.state();
-        match state.changes.seen(path) {
+        Ok(match state.changes.seen(path) {
             Seen::Set(_) => true,
             Seen::Removed => state.changes.items_below(path) > 0,
             Seen::Untouched => self.head.find(path).is_some() || state.changes.items_below(path) > 0,
-        }
+        })
     }
 
-    pub(super) fn items(&self, path: &Path) -> usize {
+    /// Whether it is the element that ended the head: all that is known of it is that it is there.
+    fn is_next(&self, path: &Path) -> bool {
+        path.items.is_empty() && matches!(path.leaf, Selector::Tag(tag) if self.head.follows == Some(tag))
+    }
+
+    pub(super) fn items(&self, path: &Path) -> Result<usize, Fault> {
+        self.in_sight(path)?;
         let state = self.state();
         let made = state.changes.items_below(path);
-        match state.changes.seen(path) {
+        Ok(match state.changes.seen(path) {
             Seen::Untouched => self.head.items(path).unwrap_or(0).max(made),
             Seen::Set(_) | Seen::Removed => made,
-        }
+        })
     }
 
     /// Sets the element's values.
     pub(super) fn set(&self, path: Path, values: Vec<String>) -> Result<(), Fault> {
         self.may_change()?;
+        self.in_reach(&path)?;
         let untouched = matches!(self.state().changes.seen_above(&path), Seen::Untouched);
         if untouched && self.stands(&path, &values) {
             self.state().changes.forget(&path);
@@ -211,6 +243,10 @@ impl Evaluation {
     /// Removes the element, and what earlier edits put below it.
     pub(super) fn remove(&self, path: Path) -> Result<(), Fault> {
         self.may_change()?;
+        // An element that cannot be there may be removed; one that only cannot be seen may not.
+        if self.head.is_behind(&path) {
+            return Err(refused(&EditError::BeyondHead));
+        }
         let mut state = self.state();
         state.changes.forget(&path);
         state.changes.forget_below(&path);

@@ -2,7 +2,7 @@
 use super::tree::{Body, Level, in_layout, padded};
 use super::{Edit, EditError, Plan, stamp};
 use crate::dicom::head::{Head, Kind, PIXEL_GROUP};
-use crate::dicom::path::Selector;
+use crate::dicom::path::{Path, Selector};
 use dicom_core::{Tag, VR};
 
 impl Plan {
@@ -162,6 +162,6 @@ fn check_place(head: &Head, selector: &Selector, at_root: bool) -> Result<(), Ed
 
 /// Whether a top-level element stands, or would stand, in the head.
 pub(super) fn in_reach(head: &Head, tag: Tag) -> Result<(), EditError> {
-    let is_behind = head.follows.is_some_and(|next| tag >= next) || tag.0 >= PIXEL_GROUP;
+    let is_behind = head.is_behind(&Path::tag(tag)) || tag.0 >= PIXEL_GROUP;
     if is_behind { Err(EditError::BeyondHead) } else { Ok(()) }
 }

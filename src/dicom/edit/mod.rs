@@ -15,6 +15,7 @@ mod stamp;
 mod tests;
 mod tree;
 
+use super::head::Head;
 use super::path::Path;
 use dicom_core::VR;
 
@@ -96,6 +97,12 @@ pub enum EditError {
 }
 
 impl Plan {
+    /// Whether the place of the stamp's items lies in the head; where it does not, a stamped plan cannot be applied.
+    #[must_use]
+    pub fn can_stamp(head: &Head) -> bool {
+        stamp::is_in_reach(head)
+    }
+
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.edits.is_empty()

@@ -61,6 +61,17 @@ impl Head {
         Charset::default()
     }
 
+    /// Whether an element at `path`, if there is one, lies behind the head: with the pixels or behind the cap.
+    #[must_use]
+    pub fn is_behind(&self, path: &Path) -> bool {
+        let tag = match path.items.first().map_or(&path.leaf, |(selector, _)| selector) {
+            Selector::Tag(tag) => *tag,
+            // Without its block in the head, at the earliest the block lies behind.
+            Selector::Private { group, .. } => Tag(*group, 0x00FF),
+        };
+        self.follows.is_some_and(|next| tag >= next)
+    }
+
     /// The path with private elements that are there named by their tag, so that two ways of naming one element meet.
     #[must_use]
     pub fn settled(&self, path: &Path) -> Path {
