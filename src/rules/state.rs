@@ -234,6 +234,8 @@ impl Evaluation {
     fn stands(&self, path: &Path, values: &[String]) -> bool {
         match self.head.find(path) {
             None => false,
+            // Setting it makes one of the several.
+            Some(_) if self.head.is_repeated(path) => false,
             Some(_) => self
                 .original(path)
                 .is_ok_and(|old| same(&old.unwrap_or_default(), values)),

@@ -405,3 +405,20 @@ fn text_verbs_do_what_they_say() {
         assert!(holds(condition, &empty_head()), "{condition}");
     }
 }
+
+#[test]
+fn an_element_that_stands_twice_is_set_once_even_to_its_first_value() {
+    use crate::dicom::head::tests::{EXPLICIT, element, syntax};
+    let layout = crate::dicom::syntax::Layout::ExplicitLittle;
+    let twice = [&b"ID"[..], b"OTHER "].map(|value| element(layout, 0x0010_0020, "LO", value));
+    let head = Head::scan(syntax(EXPLICIT), &twice.concat()).unwrap();
+    let decision = decide(
+        "fn morph(image, from) { image.PatientID = image.PatientID; } fn route(image, from) { to(\"vna\") }",
+        &head,
+    );
+    let edited = decision.deliveries[0].plan.apply(&head).unwrap();
+    let edited = Head::scan(head.syntax.clone(), &edited).unwrap();
+    let path = ElementPath::parse("PatientID").unwrap();
+    assert_eq!(edited.text(&path), Some(vec!["ID".to_owned()]));
+    assert!(!edited.is_repeated(&path));
+}

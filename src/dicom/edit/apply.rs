@@ -122,7 +122,8 @@ fn set(level: &mut Level, head: &Head, tag: Tag, vr: VR, value: &[u8]) -> Result
         match &level.elements[at].body {
             Body::Original(node) if head.nodes[*node].kind == Kind::Value => {
                 let found = &head.nodes[*node];
-                if is_same(head.raw(*node), &in_layout(found.layout, vr, value.to_vec()), vr) {
+                let is_same = is_same(head.raw(*node), &in_layout(found.layout, vr, value.to_vec()), vr);
+                if is_same && !level.is_repeated(tag) {
                     return Ok(false);
                 }
                 vr = kept(found.vr, vr);

@@ -390,3 +390,34 @@ fn plans_print_no_values() {
     let shown = format!("{:?}", plan(vec![set("PatientName", VR::PN, b"DOE^JANE")]));
     assert!(!shown.contains("DOE") && shown.contains("8 bytes"), "{shown}");
 }
+
+#[test]
+fn setting_an_element_leaves_one_of_its_duplicates() {
+    for (uid, layout) in LAYOUTS {
+        let twice = |values: &[&[u8]]| {
+            let all = values.iter().map(|value| element(layout, 0x0010_0020, "LO", value));
+            [
+                all.collect::<Vec<_>>().concat(),
+                element(layout, 0x0010_0040, "CS", b"F "),
+            ]
+            .concat()
+        };
+        let item = [
+            element(layout, 0x0008_0050, "SH", b"A1"),
+            element(layout, 0x0008_0050, "SH", b"A2"),
+        ]
+        .concat();
+        let inner = |item: Vec<u8>| sequence(layout, 0x0040_0275, "SQ", &[item], true);
+        let bytes = [twice(&[b"ID", b"OLD ", b"ID"]), inner(item)].concat();
+        let head = head(uid, &bytes);
+        for value in [&b"NEW "[..], b"ID"] {
+            let out = plan(vec![
+                set("PatientID", VR::LO, value),
+                set("RequestAttributesSequence[0].AccessionNumber", VR::SH, b"A1"),
+            ]);
+            let one = element(layout, 0x0008_0050, "SH", b"A1");
+            assert_eq!(out.apply(&head).unwrap(), [twice(&[value]), inner(one)].concat());
+        }
+        assert!(head.is_repeated(&path("PatientID")) && !head.is_repeated(&path("PatientSex")));
+    }
+}

@@ -72,11 +72,23 @@ impl Level {
         !self.touched.is_empty()
     }
 
-    /// Puts an element at its place in tag order, or in the place of the one with its tag.
+    pub fn is_repeated(&self, tag: Tag) -> bool {
+        self.elements.iter().filter(|element| element.tag == tag).count() > 1
+    }
+
+    /// Puts an element at its place in tag order, or in the place of the first one with its tag. Duplicates behind it go: the
+    /// old value must not come to light there.
     pub fn put(&mut self, tag: Tag, body: Body) {
         self.touched.insert(tag.0);
         match self.position(tag) {
-            Some(at) => self.elements[at].body = body,
+            Some(at) => {
+                self.elements[at].body = body;
+                let mut index = 0;
+                self.elements.retain(|element| {
+                    index += 1;
+                    element.tag != tag || index == at + 1
+                });
+            }
             None => {
                 let at = self.elements.iter().position(|element| element.tag > tag);
                 self.elements

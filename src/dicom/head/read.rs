@@ -14,6 +14,16 @@ impl Head {
         self.select(item, &path.leaf)
     }
 
+    /// Whether the element at `path` stands more than once in its item.
+    #[must_use]
+    pub fn is_repeated(&self, path: &Path) -> bool {
+        let Some((item, node)) = self.item(&path.items).zip(self.find(path)) else {
+            return false;
+        };
+        let tag = self.nodes[node].tag;
+        self.children(item).filter(|node| self.nodes[*node].tag == tag).count() > 1
+    }
+
     /// The raw value bytes of a node, as they stand (in its layout's byte order), without a delimiter.
     #[must_use]
     pub fn raw(&self, node: usize) -> &[u8] {
