@@ -171,3 +171,19 @@ fn folders_without_rules_or_with_strange_names_are_problems() {
     write(folder.path(), "ma in.rhai", "fn route(image, from) { }");
     assert!(RuleSet::load(folder.path(), &Config::default(), &[]).is_err());
 }
+
+#[test]
+fn a_function_for_two_destinations_is_a_problem() {
+    let both = ["a-b", "a_b"].map(|id| DestinationId::parse(id).unwrap());
+    let load = |text: &str, ids: &[DestinationId]| {
+        let sources = [("main.rhai".to_owned(), text.to_owned())];
+        RuleSet::from_sources(&sources, &Config::default(), ids)
+    };
+    let text = "fn route(image, from) { to(\"a-b\") }\nfn morph_for_a_b(image, from) { }";
+    let problems = load(text, &both).err().unwrap();
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert_eq!(problems[0].line, Some(2));
+    assert!(problems[0].message.contains("a-b or a_b"), "{problems:?}");
+    assert!(load(text, &both[..1]).is_ok());
+    assert!(load("fn route(image, from) { to(\"a_b\") }", &both).is_ok());
+}
