@@ -265,7 +265,7 @@ pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>, Vec<Problem>> {
 pub(super) fn read(folder: &Path) -> Result<Vec<(String, String)>, Vec<Problem>> {
     let (mut sources, mut problems) = (Vec::new(), Vec::new());
     for path in files(folder)? {
-        match (name(&path), text(&path)) {
+        match (name(&path), own(folder, &path).and_then(|()| text(&path))) {
             (Some(name), Ok(text)) => sources.push((name, text)),
             (None, _) => {
                 problems.push(whole(
@@ -289,6 +289,17 @@ fn name(path: &Path) -> Option<String> {
         .bytes()
         .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
     (plain && !stem(name).is_empty()).then(|| name.to_owned())
+}
+
+/// A link within the folder is fine (mounted configuration is made of them); one that leaves it would make any file of the
+/// machine a rule.
+fn own(folder: &Path, path: &Path) -> Result<(), String> {
+    let place = |path: &Path| std::fs::canonicalize(path).map_err(|e| format!("cannot be read: {}", e.kind()));
+    if place(path)?.starts_with(place(folder)?) {
+        Ok(())
+    } else {
+        Err("is a link that leaves the rule folder".to_owned())
+    }
 }
 
 fn text(path: &Path) -> Result<String, String> {

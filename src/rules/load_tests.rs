@@ -187,3 +187,25 @@ fn a_function_for_two_destinations_is_a_problem() {
     assert!(load(text, &both[..1]).is_ok());
     assert!(load("fn route(image, from) { to(\"a_b\") }", &both).is_ok());
 }
+
+#[test]
+fn a_link_out_of_the_folder_is_no_rule_file() {
+    let (outside, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    write(outside.path(), "secret.rhai", "fn place() { \"vna\" }");
+    std::fs::create_dir(folder.path().join("data")).unwrap();
+    write(
+        &folder.path().join("data"),
+        "main.rhai",
+        "fn route(image, from) { to(\"vna\") }",
+    );
+    let link = |to: &Path, name: &str| std::os::unix::fs::symlink(to, folder.path().join(name)).unwrap();
+    link(Path::new("data/main.rhai"), "main.rhai");
+    assert!(RuleSet::load(folder.path(), &Config::default(), &destinations()).is_ok());
+    link(&outside.path().join("secret.rhai"), "secret.rhai");
+    let problems = RuleSet::load(folder.path(), &Config::default(), &destinations())
+        .err()
+        .unwrap();
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert!(problems[0].file.ends_with("secret.rhai"), "{problems:?}");
+    assert!(problems[0].message.contains("leaves the rule folder"), "{problems:?}");
+}
