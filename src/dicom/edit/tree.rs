@@ -219,7 +219,8 @@ impl Sequence {
 
     fn of(head: &Head, node: usize) -> Self {
         let found = &head.nodes[node];
-        let is_implicit = found.vr == VR::UN && found.undefined;
+        // The scanner says so of UN that holds items (CP-246).
+        let is_implicit = found.vr == VR::UN;
         Self {
             node: Some(node),
             inside: if is_implicit {
@@ -290,7 +291,7 @@ impl Sequence {
             .map(|node| &head.nodes[node])
             .filter(|node| node.kind == Kind::Sequence);
         let undefined = origin.is_none_or(|node| node.undefined);
-        // What came as UN of undefined length stays UN, for its items are in another layout than their surroundings.
+        // What came as UN stays UN, for its items are in another layout than their surroundings.
         let is_un = origin.is_some_and(|node| node.vr == VR::UN);
         let vr = if is_un { VR::UN } else { VR::SQ };
         header(out, layout, tag, Some(vr), length(undefined, &body)?);
