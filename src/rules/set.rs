@@ -6,7 +6,7 @@ use super::load::{self, Draft};
 use super::state::{Change, Changes, Evaluation, Event, Knowledge, Phase};
 use super::{Config, Decision, Delivery, Facts, Hold, HoldKind, Problem};
 use crate::base::names::DestinationId;
-use crate::dicom::edit::{Plan, Stamp};
+use crate::dicom::edit::{EditError, Plan, Stamp};
 use crate::dicom::head::Head;
 use rhai::{AST, CallFnOptions, Dynamic, Position, Scope};
 use std::collections::BTreeMap;
@@ -173,7 +173,7 @@ impl RuleSet {
                 call(Phase::MorphFor, function)?;
                 changes = std::mem::take(&mut evaluation.state().changes);
             }
-            let plan = self.plan(&changes, &evaluation.facts);
+            let plan = self.plan(&changes, evaluation)?;
             let delivery = Delivery {
                 destination,
                 priority,
@@ -184,15 +184,25 @@ impl RuleSet {
         Ok(deliveries)
     }
 
-    fn plan(&self, changes: &Changes, facts: &Facts) -> Plan {
-        let edits = changes.edits();
+    fn plan(&self, changes: &Changes, evaluation: &Evaluation) -> Result<Plan, Failure> {
+        let facts = &evaluation.facts;
+        let failure = |fault| Failure {
+            file: self.entry.clone(),
+            position: Position::NONE,
+            fault,
+        };
+        let edits = changes.edits(&evaluation.head).map_err(failure)?;
+        if !edits.is_empty() && !Plan::can_stamp(&evaluation.head) {
+            // Every changed image says who changed it: better held now than when it is sent.
+            return Err(failure(Fault::edit(EditError::BeyondHead.to_string())));
+        }
         let stamp = (!edits.is_empty()).then(|| Stamp {
             system: self.system.clone(),
             at: facts.arrival.dicom(),
             epoch: format!("{:016x}", self.epoch),
             source: facts.source.to_string(),
         });
-        Plan { edits, stamp }
+        Ok(Plan { edits, stamp })
     }
 
     fn compile(

@@ -131,7 +131,7 @@ impl HoldKind {
 
     /// Whether it says that the rules need a person (alarm metric `rule_failures`).
     pub(super) fn is_rule_failure(self) -> bool {
-        matches!(self, Self::Error | Self::Budget | Self::NoDestination)
+        matches!(self, Self::Error | Self::Budget | Self::NoDestination | Self::Edit)
     }
 
     pub(super) fn from_byte(byte: u8) -> Option<Self> {

@@ -401,3 +401,21 @@ async fn a_new_decision_leaves_out_what_is_confirmed_or_open() {
     assert_eq!(bench.spool().claim(&dest("b"), 9).await.len(), 1);
     assert_eq!(bench.spool().claim(&dest("c"), 9).await.len(), 1);
 }
+
+#[tokio::test]
+async fn every_way_in_which_rules_fail_raises_the_alarm_and_holds_on_purpose_do_not() {
+    let bench = Bench::new();
+    for (at, kind) in HoldKind::ALL.into_iter().enumerate() {
+        let job = NewJob {
+            hold: Some(HoldReason::new(kind, "why")),
+            ..to("a")
+        };
+        bench.store(&format!("1.{at}"), b"x", vec![job]).await;
+        let alarm = matches!(
+            kind,
+            HoldKind::Error | HoldKind::Budget | HoldKind::NoDestination | HoldKind::Edit
+        );
+        let raised = bench.metrics.rule_failures.with_label_values(&[kind.word()]).get();
+        assert_eq!(raised, i64::from(alarm), "{kind:?}");
+    }
+}
