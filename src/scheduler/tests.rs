@@ -1,4 +1,6 @@
 //! Facts about lanes: a real spool in a temporary folder, scripted archives over TCP.
+mod blocked;
+
 use super::*;
 use crate::base::names::{AeTitle, SourceId, Uid};
 use crate::base::units::{Share, Size};

@@ -188,10 +188,12 @@ impl Worker {
         let shared = self.shared.clone();
         let payload = match shared.spool.payload(&lease.instance.id).await {
             Ok(payload) => payload,
-            Err(error @ (ReadError::Gone | ReadError::Missing | ReadError::Corrupt)) => {
+            // One instance that cannot be read must not stop its lane: a person sees it, the others flow.
+            Err(error @ (ReadError::Gone | ReadError::Missing | ReadError::Corrupt | ReadError::Unreadable(_))) => {
                 return self.settle(lease, hold(HoldKind::Corrupt, error.to_string())).await;
             }
-            Err(ReadError::Io | ReadError::Deadline | ReadError::GateLatched) => {
+            Err(error @ (ReadError::Io | ReadError::Deadline | ReadError::GateLatched)) => {
+                tracing::error!(destination = %shared.name, %error, "the spool cannot be read; the lane rests");
                 self.tell(Report::Local).await;
                 return false;
             }

@@ -112,9 +112,12 @@ impl Spool {
         });
         page.await.map_err(|error| match error {
             ReadError::Deadline => CommitError::Deadline,
-            ReadError::Gone | ReadError::Missing | ReadError::Corrupt | ReadError::Io | ReadError::GateLatched => {
-                CommitError::GateLatched
-            }
+            ReadError::Gone
+            | ReadError::Missing
+            | ReadError::Corrupt
+            | ReadError::Unreadable(_)
+            | ReadError::Io
+            | ReadError::GateLatched => CommitError::GateLatched,
         })
     }
 

@@ -1,0 +1,39 @@
+//! Facts about single instances that stand in a lane's way.
+use super::*;
+use std::path::{Path, PathBuf};
+
+fn find(folder: &Path, name: &str) -> Option<PathBuf> {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.file_name().is_some_and(|found| found == name) {
+            return Some(path);
+        }
+        if path.is_dir()
+            && let Some(found) = find(&path, name)
+        {
+            return Some(found);
+        }
+    }
+    None
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_payload_that_cannot_be_opened_is_held_and_others_flow() {
+    let bench = Bench::new();
+    let archive = Archive::start(always(0)).await;
+    bench.put(0, CT, &["vna"], 2000).await;
+    let rows = bench.spool.list(spool::Filter::default(), None, 1).await.unwrap();
+    let name = format!("{}.dcm", rows[0].instance.as_ref().unwrap().id);
+    let lost = find(bench.folder.path(), &name).unwrap();
+    let good = bench.put_many(1..4, &["vna"]).await;
+    // Opening a link to itself fails with ELOOP: neither missing nor damaged.
+    std::fs::remove_file(&lost).unwrap();
+    std::os::unix::fs::symlink(&lost, &lost).unwrap();
+    bench.start(&[config("vna", archive.port, "associations = 1\n")]);
+    until("it is held", || bench.held("vna", "corrupt") == 1).await;
+    until_delivered(&archive, &good).await;
+    let held = bench.spool.list(spool::Filter::default(), None, 9).await.unwrap();
+    let reasons: Vec<String> = held.into_iter().filter_map(|row| Some(row.hold?.text)).collect();
+    assert_eq!(reasons, ["the payload file cannot be read (os error 40)"]);
+    bench.stop().await;
+}
