@@ -101,7 +101,7 @@ impl Shared {
     }
 
     /// Notes that a session broke over this job. Answers whether several instances in a row had that fate without an
-    /// answer between them: then the destination is sick, and no instance is to blame.
+    /// answer between them: then the destination may be sick, and gets a pause before it is tried again.
     fn broke(&self, job: JobId) -> bool {
         let mut streak = self.streak.lock().unwrap_or_else(PoisonError::into_inner);
         if streak.len() < SICK {
@@ -301,9 +301,11 @@ impl Worker {
                         let reason = format!("{}, then {down}", interruption.what);
                         (false, Some(Report::Down(Down::new(DownKind::Lost, reason))))
                     }
+                    // It counts all the same: the destination answers, and several instances that it cannot bear would
+                    // otherwise never be held, and stand before the others for ever.
                     Ok(()) if self.shared.broke(job.id) => {
                         let reason = format!("sessions break again and again: {}", interruption.what);
-                        (false, Some(Report::Down(Down::new(DownKind::Lost, reason))))
+                        (true, Some(Report::Down(Down::new(DownKind::Lost, reason))))
                     }
                     Ok(()) => (true, None),
                 }

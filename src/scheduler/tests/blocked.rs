@@ -37,3 +37,31 @@ async fn a_payload_that_cannot_be_opened_is_held_and_others_flow() {
     assert_eq!(reasons, ["the payload file cannot be read (os error 40)"]);
     bench.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn instances_that_break_every_session_are_held_and_others_pass_them() {
+    let bench = Bench::new();
+    let bad = |instance: &Uid| matches!(instance.as_str(), "1.2.3.0" | "1.2.3.1" | "1.2.3.2" | "1.2.3.3");
+    let archive = Archive::start(Rules::new(move |instance, _| match bad(instance) {
+        true => Act::Abort(100),
+        false => Act::Answer(0),
+    }))
+    .await;
+    let mut good = bench.put_many(0..12, &["vna"]).await;
+    good.retain(|instance| !bad(instance));
+    bench.start(&[config("vna", archive.port, "tries = 3\nassociations = 1\n")]);
+    until_delivered(&archive, &good).await;
+    until("all bad ones are held", || bench.held("vna", "refused") == 4).await;
+    let begun = archive.seen().begun;
+    let last = |wanted: bool| begun.iter().rposition(|instance| bad(instance) == wanted);
+    assert!(last(false) < last(true), "the good ones pass: {begun:?}");
+    for number in 0..4 {
+        let tries = begun
+            .iter()
+            .filter(|uid| uid.as_str() == format!("1.2.3.{number}"))
+            .count();
+        assert_eq!(tries, 3, "of instance {number}");
+    }
+    assert!(bench.failures("vna", "lost") > 0, "there were pauses");
+    bench.stop().await;
+}
