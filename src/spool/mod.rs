@@ -163,7 +163,7 @@ impl Spool {
     /// Opens a payload for reading.
     ///
     /// # Errors
-    /// See `ReadError`; `Missing` and `Corrupt` are reasons to hold the job with `HoldKind::Corrupt`.
+    /// See `ReadError`; `Missing`, `Corrupt` and `Unreadable` are reasons to hold the job with `HoldKind::Corrupt`.
     pub async fn payload(&self, id: &InstanceId) -> Result<Payload, ReadError> {
         let (core, id) = (self.core.clone(), *id);
         let opened = tokio::task::spawn_blocking(move || reader::open(&core, id));

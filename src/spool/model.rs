@@ -251,6 +251,9 @@ pub enum ReadError {
     Missing,
     #[error("the payload is not what arrived")]
     Corrupt,
+    /// This one file, and not the disk or the process: another may well be readable.
+    #[error("the payload file cannot be read (os error {0})")]
+    Unreadable(i32),
     #[error("the spool could not be read")]
     Io,
     #[error("the disk did not answer in time")]

@@ -8,6 +8,7 @@ use crate::base::fault::{Plant, planted};
 use crate::base::limits::CHUNK;
 use crate::base::names::InstanceId;
 use bytes::Bytes;
+use rustix::io::Errno;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -135,7 +136,8 @@ impl Payload {
     }
 }
 
-/// A read error concerns this payload alone: it does not latch the gate.
+/// A read error concerns this payload alone, and does not latch the gate; unless the process or the machine is out of something,
+/// which passes and says nothing of any payload.
 fn fault(core: &Core, error: &io::Error) -> ReadError {
     core.metrics
         .gate_errors_total
@@ -144,6 +146,9 @@ fn fault(core: &Core, error: &io::Error) -> ReadError {
     match error.kind() {
         io::ErrorKind::NotFound => ReadError::Missing,
         io::ErrorKind::UnexpectedEof => ReadError::Corrupt,
-        _ => ReadError::Io,
+        _ => match Errno::from_io_error(error) {
+            None | Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::INTR | Errno::AGAIN) => ReadError::Io,
+            Some(errno) => ReadError::Unreadable(errno.raw_os_error()),
+        },
     }
 }

@@ -6,7 +6,7 @@ use super::keys;
 use super::ledger::{Fact, FactKind};
 use super::model::{CommitError, HoldKind, JobKey, Settlement};
 use super::payload::Mark;
-use super::record::{Done, JobRecord};
+use super::record::{Done, InstanceRecord, JobRecord};
 use super::txn::{Effect, Txn};
 use crate::base::fault::{Plant, planted};
 
@@ -72,12 +72,7 @@ pub(super) fn end(txn: &mut Txn<'_>, key: JobKey, job: &JobRecord, status: Optio
     drop_reference(txn, key, job, status)
 }
 
-pub(super) fn drop_reference(
-    txn: &mut Txn<'_>,
-    key: JobKey,
-    job: &JobRecord,
-    status: Option<u16>,
-) -> Result<(), CommitError> {
+fn drop_reference(txn: &mut Txn<'_>, key: JobKey, job: &JobRecord, status: Option<u16>) -> Result<(), CommitError> {
     txn.delete(Cf::Ref, keys::reference(job.instance, key));
     let Some(mut record) = txn.instance(job.instance)? else {
         return Ok(());
@@ -89,17 +84,22 @@ pub(super) fn drop_reference(
         status,
     });
     let last = txn.keys(Cf::Ref, &job.instance.0, 1)?.is_empty();
-    if last && !record.delivered {
-        record.delivered = true;
-        txn.put(
-            Cf::Cached,
-            keys::cached(record.instance.arrival, job.instance),
-            Vec::new(),
-        );
-        txn.effects.push(Effect::Pending(-1));
-        txn.effects.push(Effect::Cached(1));
-        txn.effects.push(Effect::Mark(Mark::delivered(&record)));
+    if last {
+        retire(txn, &mut record);
     }
     txn.put_instance(&record);
     Ok(())
+}
+
+/// An instance without jobs becomes cache. The caller writes its record.
+pub(super) fn retire(txn: &mut Txn<'_>, record: &mut InstanceRecord) {
+    if record.delivered {
+        return;
+    }
+    record.delivered = true;
+    let instance = &record.instance;
+    txn.put(Cf::Cached, keys::cached(instance.arrival, instance.id), Vec::new());
+    txn.effects.push(Effect::Pending(-1));
+    txn.effects.push(Effect::Cached(1));
+    txn.effects.push(Effect::Mark(Mark::delivered(record)));
 }
