@@ -15,7 +15,7 @@ BINARY := $(TARGET)/release/waystation
 # Tests find the Python peers here.
 export PEERS_VENV := $(VENV)
 
-.PHONY: help setup venv build demo test lint deny bench docs
+.PHONY: help setup venv build demo test hostile fuzz lint deny bench docs
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 8
@@ -34,6 +34,14 @@ demo: build ## a box, a receiver, modalities, a cut WAN and a kill -9: exit 0 on
 
 test: setup venv ## all tests, real peers included, with the faults that prove that the tests can fail
 	cargo test --release --locked --features planted
+
+hostile: setup venv ## the hostile corpus and the floods of silent connections; ends with their count
+	@tools/counted "$(TARGET)/hostile.log" cargo test --release --locked --features planted --test hostile -- --nocapture
+
+# Seconds for each target.
+SECONDS ?= 60
+fuzz: setup ## every fuzz target for SECONDS (60); FUZZ_SEED chooses another search; ends with their count
+	@FUZZ_SECONDS=$(SECONDS) tools/counted "$(TARGET)/fuzz.log" cargo test --release --locked --features planted --test fuzz -- --nocapture
 
 lint: setup deny ## formatting, clippy with warnings denied (both feature sets), licences and sources
 	cargo fmt --check
