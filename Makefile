@@ -15,7 +15,7 @@ BINARY := $(TARGET)/release/waystation
 # Tests find the Python peers here.
 export PEERS_VENV := $(VENV)
 
-.PHONY: help setup venv build demo test lint deny bench docs
+.PHONY: help setup venv build demo test hostile fuzz lint deny bench docs
 .PHONY: soak-kill soak-power soak-syscalls soak-disk soak-corrupt controls
 
 help: ## this list
@@ -59,6 +59,14 @@ soak-corrupt: setup venv ## each kind of file of the spool, damaged in five ways
 
 controls: setup venv ## planted faults, each of which a soak must find (root: loop devices)
 	@$(SOAK) controls
+
+hostile: setup venv ## the hostile corpus and the floods of silent connections; ends with their count
+	@tools/counted "$(TARGET)/hostile.log" cargo test --release --locked --features planted --test hostile -- --nocapture
+
+# Seconds for each target.
+SECONDS ?= 60
+fuzz: setup ## every fuzz target for SECONDS (60); FUZZ_SEED chooses another search; ends with their count
+	@FUZZ_SECONDS=$(SECONDS) tools/counted "$(TARGET)/fuzz.log" cargo test --release --locked --features planted --test fuzz -- --nocapture
 
 lint: setup deny ## formatting, clippy with warnings denied (both feature sets), licences and sources
 	cargo fmt --check

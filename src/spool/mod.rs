@@ -27,6 +27,8 @@ mod model;
 mod operator;
 pub mod payload;
 mod pool;
+#[cfg(feature = "planted")]
+pub mod probe;
 mod query;
 mod reader;
 mod rebuild;

@@ -9,7 +9,6 @@ mod corpus;
 mod crash;
 mod dcmtk;
 mod harness;
-mod hostile;
 mod memory;
 mod operate;
 mod outages;
