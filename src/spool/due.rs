@@ -272,6 +272,7 @@ fn pick(core: &Core, db: &Db, lane: &Lane, max: usize, now: Wall) -> Result<Vec<
     }
     let mut heads = Vec::new();
     for priority in Priority::ALL {
+        heads.push(beyond(db, lane.number, priority, now));
         let cursor = state.cursors[priority as usize];
         let (from, end) = (floor(lane.number, priority, cursor), above(lane.number, priority, now));
         if from >= end {
@@ -324,13 +325,19 @@ fn next_free(range: &mut Range<'_>, leased: &HashSet<JobId>) -> Option<(JobKey, 
 }
 
 /// When the next job that nobody has leased is due; `None` when there is none or the lane is suspended.
-pub(super) fn next_due(db: &Db, lane: &Lane) -> Result<Option<Wall>, DbError> {
+pub(super) fn next_due(db: &Db, lane: &Lane, now: Wall) -> Result<Option<Wall>, DbError> {
     let state = lane.lock();
     if state.suspended {
         return Ok(None);
     }
     let mut next: Option<Wall> = None;
     for priority in Priority::ALL {
+        let mut far = beyond(db, lane.number, priority, now);
+        let waits = next_free(&mut far, &state.leased).is_some();
+        far.status()?;
+        if waits {
+            return Ok(Some(now));
+        }
         let from = floor(lane.number, priority, state.cursors[priority as usize]);
         let end = above(lane.number, priority, Wall(u64::MAX));
         let mut range = db.range(Cf::Due, &from, &end);
@@ -346,6 +353,15 @@ pub(super) fn next_due(db: &Db, lane: &Lane) -> Result<Option<Wall>, DbError> {
 fn floor(dest: u32, priority: Priority, due: Wall) -> Vec<u8> {
     keys::due(JobKey { dest, job: JobId(0) }, priority, due).to_vec()
 }
+
+/// What is due later than any retry may be: the clock has jumped back since it was written, and it is due now.
+fn beyond(db: &Db, dest: u32, priority: Priority, now: Wall) -> Range<'_> {
+    let end = above(dest, priority, Wall(u64::MAX));
+    db.range(Cf::Due, &above(dest, priority, now.plus(LATEST)), &end)
+}
+
+/// No retry is put off for longer than this: `settle` sees to it.
+pub(super) const LATEST: Duration = Duration::from_secs(24 * 3600);
 
 /// The first key behind everything of this class that is due at `now`.
 fn above(dest: u32, priority: Priority, now: Wall) -> Vec<u8> {

@@ -135,7 +135,8 @@ impl Spool {
     /// destination is suspended.
     pub async fn next_due(&self, destination: &DestinationId) -> Option<Wall> {
         let lane = self.core.lanes.get(destination)?;
-        self.read(move |db| due::next_due(db, &lane)).await.ok().flatten()
+        let now = self.core.clock.now();
+        self.read(move |db| due::next_due(db, &lane, now)).await.ok().flatten()
     }
 
     /// Notified when a job of the destination may have become claimable: committed, released, returned, resumed.
