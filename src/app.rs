@@ -106,10 +106,10 @@ impl Parts {
         let opening = tokio::task::spawn_blocking(move || Spool::open(settings, time, counted));
         let (spool, report) = opening.await.map_err(|_| AppError::Interrupted)??;
         found(&report);
-        let destinations: Vec<DestinationId> = config.destinations.iter().map(|to| to.name().clone()).collect();
+        let names: Vec<DestinationId> = config.destinations.iter().map(|to| to.name().clone()).collect();
         let site = rules::Site {
             node: config.node.name.clone(),
-            destinations,
+            destinations: names.clone(),
         };
         let (settings, counted, time) = (config.rules.clone(), metrics.clone(), clock.clone());
         let loading = tokio::task::spawn_blocking(move || RuleStore::open(&settings, site, counted, time));
@@ -117,6 +117,7 @@ impl Parts {
             .await
             .map_err(|_| AppError::Interrupted)?
             .map_err(|problems| refused(&problems))?;
+        strangers(&spool, &names, &metrics).await;
         let (inward, outward, service) = (Drain::new(), Drain::new(), Drain::new());
         let seed = rand::random();
         let lanes = scheduler::Parts {
@@ -364,6 +365,19 @@ fn found(report: &OpenReport) {
     );
     for id in &report.missing {
         tracing::error!(instance = %id, "payload missing: this instance is lost on this box; send it again from its modality");
+    }
+}
+
+/// Jobs for destinations that the configuration no longer has: they wait for ever, unless a person reroutes them.
+async fn strangers(spool: &Spool, configured: &[DestinationId], metrics: &Metrics) {
+    match spool.unconfigured(configured).await {
+        Ok(strangers) => {
+            for (destination, jobs) in strangers {
+                metrics.lane_open.with_label_values(&[destination.as_str()]).set(0);
+                tracing::error!(%destination, jobs, "jobs wait for a destination that is not configured: configure it again, or reroute them");
+            }
+        }
+        Err(error) => tracing::warn!(%error, "jobs of destinations that are not configured cannot be looked for"),
     }
 }
 

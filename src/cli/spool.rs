@@ -106,12 +106,23 @@ fn carry_out(verb: Verb) -> Result<ExitCode, String> {
                 if let Some(aside) = &report.aside {
                     println!("the old index is now {}", aside.display());
                 }
+                match &report.forgotten {
+                    Some(why) => println!(
+                        "the old index could not be read ({why}): what was held by a rule or a person, and which \
+                         destinations were suspended, is not known any more; suspend them again before the box starts"
+                    ),
+                    None if !report.suspended.is_empty() => {
+                        println!("still suspended: {}", report.suspended.join(", "));
+                    }
+                    None => {}
+                }
                 for id in &report.quarantined {
                     println!("{id}: damaged, put into quarantine");
                 }
                 println!(
-                    "{} to be decided anew, {} already delivered, {} damaged, {} empty files removed",
+                    "{} to be decided anew, {} held, {} already delivered, {} damaged, {} empty files removed",
                     report.recovered,
+                    report.held,
                     report.delivered,
                     report.quarantined.len(),
                     report.empty

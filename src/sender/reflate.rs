@@ -13,9 +13,18 @@ pub(super) struct Reflate {
     /// Deflated bytes that wait to be taken.
     out: Vec<u8>,
     produced: u64,
+    /// Stored bytes taken in, and the most inflated bytes that they may become.
+    stored: u64,
+    inflated_max: u64,
 }
 
 const BUFFER: usize = 64 << 10;
+/// No instance is larger than this when inflated. Deflate itself makes at most 1,032 bytes of one (RFC 1951), so that a stored
+/// instance of 64 MiB could keep a worker busy for minutes, and larger ones for ever.
+const INFLATED_MAX: u64 = 64 << 30;
+/// Beyond the first mebibyte, more than this for each stored byte is no deflated stream.
+const RATIO_MAX: u64 = 1_100;
+const RATIO_FREE: u64 = 1 << 20;
 
 impl Reflate {
     /// `old_head` inflated bytes are replaced by `new_head`.
@@ -27,6 +36,8 @@ impl Reflate {
             ended: false,
             out: Vec::new(),
             produced: 0,
+            stored: 0,
+            inflated_max: INFLATED_MAX,
         };
         this.compress(new_head, FlushCompress::None);
         this
@@ -38,6 +49,10 @@ impl Reflate {
             Some(inflate) => inflate,
             None => Decompress::new(is_zlib(stored)),
         };
+        self.stored += stored.len() as u64;
+        let most = self
+            .inflated_max
+            .min(self.stored.saturating_mul(RATIO_MAX).max(RATIO_FREE));
         let mut input = stored;
         let mut buffer = vec![0; BUFFER];
         // After the stream's end only padding may follow; it is made anew in `finish`.
@@ -46,6 +61,11 @@ impl Reflate {
             let status = inflate
                 .decompress(input, &mut buffer, FlushDecompress::None)
                 .map_err(|_| Fault::Edit("the deflated data set is not valid".to_owned()))?;
+            if inflate.total_out() > most {
+                return Err(Fault::Edit(
+                    "the deflated data set is too large when inflated".to_owned(),
+                ));
+            }
             let taken = moved(inflate.total_in(), before_in);
             let made = moved(inflate.total_out(), before_out);
             input = &input[taken..];
@@ -159,6 +179,17 @@ mod tests {
     #[test]
     fn a_head_alone_is_replaced_too() {
         assert_eq!(inflated(&run(&deflated(b"OLD"), 3, b"NEW1", 2).unwrap()), b"NEW1");
+    }
+
+    #[test]
+    fn a_stream_that_inflates_without_bounds_is_given_up() {
+        let zeros = vec![0; 8 << 20];
+        let stored = deflated(&zeros);
+        let whole = run(&stored, 4, b"NEW!", 512).unwrap();
+        assert!(inflated(&whole)[4..] == zeros[4..], "as dense as deflate goes");
+        let mut reflate = Reflate::new(4, b"NEW!");
+        reflate.inflated_max = 4 << 20;
+        assert!(matches!(reflate.push(&stored), Err(Fault::Edit(_))));
     }
 
     #[test]

@@ -19,8 +19,7 @@ pub(super) fn admit(txn: &mut Txn<'_>, record: &InstanceRecord, commit: Commit) 
     let mut jobs = distinct(commit.jobs, txn);
     if let (Some(index), Repeat::Acknowledge) = (same, commit.repeat) {
         let entry = &seen.entries[index];
-        // Without jobs: delivered before a rebuild, to everybody that it was for.
-        jobs.retain(|(dest, _)| !entry.jobs.is_empty() && !entry.jobs.iter().any(|(known, _)| known == dest));
+        jobs.retain(|(dest, _)| !entry.knows(*dest));
         if jobs.is_empty() {
             let first = entry.instance;
             txn.fact(Fact::new(FactKind::Repeated).instance(first));
@@ -51,7 +50,7 @@ pub(super) fn admit(txn: &mut Txn<'_>, record: &InstanceRecord, commit: Commit) 
         }
         added.push((dest, add_job(txn, instance.id, dest, job)));
     }
-    remember(&mut seen, record, same, added);
+    remember(&mut seen, record, added);
     txn.put_seen(&instance.sop_instance, &seen);
     Ok(if conflict {
         Committed::Conflict(instance.id)
@@ -166,11 +165,11 @@ pub(super) fn displace(txn: &mut Txn<'_>, key: JobKey, job: &JobRecord) {
     }
 }
 
-fn remember(seen: &mut SeenRecord, record: &InstanceRecord, same: Option<usize>, added: Vec<(u32, JobId)>) {
+/// Notes in `seen` that this content goes there too.
+pub(super) fn remember(seen: &mut SeenRecord, record: &InstanceRecord, added: Vec<(u32, JobId)>) {
     let instance = &record.instance;
-    match same {
-        Some(index) => {
-            let entry = &mut seen.entries[index];
+    match seen.entries.iter_mut().find(|entry| entry.digest == instance.digest) {
+        Some(entry) => {
             entry.instance = instance.id;
             entry.jobs.extend(added);
         }

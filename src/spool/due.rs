@@ -3,7 +3,6 @@
 //! Order: class (after ageing), then due time, then job id. A waiting job counts one class higher for each
 //! `age_step`, up to `high`: nothing that waited long overtakes `stat`. Within one class keys are in order already, so
 //! the four heads are merged and no key is ever rewritten. Leases live in memory: a crash means due again.
-//! A due time further ahead than any delay (`DELAY_MAX`) was written by a clock that was wrong: such a job is due now.
 use super::core::Core;
 use super::db::{Cf, Db, DbError, Range};
 use super::keys;
@@ -273,13 +272,7 @@ fn pick(core: &Core, db: &Db, lane: &Lane, max: usize, now: Wall) -> Result<Vec<
     }
     let mut heads = Vec::new();
     for priority in Priority::ALL {
-        let astray = db.range(
-            Cf::Due,
-            &above(lane.number, priority, now.plus(DELAY_MAX)),
-            &end_of(lane.number, priority),
-        );
-        astray.status()?;
-        heads.push(astray);
+        heads.push(beyond(db, lane.number, priority, now));
         let cursor = state.cursors[priority as usize];
         let (from, end) = (floor(lane.number, priority, cursor), above(lane.number, priority, now));
         if from >= end {
@@ -339,23 +332,20 @@ pub(super) fn next_due(db: &Db, lane: &Lane, now: Wall) -> Result<Option<Wall>, 
     }
     let mut next: Option<Wall> = None;
     for priority in Priority::ALL {
+        let mut far = beyond(db, lane.number, priority, now);
+        let waits = next_free(&mut far, &state.leased).is_some();
+        far.status()?;
+        if waits {
+            return Ok(Some(now));
+        }
         let from = floor(lane.number, priority, state.cursors[priority as usize]);
-        let end = end_of(lane.number, priority);
+        let end = above(lane.number, priority, Wall(u64::MAX));
         let mut range = db.range(Cf::Due, &from, &end);
         let head = next_free(&mut range, &state.leased);
         range.status()?;
         if let Some((_, _, due)) = head {
             next = Some(next.map_or(due, |n| n.min(due)));
         }
-        let mut astray = db.range(
-            Cf::Due,
-            &above(lane.number, priority, now.plus(DELAY_MAX)),
-            &end_of(lane.number, priority),
-        );
-        if next_free(&mut astray, &state.leased).is_some() {
-            next = Some(next.map_or(now, |n| n.min(now)));
-        }
-        astray.status()?;
     }
     Ok(next)
 }
@@ -364,23 +354,26 @@ fn floor(dest: u32, priority: Priority, due: Wall) -> Vec<u8> {
     keys::due(JobKey { dest, job: JobId(0) }, priority, due).to_vec()
 }
 
+/// What is due later than any retry may be: the clock has jumped back since it was written, and it is due now.
+fn beyond(db: &Db, dest: u32, priority: Priority, now: Wall) -> Range<'_> {
+    let end = above(dest, priority, Wall(u64::MAX));
+    db.range(Cf::Due, &above(dest, priority, now.plus(LATEST)), &end)
+}
+
+/// No retry is put off for longer than this: `settle` sees to it.
+pub(super) const LATEST: Duration = Duration::from_secs(24 * 3600);
+
 /// The first key behind everything of this class that is due at `now`.
 fn above(dest: u32, priority: Priority, now: Wall) -> Vec<u8> {
     match now.0.checked_add(1) {
         Some(next) => floor(dest, priority, Wall(next)),
-        None => end_of(dest, priority),
+        None => {
+            let mut prefix = dest.to_be_bytes().to_vec();
+            prefix.push(priority as u8);
+            keys::behind(&prefix)
+        }
     }
 }
-
-/// Behind every key of this class.
-fn end_of(dest: u32, priority: Priority) -> Vec<u8> {
-    let mut prefix = dest.to_be_bytes().to_vec();
-    prefix.push(priority as u8);
-    keys::behind(&prefix)
-}
-
-/// The longest that a job may wait for its next try; `retry.max` of a destination is not longer (`sender/config.rs`).
-pub const DELAY_MAX: Duration = Duration::from_secs(24 * 3_600);
 
 #[cfg(test)]
 mod tests {

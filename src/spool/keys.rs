@@ -6,6 +6,9 @@ use crate::base::names::{InstanceId, JobId, Uid};
 /// The number of "no destination yet".
 pub(super) const UNDECIDED: u32 = 0;
 
+/// In a `seen` entry: to destinations that a rebuild could not learn, so to any.
+pub(super) const ANYWHERE: u32 = u32::MAX;
+
 pub(super) fn job(key: JobKey) -> [u8; 12] {
     let mut out = [0; 12];
     out[..4].copy_from_slice(&key.dest.to_be_bytes());

@@ -2,6 +2,7 @@
 use super::commit::{Committer, QUEUE, Request, apply};
 use super::core::Core;
 use super::db::Db;
+use super::former::Known;
 use super::keeper::{Keeper, MARKS};
 use super::model::{CommitError, OpenError, OpenReport};
 use super::payload::Mark;
@@ -113,7 +114,9 @@ impl Spool {
         }
         for record in adopted {
             let id = record.instance.id;
-            let done = apply_now(&core, &db, &mut book, |txn| recover::adopt(txn, &record));
+            let done = apply_now(&core, &db, &mut book, |txn| {
+                recover::adopt(txn, &record, &Known::default())
+            });
             done.map_err(|error| damaged(error.to_string()))?;
             report.adopted.push(id);
             core.metrics.quarantined_total.with_label_values(&["lost_record"]).inc();

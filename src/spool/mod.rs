@@ -16,6 +16,7 @@ mod db;
 mod disk;
 mod due;
 mod export;
+mod former;
 mod fsck;
 mod gate;
 mod keeper;

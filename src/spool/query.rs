@@ -114,6 +114,26 @@ impl Spool {
         .await
     }
 
+    /// Destinations that are not among these but have jobs, with their number: nobody will ever deliver them there. To be told
+    /// at start; a person reroutes or discards them, or configures the destination again.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub async fn unconfigured(&self, configured: &[DestinationId]) -> Result<Vec<(DestinationId, u64)>, ReadError> {
+        let mut found = Vec::new();
+        for lane in self.core.lanes.all() {
+            if !configured.contains(&lane.name) {
+                let filter = Filter {
+                    destination: Some(lane.name.clone()),
+                    ..Filter::default()
+                };
+                found.push((lane.name.clone(), self.count(filter).await?));
+            }
+        }
+        found.retain(|(_, jobs)| *jobs > 0);
+        Ok(found)
+    }
+
     /// Jobs held without a destination, of one kind.
     ///
     /// # Errors

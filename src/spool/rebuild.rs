@@ -1,20 +1,26 @@
-//! `spool rebuild`: makes the index anew from the payload files alone. The old index is moved aside, never deleted.
+//! `spool rebuild`: makes the index anew from the payload files. The old index is moved aside, never deleted.
 //! What was delivered becomes cache; everything else becomes one undecided job of kind `recovered`, which the running
 //! box decides by the rules of the day. A file that is not what arrived goes to `quarantine/`, and is named.
+//!
+//! The files do not tell what a rule or a person held back, nor which destinations are suspended, nor where a delivered
+//! instance went. That is taken from the old index where it can still be read; where not, the report says so.
+use super::admit::remember;
 use super::config::Config;
 use super::core::Core;
-use super::db::{Cf, Db};
+use super::db::{Cf, Db, DbError};
+use super::former::{Former, Known};
 use super::keys;
 use super::ledger::{Fact, FactKind};
 use super::lifecycle::apply_now;
-use super::model::{CommitError, OpenError};
+use super::model::{CommitError, HoldKind, OpenError};
 use super::payload::{FileState, path_of};
-use super::record::{InstanceRecord, SeenEntry};
+use super::record::InstanceRecord;
 use super::recover::{self, Found};
-use super::txn::{Book, Effect, Txn};
-use crate::base::clock::Clock;
-use crate::base::names::InstanceId;
+use super::txn::{Book, Effect, SUSPENDED, Txn, meta_key};
+use crate::base::clock::{Clock, Wall};
+use crate::base::names::{InstanceId, JobId};
 use crate::telemetry::metrics::Metrics;
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -25,6 +31,8 @@ use std::sync::Arc;
 pub struct RebuildReport {
     /// Taken in again, to be decided anew.
     pub recovered: u64,
+    /// Taken in again and held: held back before, or another content under a known SOP Instance UID.
+    pub held: u64,
     /// Taken in as cache.
     pub delivered: u64,
     /// Our ids of the files that were put into `quarantine/`.
@@ -33,6 +41,10 @@ pub struct RebuildReport {
     pub empty: u64,
     /// Where the old index lies now.
     pub aside: Option<PathBuf>,
+    /// Destinations that stay suspended.
+    pub suspended: Vec<String>,
+    /// Why the old index could not be read (to its end): suspensions and holds by rules and persons are then lost.
+    pub forgotten: Option<String>,
 }
 
 /// Instances in one synced batch.
@@ -66,61 +78,164 @@ pub fn rebuild(path: &Path, clock: &Clock) -> Result<RebuildReport, OpenError> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("cannot be cleared")(error)),
         _ => {}
     }
+    let mut files = look(path, &mut report).map_err(failed("a payload cannot be read"))?;
+    // The first content under a UID is the one that the others conflict with.
+    files.sort_unstable();
     let db = Db::open(&building, true).map_err(|error| damaged(error.to_string()))?;
     let config = Config {
         path: path.to_owned(),
         ..Config::default()
     };
     let core = Arc::new(Core::new(config, clock.clone(), Metrics::new()));
-    let mut book = Book::load(core.clone(), &db).map_err(|error| damaged(error.to_string()))?;
-    let ids = recover::list(path).map_err(failed("payloads cannot be listed"))?;
-    for chunk in ids.chunks(BATCH) {
-        let found = look(path, chunk, &mut report).map_err(failed("a payload cannot be read"))?;
-        let done = apply_now(&core, &db, &mut book, |txn| {
-            for (record, state) in &found {
-                match state {
-                    FileState::Delivered => as_cache(txn, record)?,
-                    FileState::Sealed | FileState::Committed => recover::adopt(txn, record)?,
-                }
-            }
-            Ok(())
-        });
-        done.map_err(|error| damaged(error.to_string()))?;
+    let book = Book::load(core.clone(), &db).map_err(|error| damaged(error.to_string()))?;
+    let mut site = Site {
+        core,
+        db,
+        book,
+        former: former(&mut report),
+        report,
+    };
+    site.carry_over(&files).map_err(|error| damaged(error.to_string()))?;
+    for chunk in files.chunks(BATCH) {
+        let records = again(path, chunk).map_err(failed("a payload cannot be read"))?;
+        site.take_in(&records).map_err(|error| damaged(error.to_string()))?;
     }
-    drop((book, core, db));
+    let report = site.report;
+    drop((site.book, site.core, site.db));
     fs::rename(&building, &index).map_err(failed("the new index cannot be moved"))?;
     super::pool::sync_directory(path).map_err(failed("cannot be flushed"))?;
     drop(lock);
     Ok(report)
 }
 
-fn look(root: &Path, ids: &[InstanceId], report: &mut RebuildReport) -> io::Result<Vec<(InstanceRecord, FileState)>> {
+/// The old index, if it opens.
+fn former(report: &mut RebuildReport) -> Option<Former> {
+    let Some(aside) = &report.aside else {
+        report.forgotten = Some("there was no old index".to_owned());
+        return None;
+    };
+    match Former::open(aside) {
+        Ok(former) => Some(former),
+        Err(error) => {
+            report.forgotten = Some(error.to_string());
+            None
+        }
+    }
+}
+
+/// A payload file: when it arrived, its name, and whether it was delivered.
+type File = (Wall, InstanceId, bool);
+
+/// The new index in the making.
+struct Site {
+    core: Arc<Core>,
+    db: Db,
+    book: Book,
+    former: Option<Former>,
+    report: RebuildReport,
+}
+
+impl Site {
+    /// Asks the old index. It is not asked again after an error: what it says then is not to be trusted.
+    fn ask<T: Default>(&mut self, question: impl FnOnce(&Former) -> Result<T, DbError>) -> T {
+        let Some(former) = &self.former else {
+            return T::default();
+        };
+        match question(former) {
+            Ok(answer) => answer,
+            Err(error) => {
+                self.report.forgotten = Some(error.to_string());
+                self.former = None;
+                T::default()
+            }
+        }
+    }
+
+    /// What does not hang on a file: job numbers, suspensions, and what was delivered and has left the cache.
+    fn carry_over(&mut self, files: &[File]) -> Result<(), CommitError> {
+        self.book.next_job = self.ask(Former::next_job).max(self.book.next_job);
+        let suspended = self.ask(Former::suspended);
+        self.report.suspended = suspended.iter().map(|(name, _)| name.to_string()).collect();
+        apply_now(&self.core, &self.db, &mut self.book, |txn| {
+            for (name, since) in suspended {
+                txn.number(Some(&name));
+                txn.put(Cf::Meta, meta_key(SUSPENDED, name.as_str()), since);
+            }
+            Ok(())
+        })?;
+        let present: HashSet<InstanceId> = files.iter().map(|(_, id, _)| *id).collect();
+        let mut from = Some(Vec::new());
+        while let Some(start) = from {
+            let (evicted, next) = self.ask(|former| former.evicted(&start, BATCH));
+            apply_now(&self.core, &self.db, &mut self.book, |txn| {
+                let mut gone = evicted.into_iter().filter(|e| !present.contains(&e.entry.instance));
+                gone.try_for_each(|evicted| evicted.record(txn))
+            })?;
+            from = next;
+        }
+        Ok(())
+    }
+
+    fn take_in(&mut self, records: &[(InstanceRecord, bool)]) -> Result<(), CommitError> {
+        let now = self.core.clock.now();
+        let mut known = Vec::with_capacity(records.len());
+        for (record, _) in records {
+            known.push(self.ask(|former| former.known(record.instance.id, now)));
+        }
+        let report = &mut self.report;
+        apply_now(&self.core, &self.db, &mut self.book, |txn| {
+            for ((record, delivered), known) in records.iter().zip(&known) {
+                if *delivered {
+                    as_cache(txn, record, known)?;
+                    report.delivered += 1;
+                    continue;
+                }
+                match recover::adopt(txn, record, known)? {
+                    Some(HoldKind::Recovered) => report.recovered += 1,
+                    Some(_) | None => report.held += 1,
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Reads every file, once and whole. What is not what arrived is put aside here.
+fn look(root: &Path, report: &mut RebuildReport) -> io::Result<Vec<File>> {
     let mut found = Vec::new();
-    for id in ids {
-        match recover::inspect(root, *id, true)? {
+    for id in recover::list(root)? {
+        match recover::inspect(root, id, true)? {
             Found::Empty => {
-                fs::remove_file(path_of(root, *id))?;
+                fs::remove_file(path_of(root, id))?;
                 report.empty += 1;
             }
             Found::Partial => {
-                fs::rename(path_of(root, *id), root.join("quarantine").join(format!("{id}.dcm")))?;
+                fs::rename(path_of(root, id), root.join("quarantine").join(format!("{id}.dcm")))?;
                 report.quarantined.push(id.to_string());
             }
             Found::Whole(record, state) => {
-                match state {
-                    FileState::Delivered => report.delivered += 1,
-                    FileState::Sealed | FileState::Committed => report.recovered += 1,
-                }
-                found.push((*record, state));
+                found.push((record.instance.arrival, id, state == FileState::Delivered));
             }
         }
     }
     Ok(found)
 }
 
-/// A delivered instance, as the cache holds it.
-fn as_cache(txn: &mut Txn<'_>, record: &InstanceRecord) -> Result<(), CommitError> {
-    let mut record = record.clone();
+/// The records of files that were looked at, kept out of memory until now.
+fn again(root: &Path, files: &[File]) -> io::Result<Vec<(InstanceRecord, bool)>> {
+    let mut records = Vec::with_capacity(files.len());
+    for (_, id, delivered) in files {
+        match recover::inspect(root, *id, false)? {
+            Found::Whole(record, _) => records.push((*record, *delivered)),
+            Found::Empty | Found::Partial => return Err(io::Error::other("it changed while it was read")),
+        }
+    }
+    Ok(records)
+}
+
+/// A delivered instance, as the cache holds it. A resend of it has nothing to do where it went; anywhere, when that is not known.
+fn as_cache(txn: &mut Txn<'_>, record: &InstanceRecord, known: &Known) -> Result<(), CommitError> {
+    let mut record = recover::with_done(txn, record, known);
     record.delivered = true;
     let instance = &record.instance;
     if let Some(study) = &instance.study {
@@ -130,17 +245,14 @@ fn as_cache(txn: &mut Txn<'_>, record: &InstanceRecord) -> Result<(), CommitErro
     txn.fact(Fact::new(FactKind::Recovered).instance(instance.id).text("delivered"));
     txn.effects.push(Effect::Cached(1));
     txn.put_instance(&record);
-    // A resend is a repeat, although nobody knows any more where the first went: an entry without jobs says that.
-    let mut seen = txn.seen(&instance.sop_instance)?;
-    if !seen.entries.iter().any(|entry| entry.digest == instance.digest) {
-        seen.entries.push(SeenEntry {
-            digest: instance.digest,
-            instance: instance.id,
-            source: instance.source.clone(),
-            called_ae: instance.called_ae.clone(),
-            at: instance.arrival,
-            jobs: Vec::new(),
-        });
+    let went = match record.done.is_empty() {
+        true => vec![(keys::ANYWHERE, JobId(0))],
+        false => recover::went(&record),
+    };
+    // Discarded by a person, and by nobody confirmed: a resend is delivered, as it was before.
+    if !went.is_empty() {
+        let mut seen = txn.seen(&instance.sop_instance)?;
+        remember(&mut seen, &record, went);
         txn.put_seen(&instance.sop_instance, &seen);
     }
     Ok(())

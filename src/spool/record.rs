@@ -2,6 +2,7 @@
 //! and the caller puts it into quarantine.
 pub(super) use super::codec::Damaged;
 use super::codec::{Reader, Writer};
+use super::keys;
 use super::model::{HoldKind, HoldReason, Instance, JobKey, Priority};
 use crate::base::clock::Wall;
 use crate::base::names::{AeTitle, InstanceId, JobId, SourceId, Uid};
@@ -63,7 +64,13 @@ pub(super) struct SeenEntry {
 }
 
 impl SeenEntry {
-    /// Whether this content goes, or went, to a destination by another job than `but`.
+    /// Whether a repeated send has nothing to do for a destination.
+    pub(super) fn knows(&self, dest: u32) -> bool {
+        self.jobs.iter().any(|(to, _)| *to == dest || *to == keys::ANYWHERE)
+    }
+
+    /// Whether this content goes, or went, to a destination by another job than `but`. `ANYWHERE` is no proof here: what
+    /// was acknowledged is rather delivered twice than not at all.
     pub(super) fn serves(&self, dest: u32, but: JobKey) -> bool {
         let other = |(to, job): &(u32, JobId)| *to == dest && (*to, *job) != (but.dest, but.job);
         self.jobs.iter().any(other)

@@ -1,16 +1,17 @@
 //! Start: lock, marker, index; then payload files and records are held against each other, both ways, and every
 //! difference is named. Nothing acknowledged is dropped, nothing that never was is delivered.
-use super::admit::{add_job, displace, place, undecided};
+use super::admit::{add_job, displace, place, remember, undecided};
 use super::core::Core;
 use super::db::{Cf, Db, DbError};
+use super::former::Known;
 use super::keys;
 use super::ledger::{Fact, FactKind};
 use super::model::{CommitError, HoldKind, HoldReason, JobKey, OpenError, OpenReport};
 use super::payload::{FileState, HEADER_MAX, find_private, path_of};
-use super::record::{InstanceRecord, SeenEntry, SeenRecord};
+use super::record::{Done, InstanceRecord, SeenEntry, SeenRecord};
 use super::settle::lost_payload;
 use super::txn::{DESTINATION, Effect, SCHEMA, SUSPENDED, Txn, aside, decode_number, encode_number};
-use crate::base::names::{DestinationId, InstanceId};
+use crate::base::names::{DestinationId, InstanceId, JobId};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -300,6 +301,8 @@ pub(super) fn strays(
             Found::Whole(_, FileState::Delivered) => fs::remove_file(path)?,
         }
     }
+    // The first content under a UID is the one that the others conflict with.
+    adopt.sort_by_key(|record| (record.instance.arrival, record.instance.id.0));
     Ok(adopt)
 }
 
@@ -342,34 +345,64 @@ pub(super) fn differences(root: &Path, db: &Db) -> Result<(Vec<InstanceId>, Vec<
     Ok((strays, missing))
 }
 
-/// Takes an instance in again that the index has lost: one undecided job, for the rules to decide anew.
-pub(super) fn adopt(txn: &mut Txn<'_>, record: &InstanceRecord) -> Result<(), CommitError> {
+/// Takes an instance in again that the index has lost: with the jobs that are `known`, or else with one undecided job, for the
+/// rules to decide anew. Another content under a UID that is known waits for a person. Answers the kind of the hold.
+pub(super) fn adopt(
+    txn: &mut Txn<'_>,
+    record: &InstanceRecord,
+    known: &Known,
+) -> Result<Option<HoldKind>, CommitError> {
+    let record = with_done(txn, record, known);
     let instance = &record.instance;
-    txn.put_instance(record);
+    txn.put_instance(&record);
     if let Some(study) = &instance.study {
         txn.put(Cf::Study, keys::study(study, instance.id), Vec::new());
     }
     txn.effects.push(Effect::Pending(1));
     txn.fact(Fact::new(FactKind::Recovered).instance(instance.id));
-    let new = undecided(
-        HoldKind::Recovered,
-        "found again without a record; to be decided anew",
-        txn,
-    );
-    let job = add_job(txn, instance.id, keys::UNDECIDED, new);
     let mut seen = txn.seen(&instance.sop_instance)?;
-    if !seen.entries.iter().any(|entry| entry.digest == instance.digest) {
-        seen.entries.push(SeenEntry {
-            digest: instance.digest,
-            instance: instance.id,
-            source: instance.source.clone(),
-            called_ae: instance.called_ae.clone(),
-            at: instance.arrival,
-            jobs: vec![(keys::UNDECIDED, job)],
-        });
-        txn.put_seen(&instance.sop_instance, &seen);
+    let other = seen
+        .entries
+        .first()
+        .is_some_and(|first| first.digest != instance.digest);
+    let jobs = match (known.kept.is_empty(), other) {
+        (false, _) => known.kept.clone(),
+        (true, true) => vec![undecided(
+            HoldKind::Conflict,
+            "found again: same SOP Instance UID with other content",
+            txn,
+        )],
+        (true, false) => vec![undecided(
+            HoldKind::Recovered,
+            "found again without a record; to be decided anew",
+            txn,
+        )],
+    };
+    let held = jobs.iter().find_map(|job| job.hold.as_ref()).map(|reason| reason.kind);
+    let mut added = went(&record);
+    for job in jobs {
+        let dest = txn.number(job.destination.as_ref());
+        added.push((dest, add_job(txn, instance.id, dest, job)));
     }
-    Ok(())
+    remember(&mut seen, &record, added);
+    txn.put_seen(&instance.sop_instance, &seen);
+    Ok(held)
+}
+
+/// The record with what is known of its deliveries.
+pub(super) fn with_done(txn: &mut Txn<'_>, record: &InstanceRecord, known: &Known) -> InstanceRecord {
+    let mut record = record.clone();
+    for (name, done) in &known.done {
+        let dest = txn.number(Some(name));
+        record.done.push(Done { dest, ..done.clone() });
+    }
+    record
+}
+
+/// The deliveries that were confirmed.
+pub(super) fn went(record: &InstanceRecord) -> Vec<(u32, JobId)> {
+    let confirmed = record.done.iter().filter(|done| done.status.is_some());
+    confirmed.map(|done| (done.dest, done.job)).collect()
 }
 
 /// The payload file of a record is gone: its jobs are held, visibly; a delivered one leaves the index.

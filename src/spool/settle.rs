@@ -1,7 +1,7 @@
 //! How a lease ends in the index: confirmed, to be tried again, or held. One synced batch each, with its fact.
 use super::admit::{displace, forget, place};
 use super::db::Cf;
-use super::due::Guard;
+use super::due::{Guard, LATEST};
 use super::keys;
 use super::ledger::{Fact, FactKind};
 use super::model::{CommitError, HoldKind, JobKey, Settlement};
@@ -31,7 +31,7 @@ pub(super) fn settle(txn: &mut Txn<'_>, guard: Guard, settlement: Settlement) ->
         }
         Settlement::Retry { due, outcome, counted } => {
             txn.fact(fact(FactKind::Retry).text(outcome.clone()));
-            job.due = due;
+            job.due = due.min(txn.now.plus(LATEST));
             job.outcome = outcome;
             job.attempts = job.attempts.saturating_add(u32::from(counted));
             place(txn, key, &job);

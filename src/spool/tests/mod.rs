@@ -3,6 +3,7 @@ mod cached;
 mod crash;
 mod model;
 mod queue;
+mod rebuilt;
 mod repeats;
 mod trouble;
 

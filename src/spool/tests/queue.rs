@@ -1,5 +1,6 @@
 //! What lanes and operators see.
 use super::*;
+use std::sync::atomic::Ordering;
 
 #[tokio::test]
 async fn what_was_stored_comes_back_bit_for_bit() {
@@ -418,4 +419,57 @@ async fn every_way_in_which_rules_fail_raises_the_alarm_and_holds_on_purpose_do_
         let raised = bench.metrics.rule_failures.with_label_values(&[kind.word()]).get();
         assert_eq!(raised, i64::from(alarm), "{kind:?}");
     }
+}
+
+#[tokio::test]
+async fn a_clock_that_jumps_back_years_freezes_no_retry() {
+    let bench = Bench::new();
+    bench.store("1.1", b"x", vec![to("a")]).await;
+    bench.store("1.2", b"y", vec![to("a")]).await;
+    let Clock::Manual(clock) = &bench.clock else {
+        panic!("a clock of ours")
+    };
+    let put_off = |lease| {
+        let due = bench.clock.now().plus(Duration::from_secs(3_600));
+        let outcome = "A700".into();
+        let retry = Settlement::Retry {
+            due,
+            outcome,
+            counted: false,
+        };
+        bench.spool().settle(lease, retry)
+    };
+    // The first is put off while the clock is years ahead; then the clock is right again.
+    clock.store(START.0 + 10 * 365 * 86_400 * 1_000_000, Ordering::Relaxed);
+    put_off(bench.claim_one("a").await.unwrap()).await.unwrap();
+    clock.store(START.0, Ordering::Relaxed);
+    assert_eq!(bench.spool().next_due(&dest("a")).await, Some(START));
+    let due = bench.spool().claim(&dest("a"), 9).await;
+    let uids: Vec<&str> = due.iter().map(|lease| lease.instance.sop_instance.as_str()).collect();
+    assert_eq!(uids, ["1.2", "1.1"], "both are due, in order");
+    for lease in due {
+        put_off(lease).await.unwrap();
+    }
+    assert!(bench.claim_one("a").await.is_none());
+    let next = bench.spool().next_due(&dest("a")).await;
+    assert_eq!(next, Some(START.plus(Duration::from_secs(3_600))));
+}
+
+#[tokio::test]
+async fn jobs_of_a_destination_that_is_gone_are_told() {
+    let mut bench = Bench::new();
+    bench.store("1.1", b"x", vec![to("gone"), to("a")]).await;
+    bench.store("1.2", b"y", vec![to("gone"), to("b")]).await;
+    bench.confirm("b").await;
+    bench.reopen_after(|_| {});
+    let told = bench.spool().unconfigured(&[dest("a")]).await.unwrap();
+    assert_eq!(told, [(dest("gone"), 2)]);
+    assert!(
+        bench
+            .spool()
+            .unconfigured(&[dest("a"), dest("gone")])
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }

@@ -1,0 +1,176 @@
+//! The index that a rebuild has put aside, as far as it can still be read: what a person or a rule held back must not leave
+//! because the index was made anew, and what was delivered must not go twice. Read only; called by `rebuild.rs` alone.
+use super::db::{Cf, Db, DbError};
+use super::keys;
+use super::model::{CommitError, HoldKind, HoldReason, NewJob, Priority};
+use super::record::{Done, InstanceRecord, JobRecord, SeenEntry, SeenRecord};
+use super::txn::{DESTINATION, NEXT_JOB, SUSPENDED, Txn, aside, decode_number};
+use crate::base::clock::Wall;
+use crate::base::names::{DestinationId, InstanceId, JobId};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// The old index, open.
+pub(super) struct Former {
+    db: Db,
+    names: BTreeMap<u32, DestinationId>,
+}
+
+/// What it tells of one instance.
+#[derive(Default)]
+pub(super) struct Known {
+    /// All its open jobs, when one of them is held back on purpose; else empty: the rules decide anew.
+    pub kept: Vec<NewJob>,
+    /// Where it went, by name: numbers are given anew.
+    pub done: Vec<(DestinationId, Done)>,
+}
+
+/// A content whose payload has left the cache: the raw key of its SOP Instance UID, where it went, and the entry.
+pub(super) struct Evicted {
+    pub key: Vec<u8>,
+    pub entry: SeenEntry,
+    pub destinations: Vec<DestinationId>,
+}
+
+impl Evicted {
+    /// Notes it under its UID in the new index.
+    pub(super) fn record(self, txn: &mut Txn<'_>) -> Result<(), CommitError> {
+        let mut seen = match txn.get(Cf::Seen, &self.key)? {
+            Some(raw) => SeenRecord::decode(&raw).unwrap_or_default(),
+            None => SeenRecord::default(),
+        };
+        let jobs = match self.destinations.is_empty() {
+            true => vec![(keys::ANYWHERE, JobId(0))],
+            false => self
+                .destinations
+                .iter()
+                .map(|name| (txn.number(Some(name)), JobId(0)))
+                .collect(),
+        };
+        seen.entries.push(SeenEntry { jobs, ..self.entry });
+        txn.put(Cf::Seen, self.key, seen.encode());
+        Ok(())
+    }
+}
+
+impl Former {
+    pub(super) fn open(path: &Path) -> Result<Self, DbError> {
+        let db = Db::open_read_only(path)?;
+        let mut names = BTreeMap::new();
+        db.scan(Cf::Meta, DESTINATION, &keys::behind(DESTINATION), |key, value| {
+            let number = decode_number(value).ok().and_then(|n| u32::try_from(n).ok());
+            if let (Some(name), Some(number)) = (name_of(key, DESTINATION), number) {
+                names.insert(number, name);
+            }
+            true
+        })?;
+        Ok(Self { db, names })
+    }
+
+    /// The first job number that it has not given out; job numbers on the old ledger are never used again.
+    pub(super) fn next_job(&self) -> Result<u64, DbError> {
+        let raw = self.db.get(Cf::Meta, NEXT_JOB)?;
+        Ok(raw.and_then(|raw| decode_number(&raw).ok()).unwrap_or(1))
+    }
+
+    /// The suspended destinations, with the record of each suspension.
+    pub(super) fn suspended(&self) -> Result<Vec<(DestinationId, Vec<u8>)>, DbError> {
+        let mut found = Vec::new();
+        self.db
+            .scan(Cf::Meta, SUSPENDED, &keys::behind(SUSPENDED), |key, value| {
+                found.extend(name_of(key, SUSPENDED).map(|name| (name, value.to_vec())));
+                true
+            })?;
+        Ok(found)
+    }
+
+    /// What it tells of an instance. A record that cannot be read tells nothing.
+    pub(super) fn known(&self, id: InstanceId, now: Wall) -> Result<Known, DbError> {
+        let mut known = Known::default();
+        let record = self.db.get(Cf::Instance, &id.0)?;
+        if let Some(Ok(record)) = record.map(|raw| InstanceRecord::decode(&raw)) {
+            let named = |done: Done| Some((self.names.get(&done.dest)?.clone(), done));
+            known.done = record.done.into_iter().filter_map(named).collect();
+        }
+        let mut open = Vec::new();
+        self.db.scan(Cf::Ref, &id.0, &keys::behind(&id.0), |key, _| {
+            open.extend(keys::reference_of(key).map(|(_, job)| job));
+            true
+        })?;
+        let mut on_purpose = false;
+        for key in open {
+            let raw = self.db.get(Cf::Job, &keys::job(key))?;
+            let job = raw.and_then(|raw| JobRecord::decode(&raw).ok());
+            on_purpose |= job.as_ref().is_some_and(held_on_purpose);
+            known.kept.push(self.again(key.dest, job, now));
+        }
+        if !on_purpose {
+            known.kept.clear();
+        }
+        Ok(known)
+    }
+
+    /// A job as it was. What cannot be read, or has lost its destination, is for the rules or a person to decide.
+    fn again(&self, dest: u32, job: Option<JobRecord>, now: Wall) -> NewJob {
+        let destination = self.names.get(&dest).cloned();
+        let hold = job.as_ref().and_then(|job| job.hold.clone()).map(|(_, reason)| reason);
+        let hold = match (&job, &destination) {
+            (Some(_), Some(_)) => hold,
+            (Some(_), None) | (None, _) => hold.or(Some(HoldReason::new(
+                HoldKind::Recovered,
+                "its job could not be read; to be decided anew",
+            ))),
+        };
+        let (priority, plan) = job.map_or((Priority::Routine, Vec::new()), |job| (job.priority, job.plan));
+        NewJob {
+            destination,
+            priority,
+            plan,
+            due: now,
+            hold,
+        }
+    }
+
+    /// The next contents from `from` on whose payload has left the cache, out of at most `max` records, and where to go on;
+    /// `None` at the end.
+    pub(super) fn evicted(&self, from: &[u8], max: usize) -> Result<(Vec<Evicted>, Option<Vec<u8>>), DbError> {
+        let (mut records, mut next) = (Vec::new(), None);
+        self.db.scan(Cf::Seen, from, &[], |key, value| {
+            if records.len() == max {
+                next = Some(key.to_vec());
+                return false;
+            }
+            records.push((key.to_vec(), SeenRecord::decode(value).unwrap_or_default()));
+            true
+        })?;
+        let mut found = Vec::new();
+        for (key, seen) in records {
+            for entry in seen.entries {
+                let id = entry.instance.0;
+                // With a record it never left; in quarantine it may not have left.
+                let left = self.db.get(Cf::Instance, &id)?.is_none()
+                    && self.db.get(Cf::Quarantine, &aside(Cf::Instance, &id))?.is_none();
+                if left {
+                    let name = |(dest, _): &(u32, _)| self.names.get(dest).cloned();
+                    found.push(Evicted {
+                        key: key.clone(),
+                        destinations: entry.jobs.iter().filter_map(name).collect(),
+                        entry,
+                    });
+                }
+            }
+        }
+        Ok((found, next))
+    }
+}
+
+fn name_of(key: &[u8], prefix: &[u8]) -> Option<DestinationId> {
+    let name = std::str::from_utf8(key.get(prefix.len()..)?).ok()?;
+    DestinationId::parse(name).ok()
+}
+
+/// Held by a rule's word, by a person, or as another content under a known UID: not to leave without a person.
+fn held_on_purpose(job: &JobRecord) -> bool {
+    let kind = job.hold.as_ref().map(|(_, reason)| reason.kind);
+    matches!(kind, Some(HoldKind::Rule | HoldKind::Operator | HoldKind::Conflict))
+}

@@ -1,0 +1,115 @@
+//! What a rebuild keeps of the old index, and what it does without one.
+use super::*;
+use std::fs;
+
+async fn held(bench: &Bench, kind: HoldKind) -> Vec<Row> {
+    let filter = Filter {
+        kind: Some(kind),
+        ..Filter::default()
+    };
+    bench.spool().list(filter, None, 9).await.unwrap()
+}
+
+async fn close(bench: &mut Bench) {
+    bench.spool.take().unwrap().close().await;
+}
+
+#[tokio::test]
+async fn what_was_held_back_stays_held_and_suspended_stays_suspended() {
+    let mut bench = Bench::new();
+    let by_rule = NewJob {
+        hold: Some(HoldReason::new(HoldKind::Rule, "burned-in annotation")),
+        ..to("a")
+    };
+    let ruled = id_of(bench.store("1.1", b"ruled", vec![by_rule, to("b")]).await);
+    let free = id_of(bench.store("1.2", b"free", vec![to("a"), to("c")]).await);
+    bench.store("1.3", b"delivered", vec![to("c")]).await;
+    bench.spool().suspend(&dest("b"), "it", "maintenance").await.unwrap();
+    bench.confirm("c").await;
+    bench.confirm("c").await;
+    close(&mut bench).await;
+    let report = rebuild(bench.path(), &bench.clock).unwrap();
+    assert_eq!((report.recovered, report.held, report.delivered), (1, 1, 1));
+    assert_eq!((report.suspended, report.forgotten), (vec!["b".to_owned()], None));
+    assert_eq!(fsck(bench.path(), true).unwrap().problems, Vec::<String>::new());
+    bench.reopen_after(|_| {});
+    let rows = held(&bench, HoldKind::Rule).await;
+    assert_eq!(rows.len(), 1);
+    assert_eq!(
+        (rows[0].destination.clone(), rows[0].instance.as_ref().unwrap().id),
+        (Some(dest("a")), ruled)
+    );
+    assert_eq!(rows[0].hold.as_ref().unwrap().text, "burned-in annotation");
+    assert!(bench.spool().is_suspended(&dest("b")) && bench.claim_one("b").await.is_none());
+    bench.spool().resume(&dest("b"), "it", "done").await.unwrap();
+    assert_eq!(
+        bench.claim_one("b").await.unwrap().instance.id,
+        ruled,
+        "with its own plan, not decided anew"
+    );
+    // Delivered to `c` before: only `a` is left of what the rules say.
+    let (job, instance) = bench.spool().recovered(9).await.unwrap().remove(0);
+    assert_eq!(instance.id, free);
+    bench
+        .spool()
+        .redecide(job, vec![to("a"), to("c")], 8, "rules")
+        .await
+        .unwrap();
+    assert!(bench.claim_one("c").await.is_none());
+    let repeat = bench.store("1.3", b"delivered", vec![to("c")]).await;
+    assert!(matches!(repeat, Committed::Repeat(_)));
+    let wider = bench.store("1.3", b"delivered", vec![to("c"), to("d")]).await;
+    assert!(matches!(wider, Committed::Stored(_)) && bench.claim_one("c").await.is_none());
+}
+
+#[tokio::test]
+async fn without_the_old_index_conflicts_wait_and_what_was_delivered_is_not_delivered_again() {
+    let mut bench = Bench::new();
+    bench.store("1.1", b"delivered", vec![to("a")]).await;
+    bench.confirm("a").await;
+    bench.clock.advance(Duration::from_secs(1));
+    let other = id_of(bench.store("1.1", b"other", vec![to("a")]).await);
+    let first = id_of(bench.store("1.2", b"first", vec![to("a")]).await);
+    bench.clock.advance(Duration::from_secs(1));
+    let second = id_of(bench.store("1.2", b"second", vec![to("a")]).await);
+    close(&mut bench).await;
+    fs::remove_dir_all(bench.path().join("index")).unwrap();
+    let report = rebuild(bench.path(), &bench.clock).unwrap();
+    assert_eq!((report.recovered, report.held, report.delivered), (1, 2, 1));
+    assert!(report.forgotten.is_some());
+    assert_eq!(fsck(bench.path(), true).unwrap().problems, Vec::<String>::new());
+    bench.reopen_after(|_| {});
+    let rows = held(&bench, HoldKind::Conflict).await;
+    let mut waiting: Vec<InstanceId> = rows.iter().map(|row| row.instance.as_ref().unwrap().id).collect();
+    waiting.sort_unstable();
+    let mut expected = vec![other, second];
+    expected.sort_unstable();
+    assert_eq!(waiting, expected);
+    let recovered = bench.spool().recovered(9).await.unwrap();
+    assert_eq!(
+        recovered.iter().map(|(_, instance)| instance.id).collect::<Vec<_>>(),
+        [first]
+    );
+    let again = bench.store("1.1", b"delivered", vec![to("a")]).await;
+    assert!(matches!(again, Committed::Repeat(_)), "{again:?}");
+    assert!(bench.claim_one("a").await.is_none());
+}
+
+#[tokio::test]
+async fn what_has_left_the_cache_is_still_known_after_a_rebuild() {
+    let mut bench = Bench::new();
+    bench.store("1.1", b"x", vec![to("a")]).await;
+    bench.confirm("a").await;
+    let spool = bench.spool();
+    let gone = spool.submit(|txn| super::super::cache::evict(txn, 9)).await.unwrap();
+    for id in gone {
+        fs::remove_file(payload::path_of(bench.path(), id)).unwrap();
+    }
+    close(&mut bench).await;
+    rebuild(bench.path(), &bench.clock).unwrap();
+    bench.reopen_after(|_| {});
+    assert!(matches!(
+        bench.store("1.1", b"x", vec![to("a")]).await,
+        Committed::Repeat(_)
+    ));
+}
