@@ -1,9 +1,10 @@
 //! Who changed what: one item each in Original Attributes (PS3.3 C.12.1) and Contributing Equipment.
 use super::apply::in_reach;
-use super::tree::{Body, Element, Level, write_value};
+use super::tree::{Body, Element, Level, header, in_layout, write_value};
 use super::{EditError, Stamp};
-use crate::dicom::head::Head;
 use crate::dicom::head::read::is_creator;
+use crate::dicom::head::{Head, ITEM_END, Kind, SEQUENCE_END};
+use crate::dicom::syntax::{Layout, Syntax};
 use dicom_core::{Tag, VR};
 use std::collections::BTreeMap;
 
@@ -23,6 +24,12 @@ pub(super) fn add(root: &mut Level, head: &Head, words: &Stamp) -> Result<(), Ed
     text(item, Tag(0x0400, 0x0565), VR::CS, "COERCE", 16);
     let modified = item.open(head, MODIFIED_ATTRIBUTES)?.open(head, 0)?;
     for (tag, bytes) in prior {
+        // What came as UN holds items in a layout of its own.
+        let bytes = if modified.layout == head.syntax.layout {
+            bytes
+        } else {
+            in_implicit(head, &bytes)?
+        };
         modified.put(tag, Body::Ready(bytes));
     }
     item.touch(MODIFIED_ATTRIBUTES);
@@ -94,6 +101,59 @@ fn prior(root: &Level, head: &Head) -> Result<BTreeMap<Tag, Vec<u8>>, EditError>
         }
     }
     Ok(prior)
+}
+
+/// One element of the head's layout in implicit little endian.
+fn in_implicit(head: &Head, element: &[u8]) -> Result<Vec<u8>, EditError> {
+    let syntax = Syntax {
+        deflated: false,
+        ..head.syntax.clone()
+    };
+    let scanned = Head::scan(syntax, element).map_err(|_| EditError::NotAValue)?;
+    let mut out = Vec::with_capacity(element.len());
+    for node in scanned.children(None) {
+        implicit(&scanned, node, &mut out)?;
+    }
+    Ok(out)
+}
+
+/// As deep as the head's sequences, which are at most `DEPTH_MAX`.
+fn implicit(head: &Head, node: usize, out: &mut Vec<u8>) -> Result<(), EditError> {
+    let found = &head.nodes[node];
+    let is_explicit = found.kind == Kind::Item || (found.kind == Kind::Sequence && found.vr != VR::UN);
+    match found.kind {
+        Kind::Sequence | Kind::Item if is_explicit => {
+            header(out, Layout::ImplicitLittle, found.tag, None, u32::MAX);
+            for child in head.children(Some(node)) {
+                implicit(head, child, out)?;
+            }
+            let end = if found.kind == Kind::Item {
+                ITEM_END
+            } else {
+                SEQUENCE_END
+            };
+            header(out, Layout::ImplicitLittle, end, None, 0);
+        }
+        Kind::Value => {
+            // Reversing the units of big endian makes them little, as it does the other way.
+            let value = in_layout(found.layout, found.vr, head.raw(node).to_vec());
+            let length = found.length().ok_or(EditError::NotAValue)?;
+            header(out, Layout::ImplicitLittle, found.tag, None, length);
+            out.extend_from_slice(&value);
+        }
+        // UN that holds items holds them so already. Fragments are bytes; they exist in little endian only.
+        Kind::Sequence | Kind::Item | Kind::Fragments => {
+            header(
+                out,
+                Layout::ImplicitLittle,
+                found.tag,
+                None,
+                found.length().unwrap_or(u32::MAX),
+            );
+            out.extend_from_slice(&head.bytes[found.value as usize..found.end as usize]);
+        }
+    }
+    Ok(())
 }
 
 fn append<'a>(root: &'a mut Level, head: &Head, tag: Tag) -> Result<&'a mut Level, EditError> {

@@ -364,7 +364,7 @@ fn length(undefined: bool, body: &[u8]) -> Result<u32, EditError> {
     }
 }
 
-fn header(out: &mut Vec<u8>, layout: Layout, tag: Tag, vr: Option<VR>, length: u32) {
+pub(super) fn header(out: &mut Vec<u8>, layout: Layout, tag: Tag, vr: Option<VR>, length: u32) {
     out.extend_from_slice(&layout.put_u16(tag.0));
     out.extend_from_slice(&layout.put_u16(tag.1));
     let Some(vr) = vr.filter(|_| layout.is_explicit()) else {
