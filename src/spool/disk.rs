@@ -69,7 +69,7 @@ impl Disk {
 
     fn judge(&self, space: Space) {
         let low_bytes = self.low_water.of(space.bytes);
-        let low_inodes = inodes_mark(self.low_water, space.inodes);
+        let low_inodes = low_inodes_mark(self.low_water, space.inodes);
         let low = below(self.low(), space.free_bytes, low_bytes) || below(self.low(), space.free_inodes, low_inodes);
         let critical = below(self.critical(), space.free_bytes, self.critical)
             || below(self.critical(), space.free_inodes, low_inodes / 4);
@@ -139,7 +139,7 @@ impl Disk {
 
     fn ballast_has_room(&self, space: Space) -> bool {
         let needed = self.low_water.of(space.bytes).saturating_add(self.ballast);
-        let inodes = inodes_mark(self.low_water, space.inodes) + BALLAST_INODES as u64;
+        let inodes = low_inodes_mark(self.low_water, space.inodes) + BALLAST_INODES as u64;
         // A file system without a count of inodes says 0 of 0.
         let spare = space.inodes == 0 || space.free_inodes > raised(inodes);
         self.ballast > 0 && !self.low() && spare && space.free_bytes > raised(needed) && !self.ballast_path().exists()
@@ -196,6 +196,14 @@ fn inodes_mark(share: Share, inodes: u64) -> u64 {
     match share {
         Share::Percent(_) => share.of(inodes),
         Share::Bytes(_) => inodes / 100,
+    }
+}
+
+/// What the dropped ballast frees stays below the mark: it is for the index to open with, not for arrivals.
+fn low_inodes_mark(share: Share, inodes: u64) -> u64 {
+    match inodes {
+        0 => 0,
+        _ => inodes_mark(share, inodes).max(2 * BALLAST_INODES as u64),
     }
 }
 

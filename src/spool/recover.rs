@@ -106,8 +106,7 @@ pub(super) fn open_index(root: &Path) -> Result<Db, OpenError> {
     let path = index_path(root);
     let create = !Db::exists(&path);
     if create {
-        let files = list(root).map_err(failed(root, "payloads cannot be listed"))?;
-        let payloads = files.iter().filter(|id| length(root, **id) > 0).count() as u64;
+        let payloads = payloads(root).map_err(failed(root, "payloads cannot be listed"))?;
         if payloads > 0 {
             return Err(OpenError::IndexMissing {
                 path: root.to_owned(),
@@ -119,7 +118,12 @@ pub(super) fn open_index(root: &Path) -> Result<Db, OpenError> {
         path: root.to_owned(),
         detail: error.to_string(),
     };
-    let db = Db::open(&path, create).map_err(damaged)?;
+    let opened = match Db::open(&path, create) {
+        // A first start that was cut leaves an index without all its families, and nothing was taken in yet.
+        Err(_) if !create && payloads(root).is_ok_and(|payloads| payloads == 0) => Db::open(&path, true),
+        opened => opened,
+    };
+    let db = opened.map_err(damaged)?;
     clear_suspicion(root, &db)?;
     match db.get(Cf::Meta, SCHEMA).map_err(damaged)? {
         None => {
@@ -229,6 +233,11 @@ pub(super) fn list(root: &Path) -> io::Result<Vec<InstanceId>> {
     }
     ids.sort_unstable();
     Ok(ids)
+}
+
+/// Payload files that hold something.
+fn payloads(root: &Path) -> io::Result<u64> {
+    Ok(list(root)?.iter().filter(|id| length(root, **id) > 0).count() as u64)
 }
 
 fn length(root: &Path, id: InstanceId) -> u64 {

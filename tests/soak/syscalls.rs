@@ -1,7 +1,7 @@
 //! A fault at the N-th durable system call: the box runs under strace, which kills it or answers an error at the N-th call of
 //! one kind, while two modalities send twenty instances. N counts the calls of one thread (strace keeps a count for each);
 //! the first thread that gets there is hit. A box that has ended is started again without faults, and must deliver everything.
-use crate::harness::tools;
+use crate::harness::{http, tools};
 use crate::rig::{ASSOCIATIONS, Rig};
 use crate::{Order, Tally};
 use rand::SeedableRng;
@@ -195,10 +195,50 @@ pub fn point(seed: u64, call: &str, rule: &str, plant: Option<&str>) -> Result<S
     rig.load(Some(EACH));
     finish(&mut rig);
     rig.end_load();
-    rig.station.wait_ready();
+    drained(&mut rig);
+    if call == "pread64" {
+        return unreadable(&mut rig);
+    }
     let said = rig.verdict_with(if rule.starts_with("error") { ASSOCIATIONS } else { 0 })?;
     flushed_again(&trace)?;
     Ok(said)
+}
+
+/// A fault may also hit while the queue drains.
+fn drained(rig: &mut Rig) {
+    let until = Instant::now() + Duration::from_secs(60);
+    loop {
+        if !rig.station.running() {
+            restart(rig);
+        }
+        if let Some((200, body)) = http::get(rig.station.setup.web, "/metrics") {
+            let scrape = http::Scrape::parse(String::from_utf8_lossy(&body).into_owned());
+            let left = ["waystation_jobs_queued", "waystation_jobs_in_flight"].map(|name| scrape.sum(name, &[]));
+            if left == [0.0, 0.0] {
+                return;
+            }
+        }
+        assert!(
+            Instant::now() < until,
+            "the queue does not drain\n{}",
+            rig.station.log_tail()
+        );
+        std::thread::sleep(Duration::from_millis(30));
+    }
+}
+
+/// What could not be read is held for each destination that lacks it; everything else flows.
+fn unreadable(rig: &mut Rig) -> Result<String, String> {
+    let report = rig.report();
+    let length = |name: &str| report[name].as_array().map_or(0, Vec::len);
+    let missing = length("missing_at_archive") + length("missing_in_folder");
+    let held = rig.station.metric("jobs_held", &[]);
+    let words = format!("{missing} deliveries missing, {held} held");
+    if missing as f64 <= held && length("damaged_at_archive") + length("damaged_in_folder") == 0 {
+        Ok(words)
+    } else {
+        Err(format!("{words}: {report}"))
+    }
 }
 
 /// A flush that failed is never tried again on the same file: the kernel calls the pages clean after the failure, and would

@@ -253,25 +253,33 @@ async fn a_table_that_cannot_be_read_ends_the_box_in_words_and_a_rebuild_mends_i
     assert!(!bench.path().join("index-suspect").exists());
 }
 
-#[tokio::test]
-async fn a_cut_manifest_never_brings_a_family_back_empty() {
-    let bench = Bench::new();
-    bench.store("1.1", b"kept", vec![to("vna")]).await;
-    let path = bench.path().to_owned();
-    let index = path.join("index");
-    let clock = bench.clock.clone();
-    let Bench { dir, spool, .. } = bench;
-    drop(spool);
+/// Cuts the manifest before the name of the last family: those before it are left.
+fn cut_manifest(root: &Path) {
+    let index = root.join("index");
     let current = std::fs::read_to_string(index.join("CURRENT")).unwrap();
     let manifest = index.join(current.trim());
     let whole = std::fs::read(&manifest).unwrap();
-    // The name of the last family stands in the record that made it: cut there, the families before it are left.
     let name = Cf::ALL[Cf::ALL.len() - 1].name().as_bytes();
     let at = whole.windows(name.len()).position(|window| window == name).unwrap();
     std::fs::write(&manifest, &whole[..at]).unwrap();
-    let opened = Spool::open(config(&path), clock.clone(), Metrics::new());
+}
+
+#[tokio::test]
+async fn a_cut_manifest_never_brings_a_family_back_empty() {
+    let mut bench = Bench::new();
+    bench.store("1.1", b"kept", vec![to("vna")]).await;
+    bench.spool = None;
+    cut_manifest(bench.path());
+    let opened = Spool::open(config(bench.path()), bench.clock.clone(), Metrics::new());
     let error = opened.err().unwrap().to_string();
     assert!(error.contains("spool rebuild"), "{error}");
-    assert_eq!(rebuild(&path, &clock).unwrap().recovered, 1);
-    drop(dir);
+    assert_eq!(rebuild(bench.path(), &bench.clock).unwrap().recovered, 1);
+}
+
+#[tokio::test]
+async fn a_first_start_that_was_cut_is_gone_on_with() {
+    let mut bench = Bench::new();
+    bench.reopen_after(cut_manifest);
+    bench.store("1.1", b"kept", vec![to("vna")]).await;
+    bench.confirm("vna").await;
 }
