@@ -16,9 +16,10 @@ BINARY := $(TARGET)/release/waystation
 export PEERS_VENV := $(VENV)
 
 .PHONY: help setup venv build demo test hostile fuzz lint deny bench docs
+.PHONY: soak-kill soak-power soak-syscalls soak-disk soak-corrupt controls
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 8
+	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
 
 setup: ## install the Debian packages that are missing (root), or say which
 	@tools/setup
@@ -34,6 +35,30 @@ demo: build ## a box, a receiver, modalities, a cut WAN and a kill -9: exit 0 on
 
 test: setup venv ## all tests, real peers included, with the faults that prove that the tests can fail
 	cargo test --release --locked --features planted
+
+# N is how many rounds (0: all there are), SEED which faults; each ends with `N passed, N failed`. docs/durability.md.
+SOAK := cargo test --release --locked --features planted --test soak --
+N ?=
+SEED ?=
+export N SEED
+
+soak-kill: setup venv ## N rounds of kill -9 at random moments under load
+	@$(SOAK) kill
+
+soak-power: setup venv ## N power cuts under load, ext4 and xfs (root: loop devices)
+	@$(SOAK) power
+
+soak-syscalls: setup venv ## SIGKILL, EIO and ENOSPC at the N-th durable system call, N counted through
+	@$(SOAK) syscalls
+
+soak-disk: setup venv ## N full disks under load, in bytes and in inodes (root: loop devices)
+	@$(SOAK) disk
+
+soak-corrupt: setup venv ## each kind of file of the spool, damaged in five ways
+	@$(SOAK) corrupt
+
+controls: setup venv ## planted faults, each of which a soak must find (root: loop devices)
+	@$(SOAK) controls
 
 hostile: setup venv ## the hostile corpus and the floods of silent connections; ends with their count
 	@tools/counted "$(TARGET)/hostile.log" cargo test --release --locked --features planted --test hostile -- --nocapture

@@ -215,9 +215,9 @@ impl Parts {
                 .map_err(problems)
         });
         let decider = self.decider();
-        let decide: control::decide::Decide = Arc::new(move |instance| {
+        let decide: control::decide::Decide = Arc::new(move |instance, only| {
             let decider = decider.clone();
-            Box::pin(async move { decider.decide(&instance).await })
+            Box::pin(async move { decider.decide(&instance, only).await })
         });
         Verbs {
             spool: self.spool.clone(),
@@ -245,7 +245,7 @@ impl Parts {
             let found = self.spool.recovered(RECOVERED_BATCH).await.unwrap_or_default();
             let mut decided = 0;
             for (job, instance) in &found {
-                match self.decider().decide(instance).await {
+                match self.decider().decide(instance, None).await {
                     Ok((jobs, epoch)) => match self.spool.redecide(*job, jobs, epoch, "recovery").await {
                         Ok(_) => decided += 1,
                         Err(error) => tracing::error!(%job, %error, "a recovered instance could not be decided"),
@@ -266,8 +266,7 @@ impl Parts {
     async fn stop(self, bound: Duration) {
         let phases = [("listeners", &self.inward, bound), ("lanes", &self.outward, bound)];
         for (phase, drain, bound) in phases {
-            tracing::info!(phase, waiting = %drain.waiting_for(), "draining");
-            if let Err(waiting) = drain.stop(bound).await {
+            if let Err(waiting) = drained(phase, drain, bound).await {
                 tracing::warn!(phase, %waiting, "not drained in time, going on without");
             }
         }
@@ -302,7 +301,11 @@ impl Decider {
     ///
     /// # Errors
     /// The payload cannot be read, or its head not be understood.
-    async fn decide(&self, instance: &Instance) -> Result<(Vec<spool::NewJob>, u64), ReadError> {
+    async fn decide(
+        &self,
+        instance: &Instance,
+        only: Option<DestinationId>,
+    ) -> Result<(Vec<spool::NewJob>, u64), ReadError> {
         let mut payload = self.spool.payload(&instance.id).await?;
         let mut scanner = Scanner::new(Syntax::of(&instance.transfer_syntax));
         let mut progress = Progress::More;
@@ -323,9 +326,25 @@ impl Decider {
             transfer_syntax: instance.transfer_syntax.clone(),
             arrival: instance.arrival,
         };
-        Ok(self.ingest.decide_again(facts, head).await)
+        Ok(self.ingest.decide_again(facts, head, only).await)
     }
 }
+
+/// Stops a phase, and says every few seconds what it still waits for.
+async fn drained(phase: &str, drain: &Drain, bound: Duration) -> Result<(), String> {
+    let stopping = drain.stop(bound);
+    tokio::pin!(stopping);
+    loop {
+        tracing::info!(phase, waiting = %drain.waiting_for(), "draining");
+        tokio::select! {
+            done = &mut stopping => return done,
+            () = tokio::time::sleep(SAY_AGAIN) => {}
+        }
+    }
+}
+
+/// How often a drain says what it waits for.
+const SAY_AGAIN: Duration = Duration::from_secs(5);
 
 /// Instances of a rebuild that are decided at a time.
 const RECOVERED_BATCH: usize = 200;

@@ -5,7 +5,7 @@
 //! Nothing is acknowledged by this module's callers before `finish` has answered. Dropping a `Receiving` leaves nothing behind.
 use crate::base::clock::Clock;
 use crate::base::fault::{Plant, planted};
-use crate::base::names::{AeTitle, InstanceId, SourceId, Uid};
+use crate::base::names::{AeTitle, DestinationId, InstanceId, SourceId, Uid};
 use crate::dicom::head::{Head, HeadError, Scanner};
 use crate::dicom::part10::{self, FileMeta};
 use crate::dicom::status;
@@ -133,13 +133,16 @@ impl Ingest {
     }
 
     /// Lets the rules decide, off the async threads.
-    async fn decide(&self, facts: Facts, head: Head) -> Decision {
+    async fn decide(&self, facts: Facts, head: Head, only: Option<DestinationId>) -> Decision {
         // The semaphore is never closed, so a permit always comes; without one the evaluation runs all the same.
         let permit = self.evaluations.clone().acquire_owned().await.ok();
         let rules = self.rules.clone();
         let epoch = rules.epoch();
         let task = tokio::task::spawn_blocking(move || {
-            let decision = rules.decide(&facts, &head);
+            let decision = match only {
+                None => rules.decide(&facts, &head),
+                Some(destination) => rules.decide_for(&facts, &head, &destination),
+            };
             drop(permit);
             decision
         });
@@ -157,9 +160,10 @@ impl Ingest {
         }
     }
 
-    /// Decides anew on an instance that is already in the spool: the jobs that the rules in force give it.
-    pub async fn decide_again(&self, facts: Facts, head: Head) -> (Vec<NewJob>, u64) {
-        let decision = self.decide(facts, head).await;
+    /// Decides anew on an instance that is already in the spool: the jobs that the rules in force give it, or, when a person
+    /// has chosen the destination, the one job for `only` that.
+    pub async fn decide_again(&self, facts: Facts, head: Head, only: Option<DestinationId>) -> (Vec<NewJob>, u64) {
+        let decision = self.decide(facts, head, only).await;
         (jobs(&decision, self.clock.now()), decision.epoch)
     }
 }
@@ -202,7 +206,7 @@ impl Receiving {
         // In the payload file itself, for a rebuild. A reload meanwhile makes the epoch one too old: no harm is in that.
         let mut incoming = incoming;
         incoming.decided(study.clone(), ingest.rules.epoch());
-        let (sealed, decision) = tokio::join!(incoming.seal(), ingest.decide(facts, head));
+        let (sealed, decision) = tokio::join!(incoming.seal(), ingest.decide(facts, head, None));
         let commit = Commit {
             study,
             rule_epoch: decision.epoch,

@@ -52,8 +52,14 @@ fn run(at: &cli::Where) -> anyhow::Result<ExitCode> {
     for problem in &report.problems {
         tracing::warn!(%problem, "configuration");
     }
-    runtime()?.block_on(app::run(config)).context("the box stopped")?;
-    Ok(ExitCode::SUCCESS)
+    match runtime()?.block_on(app::run(config)) {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) => {
+            // In the log's own format: a collector that reads JSON must see this line above all.
+            tracing::error!(%error, "the box stopped");
+            Ok(ExitCode::from(cli::FAILED))
+        }
+    }
 }
 
 /// The demo, in a folder of its own that goes away with it unless it is to be kept.

@@ -13,6 +13,26 @@ pub enum Plant {
     AckBeforeCommit,
     /// A delivery's failure status counts as success.
     IgnoreStatus,
+    /// The index answers before its log is flushed.
+    SkipIndexSync,
+    /// A new name is given without a flush of its directory.
+    SkipDirectorySync,
+    /// A payload file is removed when its first delivery starts.
+    UnlinkEarly,
+    /// A flush that failed is tried again, and the second answer counts.
+    RetryFsync,
+    /// Other content under a known UID takes the place of the first.
+    OverwriteDuplicate,
+    /// The last fragment is sent although the payload is damaged.
+    LastFlagOnAbort,
+    /// A job that is to be held leaves the index instead.
+    DropHold,
+    /// A confirmation ends another job of the same destination.
+    SettleWrong,
+    /// The edits' traces are written twice.
+    EditTwice,
+    /// Every third job gets no entry in the queue.
+    LoseDue,
 }
 
 impl Plant {
@@ -23,6 +43,16 @@ impl Plant {
             Self::SkipPayloadSync => "skip-payload-sync",
             Self::AckBeforeCommit => "ack-before-commit",
             Self::IgnoreStatus => "ignore-status",
+            Self::SkipIndexSync => "skip-index-sync",
+            Self::SkipDirectorySync => "skip-directory-sync",
+            Self::UnlinkEarly => "unlink-early",
+            Self::RetryFsync => "retry-fsync",
+            Self::OverwriteDuplicate => "overwrite-duplicate",
+            Self::LastFlagOnAbort => "last-flag-on-abort",
+            Self::DropHold => "drop-hold",
+            Self::SettleWrong => "settle-wrong",
+            Self::EditTwice => "edit-twice",
+            Self::LoseDue => "lose-due",
         }
     }
 }

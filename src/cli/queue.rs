@@ -33,6 +33,9 @@ pub enum Verb {
         /// The new destination
         #[arg(long)]
         to: DestinationName,
+        /// What no rule has decided on yet goes as it came, without the edits that the rules make for the destination
+        #[arg(long)]
+        unedited: bool,
         #[command(flatten)]
         order: Order,
     },
@@ -211,7 +214,7 @@ fn request(verb: Verb) -> Result<Request, String> {
         Verb::Hold(order) => (Action::Hold, order),
         Verb::Release(order) => (Action::Release, order),
         Verb::Retry(order) => (Action::Retry, order),
-        Verb::Reroute { to, order } => (Action::Reroute { to: to.0 }, order),
+        Verb::Reroute { to, unedited, order } => (Action::Reroute { to: to.0, unedited }, order),
         Verb::Discard(order) => (Action::Discard, order),
     };
     let Order {

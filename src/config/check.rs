@@ -157,19 +157,34 @@ fn sources(config: &Config, problems: &mut Vec<Problem>) {
 /// Loads every key, certificate and authority as the box will: missing, unreadable and mismatched ones are said now.
 fn certificates(config: &Config, problems: &mut Vec<Problem>) {
     for (index, listener) in config.listeners.iter().enumerate() {
-        if let Some(tls) = &listener.tls
-            && let Err(error) = crate::listener::tls::acceptor(tls)
-        {
-            problems.push(Problem::error(format!("listeners[{index}].tls"), error.to_string()));
-        }
+        let faults = listener
+            .tls
+            .as_ref()
+            .map(crate::listener::tls::faults)
+            .unwrap_or_default();
+        tls(&format!("listeners[{index}].tls"), faults, problems);
     }
     for (index, destination) in config.destinations.iter().enumerate() {
         if let Destination::Dicom(dicom) = destination
-            && let Some(tls) = &dicom.tls
-            && let Err(error) = crate::sender::tls::connector(tls)
+            && let Some(config) = &dicom.tls
         {
-            problems.push(Problem::error(format!("destinations[{index}].tls"), error.to_string()));
+            tls(
+                &format!("destinations[{index}].tls"),
+                crate::sender::tls::faults(config),
+                problems,
+            );
         }
+    }
+}
+
+fn tls(table: &str, faults: Vec<(&'static str, crate::sender::tls::TlsError)>, problems: &mut Vec<Problem>) {
+    for (key, error) in faults {
+        let key = if key.is_empty() {
+            table.to_owned()
+        } else {
+            format!("{table}.{key}")
+        };
+        problems.push(Problem::error(key, error.to_string()));
     }
 }
 

@@ -285,6 +285,28 @@ fn wrong_values_hide_no_problem_between_components() {
     assert!(!said.iter().any(|line| line.contains("vna")), "{said:?}");
 }
 
+#[test]
+fn every_file_of_a_tls_table_is_said_by_its_own_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("box.toml");
+    let text = "[[listeners]]\nname = \"a\"\naddress = \"127.0.0.1:11112\"\nae_titles = [\"BOX\"]\n\
+         [listeners.tls]\ncertificate = \"/nowhere/a.pem\"\nkey = \"/nowhere/a.key\"\nclient_ca = \"/nowhere/ca.pem\"\n\
+         [[destinations]]\nname = \"vna\"\nkind = \"dicom\"\nhost = \"127.0.0.1\"\nport = 104\ncalled_ae = \"V\"\ncalling_ae = \"W\"\n\
+         [destinations.tls]\nca = \"/nowhere/b.pem\"\ncertificate = \"/nowhere/c.pem\"\nkey = \"/nowhere/c.key\"\n";
+    std::fs::write(&file, text).unwrap();
+    let said: Vec<String> = report_with(&[file], &[])
+        .problems
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    for key in ["certificate", "key", "client_ca"] {
+        assert_says(&said, &format!("listeners[0].tls.{key}: "));
+    }
+    for key in ["ca", "certificate", "key"] {
+        assert_says(&said, &format!("destinations[0].tls.{key}: "));
+    }
+}
+
 fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }

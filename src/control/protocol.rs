@@ -47,6 +47,9 @@ pub enum Action {
     Retry,
     Reroute {
         to: DestinationId,
+        /// What no rule has decided on yet goes as it came, instead of with the edits that the rules make for `to`.
+        #[serde(default)]
+        unedited: bool,
     },
     /// Gives the job up for ever. Needs a reason.
     Discard,
@@ -270,7 +273,7 @@ mod tests {
             ..Filter::default()
         };
         let to = DestinationId::parse("cad").unwrap();
-        let request = act(filter, Action::Reroute { to }, Some("moved"));
+        let request = act(filter, Action::Reroute { to, unedited: false }, Some("moved"));
         let text = serde_json::to_string(&request).unwrap();
         assert_eq!(serde_json::from_str::<Request>(&text).unwrap(), request);
         assert!(serde_json::from_str::<Request>("{\"request\":\"format_disk\"}").is_err());

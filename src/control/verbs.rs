@@ -43,7 +43,7 @@ impl Verbs {
                 reason,
                 dry_run,
             } => {
-                if let Action::Reroute { to } = &action
+                if let Action::Reroute { to, .. } = &action
                     && !self.exists(to)
                 {
                     return Response::Refused {
@@ -93,11 +93,12 @@ impl Verbs {
         reason: &str,
         dry_run: bool,
     ) -> Result<Response, CommitError> {
+        let unedited = matches!(action, Action::Reroute { unedited: true, .. });
         let (verb, to) = match action {
             Action::Hold => (Verb::Hold, None),
             Action::Release => (Verb::Release, filter.destination.clone()),
             Action::Retry => (Verb::Retry, filter.destination.clone()),
-            Action::Reroute { to } => (Verb::Reroute(to.clone()), Some(to)),
+            Action::Reroute { to, .. } => (Verb::Reroute(to.clone()), Some(to)),
             Action::Discard => (Verb::Discard, None),
         };
         let starts = matches!(verb, Verb::Release | Verb::Retry | Verb::Reroute(_));
@@ -106,12 +107,32 @@ impl Verbs {
             // them again unasked.
             self.poke(to.as_ref());
         }
-        let decides = verb == Verb::Release && !dry_run;
-        let mut acted = self.spool.act(meant(filter), verb, who, reason, dry_run).await?;
-        if decides {
-            let decided = self.decide_undecided(who, filter).await;
-            acted.changed += decided.map_err(|_| CommitError::GateLatched)?;
-        }
+        // The rules first: what they decide is then no longer among the held jobs that the verb is about.
+        let decided = match &verb {
+            _ if dry_run || unedited => 0,
+            Verb::Release => self
+                .decide_anew(who, filter, None)
+                .await
+                .map_err(|_| CommitError::GateLatched)?,
+            Verb::Reroute(to) => self
+                .decide_anew(who, filter, Some(to))
+                .await
+                .map_err(|_| CommitError::GateLatched)?,
+            Verb::Hold | Verb::Retry | Verb::Discard => 0,
+        };
+        let mut acted = match &verb {
+            // What the rules could not decide for this destination must not go there as it is.
+            Verb::Reroute(_) if !unedited && !dry_run => {
+                let decided = spool::Filter {
+                    decided: true,
+                    ..meant(filter)
+                };
+                self.spool.act(decided, verb, who, reason, dry_run).await?
+            }
+            _ => self.spool.act(meant(filter), verb, who, reason, dry_run).await?,
+        };
+        acted.matched = acted.matched.max(decided);
+        acted.changed += decided;
         if starts && !dry_run {
             self.poke(to.as_ref());
         }
@@ -209,6 +230,7 @@ pub(super) fn meant(filter: &Filter) -> spool::Filter {
     spool::Filter {
         destination: filter.destination.clone(),
         undecided: filter.undecided,
+        decided: false,
         state: filter.state,
         source: filter.source.clone(),
         kind: filter.kind,

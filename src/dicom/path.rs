@@ -29,6 +29,9 @@ pub enum PathError {
     UnknownKeyword { keyword: String, nearest: String },
     #[error("`{0}` is not an element: write a keyword, (gggg,eeee), (gggg,\"CREATOR\",ee) or Sequence[0].Element")]
     Malformed(String),
+    /// Groups of the command set, the file's header and the item marks, and group lengths, which are kept right without help.
+    #[error("`{0}` is not an element of an image: groups below 0008, FFFE, FFFF and group lengths cannot be used")]
+    NotInDataSet(String),
     #[error("a path goes through more than {0} sequences")]
     TooDeep(usize),
 }
@@ -37,13 +40,17 @@ impl Path {
     /// Keywords are those of PS3.6, in their spelling; tags are hexadecimal, with or without parentheses and comma.
     ///
     /// # Errors
-    /// An unknown keyword (with the nearest known), a malformed path, more than `DEPTH_MAX` sequences.
+    /// An unknown keyword (with the nearest known), a malformed path, an element that no data set holds, more than `DEPTH_MAX`
+    /// sequences.
     pub fn parse(text: &str) -> Result<Self, PathError> {
         let malformed = || PathError::Malformed(text.to_owned());
         let mut items = Vec::new();
         let mut rest = text.trim();
         loop {
             let (selector, after) = selector(rest).map_err(|wrong| wrong.unwrap_or_else(malformed))?;
+            if !is_in_data_sets(&selector) {
+                return Err(PathError::NotInDataSet(text.to_owned()));
+            }
             if after.is_empty() {
                 let leaf = selector;
                 return Ok(Self { items, leaf });
@@ -90,6 +97,14 @@ impl fmt::Display for Selector {
                 element,
             } => write!(f, "({group:04X},\"{creator}\",{element:02X})"),
         }
+    }
+}
+
+/// PS3.5 7.1 and 7.8.1: what a path can name.
+fn is_in_data_sets(selector: &Selector) -> bool {
+    match selector {
+        Selector::Tag(Tag(group, element)) => matches!(group, 0x0008..=0xFFFD) && *element != 0,
+        Selector::Private { group, .. } => matches!(group, 0x0009..=0xFFFD),
     }
 }
 
@@ -234,6 +249,27 @@ mod tests {
     }
 
     #[test]
+    fn elements_that_no_data_set_holds_are_refused() {
+        for text in [
+            "TransferSyntaxUID",
+            "(0000,0100)",
+            "(0007,\"X\",10)",
+            "(0010,0000)",
+            "00100000",
+            "(FFFE,E000)",
+            "(FFFF,\"X\",10)",
+            "RequestAttributesSequence[0].(0008,0000)",
+            "(0004,1220)[0].PatientID",
+        ] {
+            assert_eq!(
+                Path::parse(text),
+                Err(PathError::NotInDataSet(text.to_owned())),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
     fn an_unknown_keyword_names_the_nearest_known() {
         for (wrong, right) in [
             ("PatientsName", "PatientName"),
@@ -255,7 +291,9 @@ mod tests {
         let count = KEYWORDS.lines().count();
         assert!(count > 5_000, "{count}");
         for keyword in KEYWORDS.lines() {
-            assert!(Path::parse(keyword).is_ok(), "{keyword}");
+            let parsed = Path::parse(keyword);
+            let is_known = matches!(parsed, Ok(_) | Err(PathError::NotInDataSet(_)));
+            assert!(is_known, "{keyword}");
         }
     }
 

@@ -236,6 +236,9 @@ impl Connection {
         match self.shared.admission.admit(&self.config, &peer, &request) {
             Ok((source, place)) => Some((request, source, place)),
             Err(refusal) => {
+                if let Some(nearest) = self.shared.admission.nearest(&self.config, &request) {
+                    tracing::info!(listener = %self.config.name, %nearest, "an AE title is not known; the nearest one that is");
+                }
                 self.reject(stream, refusal, &timeouts).await;
                 None
             }

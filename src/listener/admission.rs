@@ -10,6 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// PS3.7 A.2.1: the only application context there is.
 const APPLICATION_CONTEXT: &str = "1.2.840.10008.3.1.1.1";
 
+/// So many slips of the finger still point to a configured AE title.
+const NEAR: usize = 2;
+
 /// Why a peer is refused: the word of the metric, and what the association is answered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
 pub enum Refusal {
@@ -121,6 +124,28 @@ impl Admission {
         let source = self.source(calling, peer)?;
         let place = self.place(listener, source)?;
         Ok((source.clone(), place))
+    }
+
+    /// The configured AE title that a refused request most likely meant: what a peer calls itself may be a patient's name, so
+    /// a log shows ours instead. `None` when none is near, or it is the very one (the refusal has another reason).
+    #[must_use]
+    pub fn nearest(&self, listener: &Config, request: &Request) -> Option<AeTitle> {
+        let called = (listener.ae_titles.iter().collect(), request.called.as_ref());
+        let calling = (
+            self.sources.iter().flat_map(|source| &source.calling_ae).collect(),
+            request.calling.as_ref(),
+        );
+        let pairs: [(Vec<&AeTitle>, Option<&AeTitle>); 2] = [called, calling];
+        pairs.into_iter().find_map(|(known, asked)| {
+            let asked = asked?.as_str();
+            if known.iter().any(|title| title.as_str() == asked) {
+                return None;
+            }
+            let distance =
+                |title: &&AeTitle| strsim::damerau_levenshtein(&title.as_str().to_uppercase(), &asked.to_uppercase());
+            let near = known.into_iter().min_by_key(distance)?;
+            (distance(&near) <= NEAR).then(|| near.clone())
+        })
     }
 
     fn source(&self, calling: &AeTitle, peer: &Peer) -> Result<&SourceConfig, Refusal> {
@@ -273,6 +298,16 @@ mod tests {
         newer = request("BOX", "CT1");
         newer.application_context = "1.2.3".to_owned();
         assert_eq!(refusal(&admission, &inside, &newer), Some(Refusal::ApplicationContext));
+    }
+
+    #[test]
+    fn a_refusal_names_the_configured_title_that_was_meant() {
+        let admission = admission();
+        let nearest = |called, calling| admission.nearest(&listener(), &request(called, calling));
+        assert_eq!(nearest("BOX", "ct1x"), AeTitle::parse("CT1").ok());
+        assert_eq!(nearest("BOXX", "CT1"), AeTitle::parse("BOX").ok());
+        assert_eq!(nearest("BOX", "DOE_JANE"), None);
+        assert_eq!(nearest("BOX", "CT1"), None);
     }
 
     #[test]

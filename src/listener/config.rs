@@ -68,7 +68,8 @@ pub struct SourceConfig {
     pub name: SourceId,
     /// The calling AE titles that it uses.
     pub calling_ae: Vec<AeTitle>,
-    /// The networks that it may come from.
+    /// The networks that it may come from, as `10.1.2.0/24`; a single address may stand without its `/32`.
+    #[serde(deserialize_with = "networks")]
     pub addresses: Vec<IpNet>,
     /// SHA-256 fingerprints of the certificates that it may show (hexadecimal, colons allowed). With any fingerprint or
     /// name, the source is admitted over TLS with such a certificate only.
@@ -197,6 +198,20 @@ pub fn normal_fingerprint(text: &str) -> Option<[u8; 32]> {
     Some(bytes)
 }
 
+fn networks<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    let network = |text: String| {
+        let single = text.parse::<std::net::IpAddr>().map(IpNet::from);
+        text.parse::<IpNet>().or(single).map_err(|_| {
+            let message = format!("`{text}` is no network: write an address with its prefix, such as \"10.1.2.0/24\"");
+            serde::de::Error::custom(message)
+        })
+    };
+    Vec::<String>::deserialize(deserializer)?
+        .into_iter()
+        .map(network)
+        .collect()
+}
+
 fn default_associations() -> usize {
     128
 }
@@ -224,6 +239,17 @@ mod tests {
         assert_eq!(normal_fingerprint(&plain), Some([0xab; 32]));
         assert_eq!(normal_fingerprint(&colons), Some([0xab; 32]));
         assert_eq!(normal_fingerprint("ab"), None);
+    }
+
+    #[test]
+    fn a_single_address_is_a_network_of_one() {
+        let text = |address: &str| format!("name = \"ct1\"\ncalling_ae = [\"CT1\"]\naddresses = [\"{address}\"]");
+        let source: SourceConfig = toml::from_str(&text("127.0.0.1")).expect("parses");
+        assert_eq!(source.addresses, ["127.0.0.1/32".parse::<IpNet>().expect("a network")]);
+        let wrong = toml::from_str::<SourceConfig>(&text("127.0.0"))
+            .expect_err("no network")
+            .to_string();
+        assert!(wrong.contains("10.1.2.0/24"), "{wrong}");
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use crate::dicom::association::Stream;
 use crate::sender::pem;
 pub use crate::sender::tls::{HandshakeError, TlsError};
-use crate::sender::tls::{fingerprint, provider, roots, unusable};
+use crate::sender::tls::{fingerprint, identity_faults, provider, roots, unusable};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ServerConfig, ServerConnection};
 use serde::{Deserialize, Serialize};
@@ -89,6 +89,26 @@ pub fn acceptor(config: &Config) -> Result<Acceptor, TlsError> {
     inner.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
     inner.send_tls13_tickets = 0;
     Ok(Acceptor(Arc::new(inner).into()))
+}
+
+/// Everything that is wrong with the files and keys of a configuration, each with its key: for `waystation check`.
+#[must_use]
+pub fn faults(config: &Config) -> Vec<(&'static str, TlsError)> {
+    let mut found = identity_faults(&config.certificate, &config.key);
+    match (config.client_certificate, &config.client_ca) {
+        (ClientCertificate::None, Some(_)) => found.push(("client_ca", TlsError::UnusedClientCa)),
+        (ClientCertificate::Optional | ClientCertificate::Required, None) => {
+            found.push(("client_ca", TlsError::NoClientCa));
+        }
+        (_, Some(ca)) => found.extend(roots(ca).err().map(|error| ("client_ca", error))),
+        (ClientCertificate::None, None) => {}
+    }
+    if found.is_empty()
+        && let Err(error) = acceptor(config)
+    {
+        found.push(("", error));
+    }
+    found
 }
 
 impl Acceptor {

@@ -106,15 +106,17 @@ fn write(c: &Context, image: &Image, text: &str, value: &Dynamic) -> Raised<()> 
 }
 
 fn has(c: &Context, image: &Image, text: &str) -> Raised<bool> {
-    let path = image.0.path(text).map_err(|fault| fault.raise(c.call_position()))?;
-    let answer = image.0.has(&path);
+    let path = image.0.path(text);
+    let answer = path.and_then(|path| image.0.has(&path));
+    let answer = answer.map_err(|fault| fault.raise(c.call_position()))?;
     note(c, &image.0, || format!("has {text}: {answer}"));
     Ok(answer)
 }
 
 fn items(c: &Context, image: &Image, text: &str) -> Raised<i64> {
-    let path = image.0.path(text).map_err(|fault| fault.raise(c.call_position()))?;
-    let count = image.0.items(&path);
+    let path = image.0.path(text);
+    let count = path.and_then(|path| image.0.items(&path));
+    let count = count.map_err(|fault| fault.raise(c.call_position()))?;
     note(c, &image.0, || format!("items of {text}: {count}"));
     Ok(i64::try_from(count).unwrap_or(i64::MAX))
 }

@@ -135,7 +135,7 @@ fn judge(set: &RuleSet, folder: &Path, case: &Case) -> Result<Vec<String>, Strin
     };
     let head = with_input(head, &case.input)?;
     let facts = facts(&case.from, &head, meta.as_ref());
-    let outcome = set.run(&facts, &head, false);
+    let outcome = set.run(&facts, &head, false, None);
     let (wanted, got) = (expected(&case.expect)?, happened(&outcome, &case.expect));
     let missing = wanted.difference(&got).map(|line| format!("- {line}"));
     let surplus = got.difference(&wanted).map(|line| format!("+ {line}"));

@@ -119,10 +119,10 @@ impl<'a> Draft<'a> {
         destinations: &[DestinationId],
         functions: &BTreeMap<String, Vec<lint::Function>>,
     ) -> BTreeMap<DestinationId, String> {
-        let ids: BTreeMap<String, &DestinationId> = destinations
-            .iter()
-            .map(|id| (id.as_str().replace('-', "_"), id))
-            .collect();
+        let mut ids: BTreeMap<String, Vec<&DestinationId>> = BTreeMap::new();
+        for id in destinations {
+            ids.entry(id.as_str().replace('-', "_")).or_default().push(id);
+        }
         let place = |name: &str| {
             let own = functions.get(entry).into_iter().flatten().find(|f| f.name == name);
             own.map_or(Position::NONE, |f| place(f.line, f.column))
@@ -137,7 +137,15 @@ impl<'a> Draft<'a> {
             }
             match destination.map(|name| (name, ids.get(name))) {
                 None => {}
-                Some((_, Some(id))) => drop(morph_for.insert((*id).clone(), function.name.to_owned())),
+                Some((_, Some(ids))) => match ids[..] {
+                    [id] => drop(morph_for.insert(id.clone(), function.name.to_owned())),
+                    // Two names that differ in `-` and `_` only: one would get the other's edits, or none.
+                    _ => {
+                        let names: Vec<&str> = ids.iter().map(|id| id.as_str()).collect();
+                        let message = format!("`{}` may mean {}: rename one", function.name, names.join(" or "));
+                        self.problem(entry, place(function.name), message);
+                    }
+                },
                 Some((name, None)) => {
                     let message = lint::unknown("destination", name, ids.keys().map(String::as_str));
                     self.problem(
@@ -257,7 +265,7 @@ pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>, Vec<Problem>> {
 pub(super) fn read(folder: &Path) -> Result<Vec<(String, String)>, Vec<Problem>> {
     let (mut sources, mut problems) = (Vec::new(), Vec::new());
     for path in files(folder)? {
-        match (name(&path), text(&path)) {
+        match (name(&path), own(folder, &path).and_then(|()| text(&path))) {
             (Some(name), Ok(text)) => sources.push((name, text)),
             (None, _) => {
                 problems.push(whole(
@@ -281,6 +289,17 @@ fn name(path: &Path) -> Option<String> {
         .bytes()
         .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
     (plain && !stem(name).is_empty()).then(|| name.to_owned())
+}
+
+/// A link within the folder is fine (mounted configuration is made of them); one that leaves it would make any file of the
+/// machine a rule.
+fn own(folder: &Path, path: &Path) -> Result<(), String> {
+    let place = |path: &Path| std::fs::canonicalize(path).map_err(|e| format!("cannot be read: {}", e.kind()));
+    if place(path)?.starts_with(place(folder)?) {
+        Ok(())
+    } else {
+        Err("is a link that leaves the rule folder".to_owned())
+    }
 }
 
 fn text(path: &Path) -> Result<String, String> {

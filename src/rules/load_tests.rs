@@ -171,3 +171,41 @@ fn folders_without_rules_or_with_strange_names_are_problems() {
     write(folder.path(), "ma in.rhai", "fn route(image, from) { }");
     assert!(RuleSet::load(folder.path(), &Config::default(), &[]).is_err());
 }
+
+#[test]
+fn a_function_for_two_destinations_is_a_problem() {
+    let both = ["a-b", "a_b"].map(|id| DestinationId::parse(id).unwrap());
+    let load = |text: &str, ids: &[DestinationId]| {
+        let sources = [("main.rhai".to_owned(), text.to_owned())];
+        RuleSet::from_sources(&sources, &Config::default(), ids)
+    };
+    let text = "fn route(image, from) { to(\"a-b\") }\nfn morph_for_a_b(image, from) { }";
+    let problems = load(text, &both).err().unwrap();
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert_eq!(problems[0].line, Some(2));
+    assert!(problems[0].message.contains("a-b or a_b"), "{problems:?}");
+    assert!(load(text, &both[..1]).is_ok());
+    assert!(load("fn route(image, from) { to(\"a_b\") }", &both).is_ok());
+}
+
+#[test]
+fn a_link_out_of_the_folder_is_no_rule_file() {
+    let (outside, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    write(outside.path(), "secret.rhai", "fn place() { \"vna\" }");
+    std::fs::create_dir(folder.path().join("data")).unwrap();
+    write(
+        &folder.path().join("data"),
+        "main.rhai",
+        "fn route(image, from) { to(\"vna\") }",
+    );
+    let link = |to: &Path, name: &str| std::os::unix::fs::symlink(to, folder.path().join(name)).unwrap();
+    link(Path::new("data/main.rhai"), "main.rhai");
+    assert!(RuleSet::load(folder.path(), &Config::default(), &destinations()).is_ok());
+    link(&outside.path().join("secret.rhai"), "secret.rhai");
+    let problems = RuleSet::load(folder.path(), &Config::default(), &destinations())
+        .err()
+        .unwrap();
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert!(problems[0].file.ends_with("secret.rhai"), "{problems:?}");
+    assert!(problems[0].message.contains("leaves the rule folder"), "{problems:?}");
+}

@@ -29,6 +29,10 @@ mod trace;
 mod verbs;
 
 #[cfg(test)]
+mod cap_tests;
+#[cfg(test)]
+mod charset_tests;
+#[cfg(test)]
 mod guide_tests;
 #[cfg(test)]
 mod hostile_tests;

@@ -6,7 +6,7 @@ use super::load::{self, Draft};
 use super::state::{Change, Changes, Evaluation, Event, Knowledge, Phase};
 use super::{Config, Decision, Delivery, Facts, Hold, HoldKind, Problem};
 use crate::base::names::DestinationId;
-use crate::dicom::edit::{Plan, Stamp};
+use crate::dicom::edit::{EditError, Plan, Stamp};
 use crate::dicom::head::Head;
 use rhai::{AST, CallFnOptions, Dynamic, Position, Scope};
 use std::collections::BTreeMap;
@@ -77,15 +77,24 @@ impl RuleSet {
     /// Blocks up to the deadline: call it on a thread that may. Needs 1 MiB of stack.
     #[must_use]
     pub fn decide(&self, facts: &Facts, head: &Head) -> Decision {
-        self.run(facts, head, false).decision
+        self.run(facts, head, false, None).decision
     }
 
-    pub(super) fn run(&self, facts: &Facts, head: &Head, traced: bool) -> Outcome {
+    /// What one destination gets of an instance when a person sends it there: `morph` and `morph_for_DEST`, without `route`.
+    /// A `hold` that the rules say is left to that person. As bounded as `decide`.
+    #[must_use]
+    pub fn decide_for(&self, facts: &Facts, head: &Head, destination: &DestinationId) -> Decision {
+        let mut decision = self.run(facts, head, false, Some(destination)).decision;
+        decision.hold = decision.hold.filter(|hold| hold.kind != HoldKind::Rule);
+        decision
+    }
+
+    pub(super) fn run(&self, facts: &Facts, head: &Head, traced: bool, only: Option<&DestinationId>) -> Outcome {
         let until = Instant::now() + self.parts.deadline;
         let evaluation = Evaluation::new(head, facts, self.known.clone(), until, traced);
         // Rhai has `unreachable!` arms; a panic there must cost one instance's hold, not the box. What it leaves behind is
         // the evaluation's own and dropped here.
-        let ran = catch_unwind(AssertUnwindSafe(|| self.evaluate(&evaluation)));
+        let ran = catch_unwind(AssertUnwindSafe(|| self.evaluate(&evaluation, only)));
         let ran = ran.unwrap_or_else(|_| {
             Err(Failure {
                 file: self.entry.clone(),
@@ -125,7 +134,11 @@ impl RuleSet {
         }
     }
 
-    fn evaluate(&self, evaluation: &Arc<Evaluation>) -> Result<Vec<(Delivery, Changes)>, Failure> {
+    fn evaluate(
+        &self,
+        evaluation: &Arc<Evaluation>,
+        only: Option<&DestinationId>,
+    ) -> Result<Vec<(Delivery, Changes)>, Failure> {
         let engine = self.parts.evaluator(evaluation, &self.modules);
         let call = |phase: Phase, function: &str| {
             evaluation.state().phase = phase;
@@ -144,7 +157,10 @@ impl RuleSet {
         if self.morph {
             call(Phase::Morph, "morph")?;
         }
-        call(Phase::Route, "route")?;
+        match only {
+            None => call(Phase::Route, "route")?,
+            Some(destination) => evaluation.state().deliveries = vec![(destination.clone(), super::Urgency::default())],
+        }
         let (common, wanted) = {
             let mut state = evaluation.state();
             (state.changes.clone(), std::mem::take(&mut state.deliveries))
@@ -157,7 +173,7 @@ impl RuleSet {
                 call(Phase::MorphFor, function)?;
                 changes = std::mem::take(&mut evaluation.state().changes);
             }
-            let plan = self.plan(&changes, &evaluation.facts);
+            let plan = self.plan(&changes, evaluation)?;
             let delivery = Delivery {
                 destination,
                 priority,
@@ -168,15 +184,25 @@ impl RuleSet {
         Ok(deliveries)
     }
 
-    fn plan(&self, changes: &Changes, facts: &Facts) -> Plan {
-        let edits = changes.edits();
+    fn plan(&self, changes: &Changes, evaluation: &Evaluation) -> Result<Plan, Failure> {
+        let facts = &evaluation.facts;
+        let failure = |fault| Failure {
+            file: self.entry.clone(),
+            position: Position::NONE,
+            fault,
+        };
+        let edits = changes.edits(&evaluation.head).map_err(failure)?;
+        if !edits.is_empty() && !Plan::can_stamp(&evaluation.head) {
+            // Every changed image says who changed it: better held now than when it is sent.
+            return Err(failure(Fault::edit(EditError::BeyondHead.to_string())));
+        }
         let stamp = (!edits.is_empty()).then(|| Stamp {
             system: self.system.clone(),
             at: facts.arrival.dicom(),
             epoch: format!("{:016x}", self.epoch),
             source: facts.source.to_string(),
         });
-        Plan { edits, stamp }
+        Ok(Plan { edits, stamp })
     }
 
     fn compile(

@@ -6,8 +6,9 @@
 use super::fault::Fault;
 use super::{Facts, Urgency};
 use crate::base::names::DestinationId;
-use crate::dicom::edit::{Edit, EditError};
-use crate::dicom::head::Head;
+use crate::dicom::edit::{Edit, EditError, Plan};
+use crate::dicom::head::read::SPECIFIC_CHARACTER_SET;
+use crate::dicom::head::{Head, HeadEnd, PIXEL_GROUP};
 use crate::dicom::path::{Path, PathError, Selector};
 use regex::Regex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -143,7 +144,28 @@ impl Evaluation {
             Seen::Removed => return Ok(None),
             Seen::Untouched => {}
         }
+        self.in_sight(path)?;
         self.original(path)
+    }
+
+    /// Nobody knows what stands behind a head that was cut at its cap: neither the absence nor the value of an element there
+    /// may decide where an image goes. The pixels are another matter: rules know that they cannot see them.
+    fn in_sight(&self, path: &Path) -> Result<(), Fault> {
+        if self.head.end == HeadEnd::Cap && self.head.is_behind(path) {
+            return Err(Fault::error(
+                "the element may lie beyond the part of the data set that rules can read",
+            ));
+        }
+        Ok(())
+    }
+
+    fn in_reach(&self, path: &Path) -> Result<(), Fault> {
+        let is_pixels = |tag: &Selector| matches!(tag, Selector::Tag(tag) if tag.0 >= PIXEL_GROUP);
+        let first = path.items.first().map_or(&path.leaf, |(selector, _)| selector);
+        if self.head.is_behind(path) || is_pixels(first) {
+            return Err(refused(&EditError::BeyondHead));
+        }
+        Ok(())
     }
 
     fn original(&self, path: &Path) -> Result<Option<Vec<String>>, Fault> {
@@ -160,33 +182,48 @@ impl Evaluation {
         }
     }
 
-    pub(super) fn has(&self, path: &Path) -> bool {
+    pub(super) fn has(&self, path: &Path) -> Result<bool, Fault> {
+        if self.is_next(path) {
+            return Ok(true);
+        }
+        self.in_sight(path)?;
         let state = self.state();
-        match state.changes.seen(path) {
+        Ok(match state.changes.seen(path) {
             Seen::Set(_) => true,
             Seen::Removed => state.changes.items_below(path) > 0,
             Seen::Untouched => self.head.find(path).is_some() || state.changes.items_below(path) > 0,
-        }
+        })
     }
 
-    pub(super) fn items(&self, path: &Path) -> usize {
+    /// Whether it is the element that ended the head: all that is known of it is that it is there.
+    fn is_next(&self, path: &Path) -> bool {
+        path.items.is_empty() && matches!(path.leaf, Selector::Tag(tag) if self.head.follows == Some(tag))
+    }
+
+    pub(super) fn items(&self, path: &Path) -> Result<usize, Fault> {
+        self.in_sight(path)?;
         let state = self.state();
         let made = state.changes.items_below(path);
-        match state.changes.seen(path) {
+        Ok(match state.changes.seen(path) {
             Seen::Untouched => self.head.items(path).unwrap_or(0).max(made),
             Seen::Set(_) | Seen::Removed => made,
-        }
+        })
     }
 
     /// Sets the element's values.
     pub(super) fn set(&self, path: Path, values: Vec<String>) -> Result<(), Fault> {
         self.may_change()?;
+        self.in_reach(&path)?;
         let untouched = matches!(self.state().changes.seen_above(&path), Seen::Untouched);
         if untouched && self.stands(&path, &values) {
             self.state().changes.forget(&path);
             return Ok(());
         }
-        let edit = Edit::text(&self.head, path.clone(), &values).map_err(|e| refused(&e))?;
+        let edit = self
+            .state()
+            .changes
+            .text_edit(&self.head, &path, &values)
+            .map_err(|e| refused(&e))?;
         self.state().changes.push(Change {
             path,
             edit,
@@ -197,6 +234,8 @@ impl Evaluation {
     fn stands(&self, path: &Path, values: &[String]) -> bool {
         match self.head.find(path) {
             None => false,
+            // Setting it makes one of the several.
+            Some(_) if self.head.is_repeated(path) => false,
             Some(_) => self
                 .original(path)
                 .is_ok_and(|old| same(&old.unwrap_or_default(), values)),
@@ -206,6 +245,10 @@ impl Evaluation {
     /// Removes the element, and what earlier edits put below it.
     pub(super) fn remove(&self, path: Path) -> Result<(), Fault> {
         self.may_change()?;
+        // An element that cannot be there may be removed; one that only cannot be seen may not.
+        if self.head.is_behind(&path) {
+            return Err(refused(&EditError::BeyondHead));
+        }
         let mut state = self.state();
         state.changes.forget(&path);
         state.changes.forget_below(&path);
@@ -245,8 +288,44 @@ impl Changes {
         self.list.iter()
     }
 
-    pub(super) fn edits(&self) -> Vec<Edit> {
-        self.list.iter().map(|change| change.edit.clone()).collect()
+    fn plan(&self) -> Plan {
+        Plan {
+            edits: self.list.iter().map(|change| change.edit.clone()).collect(),
+            stamp: None,
+        }
+    }
+
+    /// In the character set that the changes so far leave in force; they differ from the head's only when one changes the
+    /// set itself or makes anew a sequence that was removed.
+    fn text_edit(&self, head: &Head, path: &Path, values: &[String]) -> Result<Edit, EditError> {
+        let differs = matches!(self.seen_above(path), Seen::Removed)
+            || self
+                .list
+                .iter()
+                .any(|c| c.path.leaf == Selector::Tag(SPECIFIC_CHARACTER_SET));
+        if differs {
+            self.plan().text_edit(head, path.clone(), values)
+        } else {
+            Edit::text(head, path.clone(), values)
+        }
+    }
+
+    /// The edits as they are sent. When they change a character set, text that was set before is written in the new one,
+    /// and so is the text that no rule touched.
+    pub(super) fn edits(&self, head: &Head) -> Result<Vec<Edit>, Fault> {
+        let mut plan = self.plan();
+        if !plan.changes_charset() {
+            return Ok(plan.edits);
+        }
+        for at in 0..self.list.len() {
+            let Change { path, values, .. } = &self.list[at];
+            if let Some(values) = values {
+                plan.edits[at] = plan.text_edit(head, path.clone(), values).map_err(|e| refused(&e))?;
+            }
+        }
+        let carried = plan.recoded(head).map_err(|e| refused(&e))?;
+        plan.edits.extend(carried);
+        Ok(plan.edits)
     }
 
     fn seen(&self, path: &Path) -> Seen<'_> {

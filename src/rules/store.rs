@@ -122,6 +122,12 @@ impl RuleStore {
         decision
     }
 
+    /// What one destination gets when a person sends an instance there: see `RuleSet::decide_for`.
+    #[must_use]
+    pub fn decide_for(&self, facts: &Facts, head: &Head, destination: &DestinationId) -> Decision {
+        self.current().decide_for(facts, head, destination)
+    }
+
     /// Loads the folder again and puts the new set in force. Blocking; SIGHUP and the watcher come here.
     ///
     /// # Errors

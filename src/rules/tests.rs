@@ -75,12 +75,12 @@ fn ct() -> Head {
     ])
 }
 
-fn decide(text: &str, head: &Head) -> Decision {
+pub(super) fn decide(text: &str, head: &Head) -> Decision {
     good(text).decide(&facts(), head)
 }
 
 /// What `path` holds after the plan for the first delivery; `None` when absent.
-fn after(decision: &Decision, head: &Head, delivery: usize, path: &str) -> Option<String> {
+pub(super) fn element_text(decision: &Decision, head: &Head, delivery: usize, path: &str) -> Option<String> {
     let bytes = decision.deliveries[delivery].plan.apply(head).unwrap();
     let edited = Head::scan(head.syntax.clone(), &bytes).unwrap();
     let path = ElementPath::parse(path).unwrap();
@@ -89,7 +89,7 @@ fn after(decision: &Decision, head: &Head, delivery: usize, path: &str) -> Optio
         .map(|_| edited.text(&path).unwrap_or_default().join("\\"))
 }
 
-fn reason(decision: &Decision) -> (HoldKind, String) {
+pub(super) fn reason(decision: &Decision) -> (HoldKind, String) {
     let hold = decision.hold.clone().unwrap();
     (hold.kind, hold.reason)
 }
@@ -144,9 +144,9 @@ fn private_elements_are_read_and_written_by_creator() {
         fn route(image, from) { to(\"vna\") }";
     let decision = decide(text, &head);
     assert_eq!(decision.hold, None);
-    assert_eq!(after(&decision, &head, 0, "(0029,1008)").as_deref(), Some("NEW"));
+    assert_eq!(element_text(&decision, &head, 0, "(0029,1008)").as_deref(), Some("NEW"));
     assert_eq!(
-        after(&decision, &head, 0, "(0031,\"ACME\",01)").as_deref(),
+        element_text(&decision, &head, 0, "(0031,\"ACME\",01)").as_deref(),
         Some("MADE")
     );
 }
@@ -170,7 +170,7 @@ fn edits_are_seen_by_later_reads_and_reach_every_destination() {
     assert_eq!(decision.hold, None);
     assert_eq!(decision.deliveries.len(), 2);
     for delivery in 0..2 {
-        let at = |path: &str| after(&decision, &ct, delivery, path);
+        let at = |path: &str| element_text(&decision, &ct, delivery, path);
         assert_eq!(at("PatientID").as_deref(), Some("ABC"));
         assert_eq!(at("PatientName"), None);
         assert_eq!(at("RequestAttributesSequence[0].RequestedProcedureID"), None);
@@ -220,7 +220,7 @@ fn removing_a_sequence_takes_what_was_set_in_it() {
     let decision = decide(text, &ct);
     assert_eq!(decision.hold, None);
     assert_eq!(decision.deliveries[0].plan.edits.len(), 1);
-    assert_eq!(after(&decision, &ct, 0, "RequestAttributesSequence"), None);
+    assert_eq!(element_text(&decision, &ct, 0, "RequestAttributesSequence"), None);
 }
 
 #[test]
@@ -230,10 +230,13 @@ fn morph_for_changes_one_destination_only_and_sees_the_morphed_image() {
         fn morph_for_night_archive(image, from) { image.PatientID += \"-N\"; image.PatientName = \"X\" }";
     let ct = ct();
     let decision = decide(text, &ct);
-    assert_eq!(after(&decision, &ct, 0, "PatientID").as_deref(), Some("M"));
-    assert_eq!(after(&decision, &ct, 0, "PatientName").as_deref(), Some("DOE^JANE"));
-    assert_eq!(after(&decision, &ct, 1, "PatientID").as_deref(), Some("M-N"));
-    assert_eq!(after(&decision, &ct, 1, "PatientName").as_deref(), Some("X"));
+    assert_eq!(element_text(&decision, &ct, 0, "PatientID").as_deref(), Some("M"));
+    assert_eq!(
+        element_text(&decision, &ct, 0, "PatientName").as_deref(),
+        Some("DOE^JANE")
+    );
+    assert_eq!(element_text(&decision, &ct, 1, "PatientID").as_deref(), Some("M-N"));
+    assert_eq!(element_text(&decision, &ct, 1, "PatientName").as_deref(), Some("X"));
 }
 
 #[test]
@@ -401,4 +404,21 @@ fn text_verbs_do_what_they_say() {
     ] {
         assert!(holds(condition, &empty_head()), "{condition}");
     }
+}
+
+#[test]
+fn an_element_that_stands_twice_is_set_once_even_to_its_first_value() {
+    use crate::dicom::head::tests::{EXPLICIT, element, syntax};
+    let layout = crate::dicom::syntax::Layout::ExplicitLittle;
+    let twice = [&b"ID"[..], b"OTHER "].map(|value| element(layout, 0x0010_0020, "LO", value));
+    let head = Head::scan(syntax(EXPLICIT), &twice.concat()).unwrap();
+    let decision = decide(
+        "fn morph(image, from) { image.PatientID = image.PatientID; } fn route(image, from) { to(\"vna\") }",
+        &head,
+    );
+    let edited = decision.deliveries[0].plan.apply(&head).unwrap();
+    let edited = Head::scan(head.syntax.clone(), &edited).unwrap();
+    let path = ElementPath::parse("PatientID").unwrap();
+    assert_eq!(edited.text(&path), Some(vec!["ID".to_owned()]));
+    assert!(!edited.is_repeated(&path));
 }

@@ -13,7 +13,7 @@ use std::fmt::Write;
 
 /// The report for one image. `sources` are the rule files' texts by name.
 pub(super) fn report(set: &RuleSet, facts: &Facts, head: &Head, sources: &BTreeMap<String, String>) -> String {
-    let outcome = set.run(facts, head, true);
+    let outcome = set.run(facts, head, true, None);
     let mut out = String::new();
     lines(&mut out, &outcome, sources);
     ending(&mut out, &outcome, head);

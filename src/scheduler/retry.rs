@@ -54,7 +54,7 @@ pub(super) fn verdict(outcome: &Outcome, about: Circumstances, patience: &Patien
             outcome: format!("congested, status {status:04X}H"),
         },
         Outcome::Unauthorised => Verdict::Retry {
-            after: Duration::ZERO,
+            after: aside(&patience.retry, about.roll),
             counted: false,
             outcome: "not authorised (0124H)".to_owned(),
         },
@@ -63,7 +63,7 @@ pub(super) fn verdict(outcome: &Outcome, about: Circumstances, patience: &Patien
             count(&format!("interrupted: {}", interruption.what), about, patience)
         }
         Outcome::Interrupted(interruption) => Verdict::Retry {
-            after: Duration::ZERO,
+            after: aside(&patience.retry, about.roll),
             counted: false,
             outcome: format!("interrupted: {}", interruption.what),
         },
@@ -82,6 +82,11 @@ pub(super) fn delay(retry: &Retry, attempts: u32, roll: f64) -> Duration {
         .min(retry.max.0)
         .mul_f64(1.0 + retry.jitter * (2.0 * roll - 1.0));
     varied.min(retry.max.0)
+}
+
+/// The wait of a retry that does not count: short, but never none, so that what is due already goes first.
+fn aside(retry: &Retry, roll: f64) -> Duration {
+    delay(retry, 0, roll).min(ASIDE_MAX)
 }
 
 /// A failure of the instance itself.
@@ -123,6 +128,7 @@ pub(super) fn refusal(result: u8) -> String {
 }
 
 const DUPLICATE: u16 = 0x0111;
+const ASIDE_MAX: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
@@ -179,6 +185,23 @@ mod tests {
         assert_eq!(counted(&broken, false), Some(false), "an outage consumes no attempts");
         assert_eq!(counted(&stale, true), Some(false));
         assert_eq!(counted(&down, false), Some(false));
+    }
+
+    #[test]
+    fn a_retry_that_does_not_count_lets_others_pass() {
+        let outcomes = [
+            (Outcome::interrupted("closed"), false),
+            (Outcome::Unauthorised, true),
+            (Outcome::Congested { status: 0xA700 }, true),
+        ];
+        for (outcome, answers) in outcomes {
+            let Verdict::Retry { after, counted, .. } =
+                verdict(&outcome, about(0, answers), &patience(Duplicate::Hold))
+            else {
+                panic!("not tried again")
+            };
+            assert!(!counted && after >= Duration::from_secs(1), "{outcome:?}: {after:?}");
+        }
     }
 
     #[test]

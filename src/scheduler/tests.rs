@@ -1,4 +1,6 @@
 //! Facts about lanes: a real spool in a temporary folder, scripted archives over TCP.
+mod blocked;
+
 use super::*;
 use crate::base::names::{AeTitle, SourceId, Uid};
 use crate::base::units::{Share, Size};
@@ -251,7 +253,7 @@ async fn an_instance_that_breaks_every_session_is_held_and_others_flow() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_destination_that_breaks_every_session_holds_nothing() {
+async fn a_destination_that_breaks_every_session_gets_pauses_and_instances_their_tries() {
     let bench = Bench::new();
     let archive_ok = Arc::new(AtomicBool::new(false));
     let flag = archive_ok.clone();

@@ -101,7 +101,7 @@ impl Shared {
     }
 
     /// Notes that a session broke over this job. Answers whether several instances in a row had that fate without an
-    /// answer between them: then the destination is sick, and no instance is to blame.
+    /// answer between them: then the destination may be sick, and gets a pause before it is tried again.
     fn broke(&self, job: JobId) -> bool {
         let mut streak = self.streak.lock().unwrap_or_else(PoisonError::into_inner);
         if streak.len() < SICK {
@@ -188,10 +188,12 @@ impl Worker {
         let shared = self.shared.clone();
         let payload = match shared.spool.payload(&lease.instance.id).await {
             Ok(payload) => payload,
-            Err(error @ (ReadError::Gone | ReadError::Missing | ReadError::Corrupt)) => {
+            // One instance that cannot be read must not stop its lane: a person sees it, the others flow.
+            Err(error @ (ReadError::Gone | ReadError::Missing | ReadError::Corrupt | ReadError::Unreadable(_))) => {
                 return self.settle(lease, hold(HoldKind::Corrupt, error.to_string())).await;
             }
-            Err(ReadError::Io | ReadError::Deadline | ReadError::GateLatched) => {
+            Err(error @ (ReadError::Io | ReadError::Deadline | ReadError::GateLatched)) => {
+                tracing::error!(destination = %shared.name, %error, "the spool cannot be read; the lane rests");
                 self.tell(Report::Local).await;
                 return false;
             }
@@ -299,9 +301,11 @@ impl Worker {
                         let reason = format!("{}, then {down}", interruption.what);
                         (false, Some(Report::Down(Down::new(DownKind::Lost, reason))))
                     }
+                    // It counts all the same: the destination answers, and several instances that it cannot bear would
+                    // otherwise never be held, and stand before the others for ever.
                     Ok(()) if self.shared.broke(job.id) => {
                         let reason = format!("sessions break again and again: {}", interruption.what);
-                        (false, Some(Report::Down(Down::new(DownKind::Lost, reason))))
+                        (true, Some(Report::Down(Down::new(DownKind::Lost, reason))))
                     }
                     Ok(()) => (true, None),
                 }

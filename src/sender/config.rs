@@ -199,6 +199,9 @@ impl Patience {
         if self.retry.first.0.is_zero() || self.retry.first > self.retry.max {
             wrong.push("retry.first: must be more than zero and not longer than retry.max".to_owned());
         }
+        if self.retry.max.0 > RETRY_MAX {
+            wrong.push("retry.max: must not be longer than 24h".to_owned());
+        }
         if !(0.0..=1.0).contains(&self.retry.jitter) {
             wrong.push("retry.jitter: write a share from 0.0 to 1.0".to_owned());
         }
@@ -292,6 +295,9 @@ fn default_batch() -> u32 {
 fn default_idle() -> Span {
     Span::secs(10)
 }
+/// A job that is due further ahead was written by a wrong clock (`spool/due.rs`).
+const RETRY_MAX: Duration = Duration::from_secs(24 * 3_600);
+
 fn default_max_pdu() -> u32 {
     131_072
 }

@@ -164,6 +164,9 @@ impl Session {
             // The next piece is read from the disk while this one leaves.
             let (written, next) = tokio::join!(writer.write(&bytes), out.next());
             written?;
+            if next.is_err() && planted(Plant::LastFlagOnAbort) {
+                break;
+            }
             piece = next?;
         }
         writer.finish().await?;

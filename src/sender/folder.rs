@@ -9,6 +9,7 @@ use super::outcome::{Down, DownKind, Job, Outcome};
 use super::payload::PayloadReader;
 use super::template::Template;
 use super::transport::Progress;
+use crate::base::fault::{Plant, planted};
 use crate::dicom::part10::FileMeta;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -232,6 +233,9 @@ fn make_folders(root: &Path, folder: &Path) -> io::Result<()> {
 }
 
 fn sync_folder(folder: &Path) -> io::Result<()> {
+    if planted(Plant::SkipDirectorySync) {
+        return Ok(());
+    }
     File::open(folder)?.sync_all()
 }
 

@@ -138,6 +138,44 @@ pub fn connector(config: &Config) -> Result<Connector, TlsError> {
     })
 }
 
+/// Everything that is wrong with the files and keys of a configuration, each with its key: for `waystation check`.
+#[must_use]
+pub fn faults(config: &Config) -> Vec<(&'static str, TlsError)> {
+    let mut found = match (&config.certificate, &config.key) {
+        (Some(certificate), Some(key)) => identity_faults(certificate, key),
+        _ => Vec::new(),
+    };
+    if let Some(error) = config.ca.as_deref().and_then(|ca| roots(ca).err()) {
+        found.push(("ca", error));
+    }
+    // What is left concerns more than one key, and can be seen only when each can be read.
+    if found.is_empty()
+        && let Err(error) = connector(config)
+    {
+        found.push(("", error));
+    }
+    found
+}
+
+/// What is wrong with a certificate and its key, each by itself and both together.
+pub(crate) fn identity_faults(certificate: &Path, key: &Path) -> Vec<(&'static str, TlsError)> {
+    match (pem::certificates(certificate), pem::private_key(key)) {
+        (Ok(chain), Ok(private)) => {
+            let builder = rustls::ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+            let made = builder.and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, private));
+            let fault = made.err().map(|error| ("key", unusable(&error, certificate, key)));
+            fault.into_iter().collect()
+        }
+        (chain, private) => {
+            let chain = chain.err().map(|error| ("certificate", error.into()));
+            chain
+                .into_iter()
+                .chain(private.err().map(|error| ("key", error.into())))
+                .collect()
+        }
+    }
+}
+
 impl Connector {
     /// The whole handshake, within the deadline. `host` is the name asked for unless `server_name` is configured.
     /// With TLS 1.3 a peer that refuses our certificate says so only later: see `refusal`.

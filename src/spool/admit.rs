@@ -4,8 +4,10 @@ use super::db::Cf;
 use super::keys;
 use super::ledger::{Fact, FactKind};
 use super::model::{Commit, CommitError, Committed, HoldKind, HoldReason, JobKey, NewJob, Priority, Repeat};
+use super::payload::path_of;
 use super::record::{InstanceRecord, JobRecord, SEEN_MAX, SeenEntry, SeenRecord};
 use super::txn::{Effect, Txn};
+use crate::base::fault::{Plant, planted};
 use crate::base::names::{InstanceId, JobId, Uid};
 
 /// Decides and records. `record.instance` already carries study and rule epoch.
@@ -17,12 +19,20 @@ pub(super) fn admit(txn: &mut Txn<'_>, record: &InstanceRecord, commit: Commit) 
     let mut jobs = distinct(commit.jobs, txn);
     if let (Some(index), Repeat::Acknowledge) = (same, commit.repeat) {
         let entry = &seen.entries[index];
-        jobs.retain(|(dest, _)| !entry.jobs.iter().any(|(known, _)| known == dest));
+        // Without jobs: delivered before a rebuild, to everybody that it was for.
+        jobs.retain(|(dest, _)| !entry.jobs.is_empty() && !entry.jobs.iter().any(|(known, _)| known == dest));
         if jobs.is_empty() {
             let first = entry.instance;
             txn.fact(Fact::new(FactKind::Repeated).instance(first));
             return Ok(Committed::Repeat(first));
         }
+    }
+    if let Some(first) = seen
+        .entries
+        .first()
+        .filter(|_| conflict && planted(Plant::OverwriteDuplicate))
+    {
+        return overwrite(txn, record, first.instance);
     }
     txn.put_instance(record);
     if let Some(study) = &instance.study {
@@ -48,6 +58,17 @@ pub(super) fn admit(txn: &mut Txn<'_>, record: &InstanceRecord, commit: Commit) 
     } else {
         Committed::Stored(instance.id)
     })
+}
+
+/// The planted fault: what a spool that names its files by UID would do.
+fn overwrite(txn: &mut Txn<'_>, record: &InstanceRecord, first: InstanceId) -> Result<Committed, CommitError> {
+    let root = &txn.book.core.config.path;
+    let moved = std::fs::rename(path_of(root, record.instance.id), path_of(root, first));
+    moved.map_err(|_| CommitError::Damaged)?;
+    let mut record = record.clone();
+    record.instance.id = first;
+    txn.put_instance(&record);
+    Ok(Committed::Repeat(first))
 }
 
 /// One job for each destination, the first said; an undecided one when nothing was decided.
@@ -118,6 +139,7 @@ pub(super) fn place(txn: &mut Txn<'_>, key: JobKey, job: &JobRecord) {
             let name = lane.map(|lane| lane.name.clone());
             txn.effects.push(Effect::Held(name, reason.kind));
         }
+        (None, Some(_)) if planted(Plant::LoseDue) && key.job.0 % 3 == 0 => {}
         (None, Some(lane)) => {
             txn.put(Cf::Due, keys::due(key, job.priority, job.due), Vec::new());
             txn.effects.push(Effect::Queued(lane, job.priority, job.due));

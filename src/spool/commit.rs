@@ -227,7 +227,15 @@ impl Committer {
     }
 
     fn reopen(&mut self) -> Result<(), String> {
-        let db = Db::open(&recover::index_path(&self.core.config.path), false).map_err(|e| e.to_string())?;
+        let root = &self.core.config.path;
+        let db = Db::open(&recover::index_path(root), false).map_err(|e| e.to_string())?;
+        if self.core.gate.is_doubtful()
+            && let Err(error) = db.verify()
+        {
+            // A restart would meet the same block some time later, again and again: the next start looks first.
+            recover::suspect(root).map_err(|e| e.to_string())?;
+            return Err(error.to_string());
+        }
         let mut book = Book::load(self.core.clone(), &db).map_err(|e| e.to_string())?;
         book.next_job = book.next_job.max(self.book.next_job);
         let mut proof = vec![(Cf::Meta, NEXT_JOB.to_vec(), Some(encode_number(book.next_job)))];

@@ -1,5 +1,6 @@
 //! The disk's marks: low water (new instances are refused), critical (nothing new enters the index, the ballast goes),
-//! and the ballast file that lets a full disk restart and drain. Looked at once a second by the spool's keeper.
+//! and the ballast (a file of bytes, and empty files for their inodes) that lets a full disk restart and drain. Looked at
+//! once a second by the spool's keeper.
 use super::config::Config;
 use crate::base::units::Share;
 use crate::telemetry::metrics::Metrics;
@@ -120,6 +121,12 @@ impl Disk {
     }
 
     pub(super) fn drop_ballast(&self) -> io::Result<()> {
+        for path in self.inode_ballast() {
+            match std::fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
         match std::fs::remove_file(self.ballast_path()) {
             Ok(()) => {
                 tracing::warn!("spool ballast dropped: the disk is full");
@@ -132,12 +139,19 @@ impl Disk {
 
     fn ballast_has_room(&self, space: Space) -> bool {
         let needed = self.low_water.of(space.bytes).saturating_add(self.ballast);
-        self.ballast > 0 && !self.low() && space.free_bytes > raised(needed) && !self.ballast_path().exists()
+        let inodes = inodes_mark(self.low_water, space.inodes) + BALLAST_INODES as u64;
+        // A file system without a count of inodes says 0 of 0.
+        let spare = space.inodes == 0 || space.free_inodes > raised(inodes);
+        self.ballast > 0 && !self.low() && spare && space.free_bytes > raised(needed) && !self.ballast_path().exists()
     }
 
     /// A ballast that cannot be made is missed at the next full disk, and tried again every second until then.
     fn make_ballast(&self) {
-        let made = File::create(self.ballast_path()).and_then(|file| {
+        let made = self
+            .inode_ballast()
+            .into_iter()
+            .try_for_each(|path| File::create(path).map(drop));
+        let made = made.and_then(|()| File::create(self.ballast_path())).and_then(|file| {
             Ok(rustix::fs::fallocate(
                 &file,
                 rustix::fs::FallocateFlags::empty(),
@@ -149,6 +163,13 @@ impl Disk {
             self.metrics.gate_errors_total.with_label_values(&["ballast"]).inc();
             drop(std::fs::remove_file(self.ballast_path()));
         }
+    }
+
+    /// Empty files beside it: an index needs some new names to open, also when bytes are plenty.
+    fn inode_ballast(&self) -> Vec<PathBuf> {
+        (0..BALLAST_INODES)
+            .map(|number| self.root.join(format!("ballast-{number}")))
+            .collect()
     }
 
     fn ballast_path(&self) -> PathBuf {
@@ -167,6 +188,8 @@ fn raised(mark: u64) -> u64 {
 }
 
 const STEP_MAX: u64 = 128 << 20;
+/// Several starts with a log, a manifest, options and tables each.
+const BALLAST_INODES: usize = 64;
 
 /// A percentage also counts for inodes; with a size, one inode in a hundred must be free. 0 when there is no limit.
 fn inodes_mark(share: Share, inodes: u64) -> u64 {
@@ -227,12 +250,14 @@ mod tests {
         };
         Disk::new(&config, Metrics::new()).look().unwrap();
         assert_eq!(std::fs::metadata(dir.path().join("ballast")).unwrap().len(), 1 << 20);
+        let names = || std::fs::read_dir(dir.path()).unwrap().count();
+        assert_eq!(names(), 65, "inodes are kept back too");
         let full = Config {
             critical: Size(u64::MAX),
             ..config
         };
         let disk = Disk::new(&full, Metrics::new());
         disk.look().unwrap();
-        assert!(disk.low() && !dir.path().join("ballast").exists());
+        assert!(disk.low() && names() == 0);
     }
 }

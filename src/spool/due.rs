@@ -3,6 +3,7 @@
 //! Order: class (after ageing), then due time, then job id. A waiting job counts one class higher for each
 //! `age_step`, up to `high`: nothing that waited long overtakes `stat`. Within one class keys are in order already, so
 //! the four heads are merged and no key is ever rewritten. Leases live in memory: a crash means due again.
+//! A due time further ahead than any delay (`DELAY_MAX`) was written by a clock that was wrong: such a job is due now.
 use super::core::Core;
 use super::db::{Cf, Db, DbError, Range};
 use super::keys;
@@ -272,6 +273,13 @@ fn pick(core: &Core, db: &Db, lane: &Lane, max: usize, now: Wall) -> Result<Vec<
     }
     let mut heads = Vec::new();
     for priority in Priority::ALL {
+        let astray = db.range(
+            Cf::Due,
+            &above(lane.number, priority, now.plus(DELAY_MAX)),
+            &end_of(lane.number, priority),
+        );
+        astray.status()?;
+        heads.push(astray);
         let cursor = state.cursors[priority as usize];
         let (from, end) = (floor(lane.number, priority, cursor), above(lane.number, priority, now));
         if from >= end {
@@ -324,7 +332,7 @@ fn next_free(range: &mut Range<'_>, leased: &HashSet<JobId>) -> Option<(JobKey, 
 }
 
 /// When the next job that nobody has leased is due; `None` when there is none or the lane is suspended.
-pub(super) fn next_due(db: &Db, lane: &Lane) -> Result<Option<Wall>, DbError> {
+pub(super) fn next_due(db: &Db, lane: &Lane, now: Wall) -> Result<Option<Wall>, DbError> {
     let state = lane.lock();
     if state.suspended {
         return Ok(None);
@@ -332,13 +340,22 @@ pub(super) fn next_due(db: &Db, lane: &Lane) -> Result<Option<Wall>, DbError> {
     let mut next: Option<Wall> = None;
     for priority in Priority::ALL {
         let from = floor(lane.number, priority, state.cursors[priority as usize]);
-        let end = above(lane.number, priority, Wall(u64::MAX));
+        let end = end_of(lane.number, priority);
         let mut range = db.range(Cf::Due, &from, &end);
         let head = next_free(&mut range, &state.leased);
         range.status()?;
         if let Some((_, _, due)) = head {
             next = Some(next.map_or(due, |n| n.min(due)));
         }
+        let mut astray = db.range(
+            Cf::Due,
+            &above(lane.number, priority, now.plus(DELAY_MAX)),
+            &end_of(lane.number, priority),
+        );
+        if next_free(&mut astray, &state.leased).is_some() {
+            next = Some(next.map_or(now, |n| n.min(now)));
+        }
+        astray.status()?;
     }
     Ok(next)
 }
@@ -351,13 +368,19 @@ fn floor(dest: u32, priority: Priority, due: Wall) -> Vec<u8> {
 fn above(dest: u32, priority: Priority, now: Wall) -> Vec<u8> {
     match now.0.checked_add(1) {
         Some(next) => floor(dest, priority, Wall(next)),
-        None => {
-            let mut prefix = dest.to_be_bytes().to_vec();
-            prefix.push(priority as u8);
-            keys::behind(&prefix)
-        }
+        None => end_of(dest, priority),
     }
 }
+
+/// Behind every key of this class.
+fn end_of(dest: u32, priority: Priority) -> Vec<u8> {
+    let mut prefix = dest.to_be_bytes().to_vec();
+    prefix.push(priority as u8);
+    keys::behind(&prefix)
+}
+
+/// The longest that a job may wait for its next try; `retry.max` of a destination is not longer (`sender/config.rs`).
+pub const DELAY_MAX: Duration = Duration::from_secs(24 * 3_600);
 
 #[cfg(test)]
 mod tests {

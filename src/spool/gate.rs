@@ -3,15 +3,19 @@
 //! A flush is never tried again: after an error the kernel calls the pages clean (failures.md 2.6).
 use crate::telemetry::metrics::Metrics;
 use std::io;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use tokio::sync::watch;
 
 pub(super) struct Gate {
     state: AtomicU8,
+    /// The index could not be read: it must be read through before it is trusted again.
+    doubtful: AtomicBool,
     failed: watch::Sender<bool>,
     metrics: Metrics,
 }
 
+/// The word for a read error of the index.
+const INDEX_READ: &str = "index_read";
 const OPEN: u8 = 0;
 const LATCHED: u8 = 1;
 const FAILED: u8 = 2;
@@ -21,6 +25,7 @@ impl Gate {
         metrics.gate_latched.set(0);
         Self {
             state: AtomicU8::new(OPEN),
+            doubtful: AtomicBool::new(false),
             failed: watch::Sender::new(false),
             metrics,
         }
@@ -37,6 +42,9 @@ impl Gate {
     /// `kind` is a constant word for the metric and the log.
     pub(super) fn latch(&self, kind: &'static str) {
         self.metrics.gate_errors_total.with_label_values(&[kind]).inc();
+        if kind == INDEX_READ {
+            self.doubtful.store(true, Ordering::SeqCst);
+        }
         if self
             .state
             .compare_exchange(OPEN, LATCHED, Ordering::SeqCst, Ordering::SeqCst)
@@ -48,6 +56,11 @@ impl Gate {
                 "spool write error: nothing is acknowledged until the spool was reopened"
             );
         }
+    }
+
+    /// Whether the index must be read through; asked once for each reopening.
+    pub(super) fn is_doubtful(&self) -> bool {
+        self.doubtful.swap(false, Ordering::SeqCst)
     }
 
     pub(super) fn unlatch(&self) {

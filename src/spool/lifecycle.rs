@@ -173,7 +173,7 @@ fn start(core: Arc<Core>, book: Book, lock: File) -> std::io::Result<Owner> {
     let running = Running {
         commit: thread("spool-commit").spawn(move || committer.run(requests))?,
         keeper: thread("spool-keeper").spawn(move || keeper.run(&marked))?,
-        pool: thread("spool-pool").spawn(move || pool.pool.run(&pool.clock, &pool.gate))?,
+        pool: thread("spool-pool").spawn(move || pool.pool.run(&pool.clock, &pool.gate, &pool.disk))?,
         queue,
         lock,
     };

@@ -136,7 +136,8 @@ impl Spool {
     /// destination is suspended.
     pub async fn next_due(&self, destination: &DestinationId) -> Option<Wall> {
         let lane = self.core.lanes.get(destination)?;
-        self.read(move |db| due::next_due(db, &lane)).await.ok().flatten()
+        let now = self.core.clock.now();
+        self.read(move |db| due::next_due(db, &lane, now)).await.ok().flatten()
     }
 
     /// Notified when a job of the destination may have become claimable: committed, released, returned, resumed.
@@ -164,7 +165,7 @@ impl Spool {
     /// Opens a payload for reading.
     ///
     /// # Errors
-    /// See `ReadError`; `Missing` and `Corrupt` are reasons to hold the job with `HoldKind::Corrupt`.
+    /// See `ReadError`; `Missing`, `Corrupt` and `Unreadable` are reasons to hold the job with `HoldKind::Corrupt`.
     pub async fn payload(&self, id: &InstanceId) -> Result<Payload, ReadError> {
         let (core, id) = (self.core.clone(), *id);
         let opened = tokio::task::spawn_blocking(move || reader::open(&core, id));

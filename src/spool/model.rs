@@ -131,7 +131,7 @@ impl HoldKind {
 
     /// Whether it says that the rules need a person (alarm metric `rule_failures`).
     pub(super) fn is_rule_failure(self) -> bool {
-        matches!(self, Self::Error | Self::Budget | Self::NoDestination)
+        matches!(self, Self::Error | Self::Budget | Self::NoDestination | Self::Edit)
     }
 
     pub(super) fn from_byte(byte: u8) -> Option<Self> {
@@ -251,6 +251,9 @@ pub enum ReadError {
     Missing,
     #[error("the payload is not what arrived")]
     Corrupt,
+    /// This one file, and not the disk or the process: another may well be readable.
+    #[error("the payload file cannot be read (os error {0})")]
+    Unreadable(i32),
     #[error("the spool could not be read")]
     Io,
     #[error("the disk did not answer in time")]

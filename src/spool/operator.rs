@@ -8,7 +8,7 @@ use super::ledger::{Fact, FactKind};
 use super::model::{CommitError, HoldKind, HoldReason, JobKey, NewJob, ReadError};
 use super::query::{Filter, Row, find, walk};
 use super::record::JobRecord;
-use super::settle::end;
+use super::settle::{end, retire};
 use super::txn::{Effect, SUSPENDED, Txn, encode_number, meta_key};
 use crate::base::names::{DestinationId, InstanceId, JobId};
 
@@ -112,9 +112,12 @@ impl Spool {
         });
         page.await.map_err(|error| match error {
             ReadError::Deadline => CommitError::Deadline,
-            ReadError::Gone | ReadError::Missing | ReadError::Corrupt | ReadError::Io | ReadError::GateLatched => {
-                CommitError::GateLatched
-            }
+            ReadError::Gone
+            | ReadError::Missing
+            | ReadError::Corrupt
+            | ReadError::Unreadable(_)
+            | ReadError::Io
+            | ReadError::GateLatched => CommitError::GateLatched,
         })
     }
 
@@ -163,8 +166,9 @@ impl Spool {
         .await
     }
 
-    /// Replaces a held job by what the rules of today decide. Deliveries that the instance has already (open or
-    /// confirmed) are left out. An empty list leaves one undecided job. Answers the new jobs.
+    /// Replaces a held job by what the rules of today decide. Deliveries that the same content has already (open or
+    /// confirmed, of this instance or of a repeated send) are left out; when a repeated send has them all, the job ends, and
+    /// the payload becomes cache. An empty list leaves one undecided job. Answers the new jobs.
     ///
     /// # Errors
     /// `Gone`: there is no such job, or it is not held.
@@ -328,10 +332,16 @@ fn redecide(
             .job(key.job, name)
             .who(who),
     );
-    let mut added = Vec::new();
+    let seen = txn.seen(&record.instance.sop_instance)?;
+    let same = seen.entries.iter().find(|entry| entry.digest == record.instance.digest);
+    let (mut added, mut repeated) = (Vec::new(), false);
     let none_named = jobs.is_empty();
     for new in jobs {
         let dest = txn.number(new.destination.as_ref());
+        if same.is_some_and(|entry| entry.serves(dest, key)) {
+            repeated = true;
+            continue;
+        }
         let confirmed = record
             .done
             .iter()
@@ -343,7 +353,8 @@ fn redecide(
     }
     // Nothing left to do is an end only when the other deliveries exist; otherwise the instance would be lost.
     let others = !txn.keys(Cf::Ref, &job.instance.0, 1)?.is_empty();
-    if added.is_empty() && (none_named || (!others && !record.done.iter().any(|done| done.status.is_some()))) {
+    let served = others || repeated || record.done.iter().any(|done| done.status.is_some());
+    if added.is_empty() && (none_named || !served) {
         let new = undecided(HoldKind::NoDestination, "no destination was named", txn);
         let id = add_job(txn, job.instance, keys::UNDECIDED, new);
         added.push(JobKey {
@@ -355,7 +366,9 @@ fn redecide(
     txn.put_instance(&record);
     rename(txn, &record.instance.sop_instance, key, &added)?;
     if added.is_empty() && !others {
-        super::settle::drop_reference(txn, key, &job, None)?;
+        txn.fact(Fact::new(FactKind::Repeated).instance(job.instance).who(who));
+        retire(txn, &mut record);
+        txn.put_instance(&record);
     }
     Ok(added.into_iter().map(|key| key.job).collect())
 }

@@ -293,7 +293,11 @@ impl Incoming {
             header[at..at + PRIVATE_LEN].copy_from_slice(&private_record(&record));
             writer.file.write_all_at(&header, 0)?;
             if !planted(Plant::SkipPayloadSync) {
-                writer.file.sync_data()?;
+                let flushed = writer.file.sync_data();
+                match flushed {
+                    Err(_) if planted(Plant::RetryFsync) => writer.file.sync_data()?,
+                    flushed => flushed?,
+                }
             }
             Ok(record)
         });

@@ -28,6 +28,8 @@ pub struct Filter {
     pub destination: Option<DestinationId>,
     /// Only jobs without a destination.
     pub undecided: bool,
+    /// Only jobs that have a destination.
+    pub decided: bool,
     pub state: Option<JobState>,
     pub source: Option<SourceId>,
     pub kind: Option<HoldKind>,
@@ -278,6 +280,7 @@ impl Walk<'_> {
         let wanted = filter.state.is_none_or(|wanted| wanted == state)
             && (filter.kind.is_none() || filter.kind == kind)
             && (!filter.undecided || key.dest == keys::UNDECIDED)
+            && (!filter.decided || key.dest != keys::UNDECIDED)
             && (filter.destination.is_none() || filter.destination == destination)
             && filter.older_than.is_none_or(|age| self.now.since(job.enqueued) >= age);
         if !wanted {
@@ -350,6 +353,7 @@ impl Walk<'_> {
                         .older_than
                         .is_none_or(|age| self.now.since(instance.arrival) >= age)
                     && (!self.filter.undecided || done.dest == keys::UNDECIDED)
+                    && (!self.filter.decided || done.dest != keys::UNDECIDED)
                     && self.filter.kind.is_none();
                 if wanted {
                     more &= each(Row {

@@ -4,9 +4,11 @@ use super::db::Cf;
 use super::model::{Instance, ReadError};
 use super::payload::{DISK_DEADLINE, path_of};
 use super::record::InstanceRecord;
+use crate::base::fault::{Plant, planted};
 use crate::base::limits::CHUNK;
 use crate::base::names::InstanceId;
 use bytes::Bytes;
+use rustix::io::Errno;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -39,6 +41,9 @@ pub(super) fn open(core: &Arc<Core>, id: InstanceId) -> Result<Payload, ReadErro
             .with_label_values(&["payload_length"])
             .inc();
         return Err(ReadError::Corrupt);
+    }
+    if planted(Plant::UnlinkEarly) {
+        drop(std::fs::remove_file(path_of(&core.config.path, id)));
     }
     Ok(Payload {
         core: core.clone(),
@@ -131,7 +136,8 @@ impl Payload {
     }
 }
 
-/// A read error concerns this payload alone: it does not latch the gate.
+/// A read error concerns this payload alone, and does not latch the gate; unless the process or the machine is out of something,
+/// which passes and says nothing of any payload.
 fn fault(core: &Core, error: &io::Error) -> ReadError {
     core.metrics
         .gate_errors_total
@@ -140,6 +146,9 @@ fn fault(core: &Core, error: &io::Error) -> ReadError {
     match error.kind() {
         io::ErrorKind::NotFound => ReadError::Missing,
         io::ErrorKind::UnexpectedEof => ReadError::Corrupt,
-        _ => ReadError::Io,
+        _ => match Errno::from_io_error(error) {
+            None | Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::INTR | Errno::AGAIN) => ReadError::Io,
+            Some(errno) => ReadError::Unreadable(errno.raw_os_error()),
+        },
     }
 }

@@ -7,9 +7,9 @@ use super::db::{Cf, Db};
 use super::keys;
 use super::ledger::{Fact, FactKind};
 use super::lifecycle::apply_now;
-use super::model::OpenError;
+use super::model::{CommitError, OpenError};
 use super::payload::{FileState, path_of};
-use super::record::InstanceRecord;
+use super::record::{InstanceRecord, SeenEntry};
 use super::recover::{self, Found};
 use super::txn::{Book, Effect, Txn};
 use crate::base::clock::Clock;
@@ -79,7 +79,7 @@ pub fn rebuild(path: &Path, clock: &Clock) -> Result<RebuildReport, OpenError> {
         let done = apply_now(&core, &db, &mut book, |txn| {
             for (record, state) in &found {
                 match state {
-                    FileState::Delivered => as_cache(txn, record),
+                    FileState::Delivered => as_cache(txn, record)?,
                     FileState::Sealed | FileState::Committed => recover::adopt(txn, record)?,
                 }
             }
@@ -119,7 +119,7 @@ fn look(root: &Path, ids: &[InstanceId], report: &mut RebuildReport) -> io::Resu
 }
 
 /// A delivered instance, as the cache holds it.
-fn as_cache(txn: &mut Txn<'_>, record: &InstanceRecord) {
+fn as_cache(txn: &mut Txn<'_>, record: &InstanceRecord) -> Result<(), CommitError> {
     let mut record = record.clone();
     record.delivered = true;
     let instance = &record.instance;
@@ -130,4 +130,18 @@ fn as_cache(txn: &mut Txn<'_>, record: &InstanceRecord) {
     txn.fact(Fact::new(FactKind::Recovered).instance(instance.id).text("delivered"));
     txn.effects.push(Effect::Cached(1));
     txn.put_instance(&record);
+    // A resend is a repeat, although nobody knows any more where the first went: an entry without jobs says that.
+    let mut seen = txn.seen(&instance.sop_instance)?;
+    if !seen.entries.iter().any(|entry| entry.digest == instance.digest) {
+        seen.entries.push(SeenEntry {
+            digest: instance.digest,
+            instance: instance.id,
+            source: instance.source.clone(),
+            called_ae: instance.called_ae.clone(),
+            at: instance.arrival,
+            jobs: Vec::new(),
+        });
+        txn.put_seen(&instance.sop_instance, &seen);
+    }
+    Ok(())
 }

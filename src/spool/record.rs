@@ -2,7 +2,7 @@
 //! and the caller puts it into quarantine.
 pub(super) use super::codec::Damaged;
 use super::codec::{Reader, Writer};
-use super::model::{HoldKind, HoldReason, Instance, Priority};
+use super::model::{HoldKind, HoldReason, Instance, JobKey, Priority};
 use crate::base::clock::Wall;
 use crate::base::names::{AeTitle, InstanceId, JobId, SourceId, Uid};
 
@@ -60,6 +60,14 @@ pub(super) struct SeenEntry {
     pub called_ae: AeTitle,
     pub at: Wall,
     pub jobs: Vec<(u32, JobId)>,
+}
+
+impl SeenEntry {
+    /// Whether this content goes, or went, to a destination by another job than `but`.
+    pub(super) fn serves(&self, dest: u32, but: JobKey) -> bool {
+        let other = |(to, job): &(u32, JobId)| *to == dest && (*to, *job) != (but.dest, but.job);
+        self.jobs.iter().any(other)
+    }
 }
 
 impl InstanceRecord {

@@ -20,6 +20,8 @@ use std::sync::atomic::Ordering;
 /// The format of the whole spool. A newer one is refused, untouched.
 const FORMAT: u64 = 1;
 const MARKER: &str = "waystation-spool";
+/// Stands in the spool after a read error of the index that a reopening did not mend.
+const SUSPECT: &str = "index-suspect";
 
 pub(super) fn index_path(root: &Path) -> PathBuf {
     root.join("index")
@@ -117,6 +119,7 @@ pub(super) fn open_index(root: &Path) -> Result<Db, OpenError> {
         detail: error.to_string(),
     };
     let db = Db::open(&path, create).map_err(damaged)?;
+    clear_suspicion(root, &db)?;
     match db.get(Cf::Meta, SCHEMA).map_err(damaged)? {
         None => {
             let schema = (Cf::Meta, SCHEMA.to_vec(), Some(encode_number(FORMAT)));
@@ -134,6 +137,25 @@ pub(super) fn open_index(root: &Path) -> Result<Db, OpenError> {
         }
     }
     Ok(db)
+}
+
+/// Leaves a note for the next start that the index must be read through first.
+pub(super) fn suspect(root: &Path) -> io::Result<()> {
+    File::create(root.join(SUSPECT))?.sync_all()?;
+    super::pool::sync_directory(root)
+}
+
+/// An index that could not be read before is read through; the note goes when it can be.
+fn clear_suspicion(root: &Path, db: &Db) -> Result<(), OpenError> {
+    let note = root.join(SUSPECT);
+    if !note.exists() {
+        return Ok(());
+    }
+    db.verify().map_err(|error| OpenError::IndexDamaged {
+        path: root.to_owned(),
+        detail: error.to_string(),
+    })?;
+    fs::remove_file(note).map_err(failed(root, "the note about its index cannot be removed"))
 }
 
 /// Makes the lanes that the index knows, with their suspensions.

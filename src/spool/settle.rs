@@ -6,12 +6,16 @@ use super::keys;
 use super::ledger::{Fact, FactKind};
 use super::model::{CommitError, HoldKind, JobKey, Settlement};
 use super::payload::Mark;
-use super::record::{Done, JobRecord};
+use super::record::{Done, InstanceRecord, JobRecord};
 use super::txn::{Effect, Txn};
+use crate::base::fault::{Plant, planted};
 
 /// Records a settlement. `false`: the job was not there any more.
 pub(super) fn settle(txn: &mut Txn<'_>, guard: Guard, settlement: Settlement) -> Result<bool, CommitError> {
-    let key = guard.key();
+    let mut key = guard.key();
+    if planted(Plant::SettleWrong) && matches!(settlement, Settlement::Confirmed { .. }) {
+        key = another(txn, key)?;
+    }
     let name = guard.lane().name.clone();
     // The job is free again only when the batch is durable (and also when it fails).
     txn.effects.push(Effect::Return(guard));
@@ -32,6 +36,7 @@ pub(super) fn settle(txn: &mut Txn<'_>, guard: Guard, settlement: Settlement) ->
             job.attempts = job.attempts.saturating_add(u32::from(counted));
             place(txn, key, &job);
         }
+        Settlement::Hold { .. } if planted(Plant::DropHold) => end(txn, key, &job, None)?,
         Settlement::Hold { reason } => {
             txn.fact(fact(FactKind::Held).text(format!("{}: {}", reason.kind.word(), reason.text)));
             job.outcome.clone_from(&reason.text);
@@ -44,6 +49,13 @@ pub(super) fn settle(txn: &mut Txn<'_>, guard: Guard, settlement: Settlement) ->
         }
     }
     Ok(true)
+}
+
+/// The planted fault: another job of the same destination, when there is one.
+fn another(txn: &Txn<'_>, own: JobKey) -> Result<JobKey, CommitError> {
+    let due = txn.keys(Cf::Due, &own.dest.to_be_bytes(), 64)?;
+    let others = due.iter().filter_map(|raw| keys::due_of(raw)).map(|(key, ..)| key);
+    Ok(others.filter(|key| *key != own).next_back().unwrap_or(own))
 }
 
 /// The payload is not what arrived: a resend of the same content must be taken in again, not answered as a repeat.
@@ -60,12 +72,7 @@ pub(super) fn end(txn: &mut Txn<'_>, key: JobKey, job: &JobRecord, status: Optio
     drop_reference(txn, key, job, status)
 }
 
-pub(super) fn drop_reference(
-    txn: &mut Txn<'_>,
-    key: JobKey,
-    job: &JobRecord,
-    status: Option<u16>,
-) -> Result<(), CommitError> {
+fn drop_reference(txn: &mut Txn<'_>, key: JobKey, job: &JobRecord, status: Option<u16>) -> Result<(), CommitError> {
     txn.delete(Cf::Ref, keys::reference(job.instance, key));
     let Some(mut record) = txn.instance(job.instance)? else {
         return Ok(());
@@ -77,17 +84,22 @@ pub(super) fn drop_reference(
         status,
     });
     let last = txn.keys(Cf::Ref, &job.instance.0, 1)?.is_empty();
-    if last && !record.delivered {
-        record.delivered = true;
-        txn.put(
-            Cf::Cached,
-            keys::cached(record.instance.arrival, job.instance),
-            Vec::new(),
-        );
-        txn.effects.push(Effect::Pending(-1));
-        txn.effects.push(Effect::Cached(1));
-        txn.effects.push(Effect::Mark(Mark::delivered(&record)));
+    if last {
+        retire(txn, &mut record);
     }
     txn.put_instance(&record);
     Ok(())
+}
+
+/// An instance without jobs becomes cache. The caller writes its record.
+pub(super) fn retire(txn: &mut Txn<'_>, record: &mut InstanceRecord) {
+    if record.delivered {
+        return;
+    }
+    record.delivered = true;
+    let instance = &record.instance;
+    txn.put(Cf::Cached, keys::cached(instance.arrival, instance.id), Vec::new());
+    txn.effects.push(Effect::Pending(-1));
+    txn.effects.push(Effect::Cached(1));
+    txn.effects.push(Effect::Mark(Mark::delivered(record)));
 }

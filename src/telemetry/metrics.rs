@@ -104,7 +104,7 @@ impl Table {
             store_seconds: histograms(&r, "waystation_store_seconds", "Time from the C-STORE command to its answer", &["source"]),
             repeats_total: counters(&r, "waystation_repeats_total", "Repeated SOP instances: same content, or other content under the same UID", &["source", "kind"]),
             rule_decisions_total: counters(&r, "waystation_rule_decisions_total", "Decisions of the rules, by outcome", &["outcome"]),
-            rule_failures: gauges(&r, "waystation_rule_failures_held", "Instances held because a rule failed, went over its budget or named no destination (alarm when above 0)", &["kind"]),
+            rule_failures: gauges(&r, "waystation_rule_failures_held", "Instances held because a rule failed, went over its budget, made a change that cannot be made or named no destination (alarm when above 0)", &["kind"]),
             rule_seconds: histogram(&r, "waystation_rule_seconds", "Time to decide on one instance"),
             rules_reload_failed: gauge(&r, "waystation_rules_reload_failed", "1 when the rule folder on disk was refused and an older set is in force"),
             rules_loaded_timestamp_seconds: float_gauge(&r, "waystation_rules_loaded_timestamp_seconds", "When the rule set in force was loaded"),

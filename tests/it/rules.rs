@@ -94,7 +94,10 @@ fn a_mended_rule_and_a_release_send_on_what_the_old_rule_failed_on() {
 
 #[test]
 fn an_instance_without_a_destination_is_held_and_can_be_given_one() {
-    let rules = r#"fn route(image, from) { if image.Modality == "CT" { to("keep"); } }"#;
+    let rules = r#"
+fn morph(image, from) { image.InstitutionName = "EVERYWHERE"; }
+fn morph_for_keep(image, from) { image.InstitutionName = image.InstitutionName + "-KEEP"; }
+fn route(image, from) { if image.Modality == "CT" { to("keep"); } }"#;
     let station = Setup::new().rules(rules).folder("keep").start();
     let mr = sent_one(&station, objects::MR);
     assert_eq!(hold_of(&station, &mr).0, "no_destination");
@@ -106,6 +109,11 @@ fn an_instance_without_a_destination_is_held_and_can_be_given_one() {
         station.cli(&["queue", "release", "--all"]).ok();
     }
     wait_until("the MR", SOON, || station.folder("keep").contains_key(&mr.sop));
+    let arrived = &station.folder("keep")[&mr.sop][0];
+    assert!(
+        arrived.windows(15).any(|window| window == b"EVERYWHERE-KEEP"),
+        "it goes with the edits that the rules make for the destination"
+    );
     assert_eq!(station.metric("rule_failures_held", &[]), 0.0);
 }
 

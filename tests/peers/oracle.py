@@ -26,6 +26,9 @@ def folder_digests(folder):
     found = defaultdict(list)
     for directory, _, names in os.walk(folder):
         for name in names:
+            # A file still being written (or left by a crash) under another name has not arrived.
+            if name.startswith(".waystation-"):
+                continue
             file = part10.read(os.path.join(directory, name))
             found[file.sop_instance].append(hashlib.sha256(file.data).hexdigest())
     return found

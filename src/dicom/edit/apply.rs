@@ -1,8 +1,9 @@
 //! A plan's edits, made on the tree of the head.
 use super::tree::{Body, Level, in_layout, padded};
 use super::{Edit, EditError, Plan, stamp};
+use crate::base::fault::{Plant, planted};
 use crate::dicom::head::{Head, Kind, PIXEL_GROUP};
-use crate::dicom::path::Selector;
+use crate::dicom::path::{Path, Selector};
 use dicom_core::{Tag, VR};
 
 impl Plan {
@@ -25,6 +26,9 @@ impl Plan {
         match &self.stamp {
             Some(words) => {
                 stamp::add(&mut root, head, words)?;
+                if planted(Plant::EditTwice) {
+                    stamp::add(&mut root, head, words)?;
+                }
                 write(&root, head)
             }
             None => Ok(edited),
@@ -122,7 +126,8 @@ fn set(level: &mut Level, head: &Head, tag: Tag, vr: VR, value: &[u8]) -> Result
         match &level.elements[at].body {
             Body::Original(node) if head.nodes[*node].kind == Kind::Value => {
                 let found = &head.nodes[*node];
-                if is_same(head.raw(*node), &in_layout(found.layout, vr, value.to_vec()), vr) {
+                let is_same = is_same(head.raw(*node), &in_layout(found.layout, vr, value.to_vec()), vr);
+                if is_same && !level.is_repeated(tag) {
                     return Ok(false);
                 }
                 vr = kept(found.vr, vr);
@@ -162,6 +167,6 @@ fn check_place(head: &Head, selector: &Selector, at_root: bool) -> Result<(), Ed
 
 /// Whether a top-level element stands, or would stand, in the head.
 pub(super) fn in_reach(head: &Head, tag: Tag) -> Result<(), EditError> {
-    let is_behind = head.follows.is_some_and(|next| tag >= next) || tag.0 >= PIXEL_GROUP;
+    let is_behind = head.is_behind(&Path::tag(tag)) || tag.0 >= PIXEL_GROUP;
     if is_behind { Err(EditError::BeyondHead) } else { Ok(()) }
 }

@@ -37,16 +37,23 @@ impl Plan {
     /// # Errors
     /// As `Edit::text`.
     pub fn set_text(&mut self, head: &Head, path: Path, values: &[String]) -> Result<(), EditError> {
-        let charset = self.charset(head, &path);
-        let edit = if charset == head.charset(&path) {
-            Edit::text(head, path, values)?
-        } else {
-            let vr = vr_at(head, &path)?;
-            let value = value(vr, values, &charset)?;
-            Edit::Set { path, vr, value }
-        };
+        let edit = self.text_edit(head, path, values)?;
         self.edits.push(edit);
         Ok(())
+    }
+
+    /// As `Edit::text`, in the character set that is in scope with this plan's edits.
+    ///
+    /// # Errors
+    /// As `Edit::text`.
+    pub fn text_edit(&self, head: &Head, path: Path, values: &[String]) -> Result<Edit, EditError> {
+        let charset = self.charset(head, &path);
+        if charset == head.charset(&path) {
+            return Edit::text(head, path, values);
+        }
+        let vr = vr_at(head, &path)?;
+        let value = value(vr, values, &charset)?;
+        Ok(Edit::Set { path, vr, value })
     }
 
     /// The text at `path` as it will be: what the last edit of it says, else the head's.
@@ -76,10 +83,7 @@ impl Plan {
                 leaf: Selector::Tag(SPECIFIC_CHARACTER_SET),
             };
             match self.last(head, &own) {
-                Some(Edit::Set { value, .. }) => {
-                    let terms = strings(VR::CS, value, Layout::ExplicitLittle, &Charset::default());
-                    return Charset::of(&terms.unwrap_or_default().values);
-                }
+                Some(Edit::Set { value, .. }) => return Charset::of_bytes(value),
                 Some(Edit::Remove { .. }) => {}
                 None => {
                     if let Some(terms) = head.text(&own) {

@@ -2,17 +2,20 @@
 //!
 //! Promises: what no edit names leaves byte for byte; the same head and plan give the same bytes; an edit that changes nothing
 //! leaves nothing changed. Called by rules (to build plans), by ingest (to store them) and by the sender (to apply them).
-//! Never decodes more than the elements it is asked for. Changing Specific Character Set re-encodes nothing by itself.
+//! Never decodes more than the elements it is asked for. Changing Specific Character Set re-encodes nothing by itself:
+//! `Plan::recoded` makes the edits that carry the text over.
 mod apply;
 mod build;
 mod codec;
 #[cfg(test)]
 mod model_tests;
+mod recode;
 mod stamp;
 #[cfg(test)]
 mod tests;
 mod tree;
 
+use super::head::Head;
 use super::path::Path;
 use dicom_core::VR;
 
@@ -83,6 +86,10 @@ pub enum EditError {
     NotANumber,
     #[error("the value cannot be written in the data set's character set")]
     Unencodable,
+    #[error("a text of the data set cannot be carried over into the new character set")]
+    Uncarried,
+    #[error("the new character set would rewrite more text than one plan may hold")]
+    TooMuch,
     #[error("all blocks of the private group are taken")]
     NoBlock,
     #[error("the stored edit plan is not readable")]
@@ -90,6 +97,12 @@ pub enum EditError {
 }
 
 impl Plan {
+    /// Whether the place of the stamp's items lies in the head; where it does not, a stamped plan cannot be applied.
+    #[must_use]
+    pub fn can_stamp(head: &Head) -> bool {
+        stamp::is_in_reach(head)
+    }
+
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.edits.is_empty()

@@ -33,7 +33,11 @@ fn edit_model(model: &mut Model, items: &[(Selector, usize)], leaf: Tag, value: 
     let place = |model: &Model, tag| model.iter().position(|(found, _)| *found > tag).unwrap_or(model.len());
     let Some(((Selector::Tag(tag), index), deeper)) = items.split_first() else {
         match (model.iter().position(|(found, _)| *found == leaf), value) {
-            (Some(at), Some(value)) => model[at].1 = Said::Value(value.to_vec()),
+            (Some(at), Some(value)) => {
+                model[at].1 = Said::Value(value.to_vec());
+                let behind = model.split_off(at + 1);
+                model.extend(behind.into_iter().filter(|(found, _)| *found != leaf));
+            }
             (None, Some(value)) => model.insert(place(model, leaf), (leaf, Said::Value(value.to_vec()))),
             (_, None) => model.retain(|(found, _)| *found != leaf),
         }

@@ -12,8 +12,9 @@ use std::collections::BTreeMap;
 /// # Errors
 /// `BeyondHead` when one of the sequences lies behind the head.
 pub(super) fn add(root: &mut Level, head: &Head, words: &Stamp) -> Result<(), EditError> {
-    in_reach(head, ORIGINAL_ATTRIBUTES)?;
-    in_reach(head, CONTRIBUTING_EQUIPMENT)?;
+    if !is_in_reach(head) {
+        return Err(EditError::BeyondHead);
+    }
     let prior = prior(root, head)?;
     let item = append(root, head, ORIGINAL_ATTRIBUTES)?;
     text(item, Tag(0x0400, 0x0562), VR::DT, &words.at, 26);
@@ -46,6 +47,10 @@ pub(super) fn add(root: &mut Level, head: &Head, words: &Stamp) -> Result<(), Ed
     item.touch(PURPOSE);
     root.touch(CONTRIBUTING_EQUIPMENT);
     Ok(())
+}
+
+pub(super) fn is_in_reach(head: &Head) -> bool {
+    in_reach(head, ORIGINAL_ATTRIBUTES).is_ok() && in_reach(head, CONTRIBUTING_EQUIPMENT).is_ok()
 }
 
 /// The top-level elements that changed, as they stood before: whole, in their bytes; without a value what was not there.

@@ -390,3 +390,93 @@ fn plans_print_no_values() {
     let shown = format!("{:?}", plan(vec![set("PatientName", VR::PN, b"DOE^JANE")]));
     assert!(!shown.contains("DOE") && shown.contains("8 bytes"), "{shown}");
 }
+
+#[test]
+fn setting_an_element_leaves_one_of_its_duplicates() {
+    for (uid, layout) in LAYOUTS {
+        let twice = |values: &[&[u8]]| {
+            let all = values.iter().map(|value| element(layout, 0x0010_0020, "LO", value));
+            [
+                all.collect::<Vec<_>>().concat(),
+                element(layout, 0x0010_0040, "CS", b"F "),
+            ]
+            .concat()
+        };
+        let item = [
+            element(layout, 0x0008_0050, "SH", b"A1"),
+            element(layout, 0x0008_0050, "SH", b"A2"),
+        ]
+        .concat();
+        let inner = |item: Vec<u8>| sequence(layout, 0x0040_0275, "SQ", &[item], true);
+        let bytes = [twice(&[b"ID", b"OLD ", b"ID"]), inner(item)].concat();
+        let head = head(uid, &bytes);
+        for value in [&b"NEW "[..], b"ID"] {
+            let out = plan(vec![
+                set("PatientID", VR::LO, value),
+                set("RequestAttributesSequence[0].AccessionNumber", VR::SH, b"A1"),
+            ]);
+            let one = element(layout, 0x0008_0050, "SH", b"A1");
+            assert_eq!(out.apply(&head).unwrap(), [twice(&[value]), inner(one)].concat());
+        }
+        assert!(head.is_repeated(&path("PatientID")) && !head.is_repeated(&path("PatientSex")));
+    }
+}
+
+/// A sequence as a box that does not know it writes it into explicit layouts.
+fn hidden(layout: Layout, tag: u32, items: &[Vec<u8>]) -> Vec<u8> {
+    let items = items
+        .iter()
+        .map(|item| raw(IL, 0xFFFE_E000, "", item.len() as u32, item));
+    element(layout, tag, "UN", &items.collect::<Vec<_>>().concat())
+}
+
+#[test]
+fn un_of_declared_length_is_edited_and_stamped_as_the_sequence_it_is() {
+    for (uid, layout) in [(EXPLICIT, EL), (BIG, EB)] {
+        let code = sequence(IL, 0x0040_A170, "", &[element(IL, 0x0008_0100, "", b"109103")], false);
+        let item = |accession: &[u8]| [element(IL, 0x0008_0050, "", accession), code.clone()].concat();
+        let before = [
+            hidden(layout, 0x0018_A001, &[item(b"C1")]),
+            sequence(
+                layout,
+                0x0040_0275,
+                "SQ",
+                &[hidden(layout, 0x0040_A730, &[item(b"A1"), Vec::new()])],
+                true,
+            ),
+            hidden(layout, 0x0400_0561, &[item(b"O1"), item(b"O2")]),
+        ];
+        let head = head(uid, &before.concat());
+        let inner = path("RequestAttributesSequence[0].ContentSequence[0].AccessionNumber");
+        assert_eq!(head.text(&inner), Some(strings(&["A1"])));
+        assert_eq!(head.items(&path("OriginalAttributesSequence")), Some(2));
+        let edit = Edit::text(&head, inner.clone(), &strings(&["LONGER"])).unwrap();
+        let changed = hidden(layout, 0x0040_A730, &[item(b"LONGER"), Vec::new()]);
+        let changed = sequence(layout, 0x0040_0275, "SQ", &[changed], true);
+        let out = plan(vec![edit.clone()]).apply(&head).unwrap();
+        assert_eq!(out, [&before[0], &changed, &before[2]].map(Clone::clone).concat());
+        let stamped = Plan {
+            edits: vec![edit],
+            stamp: stamp(),
+        };
+        let after = edited(&head, &stamped);
+        assert_eq!(after.items(&path("OriginalAttributesSequence")), Some(3));
+        assert_eq!(after.items(&path("ContributingEquipmentSequence")), Some(2));
+        let text = |at: &str| after.text(&path(at));
+        assert_eq!(
+            text("OriginalAttributesSequence[1].AccessionNumber"),
+            Some(strings(&["O2"]))
+        );
+        assert_eq!(
+            text("OriginalAttributesSequence[2].ModifyingSystem"),
+            Some(strings(&["EDGE1"]))
+        );
+        let prior = "OriginalAttributesSequence[2].ModifiedAttributesSequence[0].RequestAttributesSequence";
+        assert_eq!(after.items(&path(prior)), Some(1));
+        let written = after.find(&path("OriginalAttributesSequence")).unwrap();
+        assert_eq!(
+            (after.nodes[written].vr, after.nodes[written].undefined),
+            (VR::UN, false)
+        );
+    }
+}

@@ -72,11 +72,23 @@ impl Level {
         !self.touched.is_empty()
     }
 
-    /// Puts an element at its place in tag order, or in the place of the one with its tag.
+    pub fn is_repeated(&self, tag: Tag) -> bool {
+        self.elements.iter().filter(|element| element.tag == tag).count() > 1
+    }
+
+    /// Puts an element at its place in tag order, or in the place of the first one with its tag. Duplicates behind it go: the
+    /// old value must not come to light there.
     pub fn put(&mut self, tag: Tag, body: Body) {
         self.touched.insert(tag.0);
         match self.position(tag) {
-            Some(at) => self.elements[at].body = body,
+            Some(at) => {
+                self.elements[at].body = body;
+                let mut index = 0;
+                self.elements.retain(|element| {
+                    index += 1;
+                    element.tag != tag || index == at + 1
+                });
+            }
             None => {
                 let at = self.elements.iter().position(|element| element.tag > tag);
                 self.elements
@@ -207,7 +219,8 @@ impl Sequence {
 
     fn of(head: &Head, node: usize) -> Self {
         let found = &head.nodes[node];
-        let is_implicit = found.vr == VR::UN && found.undefined;
+        // The scanner says so of UN that holds items (CP-246).
+        let is_implicit = found.vr == VR::UN;
         Self {
             node: Some(node),
             inside: if is_implicit {
@@ -278,7 +291,7 @@ impl Sequence {
             .map(|node| &head.nodes[node])
             .filter(|node| node.kind == Kind::Sequence);
         let undefined = origin.is_none_or(|node| node.undefined);
-        // What came as UN of undefined length stays UN, for its items are in another layout than their surroundings.
+        // What came as UN stays UN, for its items are in another layout than their surroundings.
         let is_un = origin.is_some_and(|node| node.vr == VR::UN);
         let vr = if is_un { VR::UN } else { VR::SQ };
         header(out, layout, tag, Some(vr), length(undefined, &body)?);

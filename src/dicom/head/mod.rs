@@ -4,6 +4,7 @@
 //! `HEAD_MAX` bytes and `NODES_MAX` nodes; a declared length never allocates anything. Called by ingest while an instance
 //! streams in, by rules (to read) and by `edit` (to write). Never prints or logs a value, never changes a byte.
 mod header;
+mod hidden;
 mod inflate;
 pub(crate) mod read;
 mod scan;
@@ -24,7 +25,7 @@ pub use scan::{Progress, Scanner};
 pub enum Kind {
     /// An element with a value.
     Value,
-    /// An element that holds items of elements: VR SQ, or UN of undefined length (implicit little endian inside, CP-246).
+    /// An element that holds items of elements: VR SQ, or UN that holds items (implicit little endian inside, CP-246).
     Sequence,
     /// Encapsulated pixel data inside a sequence (an icon image): its items hold bytes.
     Fragments,
@@ -51,7 +52,7 @@ pub struct Node {
     pub kind: Kind,
     /// The length was declared as undefined; a delimiter of 8 bytes ends it.
     pub undefined: bool,
-    /// How the header and the value are laid out (differs from the data set's inside UN of undefined length).
+    /// How the header and the value are laid out (differs from the data set's inside UN that holds items).
     pub layout: Layout,
 }
 

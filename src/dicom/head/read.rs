@@ -14,6 +14,16 @@ impl Head {
         self.select(item, &path.leaf)
     }
 
+    /// Whether the element at `path` stands more than once in its item.
+    #[must_use]
+    pub fn is_repeated(&self, path: &Path) -> bool {
+        let Some((item, node)) = self.item(&path.items).zip(self.find(path)) else {
+            return false;
+        };
+        let tag = self.nodes[node].tag;
+        self.children(item).filter(|node| self.nodes[*node].tag == tag).count() > 1
+    }
+
     /// The raw value bytes of a node, as they stand (in its layout's byte order), without a delimiter.
     #[must_use]
     pub fn raw(&self, node: usize) -> &[u8] {
@@ -59,6 +69,34 @@ impl Head {
             }
         }
         Charset::default()
+    }
+
+    /// Whether an element at `path`, if there is one, lies behind the head: with the pixels or behind the cap.
+    #[must_use]
+    pub fn is_behind(&self, path: &Path) -> bool {
+        let tag = match path.items.first().map_or(&path.leaf, |(selector, _)| selector) {
+            Selector::Tag(tag) => *tag,
+            // Without its block in the head, at the earliest the block lies behind.
+            Selector::Private { group, .. } => Tag(*group, 0x00FF),
+        };
+        self.follows.is_some_and(|next| tag >= next)
+    }
+
+    /// The path with private elements that are there named by their tag, so that two ways of naming one element meet.
+    #[must_use]
+    pub fn settled(&self, path: &Path) -> Path {
+        let mut path = path.clone();
+        for depth in 0..=path.items.len() {
+            let item = self.item(&path.items[..depth]);
+            let selector = match path.items.get_mut(depth) {
+                Some((selector, _)) => selector,
+                None => &mut path.leaf,
+            };
+            if let Some(tag) = item.and_then(|item| self.resolve(item, selector)) {
+                *selector = Selector::Tag(tag);
+            }
+        }
+        path
     }
 
     /// The nodes right below a sequence or item, or of the root.
@@ -147,10 +185,10 @@ impl Head {
         self.children(item).find(|node| self.nodes[*node].tag == tag)
     }
 
-    fn own_charset(&self, item: Option<usize>) -> Option<Charset> {
+    /// What the root (`None`) or an item declares itself.
+    pub(crate) fn own_charset(&self, item: Option<usize>) -> Option<Charset> {
         let node = self.select(item, &Selector::Tag(SPECIFIC_CHARACTER_SET))?;
-        let terms = strings(VR::CS, self.raw(node), self.syntax.layout, &Charset::default())?;
-        Some(Charset::of(&terms.values))
+        Some(Charset::of_bytes(self.raw(node)))
     }
 }
 

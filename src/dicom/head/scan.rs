@@ -2,6 +2,7 @@
 //!
 //! `Core` sees the bytes as the layout has them (inflated); `Scanner` puts the inflater before it and the tail behind it.
 use super::header::{self, Header, Parsed, is_delimiter};
+use super::hidden;
 use super::inflate::Inflate;
 use super::tail::Tail;
 use super::{Head, HeadEnd, HeadError, ITEM, ITEM_END, Kind, Node, PIXEL_GROUP, SEQUENCE_END};
@@ -122,11 +123,12 @@ impl Scanner {
     fn complete(&mut self, end: HeadEnd, follows: Option<Tag>) {
         let mut bytes = std::mem::take(&mut self.core.bytes);
         bytes.shrink_to_fit();
+        let nodes = hidden::unhide(&bytes, std::mem::take(&mut self.core.nodes));
         self.core.stack = Vec::new();
         self.head = Some(Head {
             syntax: self.syntax.clone(),
             bytes: Bytes::from(bytes),
-            nodes: std::mem::take(&mut self.core.nodes),
+            nodes,
             end,
             follows,
         });
@@ -155,7 +157,7 @@ struct Frame {
     depth: u8,
 }
 
-struct Core {
+pub(super) struct Core {
     layout: Layout,
     bytes: Vec<u8>,
     nodes: Vec<Node>,
@@ -178,6 +180,32 @@ impl Core {
             nodes: Vec::new(),
             stack: Vec::new(),
             at: 0,
+        }
+    }
+
+    /// The nodes of a sequence of declared length and implicit layout, itself first, with places and indices that count from its
+    /// value; `None` when `value` is not such a sequence.
+    pub(super) fn items(value: &[u8], sequence: &Node) -> Option<Vec<Node>> {
+        let mut core = Self::new(Layout::ImplicitLittle);
+        core.bytes = value.to_vec();
+        core.nodes.push(*sequence);
+        core.stack.push(Frame {
+            node: 0,
+            kind: Kind::Sequence,
+            end: Some(value.len()),
+            limit: value.len(),
+            inside: Layout::ImplicitLittle,
+            depth: sequence.depth,
+        });
+        loop {
+            core.close();
+            if core.stack.is_empty() {
+                return (core.at == value.len()).then_some(core.nodes);
+            }
+            match core.step() {
+                Ok(Step::Next) => {}
+                Ok(Step::More | Step::Cut(_)) | Err(_) => return None,
+            }
         }
     }
 

@@ -311,6 +311,29 @@ fn quirks_of_real_devices_are_read() {
 }
 
 #[test]
+fn un_of_declared_length_stays_opaque_unless_it_is_a_sequence_of_the_dictionary() {
+    let item = raw(IL, 0xFFFE_E000, "", 10, &element(IL, 0x0008_0050, "", b"A1"));
+    let explicit = raw(EL, 0xFFFE_E000, "", 10, &element(EL, 0x0008_0050, "SH", b"A1"));
+    let cut = item[..item.len() - 1].to_vec();
+    for (tag, value, is_sequence) in [
+        (0x0040_0275, [item.clone(), item.clone()].concat(), true),
+        (0x0040_0275, [item.clone(), cut].concat(), false),
+        (0x0040_0275, explicit, false),
+        (0x0040_0275, b"some text".to_vec(), false),
+        (0x0040_0275, Vec::new(), false),
+        (0x0010_0020, item.clone(), false),
+        (0x0041_1010, item, false),
+    ] {
+        let bytes = [element(EL, tag, "UN", &value), element(EL, 0x0088_0140, "UI", b"1.2\0")].concat();
+        let head = scan(EXPLICIT, &bytes).unwrap();
+        assert_eq!(head.nodes[0].kind == Kind::Sequence, is_sequence, "{tag:08X}");
+        assert_eq!(head.raw(0), value);
+        assert_eq!(head.children(None).count(), 2);
+        assert_eq!(text(&head, "(0088,0140)"), Some(vec!["1.2".to_owned()]));
+    }
+}
+
+#[test]
 fn encapsulated_icons_inside_sequences_are_passed_over() {
     let icon = [
         raw(EL, 0x7FE0_0010, "OB", u32::MAX, &[]),

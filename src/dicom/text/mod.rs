@@ -87,6 +87,12 @@ impl Charset {
         charset
     }
 
+    /// From the bytes of (0008,0005).
+    #[must_use]
+    pub fn of_bytes(bytes: &[u8]) -> Self {
+        Self::of(&Self::default().decode(bytes, Form::Values).values)
+    }
+
     /// Whether all terms are known.
     #[must_use]
     pub fn is_known(&self) -> bool {

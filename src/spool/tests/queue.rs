@@ -96,6 +96,34 @@ async fn a_retry_waits_until_it_is_due_and_counts_only_when_told() {
 }
 
 #[tokio::test]
+async fn a_due_time_of_a_wrong_clock_delays_nothing() {
+    let bench = Bench::new();
+    let year = Duration::from_secs(365 * 86_400);
+    let far = NewJob {
+        due: START.plus(10 * year),
+        ..to("vna")
+    };
+    bench
+        .store("1.1", b"written when the clock was ten years ahead", vec![far])
+        .await;
+    assert_eq!(bench.spool().next_due(&dest("vna")).await, Some(START));
+    let lease = bench.claim_one("vna").await.unwrap();
+    assert!(bench.claim_one("vna").await.is_none(), "leased once only");
+    let retry = |due| Settlement::Retry {
+        due,
+        outcome: "archive down".to_owned(),
+        counted: false,
+    };
+    // The longest delay that anybody configures is waited for all the same.
+    let due = START.plus(Duration::from_secs(24 * 3_600));
+    bench.spool().settle(lease, retry(due)).await.unwrap();
+    assert!(bench.claim_one("vna").await.is_none());
+    assert_eq!(bench.spool().next_due(&dest("vna")).await, Some(due));
+    bench.clock.advance(10 * year);
+    bench.confirm("vna").await;
+}
+
+#[tokio::test]
 async fn destinations_do_not_touch_each_other() {
     let bench = Bench::new();
     for n in 0..5 {
@@ -372,4 +400,22 @@ async fn a_new_decision_leaves_out_what_is_confirmed_or_open() {
     assert!(bench.claim_one("a").await.is_none());
     assert_eq!(bench.spool().claim(&dest("b"), 9).await.len(), 1);
     assert_eq!(bench.spool().claim(&dest("c"), 9).await.len(), 1);
+}
+
+#[tokio::test]
+async fn every_way_in_which_rules_fail_raises_the_alarm_and_holds_on_purpose_do_not() {
+    let bench = Bench::new();
+    for (at, kind) in HoldKind::ALL.into_iter().enumerate() {
+        let job = NewJob {
+            hold: Some(HoldReason::new(kind, "why")),
+            ..to("a")
+        };
+        bench.store(&format!("1.{at}"), b"x", vec![job]).await;
+        let alarm = matches!(
+            kind,
+            HoldKind::Error | HoldKind::Budget | HoldKind::NoDestination | HoldKind::Edit
+        );
+        let raised = bench.metrics.rule_failures.with_label_values(&[kind.word()]).get();
+        assert_eq!(raised, i64::from(alarm), "{kind:?}");
+    }
 }

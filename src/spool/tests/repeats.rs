@@ -66,6 +66,40 @@ async fn other_content_is_kept_and_held() {
 }
 
 #[tokio::test]
+async fn what_a_resend_has_delivered_is_not_delivered_again_by_a_release() {
+    let mut bench = Bench::new();
+    let undecided = NewJob {
+        destination: None,
+        hold: Some(HoldReason::new(HoldKind::Error, "a rule failed")),
+        ..to("a")
+    };
+    let first = id_of(bench.store("1.1", b"x", vec![undecided.clone()]).await);
+    let partly = id_of(bench.store("1.2", b"y", vec![undecided]).await);
+    // The rule is mended, and the modality sends both again.
+    bench.store("1.1", b"x", vec![to("a")]).await;
+    bench.store("1.2", b"y", vec![to("a")]).await;
+    bench.confirm("a").await;
+    let held = bench.spool().undecided(HoldKind::Error, 9).await.unwrap();
+    assert_eq!(held.len(), 2);
+    for (job, instance) in held {
+        let decided = match instance.id == first {
+            true => vec![to("a")],
+            false => vec![to("a"), to("b")],
+        };
+        let added = bench.spool().redecide(job, decided, 8, "it").await.unwrap();
+        assert_eq!(added.len(), usize::from(instance.id == partly));
+    }
+    bench.confirm("a").await;
+    assert!(bench.claim_one("a").await.is_none(), "the same content once");
+    assert_eq!(bench.claim_one("b").await.unwrap().instance.id, partly);
+    assert_eq!(bench.spool().count(Filter::default()).await.unwrap(), 1);
+    assert_eq!(read_all(bench.spool(), first).await.unwrap(), b"x", "kept as cache");
+    assert_eq!(bench.fsck().problems, Vec::<String>::new());
+    bench.reopen_after(|_| {});
+    assert_eq!((bench.report.instances, bench.report.delivered), (4, 3));
+}
+
+#[tokio::test]
 async fn a_discarded_job_is_delivered_when_it_is_sent_again() {
     let bench = Bench::new();
     bench.store("1.1", b"x", vec![to("a")]).await;
@@ -122,4 +156,23 @@ async fn concurrent_sends_of_one_uid_see_each_other() {
         assert_eq!(counts, [1, 6, 1]);
         bench.confirm("a").await;
     }
+}
+
+#[tokio::test]
+async fn a_resend_after_a_rebuild_is_a_repeat_when_it_was_delivered_before() {
+    let mut bench = Bench::new();
+    let first = id_of(bench.store("1.1", b"delivered", vec![to("vna")]).await);
+    bench.confirm("vna").await;
+    let clock = bench.clock.clone();
+    bench.reopen_after(|path| {
+        let report = rebuild(path, &clock).unwrap();
+        assert_eq!((report.delivered, report.recovered), (1, 0));
+    });
+    assert_eq!(
+        bench.store("1.1", b"delivered", vec![to("vna")]).await,
+        Committed::Repeat(first)
+    );
+    assert!(bench.claim_one("vna").await.is_none());
+    let other = bench.store("1.1", b"other content", vec![to("vna")]).await;
+    assert!(matches!(other, Committed::Conflict(_)), "{other:?}");
 }

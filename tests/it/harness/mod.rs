@@ -7,6 +7,8 @@ pub mod station;
 pub mod tools;
 
 pub use objects::Object;
+// Not every test crate that includes this harness plays an archive.
+#[allow(unused_imports)]
 pub use peers::Archive;
 pub use station::{Setup, Station};
 

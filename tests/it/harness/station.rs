@@ -22,6 +22,8 @@ pub struct Setup {
     listener: String,
     sources: String,
     environment: Vec<(String, String)>,
+    /// A program that starts the box, with its arguments; none is the rule.
+    pub wrapper: Vec<String>,
     pub dicom: u16,
     pub web: u16,
     named_destinations: Vec<String>,
@@ -48,6 +50,7 @@ impl Setup {
             listener: String::new(),
             sources: format!("[[sources]]\nname = \"test\"\ncalling_ae = {CALLING}\naddresses = [\"127.0.0.0/8\"]\n"),
             environment: Vec::new(),
+            wrapper: Vec::new(),
             dicom: free_port(),
             web: free_port(),
             named_destinations: Vec::new(),
@@ -213,12 +216,8 @@ impl Station {
             .expect("writable");
         // SIGXFSZ stays ignored, so that a limit on file sizes shows as a write error and not as a signal.
         let mut command = Command::new("/bin/sh");
-        command.args([
-            "-c",
-            "trap '' XFSZ; exec \"$@\"",
-            "sh",
-            env!("CARGO_BIN_EXE_waystation"),
-        ]);
+        command.args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"]);
+        command.args(&self.setup.wrapper).arg(env!("CARGO_BIN_EXE_waystation"));
         tools::clean(&mut command);
         command
             .args(["run", "-c"])

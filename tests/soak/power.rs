@@ -1,0 +1,84 @@
+//! Power cuts under load: spool and folder destination on file systems of their own, shut down without a flush at random
+//! moments, mounted again, the box started again. ext4 and xfs in turn.
+use crate::image::{self, Image};
+use crate::rig::Rig;
+use crate::{Order, Tally};
+use rand::Rng;
+use std::os::unix::fs::symlink;
+use std::time::Duration;
+
+/// Cuts between two judgements; each batch has fresh file systems.
+const BATCH: usize = 20;
+
+pub fn soak(tally: &mut Tally, order: Order) {
+    if let Err(why) = image::possible() {
+        return tally.judge("power", 1, || Err(why));
+    }
+    let kinds = ["ext4", "xfs"];
+    let (mut done, mut batches) = (0, 0);
+    while done < order.count {
+        let half = order.count.div_ceil(2);
+        let rounds = BATCH.min(half).min(order.count - done);
+        let (seed, kind) = (order.seed + done as u64, kinds[batches % 2]);
+        tally.judge(&format!("power on {kind}, {rounds} cuts, seed {seed}"), rounds, || {
+            batch(seed, kind, rounds, None)
+        });
+        done += rounds;
+        batches += 1;
+    }
+}
+
+/// The box's process must be gone before its disks, and its directory after them.
+struct Powered {
+    rig: Rig,
+    disks: Vec<Image>,
+}
+
+impl Drop for Powered {
+    fn drop(&mut self) {
+        self.rig.station.kill();
+        self.disks.clear();
+    }
+}
+
+fn powered(seed: u64, kind: &str, plant: Option<&str>) -> Powered {
+    let mut disks = Vec::new();
+    let rig = Rig::new(seed, plant, |setup| {
+        for (name, link) in [("disk-spool", "spool"), ("disk-keep", "keep")] {
+            let disk = Image::new(setup.path(), name, kind, (700, &[]));
+            let inside = disk.mount.join(link);
+            std::fs::create_dir(&inside).expect("an empty file system");
+            std::fs::File::open(&disk.mount)
+                .and_then(|folder| folder.sync_all())
+                .expect("flushed");
+            symlink(&inside, setup.folder_of(link)).expect("writable");
+            disks.push(disk);
+        }
+        setup
+    });
+    Powered { rig, disks }
+}
+
+pub fn batch(seed: u64, kind: &str, rounds: usize, plant: Option<&str>) -> Result<String, String> {
+    let mut powered = powered(seed, kind, plant);
+    powered.rig.station.start();
+    powered.rig.load(None);
+    for _ in 0..rounds {
+        let rig = &mut powered.rig;
+        std::thread::sleep(Duration::from_millis(rig.generator.random_range(50..500)));
+        // The processor stops first, as it does without power: a flush that the shutdown overtakes is answered with
+        // success by the kernel (seen on both file systems), and a box that still ran could acknowledge after the cut.
+        rig.station.signal(rustix::process::Signal::STOP);
+        std::thread::sleep(Duration::from_millis(5));
+        for disk in &powered.disks {
+            disk.cut();
+        }
+        rig.crash();
+        for disk in &powered.disks {
+            disk.restore();
+        }
+        rig.station.start();
+    }
+    powered.rig.end_load();
+    powered.rig.verdict()
+}
