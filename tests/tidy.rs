@@ -217,9 +217,7 @@ fn explained(lines: &[&str], line: usize) -> bool {
         let text = text.trim_start();
         text.starts_with("//") && !text.starts_with("//!") && !text.starts_with("///")
     };
-    above
-        .take_while(|text| !text.trim().is_empty())
-        .any(|text| comment(text))
+    above.take_while(|text| !text.trim().is_empty()).any(comment)
 }
 
 fn too_long(file: &str, text: &str, source: &Source) -> Vec<String> {
