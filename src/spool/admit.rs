@@ -139,7 +139,7 @@ pub(super) fn place(txn: &mut Txn<'_>, key: JobKey, job: &JobRecord) {
             let name = lane.map(|lane| lane.name.clone());
             txn.effects.push(Effect::Held(name, reason.kind));
         }
-        (None, Some(_)) if planted(Plant::LoseDue) && key.job.0 % 3 == 0 => {}
+        (None, Some(_)) if planted(Plant::LoseDue) && key.job.0.is_multiple_of(3) => {}
         (None, Some(lane)) => {
             txn.put(Cf::Due, keys::due(key, job.priority, job.due), Vec::new());
             txn.effects.push(Effect::Queued(lane, job.priority, job.due));

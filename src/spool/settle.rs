@@ -54,8 +54,8 @@ pub(super) fn settle(txn: &mut Txn<'_>, guard: Guard, settlement: Settlement) ->
 /// The planted fault: another job of the same destination, when there is one.
 fn another(txn: &Txn<'_>, own: JobKey) -> Result<JobKey, CommitError> {
     let due = txn.keys(Cf::Due, &own.dest.to_be_bytes(), 64)?;
-    let others = due.iter().filter_map(|raw| keys::due_of(raw)).map(|(key, ..)| key);
-    Ok(others.filter(|key| *key != own).next_back().unwrap_or(own))
+    let mut others = due.iter().filter_map(|raw| keys::due_of(raw)).map(|(key, ..)| key);
+    Ok(others.rfind(|key| *key != own).unwrap_or(own))
 }
 
 /// The payload is not what arrived: a resend of the same content must be taken in again, not answered as a repeat.
