@@ -135,7 +135,7 @@ impl Rig {
             let at = lines
                 .filter(of)
                 .filter_map(|line| line["t"].as_f64())
-                .last()
+                .next_back()
                 .unwrap_or(0.0);
             let next = crashes.iter().position(|crash| *crash > at);
             let before = next.map_or(f64::NAN, |next| crashes[next] - at);
