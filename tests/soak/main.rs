@@ -3,7 +3,7 @@
 //!
 //! usage: `cargo test --release --features planted --test soak -- NAME` with N and SEED in the environment. Without a name
 //! it is a short run of each, as part of `make test`. A failing round prints its seed; the same SEED gives the same faults.
-#[allow(dead_code, unused_imports)]
+#[allow(dead_code, unused_imports, clippy::type_complexity)]
 #[path = "../it/harness/mod.rs"]
 mod harness;
 

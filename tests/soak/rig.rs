@@ -39,10 +39,9 @@ impl Rig {
             .folder("keep")
             .log("level = \"warn\"");
         if let Some(plant) = plant {
-            assert!(
-                cfg!(feature = "planted"),
-                "built without the planted faults: use `make`"
-            );
+            if !cfg!(feature = "planted") {
+                panic!("built without the planted faults: use `make`");
+            }
             setup = setup.environment("WAYSTATION_PLANT", plant);
         }
         let crashes = File::create(setup.folder_of("crashes")).expect("writable");
@@ -136,7 +135,7 @@ impl Rig {
             let at = lines
                 .filter(of)
                 .filter_map(|line| line["t"].as_f64())
-                .last()
+                .next_back()
                 .unwrap_or(0.0);
             let next = crashes.iter().position(|crash| *crash > at);
             let before = next.map_or(f64::NAN, |next| crashes[next] - at);
