@@ -21,11 +21,14 @@ pub fn get(port: u16, path: &str) -> Option<(u16, Vec<u8>)> {
     Some((status, answer.split_off(end + 4)))
 }
 
+/// Labels with their values, and the sample's value.
+type Sample = (Vec<(String, String)>, f64);
+
 /// One scrape.
 #[derive(Debug)]
 pub struct Scrape {
     pub text: String,
-    series: BTreeMap<String, Vec<(Vec<(String, String)>, f64)>>,
+    series: BTreeMap<String, Vec<Sample>>,
 }
 
 impl Scrape {
