@@ -137,10 +137,7 @@ fn kill_9_in_200_rounds_loses_nothing_cuts_nothing_and_doubles_only_what_was_in_
 /// The control: a box with a planted fault must be found out by the same oracle.
 #[track_caller]
 fn planted(plant: &str, rounds: usize) -> Value {
-    assert!(
-        cfg!(feature = "planted"),
-        "built without the planted faults: run `make test`"
-    );
+    assert!(has_plants(), "built without the planted faults: run `make test`");
     let mut soak = Soak::new(7, Some(plant));
     soak.run(rounds);
     soak.station.wait_drained(Duration::from_secs(60));
@@ -167,10 +164,7 @@ fn a_box_that_acknowledges_before_it_commits_is_found_out() {
 
 #[test]
 fn a_box_that_takes_a_refusal_for_a_confirmation_is_found_out() {
-    assert!(
-        cfg!(feature = "planted"),
-        "built without the planted faults: run `make test`"
-    );
+    assert!(has_plants(), "built without the planted faults: run `make test`");
     let mut soak = Soak::new(11, Some("ignore-status"));
     soak.archive
         .behave(serde_json::json!({"mode": "status", "status": 0xC000}));
@@ -183,4 +177,9 @@ fn a_box_that_takes_a_refusal_for_a_confirmation_is_found_out() {
         "the box believes that all is well"
     );
     assert!(missing(&report) > 0, "{report}");
+}
+
+/// Whether the box under test has planted faults to switch on.
+fn has_plants() -> bool {
+    cfg!(feature = "planted")
 }
