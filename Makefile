@@ -31,7 +31,8 @@ build: setup ## the release binary
 	cargo build --release --locked --bin waystation
 
 demo: build ## a box, a receiver, modalities, a cut WAN and a kill -9: exit 0 only if nothing was lost
-	"$(BINARY)" demo
+	rm -rf "$(TARGET)/demo"
+	"$(BINARY)" demo --keep "$(TARGET)/demo"
 
 test: setup venv ## all tests, real peers included, with the faults that prove that the tests can fail
 	cargo test --release --locked --features planted

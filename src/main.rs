@@ -62,10 +62,12 @@ fn run(at: &cli::Where) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// The demo, in a folder of its own that goes away with it unless it is to be kept.
+/// The demo, in a folder of its own, which stays: its last lines say how to look into it, and to remove it.
 fn demo(keep: Option<PathBuf>) -> anyhow::Result<ExitCode> {
-    let temporary = tempfile::tempdir().context("a temporary folder cannot be made")?;
-    let folder = keep.unwrap_or_else(|| temporary.path().to_owned());
+    let folder = match keep {
+        Some(folder) => folder,
+        None => tempfile::tempdir().context("a temporary folder cannot be made")?.keep(),
+    };
     let held = runtime()?.block_on(rehearse::demo::run(&folder, |line| println!("{line}")))?;
     Ok(if held {
         ExitCode::SUCCESS

@@ -27,9 +27,9 @@ pub struct Cli {
 pub enum Command {
     /// Be the box: receive, decide, keep, deliver. Stops in order on SIGTERM, reloads the rules on SIGHUP
     Run(Where),
-    /// Show everything at work in a temporary folder: modalities, a cut WAN, a kill -9
+    /// Show everything at work in a folder that stays: modalities, a cut WAN, a kill -9
     Demo {
-        /// Work in this folder (empty or new) and keep it
+        /// Work in this folder (empty or new) instead of a temporary one
         #[arg(long, value_name = "FOLDER")]
         keep: Option<PathBuf>,
     },

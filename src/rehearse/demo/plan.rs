@@ -219,9 +219,10 @@ impl Layout {
         let program = std::env::current_exe().map_or_else(|_| "waystation".into(), |path| path.display().to_string());
         let (config, spool) = (self.config("box"), self.root.join("box-spool"));
         format!(
-            "Look further (the demo's folder stays until the next demo):\n  {program} check --config {config:?}\n  \
-             {program} spool fsck --config {config:?}\n  {program} rules test {:?}\n  less {:?}\n  ls -R {:?}\nand, to look at a running box:\n  {program} run --config {config:?} &\n  \
+            "Look further, and remove {:?} when done:\n  {program} check --config {config:?}\n  \
+             {program} spool fsck --config {config:?}\n  {program} rules test {:?} --config {config:?}\n  less {:?}\n  ls -R {:?}\nand, to look at a running box:\n  {program} run --config {config:?} &\n  \
              {program} queue ls --config {config:?}\n  curl http://{}/metrics\n  (spool: {spool:?})",
+            self.root,
             self.root.join("rules"),
             self.log("box"),
             self.archived(),
