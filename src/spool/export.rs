@@ -35,7 +35,7 @@ pub fn export(path: &Path, to: &Path, filter: &Filter) -> Result<ExportReport, O
     for id in recover::list(path).map_err(failed("payloads cannot be listed"))? {
         match recover::inspect(path, id, true) {
             Ok(Found::Empty) => {}
-            Ok(Found::Whole(record, _)) if wanted(filter, &record.instance) => {
+            Ok(Found::Whole(record, _)) if filter.is_about(&record.instance) => {
                 let bytes =
                     copy(&path_of(path, id), to, &record.instance).map_err(failed("a copy cannot be written"))?;
                 report.exported += 1;
@@ -46,22 +46,6 @@ pub fn export(path: &Path, to: &Path, filter: &Filter) -> Result<ExportReport, O
         }
     }
     Ok(report)
-}
-
-fn wanted(filter: &Filter, instance: &Instance) -> bool {
-    filter.source.as_ref().is_none_or(|wanted| *wanted == instance.source)
-        && filter
-            .instance
-            .as_ref()
-            .is_none_or(|wanted| *wanted == instance.id.to_string())
-        && filter
-            .sop_instance
-            .as_ref()
-            .is_none_or(|wanted| *wanted == instance.sop_instance)
-        && filter
-            .study
-            .as_ref()
-            .is_none_or(|wanted| instance.study.as_ref() == Some(wanted))
 }
 
 fn copy(from: &Path, to: &Path, instance: &Instance) -> io::Result<u64> {

@@ -65,6 +65,25 @@ pub struct Row {
     pub(super) key: JobKey,
 }
 
+impl Filter {
+    /// Whether the fields that speak of the instance all hold for this one.
+    pub(super) fn is_about(&self, instance: &Instance) -> bool {
+        self.source.as_ref().is_none_or(|wanted| *wanted == instance.source)
+            && self
+                .sop_instance
+                .as_ref()
+                .is_none_or(|wanted| *wanted == instance.sop_instance)
+            && self
+                .study
+                .as_ref()
+                .is_none_or(|wanted| instance.study.as_ref() == Some(wanted))
+            && self
+                .instance
+                .as_ref()
+                .is_none_or(|wanted| *wanted == instance.id.to_string())
+    }
+}
+
 impl Spool {
     /// One page of jobs. `after` is the cursor of the last row of the page before.
     ///
@@ -338,19 +357,7 @@ impl Walk<'_> {
         let Some(instance) = instance else {
             return filter.source.is_none() && filter.sop_instance.is_none() && filter.study.is_none();
         };
-        filter.source.as_ref().is_none_or(|wanted| *wanted == instance.source)
-            && filter
-                .sop_instance
-                .as_ref()
-                .is_none_or(|wanted| *wanted == instance.sop_instance)
-            && filter
-                .study
-                .as_ref()
-                .is_none_or(|wanted| instance.study.as_ref() == Some(wanted))
-            && filter
-                .instance
-                .as_ref()
-                .is_none_or(|wanted| *wanted == instance.id.to_string())
+        filter.is_about(instance)
     }
 
     /// Ended jobs, out of the instance records. A page may be longer by the jobs of one instance.
