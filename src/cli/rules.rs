@@ -11,7 +11,22 @@ pub enum Verb {
     /// Every problem of a rule folder, as file:line:column
     Check(Set),
     /// Run the fixtures beside the rules
-    Test(Set),
+    Test {
+        #[command(flatten)]
+        set: Set,
+        /// Only cases whose name contains this
+        #[arg(long, default_value = "")]
+        only: String,
+        /// Name the lines of the rules that no case reached
+        #[arg(long)]
+        coverage: bool,
+        /// Fail when fewer per cent of the lines are reached
+        #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+        at_least: Option<u8>,
+        /// Also write the run as JUnit XML
+        #[arg(long, value_name = "FILE")]
+        junit: Option<PathBuf>,
+    },
     /// What each line does with one image. Shows the image's values
     Trace {
         #[command(flatten)]
@@ -46,7 +61,7 @@ pub struct Set {
 
 pub fn run(verb: Verb) -> ExitCode {
     let set = match &verb {
-        Verb::Check(set) | Verb::Test(set) | Verb::Trace { set, .. } => set,
+        Verb::Check(set) | Verb::Test { set, .. } | Verb::Trace { set, .. } => set,
     };
     let (folder, limits, destinations) = match facts(set) {
         Ok(facts) => facts,
@@ -57,7 +72,27 @@ pub fn run(verb: Verb) -> ExitCode {
     };
     let said = match &verb {
         Verb::Check(_) => cli::check(&folder, &limits, &destinations),
-        Verb::Test(_) => cli::test(&folder, &limits, &destinations),
+        Verb::Test {
+            only,
+            coverage,
+            at_least,
+            junit,
+            ..
+        } => {
+            let asked = cli::Asked {
+                only: only.clone(),
+                coverage: *coverage,
+                at_least: *at_least,
+            };
+            let (said, xml) = cli::test(&folder, &limits, &destinations, &asked);
+            if let Some(file) = junit.as_ref().filter(|_| !xml.is_empty())
+                && let Err(error) = std::fs::write(file, xml)
+            {
+                eprintln!("waystation: {}: cannot be written: {}", file.display(), error.kind());
+                return ExitCode::from(super::FAILED);
+            }
+            said
+        }
         Verb::Trace {
             file,
             source,

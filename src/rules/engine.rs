@@ -35,6 +35,8 @@ const PROGRESS_STEP: u64 = 32;
 #[derive(Clone)]
 pub(super) struct Parts {
     packages: Vec<Shared<Module>>,
+    /// Compiled from marked copies (`probe`): the engine has the function that marks call.
+    pub(super) probed: bool,
     /// The vocabulary, by namespace.
     words: Vec<(&'static str, Shared<Module>)>,
     /// `namespace::name` of every word.
@@ -63,12 +65,20 @@ impl Parts {
         let book = Book::new();
         Self {
             packages,
+            probed: false,
             word_names: book.names(),
             words: book.modules(),
             operations: config.operations,
             deadline: config.deadline.0,
             text: usize::try_from(config.text.0).unwrap_or(usize::MAX),
         }
+    }
+
+    /// For a set compiled from marked copies.
+    pub(super) fn probed(mut self) -> Self {
+        self.packages.push(Shared::new(api::probe()));
+        self.probed = true;
+        self
     }
 
     /// An engine that stops at `until`.

@@ -31,7 +31,7 @@ fn the_starter_set_and_every_example_pass_their_fixtures() {
     assert!(!folders.is_empty());
     folders.push(repository("rules"));
     for folder in folders {
-        let said = cli::test(&folder, &Config::default(), &shipped());
+        let said = cli::test(&folder, &Config::default(), &shipped(), &cli::Asked::default()).0;
         assert_eq!(said.code, 0, "{}\n{}", folder.display(), said.text);
         assert!(said.text.contains(", 0 failed"), "{}", said.text);
     }
@@ -43,12 +43,24 @@ fn a_fixture_that_does_not_hold_fails_with_a_difference() {
     let rules = "fn morph(image, from) { image.PatientID = \"B\" } fn route(image, from) { to(\"vna\"); to(\"cad\") }";
     std::fs::write(folder.path().join("main.rhai"), rules).unwrap();
     std::fs::create_dir(folder.path().join("fixtures")).unwrap();
-    let nothing = cli::test(folder.path(), &Config::default(), &destinations());
+    let nothing = cli::test(
+        folder.path(),
+        &Config::default(),
+        &destinations(),
+        &cli::Asked::default(),
+    )
+    .0;
     assert_eq!(nothing.code, 1, "{}", nothing.text);
     let fixture = "[[case]]\nname = \"x\"\n[case.input]\nPatientID = \"A\"\n[case.expect]\ndeliveries = { vna = \"routine\" }\n\
         edits = { PatientID = \"C\" }\nhold = \"never\"\n";
     std::fs::write(folder.path().join("fixtures/a.toml"), fixture).unwrap();
-    let said = cli::test(folder.path(), &Config::default(), &destinations());
+    let said = cli::test(
+        folder.path(),
+        &Config::default(),
+        &destinations(),
+        &cli::Asked::default(),
+    )
+    .0;
     assert_eq!(said.code, 1);
     for line in [
         "- vna: PatientID = \"C\"",

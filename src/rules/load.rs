@@ -4,6 +4,7 @@ use super::Problem;
 use super::engine::{Loading, Modules, Parts, module_name};
 use super::fault::Failure;
 use super::lint::{self, Findings, Names};
+use super::probe::marked;
 use super::set::MAIN;
 use super::state::Knowledge;
 use crate::base::names::DestinationId;
@@ -51,10 +52,22 @@ impl<'a> Draft<'a> {
     }
 
     /// Compiles every file. Syntax errors end the load here, because nothing else can be said of such a file.
-    pub(super) fn parse(&mut self, compiler: &rhai::Engine) -> Result<BTreeMap<String, AST>, Vec<Problem>> {
+    pub(super) fn parse(
+        &mut self,
+        compiler: &rhai::Engine,
+        probed: bool,
+    ) -> Result<BTreeMap<String, AST>, Vec<Problem>> {
         let mut trees = BTreeMap::new();
         for (name, text) in self.sources.clone() {
-            match compiler.compile(text) {
+            let compiled = compiler.compile(text);
+            let compiled = compiled.and_then(|tree| {
+                if probed {
+                    compiler.compile(marked(text).text)
+                } else {
+                    Ok(tree)
+                }
+            });
+            match compiled {
                 Ok(mut tree) => {
                     tree.set_source(name);
                     trees.insert(stem(name).to_owned(), tree);

@@ -16,12 +16,15 @@ use std::path::PathBuf;
 
 mod api;
 pub mod cli;
+mod coverage;
+mod dataset_json;
 mod engine;
 mod fault;
 mod fixtures;
 mod lex;
 mod lint;
 mod load;
+mod probe;
 mod set;
 mod state;
 mod store;
@@ -29,6 +32,8 @@ mod trace;
 mod verbs;
 mod words;
 
+#[cfg(test)]
+mod bench_tests;
 #[cfg(test)]
 mod cap_tests;
 #[cfg(test)]

@@ -3,13 +3,14 @@ use super::api::{From, Image};
 use super::engine::{Modules, Parts};
 use super::fault::{Failure, Fault};
 use super::load::{self, Draft};
+use super::probe::{Steps, marked};
 use super::state::{Change, Changes, Evaluation, Event, Knowledge, Phase};
 use super::{Config, Decision, Delivery, Facts, Hold, HoldKind, Problem};
 use crate::base::names::DestinationId;
 use crate::dicom::edit::{EditError, Plan, Stamp};
 use crate::dicom::head::Head;
 use rhai::{AST, CallFnOptions, Dynamic, Position, Scope};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -37,6 +38,8 @@ pub(super) struct Outcome {
     /// For each delivery, the changes in its plan.
     pub(super) changes: Vec<Vec<Change>>,
     pub(super) events: Vec<Event>,
+    /// Of a probed set that was traced.
+    pub(super) steps: Steps,
 }
 
 impl RuleSet {
@@ -45,7 +48,23 @@ impl RuleSet {
     /// # Errors
     /// All problems found, with file, line and column. Destinations that rules name but `destinations` lacks are problems.
     pub fn load(folder: &Path, config: &Config, destinations: &[DestinationId]) -> Result<Self, Vec<Problem>> {
-        Self::compile(folder, &load::read(folder)?, config, destinations)
+        Self::compile(folder, &load::read(folder)?, (config, false), destinations)
+    }
+
+    /// As `load`, from marked copies of the files: it decides the same, slower, and says which lines ran. With the lines that
+    /// can run, by file. For the bench.
+    ///
+    /// # Errors
+    /// As `load`.
+    pub(super) fn probed(
+        folder: &Path,
+        config: &Config,
+        destinations: &[DestinationId],
+    ) -> Result<(Self, BTreeMap<String, BTreeSet<usize>>), Vec<Problem>> {
+        let sources = load::read(folder)?;
+        let set = Self::compile(folder, &sources, (config, true), destinations)?;
+        let lines = sources.iter().map(|(name, text)| (name.clone(), marked(text).lines));
+        Ok((set, lines.collect()))
     }
 
     /// As `load`, from texts in memory: pairs of a file's name and its text.
@@ -57,7 +76,7 @@ impl RuleSet {
         config: &Config,
         destinations: &[DestinationId],
     ) -> Result<Self, Vec<Problem>> {
-        Self::compile(Path::new(""), sources, config, destinations)
+        Self::compile(Path::new(""), sources, (config, false), destinations)
     }
 
     /// The box's name, written as the modifying system of every edited instance.
@@ -105,6 +124,8 @@ impl RuleSet {
         let mut state = evaluation.state();
         let events = state.events.take().unwrap_or_default();
         let flags = std::mem::take(&mut state.flags);
+        let mut steps = state.steps.take().unwrap_or_default();
+        steps.end();
         let (routed, hold) = match ran {
             Err(failure) => (Vec::new(), Some(failure.hold())),
             Ok(routed) => {
@@ -133,6 +154,7 @@ impl RuleSet {
             },
             changes,
             events,
+            steps,
         }
     }
 
@@ -210,14 +232,15 @@ impl RuleSet {
     fn compile(
         folder: &Path,
         sources: &[(String, String)],
-        config: &Config,
+        (config, probed): (&Config, bool),
         destinations: &[DestinationId],
     ) -> Result<Self, Vec<Problem>> {
         let until = Instant::now() + load::DEADLINE;
-        let parts = Parts::new(config);
+        let plain = Parts::new(config);
+        let parts = if probed { plain.probed() } else { plain };
         let compiler = parts.compiler(until);
         let mut draft = Draft::new(folder, sources, parts.text);
-        let mut trees = draft.parse(&compiler)?;
+        let mut trees = draft.parse(&compiler, probed)?;
         let natives = parts.function_names();
         let functions = draft.lint(sources, destinations, (&natives, &parts.word_names));
         let entry = draft.entry(&trees)?;
