@@ -9,7 +9,16 @@ use waystation::rules::{Config, cli};
 #[derive(Subcommand, Debug)]
 pub enum Verb {
     /// Every problem of a rule folder, as file:line:column
-    Check(Set),
+    Check {
+        #[command(flatten)]
+        set: Set,
+        /// An array of objects, for editors and scripts
+        #[arg(long)]
+        json: bool,
+        /// A warning is a failure too
+        #[arg(long)]
+        strict: bool,
+    },
     /// Run the fixtures beside the rules
     Test {
         #[command(flatten)]
@@ -61,7 +70,7 @@ pub struct Set {
 
 pub fn run(verb: Verb) -> ExitCode {
     let set = match &verb {
-        Verb::Check(set) | Verb::Test { set, .. } | Verb::Trace { set, .. } => set,
+        Verb::Check { set, .. } | Verb::Test { set, .. } | Verb::Trace { set, .. } => set,
     };
     let (folder, limits, destinations) = match facts(set) {
         Ok(facts) => facts,
@@ -71,7 +80,13 @@ pub fn run(verb: Verb) -> ExitCode {
         }
     };
     let said = match &verb {
-        Verb::Check(_) => cli::check(&folder, &limits, &destinations),
+        Verb::Check { json, strict, .. } => {
+            let form = cli::Form {
+                json: *json,
+                strict: *strict,
+            };
+            cli::check(&folder, &limits, &destinations, form)
+        }
         Verb::Test {
             only,
             coverage,

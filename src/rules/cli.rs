@@ -4,7 +4,7 @@ pub use super::fixtures::Origin;
 use super::{Config, Problem, RuleSet, coverage, fixtures, load, trace};
 use crate::base::names::DestinationId;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What a command says, and the exit code to end with: 0 good, 1 problems found.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -23,13 +23,94 @@ impl Said {
     }
 }
 
-/// All problems of a rule folder, one a line as `file:line:column: message`.
+/// All problems of a rule folder, one a line as `file:line:column: error|warning: message`. Warnings alone are no failure, unless
+/// `strict`. As JSON: an array of objects with `file`, `line`, `column`, `severity` and `message`.
 #[must_use]
-pub fn check(folder: &Path, config: &Config, destinations: &[DestinationId]) -> Said {
-    match RuleSet::load(folder, config, destinations) {
-        Ok(set) => Said::good(format!("{}: good, epoch {:016x}\n", folder.display(), set.epoch())),
-        Err(problems) => refused(&problems),
+pub fn check(folder: &Path, config: &Config, destinations: &[DestinationId], form: Form) -> Said {
+    let (errors, warnings, good) = match RuleSet::load(folder, config, destinations) {
+        Err(problems) => (problems, Vec::new(), String::new()),
+        Ok(set) => {
+            let mut warnings = set.warnings().to_vec();
+            warnings.extend(unreached(folder, config, destinations));
+            (
+                Vec::new(),
+                warnings,
+                format!("{}: good, epoch {:016x}\n", folder.display(), set.epoch()),
+            )
+        }
+    };
+    let bad = !errors.is_empty() || form.strict && !warnings.is_empty();
+    let severities = [(&errors, "error"), (&warnings, "warning")];
+    let all = severities
+        .iter()
+        .flat_map(|(all, severity)| all.iter().map(move |problem| (problem, *severity)));
+    let text = if form.json {
+        let rows: Vec<serde_json::Value> = all.map(|(problem, severity)| row(problem, severity)).collect();
+        format!("{}\n", serde_json::Value::Array(rows))
+    } else {
+        all.map(|(problem, severity)| line(problem, severity))
+            .chain([good])
+            .collect()
+    };
+    if bad { Said::bad(text) } else { Said::good(text) }
+}
+
+/// How `rules check` answers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Form {
+    pub json: bool,
+    /// A warning is a failure too.
+    pub strict: bool,
+}
+
+fn line(problem: &Problem, severity: &str) -> String {
+    let place = Problem {
+        message: String::new(),
+        ..problem.clone()
+    };
+    // The place ends in `: `, because its message is empty.
+    format!("{place}{severity}: {}\n", problem.message)
+}
+
+fn row(problem: &Problem, severity: &str) -> serde_json::Value {
+    serde_json::json!({
+        "file": problem.file,
+        "line": problem.line,
+        "column": problem.column,
+        "severity": severity,
+        "message": problem.message,
+    })
+}
+
+/// Functions that no fixture reaches, and fixtures that are missing altogether.
+fn unreached(folder: &Path, config: &Config, destinations: &[DestinationId]) -> Vec<Problem> {
+    let Ok((set, lines)) = RuleSet::probed(folder, config, destinations) else {
+        return Vec::new();
+    };
+    let at = |file: PathBuf, place: Option<(usize, usize)>, message: String| Problem {
+        file,
+        line: place.map(|(line, _)| line),
+        column: place.map(|(_, column)| column),
+        message,
+    };
+    let fixtures = folder.join("fixtures");
+    let all = fixtures::run(&set, &fixtures, "").unwrap_or_default();
+    if all.is_empty() {
+        let message = "holds no fixture: nothing shows that these rules do what they should".to_owned();
+        return vec![at(fixtures, None, message)];
     }
+    let reached = coverage::coverage(&all, &lines);
+    let mut found = Vec::new();
+    for (file, text) in load::read(folder).unwrap_or_default() {
+        let missed = reached.missed.get(&file).cloned().unwrap_or_default();
+        for function in coverage::functions(&text, lines.get(&file)) {
+            if !function.lines.is_empty() && function.lines.is_subset(&missed) {
+                let message = format!("no fixture reaches `{}`", function.name);
+                found.push(at(folder.join(&file), Some(function.place), message));
+            }
+        }
+    }
+    found
 }
 
 /// What `rules test` is asked for besides its verdict.
@@ -97,5 +178,5 @@ pub fn trace(folder: &Path, config: &Config, destinations: &[DestinationId], fil
 }
 
 fn refused(problems: &[Problem]) -> Said {
-    Said::bad(problems.iter().map(|problem| format!("{problem}\n")).collect())
+    Said::bad(problems.iter().map(|problem| line(problem, "error")).collect())
 }

@@ -1,6 +1,7 @@
 //! What a run of fixtures came to, in the forms that people and build servers read: text with differences, the lines of the
 //! rules that no case reached, and JUnit XML.
 use super::fixtures::Ran;
+use super::lex::tokens;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
@@ -88,6 +89,37 @@ fn ranges(lines: &BTreeSet<usize>) -> String {
         false => format!("{start}-{end}"),
     };
     runs.iter().map(text).collect::<Vec<_>>().join(", ")
+}
+
+/// A function and its lines that can run.
+pub(super) struct Function {
+    pub(super) name: String,
+    pub(super) place: (usize, usize),
+    pub(super) lines: BTreeSet<usize>,
+}
+
+/// The functions of a file. Each reaches to the next one, because Rhai has no functions inside functions.
+pub(super) fn functions(text: &str, lines: Option<&BTreeSet<usize>>) -> Vec<Function> {
+    let all = tokens(text);
+    let heads: Vec<(String, (usize, usize))> = all
+        .windows(2)
+        .filter(|pair| pair[0].word() == Some("fn"))
+        .filter_map(|pair| Some((pair[1].word()?.to_owned(), (pair[1].line, pair[1].column))))
+        .collect();
+    let mut found = Vec::new();
+    for (at, (name, place)) in heads.iter().enumerate() {
+        let end = heads.get(at + 1).map_or(usize::MAX, |(_, (line, _))| *line);
+        let own = lines
+            .into_iter()
+            .flatten()
+            .filter(|line| (place.0..end.max(place.0 + 1)).contains(line));
+        found.push(Function {
+            name: name.clone(),
+            place: *place,
+            lines: own.copied().collect(),
+        });
+    }
+    found
 }
 
 /// JUnit XML: a suite for each fixture file, a failure with the differences for each case that does not hold.

@@ -81,11 +81,11 @@ fn check_prints_file_line_and_column() {
         "fn route(image, from) {\n  to(\"vnaa\");\n}",
     )
     .unwrap();
-    let said = cli::check(folder.path(), &Config::default(), &destinations());
+    let said = cli::check(folder.path(), &Config::default(), &destinations(), cli::Form::default());
     assert_eq!(said.code, 1);
     assert!(
         said.text
-            .ends_with("main.rhai:2:6: unknown destination `vnaa`; did you mean `vna`?\n"),
+            .ends_with("main.rhai:2:6: error: unknown destination `vnaa`; did you mean `vna`?\n"),
         "{}",
         said.text
     );
@@ -94,7 +94,10 @@ fn check_prints_file_line_and_column() {
         "fn route(image, from) { to(\"vna\"); }",
     )
     .unwrap();
-    assert_eq!(cli::check(folder.path(), &Config::default(), &destinations()).code, 0);
+    assert_eq!(
+        cli::check(folder.path(), &Config::default(), &destinations(), cli::Form::default()).code,
+        0,
+    );
 }
 
 /// A Part 10 file with a patient's ID and name.

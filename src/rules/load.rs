@@ -1,8 +1,10 @@
 //! From the files of a rule folder to compiled trees and linked modules, gathering every problem on the way. Used by
 //! `RuleSet::load` only; what it leaves is immutable.
 use super::Problem;
+use super::advice;
 use super::engine::{Loading, Modules, Parts, module_name};
 use super::fault::Failure;
+use super::lex::{Placed, tokens};
 use super::lint::{self, Findings, Names};
 use super::probe::marked;
 use super::set::MAIN;
@@ -103,9 +105,26 @@ impl<'a> Draft<'a> {
                 functions: own,
             } = lint::check(&file, text, &names, &mut self.known);
             self.problems.extend(problems);
+            self.problems.extend(advice::impossible(&file, &tokens(text)));
             functions.insert(name.clone(), own);
         }
         functions
+    }
+
+    /// What is allowed but most likely not meant, sorted by place.
+    pub(super) fn warnings(&self, entry: &str) -> Vec<Problem> {
+        let all: Vec<(&str, Vec<Placed>)> = self.sources.iter().map(|(name, text)| (*name, tokens(text))).collect();
+        let calls: Vec<&[Placed]> = all.iter().map(|(_, tokens)| tokens.as_slice()).collect();
+        let mut found = Vec::new();
+        for (name, tokens) in &all {
+            let file = self.folder.join(name);
+            found.extend(advice::warnings(&file, tokens, &calls, *name == entry));
+            if *name == entry {
+                found.extend(advice::never_routed(&file, tokens, &calls));
+            }
+        }
+        found.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
+        found
     }
 
     pub(super) fn entry(&mut self, trees: &BTreeMap<String, AST>) -> Result<String, Vec<Problem>> {

@@ -14,6 +14,7 @@ use crate::base::units::{Size, Span};
 use crate::dicom::edit::Plan;
 use std::path::PathBuf;
 
+mod advice;
 mod api;
 pub mod cli;
 mod coverage;

@@ -30,6 +30,7 @@ pub struct RuleSet {
     morph_for: BTreeMap<DestinationId, String>,
     system: String,
     epoch: u64,
+    warnings: Vec<Problem>,
 }
 
 /// A decision with what the bench shows of it.
@@ -90,6 +91,12 @@ impl RuleSet {
     #[must_use]
     pub fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// What is allowed in these rules but most likely not meant.
+    #[must_use]
+    pub fn warnings(&self) -> &[Problem] {
+        &self.warnings
     }
 
     /// Decides on one instance. Bounded in operations, memory and wall-clock time; never panics; pure.
@@ -254,6 +261,7 @@ impl RuleSet {
                 .sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
             return Err(draft.problems);
         }
+        let warnings = draft.warnings(&entry);
         draft.known.destinations = destinations.to_vec();
         Ok(Self {
             morph: load::has(&tree, "morph"),
@@ -265,6 +273,7 @@ impl RuleSet {
             morph_for,
             system: "Waystation".to_owned(),
             epoch: load::epoch(sources),
+            warnings,
         })
     }
 }
