@@ -36,6 +36,10 @@ pub enum Verb {
         #[arg(long, value_name = "FILE")]
         junit: Option<PathBuf>,
     },
+    /// Print the reference page of the vocabulary, as Markdown
+    Reference,
+    /// Write definition files and snippets into a rule folder, so that an editor completes and explains the vocabulary
+    Editor { folder: PathBuf },
     /// What each line does with one image. Shows the image's values
     Trace {
         #[command(flatten)]
@@ -70,6 +74,8 @@ pub struct Set {
 
 pub fn run(verb: Verb) -> ExitCode {
     let set = match &verb {
+        Verb::Reference => return say(&cli::reference()),
+        Verb::Editor { folder } => return say(&cli::editor(folder)),
         Verb::Check { set, .. } | Verb::Test { set, .. } | Verb::Trace { set, .. } => set,
     };
     let (folder, limits, destinations) = match facts(set) {
@@ -80,6 +86,7 @@ pub fn run(verb: Verb) -> ExitCode {
         }
     };
     let said = match &verb {
+        Verb::Reference | Verb::Editor { .. } => return ExitCode::SUCCESS,
         Verb::Check { json, strict, .. } => {
             let form = cli::Form {
                 json: *json,
@@ -124,6 +131,10 @@ pub fn run(verb: Verb) -> ExitCode {
             cli::trace(&folder, &limits, &destinations, file, &from)
         }
     };
+    say(&said)
+}
+
+fn say(said: &cli::Said) -> ExitCode {
     print!("{}", said.text);
     ExitCode::from(said.code)
 }

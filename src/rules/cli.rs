@@ -1,7 +1,7 @@
 //! The bench on the command line: `rules check`, `rules test`, `rules trace`. Each answers a text and an exit code; `main`
 //! prints the one and returns the other.
 pub use super::fixtures::Origin;
-use super::{Config, Problem, RuleSet, coverage, fixtures, load, trace};
+use super::{Config, Problem, RuleSet, coverage, fixtures, load, reference, trace};
 use crate::base::names::DestinationId;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -155,6 +155,33 @@ pub fn test(folder: &Path, config: &Config, destinations: &[DestinationId], aske
     let good = coverage::failed(&all) == 0 && !short;
     let said = if good { Said::good(text) } else { Said::bad(text) };
     (said, coverage::junit(&all))
+}
+
+/// The reference page of the vocabulary, as Markdown.
+#[must_use]
+pub fn reference() -> Said {
+    Said::good(reference::page())
+}
+
+/// Writes what an editor needs into a rule folder: definition files for the Rhai language server (`definitions/*.d.rhai`,
+/// `Rhai.toml`) and snippets for VS Code (`.vscode/waystation.code-snippets`). Files of these names are written anew.
+#[must_use]
+pub fn editor(folder: &Path) -> Said {
+    let mut files: Vec<(PathBuf, String)> = reference::definitions()
+        .into_iter()
+        .map(|(name, text)| match name.ends_with(".d.rhai") {
+            true => (folder.join("definitions").join(name), text),
+            false => (folder.join(name), text),
+        })
+        .collect();
+    files.push((folder.join(".vscode/waystation.code-snippets"), reference::snippets()));
+    for (path, text) in &files {
+        let made = path.parent().map_or(Ok(()), std::fs::create_dir_all);
+        if let Err(error) = made.and_then(|()| std::fs::write(path, text)) {
+            return Said::bad(format!("{}: cannot be written: {}\n", path.display(), error.kind()));
+        }
+    }
+    Said::good(format!("{}: {} files for the editor\n", folder.display(), files.len()))
 }
 
 /// What each line of the rules does with the image in `file`. The text shows its values: for the caller's terminal only.

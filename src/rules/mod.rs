@@ -26,6 +26,7 @@ mod lex;
 mod lint;
 mod load;
 mod probe;
+mod reference;
 mod set;
 mod state;
 mod store;

@@ -39,7 +39,7 @@ fn source(sample: &Sample) -> String {
 }
 
 fn check(word: &Word, sample: &Sample) {
-    let (name, head) = (format!("{}::{}", word.namespace, word.name), head_of(sample.given));
+    let (name, head) = (word.full(), head_of(sample.given));
     let decision = decide(&source(sample), &head);
     match &sample.gives {
         Gives::Hold(kind) => assert_eq!(decision.hold.map(|hold| hold.kind), Some(*kind), "{name}"),
@@ -90,7 +90,7 @@ fn twice(name: &str, sample: &Sample, head: &Head, plan: &Plan) {
 fn every_word_does_what_its_samples_show_and_twice_is_once() {
     let book = Book::new();
     assert!(!book.words.is_empty());
-    for word in &book.words {
+    for word in book.all() {
         assert!(
             !word.samples.is_empty(),
             "{}::{} has no sample",
@@ -105,22 +105,12 @@ fn every_word_does_what_its_samples_show_and_twice_is_once() {
 
 #[test]
 fn every_word_says_what_it_does_and_where_it_ends() {
-    for word in &Book::new().words {
+    for word in Book::new().all() {
         for text in [word.does, word.limits, word.errors] {
-            assert!(
-                text.len() > 10 && text.ends_with('.'),
-                "{}::{}: {text:?}",
-                word.namespace,
-                word.name
-            );
+            assert!(text.len() > 10 && text.ends_with('.'), "{}: {text:?}", word.full());
         }
-        assert!(
-            word.samples
-                .iter()
-                .any(|sample| sample.rule.contains(&format!("{}::{}", word.namespace, word.name))),
-            "no sample of {}::{} uses it",
-            word.namespace,
-            word.name
-        );
+        let used = format!("{}(", word.full());
+        let shown = word.samples.iter().any(|sample| sample.rule.contains(&used));
+        assert!(shown, "no sample of {} uses it", word.full());
     }
 }

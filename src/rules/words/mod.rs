@@ -10,6 +10,7 @@ use rhai::{FuncRegistration, Module, RhaiNativeFunc, Shared};
 use std::collections::BTreeMap;
 
 mod hand;
+mod plain;
 mod text;
 
 pub(super) use hand::Hand;
@@ -28,6 +29,16 @@ pub(super) struct Word {
     /// When it holds the instance or fails.
     pub(super) errors: &'static str,
     pub(super) samples: &'static [Sample],
+}
+
+impl Word {
+    /// The name as rules write it.
+    pub(super) fn full(&self) -> String {
+        match self.namespace {
+            "" => self.name.to_owned(),
+            namespace => format!("{namespace}::{}", self.name),
+        }
+    }
 }
 
 /// A use of a word, shown in the reference and run by the tests.
@@ -52,6 +63,8 @@ pub(super) enum Gives {
 /// All words, with the modules that the engine gets.
 #[derive(Default)]
 pub(super) struct Book {
+    /// Those without a namespace: their functions are registered elsewhere.
+    plain: Vec<Word>,
     pub(super) words: Vec<Word>,
     modules: BTreeMap<&'static str, Module>,
 }
@@ -59,7 +72,10 @@ pub(super) struct Book {
 impl Book {
     /// The whole vocabulary. Built once for each rule set; the order is that of the reference page.
     pub(super) fn new() -> Self {
-        let mut book = Self::default();
+        let mut book = Self {
+            plain: plain::words(),
+            ..Self::default()
+        };
         text::register(&mut book);
         book
     }
@@ -89,6 +105,11 @@ impl Book {
         FuncRegistration::new(name).set_into_module(module, function);
     }
 
+    /// Every word in the order of the reference page, first those without a namespace.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Word> {
+        self.plain.iter().chain(&self.words)
+    }
+
     /// The modules for the engine, by namespace.
     pub(super) fn modules(mut self) -> Vec<(&'static str, Shared<Module>)> {
         for module in self.modules.values_mut() {
@@ -102,10 +123,6 @@ impl Book {
 
     /// `namespace::name` of every word.
     pub(super) fn names(&self) -> Vec<String> {
-        let names = self
-            .words
-            .iter()
-            .map(|word| format!("{}::{}", word.namespace, word.name));
-        names.collect()
+        self.words.iter().map(Word::full).collect()
     }
 }
