@@ -198,6 +198,10 @@ fn every_example_of_the_guide_loads_and_decides_or_fails_as_it_says() {
     let mut count = 0;
     for page in std::fs::read_dir(repository("docs/rules")).unwrap() {
         let path = page.unwrap().path();
+        if path.file_name().is_some_and(|name| name == "words.md") {
+            // Generated from samples, which `words_tests` runs, each on its own image.
+            continue;
+        }
         let page = std::fs::read_to_string(&path).unwrap();
         for (fence, text) in blocks(&page) {
             count += 1;

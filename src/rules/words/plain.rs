@@ -63,7 +63,7 @@ fn elements() -> Vec<Word> {
             parameters: "image, path",
             does: "How many items a sequence has; 0 when it is absent. Also written `image.items(path)`.",
             limits: "Items that earlier lines made are counted.",
-            errors: "As `has`.",
+            errors: "The same as those of `has`.",
             samples: &[Sample {
                 given: &[("RequestAttributesSequence[0].AccessionNumber", "7")],
                 rule: "for i in 0..image.items(\"RequestAttributesSequence\") {\n    image[`RequestAttributesSequence[${i}].AccessionNumber`] = \"8\";\n}",
@@ -133,7 +133,7 @@ fn text() -> Vec<Word> {
             parameters: "text, pattern, with",
             does: "The text with all matches replaced; `$1` is the first group.",
             limits: "As `matches`; the replacement has at most 256 bytes.",
-            errors: "As `matches`; a result over the limit for texts holds the instance (kind `budget`).",
+            errors: "As with `matches`; a result over the limit for texts holds the instance (kind `budget`).",
             samples: &[Sample {
                 given: &[("AccessionNumber", "RA-77")],
                 rule: "image.AccessionNumber = replace_regex(image.AccessionNumber, \"^RA-\", \"\");",

@@ -47,7 +47,7 @@ pub(super) fn register(book: &mut Book) {
             parameters: "image, path",
             does: "Writes every value of the element in small letters, by the rules of Unicode.",
             limits: "A letter whose small form is two stays as it is, so that no value grows.",
-            errors: "As `text::upper`.",
+            errors: "The same as those of `text::upper`.",
             samples: &[Sample {
                 given: &[("StationName", "CT-One")],
                 rule: r#"text::lower(image, "StationName");"#,
