@@ -1,7 +1,8 @@
 //! The bench on the command line: `rules check`, `rules test`, `rules trace`. Each answers a text and an exit code; `main`
 //! prints the one and returns the other.
 pub use super::fixtures::Origin;
-use super::{Config, Problem, RuleSet, coverage, fixtures, load, reference, trace};
+use super::replay::Replay;
+use super::{Config, Facts, Problem, RuleSet, coverage, fixtures, load, promotion, reference, trace};
 use crate::base::names::DestinationId;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -184,11 +185,21 @@ pub fn editor(folder: &Path) -> Said {
     Said::good(format!("{}: {} files for the editor\n", folder.display(), files.len()))
 }
 
-/// What each line of the rules does with the image in `file`. The text shows its values: for the caller's terminal only.
+/// What each line of the rules does with the image in `file`. What is known of it comes from the spool, or else from `from` and
+/// the file itself. The text shows the image's values: for the caller's terminal only.
 #[must_use]
-pub fn trace(folder: &Path, config: &Config, destinations: &[DestinationId], file: &Path, from: &Origin) -> Said {
-    let (sources, set) = match load::read(folder).and_then(|sources| {
-        let (set, _) = RuleSet::probed(folder, config, destinations)?;
+pub fn trace(
+    folder: &Path,
+    config: &Config,
+    destinations: &[DestinationId],
+    file: &Path,
+    known: Result<&Facts, &Origin>,
+) -> Said {
+    // The set in force, when sets were promoted.
+    let promoted = promotion::active(folder).ok().flatten();
+    let folder = promoted.map_or_else(|| folder.to_owned(), |active| promotion::place(folder, &active.current));
+    let (sources, set) = match load::read(&folder).and_then(|sources| {
+        let (set, _) = RuleSet::probed(&folder, config, destinations)?;
         Ok((sources, set))
     }) {
         Ok(both) => both,
@@ -197,10 +208,60 @@ pub fn trace(folder: &Path, config: &Config, destinations: &[DestinationId], fil
     match fixtures::load(file) {
         Err(message) => Said::bad(message + "\n"),
         Ok((head, meta)) => {
-            let facts = fixtures::facts(from, &head, Some(&meta));
+            let facts = match known {
+                Ok(facts) => facts.clone(),
+                Err(from) => fixtures::facts(from, &head, Some(&meta)),
+            };
             let sources: BTreeMap<String, String> = sources.into_iter().collect();
             Said::good(trace::report(&set, &facts, &head, &sources))
         }
+    }
+}
+
+/// A candidate set beside the set in force: see `replay`.
+pub struct Bench {
+    old: RuleSet,
+    new: RuleSet,
+    replay: Replay,
+}
+
+impl Bench {
+    /// # Errors
+    /// What is wrong with either set.
+    pub fn new(config: &Config, destinations: &[DestinationId], candidate: &Path) -> Result<Self, Said> {
+        let Some(folder) = &config.path else {
+            return Err(Said::bad("the configuration names no rule folder\n".to_owned()));
+        };
+        let active = promotion::active(folder).map_err(|problem| refused(&[problem]))?;
+        let old = match active {
+            None => RuleSet::load(folder, config, destinations),
+            Some(active) => promotion::load(folder, &active.current, config, destinations),
+        };
+        Ok(Self {
+            old: old.map_err(|problems| refused(&problems))?,
+            new: RuleSet::load(candidate, config, destinations).map_err(|problems| refused(&problems))?,
+            replay: Replay::default(),
+        })
+    }
+
+    /// Decides on one image of the spool with both sets.
+    pub fn image(&mut self, facts: &Facts, file: &Path) {
+        match fixtures::load(file) {
+            Ok((head, _)) => self.replay.image(&self.old, &self.new, facts, &head),
+            Err(_) => self.replay.unread += 1,
+        }
+    }
+
+    /// The report for people. It shows values: for the caller's terminal only.
+    #[must_use]
+    pub fn text(&self) -> String {
+        self.replay.text()
+    }
+
+    /// The report as one JSON object.
+    #[must_use]
+    pub fn json(&self) -> String {
+        serde_json::to_string(&self.replay).unwrap_or_default() + "\n"
     }
 }
 

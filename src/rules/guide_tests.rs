@@ -135,7 +135,7 @@ fn trace_shows_what_each_line_read_wrote_and_decided() {
         &Config::default(),
         &shipped(),
         &file,
-        &cli::Origin::default(),
+        Err(&cli::Origin::default()),
     );
     assert_eq!(said.code, 0, "{}", said.text);
     for line in [
@@ -155,7 +155,7 @@ fn trace_shows_what_each_line_read_wrote_and_decided() {
         &Config::default(),
         &shipped(),
         &folder.path().join("no.dcm"),
-        &cli::Origin::default(),
+        Err(&cli::Origin::default()),
     );
     assert_eq!(missing.code, 1);
 }
