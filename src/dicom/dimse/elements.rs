@@ -70,7 +70,8 @@ impl<'a> Elements<'a> {
     pub(super) fn text(&self, element: u16) -> Option<String> {
         let value = self.value(element)?;
         let text = String::from_utf8_lossy(value);
-        let text = cut(text.trim_matches([' ', '\0']));
+        // Twice: the cut may end in what would be padding when it is written and read again.
+        let text = cut(text.trim_matches([' ', '\0'])).trim_end_matches([' ', '\0']);
         (!text.is_empty()).then(|| text.to_owned())
     }
 

@@ -369,6 +369,26 @@ mod tests {
         assert_eq!(read.comment.map(|c| c.len()), Some(64));
     }
 
+    #[test]
+    fn a_comment_that_is_cut_at_a_blank_reads_back_as_itself() {
+        // Found by libFuzzer: the blank at the 64th place was kept, and lost when it was read again.
+        let said = format!("{} {}", "x".repeat(63), "y".repeat(20));
+        let bytes = raw(&[
+            (COMMAND_FIELD, &[1, 0x80]),
+            (RESPONDED_TO, &[1, 0]),
+            (DATA_SET_TYPE, &[1, 1]),
+            (STATUS, &[0, 0xA7]),
+            (ERROR_COMMENT, said.as_bytes()),
+        ]);
+        let read = Command::parse(&bytes).unwrap();
+        let again = Command::parse(&read.write()).unwrap();
+        assert_eq!(again, read);
+        let Command::StoreRsp(StoreRsp { comment, .. }) = read else {
+            panic!("a C-STORE-RSP");
+        };
+        assert_eq!(comment.map(|comment| comment.len()), Some(63));
+    }
+
     proptest::proptest! {
         #[test]
         fn random_bytes_never_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
