@@ -19,8 +19,8 @@ fn alone() -> MutexGuard<'static, ()> {
 /// Deadlines short enough that a peer that stalls is left within the patience of `abuse.py`.
 const DEADLINES: &str = r#"timeouts = { handshake = "1500ms", association = "1500ms", idle = "1500ms", transfer = "1500ms", write = "2s", release = "500ms" }"#;
 
-/// Ports for the behaviours of `abuse_archive.py`.
-const ARCHIVES: usize = 40;
+/// Ports for the behaviours of `abuse_archive.py` and `abuse_states.py`.
+const ARCHIVES: usize = 120;
 
 /// Cases that the corpus has at least; fewer would mean that some were not run.
 const CASES_MIN: u64 = 390;
@@ -77,7 +77,7 @@ fn corpus() -> Corpus {
     for (number, port) in ports.iter().enumerate() {
         let _ = write!(
             text,
-            "[[destinations]]\nkind = \"dicom\"\nname = \"bad_{number:02}\"\nhost = \"127.0.0.1\"\nport = {port}\n\
+            "[[destinations]]\nkind = \"dicom\"\nname = \"bad_{number:03}\"\nhost = \"127.0.0.1\"\nport = {port}\n\
              called_ae = \"BAD\"\ncalling_ae = \"WAYSTATION\"\nprobe = \"1s\"\nstuck = \"4s\"\ntries = 2\n\
              retry = {{ first = \"100ms\", max = \"300ms\" }}\n\
              timeouts = {{ connect = \"1s\", association = \"1s\", response = \"1s\", transfer = \"1s\", release = \"500ms\" }}\n\n"

@@ -7,9 +7,10 @@ import struct
 import time
 
 import abuse_archive
+import abuse_states
 from abuse import *
 
-CASES = {}
+CASES = dict(abuse_states.CASES)
 
 
 def case(name, expected, run):
@@ -268,7 +269,7 @@ def sent(env, station, study_id=""):
 
 
 def archive_case(env, number, outcome):
-    destination = "bad_%02d" % number
+    destination = "bad_%03d" % number
     uid, answer = sent(env, destination)
     if answer != "ac 0000 rp closed":
         return answer
