@@ -62,7 +62,7 @@ controls: setup venv ## planted faults, each of which a soak must find (root: lo
 	@$(SOAK) controls
 
 hostile: setup venv ## the hostile corpus and the floods of silent connections; ends with their count
-	@tools/counted "$(TARGET)/hostile.log" cargo test --release --locked --features planted --test hostile -- --nocapture
+	@HOSTILE_ASSOCIATIONS=$${HOSTILE_ASSOCIATIONS-100000} tools/counted "$(TARGET)/hostile.log" cargo test --release --locked --features planted --test hostile -- --nocapture
 
 # Seconds for each target.
 SECONDS ?= 60

@@ -79,6 +79,19 @@ impl<'a> Elements<'a> {
         Uid::parse(std::str::from_utf8(self.value(element)?).ok()?).ok()
     }
 
+    /// The instance that a response is about; absent and empty are the same.
+    ///
+    /// # Errors
+    /// `Malformed` for what is no UID: it is not the instance that was sent, and must not pass for an absent one.
+    pub(super) fn answered_instance(&self) -> Result<Option<Uid>, CommandError> {
+        let said = self.value(AFFECTED_INSTANCE).unwrap_or_default();
+        if said.iter().all(|byte| matches!(byte, b' ' | b'\0')) {
+            return Ok(None);
+        }
+        let uid = self.uid(AFFECTED_INSTANCE).ok_or(CommandError::Malformed)?;
+        Ok(Some(uid))
+    }
+
     pub(super) fn move_originator(&self) -> Option<(AeTitle, u16)> {
         let title = AeTitle::parse(std::str::from_utf8(self.value(MOVE_ORIGINATOR)?).ok()?).ok()?;
         Some((title, self.number(MOVE_MESSAGE_ID).ok()??))
