@@ -99,9 +99,16 @@ pub fn fuzz(target: &str, run: impl Fn(&[u8]) -> u64) {
 
 /// The signature of one run; a failure writes the input down.
 fn checked(target: &str, input: &[u8], run: &impl Fn(&[u8]) -> u64) -> u64 {
-    let began = Instant::now();
-    let outcome = catch_unwind(AssertUnwindSafe(|| run(input)));
-    let took = began.elapsed();
+    let timed = || {
+        let began = Instant::now();
+        let outcome = catch_unwind(AssertUnwindSafe(|| run(input)));
+        (outcome, began.elapsed())
+    };
+    let (mut outcome, mut took) = timed();
+    if outcome.is_ok() && took >= RUN_MAX {
+        // Once more: others may have had the machine, or its disk, for that long.
+        (outcome, took) = timed();
+    }
     match outcome {
         Ok(signature) if took < RUN_MAX => signature,
         broken => {
