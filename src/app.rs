@@ -6,6 +6,7 @@
 use crate::base::clock::Clock;
 use crate::base::drain::Drain;
 use crate::base::names::DestinationId;
+use crate::base::panics;
 use crate::config::Config;
 use crate::control::{self, verbs::Verbs};
 use crate::dicom::head::{Head, Progress, Scanner};
@@ -100,6 +101,8 @@ impl Parts {
     async fn start(config: &Config) -> Result<Self, AppError> {
         let files = appliance::raise_files();
         let (metrics, clock) = (Metrics::new(), Clock::System);
+        let counted = metrics.clone();
+        panics::watch(move || counted.panics_total.inc());
         let state = config.node.state.clone();
         std::fs::create_dir_all(&state).map_err(|error| AppError::State { path: state, error })?;
         let (settings, counted, time) = (config.spool.clone(), metrics.clone(), clock.clone());

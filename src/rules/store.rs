@@ -8,6 +8,7 @@ use super::{Config, Decision, Facts, HoldKind, Problem, RuleSet};
 use crate::base::clock::Clock;
 use crate::base::drain::Drain;
 use crate::base::names::DestinationId;
+use crate::base::panics::{Panicked, contain};
 use crate::dicom::head::Head;
 use crate::telemetry::metrics::Metrics;
 use notify::Watcher;
@@ -139,7 +140,8 @@ impl RuleStore {
         let mut tried = self.0.tried.lock().unwrap_or_else(PoisonError::into_inner);
         // Taken before the files are read, so that a change while reading is seen as one more change.
         *tried = fingerprint(&origin.folder);
-        match RuleSet::load(&origin.folder, &origin.config, &origin.site.destinations) {
+        let loaded = contain(|| RuleSet::load(&origin.folder, &origin.config, &origin.site.destinations));
+        match loaded.unwrap_or_else(|Panicked| Err(vec![stumbled(&origin.folder)])) {
             Ok(set) => {
                 let set = set.with_system(&origin.site.node);
                 let epoch = set.epoch();
@@ -217,6 +219,16 @@ impl Store {
         for problem in problems {
             tracing::error!(%problem, "rules refused; the set before stays in force");
         }
+    }
+}
+
+/// The compiler is not ours: what it stumbles over is refused like what it refuses.
+fn stumbled(folder: &Path) -> Problem {
+    Problem {
+        file: folder.to_owned(),
+        line: None,
+        column: None,
+        message: "the compiler stopped unexpectedly".to_owned(),
     }
 }
 

@@ -12,6 +12,7 @@ mod harness;
 mod memory;
 mod operate;
 mod outages;
+mod panics;
 mod privacy;
 mod queue;
 mod repeats;

@@ -2,8 +2,8 @@
 //! a control that passes fails the suite, for then the soak is blind.
 use crate::harness::objects::{self, Object};
 use crate::harness::peers::{send, try_send};
+use crate::harness::rig::Rig;
 use crate::harness::{Archive, SOON, Setup};
-use crate::rig::Rig;
 use crate::{Tally, corrupt, image, kill, power, syscalls};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

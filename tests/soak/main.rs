@@ -13,7 +13,6 @@ mod disk;
 mod image;
 mod kill;
 mod power;
-mod rig;
 mod syscalls;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,8 +1,8 @@
 //! A fault at the N-th durable system call: the box runs under strace, which kills it or answers an error at the N-th call of
 //! one kind, while two modalities send twenty instances. N counts the calls of one thread (strace keeps a count for each);
 //! the first thread that gets there is hit. A box that has ended is started again without faults, and must deliver everything.
+use crate::harness::rig::{ASSOCIATIONS, Rig};
 use crate::harness::{http, tools};
-use crate::rig::{ASSOCIATIONS, Rig};
 use crate::{Order, Tally};
 use rand::SeedableRng;
 use rand::rngs::StdRng;

@@ -1,6 +1,6 @@
 //! One box under load between scripted modalities and a scripted archive, and the judgement of the oracle.
-use crate::harness::tools::{self, Owned};
-use crate::harness::{Archive, Setup, Station};
+use super::tools::{self, Owned};
+use super::{Archive, Setup, Station};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
@@ -39,10 +39,7 @@ impl Rig {
             .folder("keep")
             .log("level = \"warn\"");
         if let Some(plant) = plant {
-            if !cfg!(feature = "planted") {
-                panic!("built without the planted faults: use `make`");
-            }
-            setup = setup.environment("WAYSTATION_PLANT", plant);
+            setup.plant(plant);
         }
         let crashes = File::create(setup.folder_of("crashes")).expect("writable");
         Self {
@@ -81,13 +78,15 @@ impl Rig {
     /// The modalities finish what they have begun.
     #[track_caller]
     pub fn end_load(&mut self) {
-        let Some(mut load) = self.load.take() else { return };
-        drop(load.0.stdin.take());
+        if let Some(load) = &mut self.load {
+            drop(load.0.stdin.take());
+        }
         let start = Instant::now();
-        while load.running() {
+        while self.loading() {
             assert!(start.elapsed() < Duration::from_secs(40), "the senders do not end");
             std::thread::sleep(Duration::from_millis(20));
         }
+        self.load = None;
     }
 
     /// The box ends now; what it was doing for the archive may be done once more by its next life.
@@ -141,7 +140,7 @@ impl Rig {
             let before = next.map_or(f64::NAN, |next| crashes[next] - at);
             said += &format!("\n  {missing}: acknowledged {before:.3} s before crash {next:?}");
         }
-        let orphans = crate::harness::objects::files_in(&self.station.setup.spool_path().join("orphans"));
+        let orphans = super::objects::files_in(&self.station.setup.spool_path().join("orphans"));
         let log = self.station.log();
         let lines: Vec<&str> = log.lines().rev().take(30).collect();
         format!(
