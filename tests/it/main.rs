@@ -8,6 +8,8 @@ mod archives;
 mod corpus;
 mod crash;
 mod dcmtk;
+// Some of it only the soaks need.
+#[allow(dead_code)]
 mod harness;
 mod memory;
 mod operate;

@@ -289,6 +289,22 @@ def zeros(port, called, calling, mebibytes, parallel):
     return {"statuses": statuses}
 
 
+def long(port, called, calling, mebibytes, parallel):
+    """Long objects again and again, so many at once, whatever becomes of them; until this process is ended."""
+    def one():
+        while True:
+            try:
+                zeros(port, called, calling, mebibytes, 1)
+            except (wire.Closed, wire.Aborted, wire.Rejected, OSError):
+                time.sleep(0.05)
+
+    for _ in range(int(parallel)):
+        threading.Thread(target=one, daemon=True).start()
+    print("ready", flush=True)
+    sys.stdin.read()
+    os._exit(0)
+
+
 def open_then_wait(port, called, calling, count):
     """So many objects over one association, with a pause after each; prints a line for each answer."""
     peer = wire.Association(port, called, calling, ct_context())
@@ -302,7 +318,7 @@ def open_then_wait(port, called, calling, count):
 
 
 VERBS = {verb.__name__: verb for verb in (
-    refused, limits, big_request, odd, dribble, bad_instances, hostile, stall, store, same_uid, zeros, open_then_wait)}
+    refused, limits, big_request, odd, dribble, bad_instances, hostile, stall, store, same_uid, zeros, long, open_then_wait)}
 
 if __name__ == "__main__":
     name, where, called_ae, calling_ae = sys.argv[1:5]

@@ -7,13 +7,22 @@
 #[path = "../it/harness/mod.rs"]
 mod harness;
 
+mod clock;
 mod controls;
 mod corrupt;
+mod descriptors;
 mod disk;
 mod image;
 mod kill;
+mod leak;
+mod memory;
 mod power;
+mod readonly;
+mod reload;
+mod signals;
 mod syscalls;
+mod twice;
+mod wire;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -80,6 +89,14 @@ fn main() -> ExitCode {
         Some("syscalls") => syscalls::soak(&mut tally, order(0)),
         Some("disk") => disk::soak(&mut tally, order(20)),
         Some("corrupt") => corrupt::soak(&mut tally, order(0)),
+        Some("memory") => memory::soak(&mut tally, order(20)),
+        Some("descriptors") => descriptors::soak(&mut tally, order(6)),
+        Some("clock") => clock::soak(&mut tally, order(24)),
+        Some("twice") => twice::soak(&mut tally, order(5)),
+        Some("readonly") => readonly::soak(&mut tally, order(9)),
+        Some("signals") => signals::soak(&mut tally, order(20)),
+        Some("reload") => reload::soak(&mut tally, order(400)),
+        Some("leak") => leak::soak(&mut tally, order(100_000)),
         Some("controls") => controls::soak(&mut tally),
         None => short(&mut tally, seed),
         // The filter of a `cargo test WORD` that means other tests.

@@ -75,6 +75,43 @@ impl Rig {
         self.load.as_mut().is_some_and(Owned::running)
     }
 
+    /// Instances acknowledged so far.
+    pub fn acknowledged(&self) -> usize {
+        let sent = std::fs::read_to_string(self.path("sent.jsonl")).unwrap_or_default();
+        sent.lines().filter(|line| line.contains("\"acknowledged\"")).count()
+    }
+
+    /// Waits until so many are acknowledged: the good modalities get through.
+    pub fn wait_acknowledged(&self, count: usize) -> Result<(), String> {
+        let start = Instant::now();
+        while self.acknowledged() < count {
+            if start.elapsed() > DRAIN {
+                return Err(format!(
+                    "{} of {count} acknowledged in {DRAIN:?}\n{}",
+                    self.acknowledged(),
+                    self.station.log_tail()
+                ));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
+    /// What the service manager does, for so long: a box that has ended is started again. Answers how often it had.
+    pub fn supervise(&mut self, span: Duration) -> usize {
+        let (until, mut restarts) = (Instant::now() + span, 0);
+        while Instant::now() < until {
+            if !self.station.running() {
+                restarts += 1;
+                self.note_crash();
+                self.station.launch();
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        restarts
+    }
+
     /// The modalities finish what they have begun.
     #[track_caller]
     pub fn end_load(&mut self) {
