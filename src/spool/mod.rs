@@ -54,6 +54,7 @@ pub use payload::Incoming;
 pub use query::{Filter, JobState, Row};
 pub use reader::Payload;
 pub use rebuild::{RebuildReport, rebuild};
+pub use recover::is_there;
 
 use self::core::Core;
 use crate::base::clock::Wall;

@@ -93,7 +93,9 @@ fn run(seed: u64, rounds: usize) -> Result<String, String> {
     for _ in 0..rounds {
         let port = rig.station.setup.dicom.to_string();
         let mebibytes = rig.generator.random_range(8..64).to_string();
-        let words = ["long", &port, "WAYSTATION", "CT1", &mebibytes, "6"].map(str::to_owned);
+        let journal = rig.station.setup.folder_of("sent.jsonl");
+        let journal = journal.to_string_lossy();
+        let words = ["long", &port, "WAYSTATION", "CT1", &mebibytes, "6", &journal].map(str::to_owned);
         let sender = tools::python_serving("modality.py", &words);
         std::thread::sleep(Duration::from_millis(rig.generator.random_range(100..600)));
         let squeeze = Instant::now() + Duration::from_millis(rig.generator.random_range(1_500..3_000));
