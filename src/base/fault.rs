@@ -43,6 +43,12 @@ pub enum Plant {
     PanicLane,
     /// The commit thread panics at its first batch.
     PanicCommit,
+    /// A panic ends nothing but its thread or task.
+    SwallowPanics,
+    /// Each association leaves 4 KiB behind.
+    LeakAssociations,
+    /// A spool is begun wherever there is none.
+    ForgetHome,
 }
 
 impl Plant {
@@ -68,6 +74,9 @@ impl Plant {
             Self::PanicDelivery => "panic-delivery",
             Self::PanicLane => "panic-lane",
             Self::PanicCommit => "panic-commit",
+            Self::SwallowPanics => "swallow-panics",
+            Self::LeakAssociations => "leak-associations",
+            Self::ForgetHome => "forget-home",
         }
     }
 }

@@ -4,6 +4,7 @@
 //!
 //! `watch` installs the hook (called by `app`, once). A log line carries the place in the source and the thread, never the
 //! panic's text: that may hold data-set values.
+use super::fault::{Plant, planted};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use std::cell::Cell;
 use std::future::Future;
@@ -52,7 +53,7 @@ pub fn watch(count: impl Fn() + Send + Sync + 'static) {
     std::panic::set_hook(Box::new(move |panic| {
         let place = panic.location();
         let contained = DEPTH.try_with(Cell::get).unwrap_or(0) > 0;
-        if contained && !place.is_some_and(in_the_runtime) {
+        if (contained && !place.is_some_and(in_the_runtime)) || planted(Plant::SwallowPanics) {
             count();
             tracing::error!(place = %words(place), "a panic: the work that it happened in is given up");
         } else {

@@ -6,6 +6,7 @@ use super::pending::{Pending, Place};
 use super::store::{self, Ended, Served};
 use super::tls;
 use crate::base::drain::Drain;
+use crate::base::fault::{Plant, planted};
 use crate::base::names::Uid;
 use crate::dicom::association::{self, Association, Local, Stream, Timeouts, UlError};
 use crate::dicom::part10::{IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION};
@@ -207,6 +208,9 @@ impl Connection {
             .inc();
         let open = metrics.associations_open.with_label_values(&[listener]);
         let _open = Open::count(open);
+        if planted(Plant::LeakAssociations) {
+            std::mem::forget(vec![1_u8; 4_096]);
+        }
         // On the heap: a connection that says nothing must not pay for the state of one that sends images.
         Box::pin(self.serve(stream, &request, source, timeouts)).await;
     }

@@ -64,7 +64,9 @@ fn run(seed: u64, kind: &str, share: f64) -> Result<String, String> {
     rig.load(None);
     std::thread::sleep(Duration::from_millis(rig.generator.random_range(200..1_000)));
     disk.fail(kind, share);
-    rig.archive.start();
+    if kind == "read" {
+        rig.archive.start();
+    }
     let span = Duration::from_millis(rig.generator.random_range(800..2_500));
     let mut restarts = rig.supervise(span);
     let failed = disk.mend(kind);

@@ -19,7 +19,7 @@ const GROWTH_MAX: u64 = 6 << 20;
 
 pub fn soak(tally: &mut Tally, order: Order) {
     let name = format!("{} associations, seed {}", order.count, order.seed);
-    tally.judge(&name, 1, || run(order.seed, order.count));
+    tally.judge(&name, 1, || run(order.seed, order.count, None));
 }
 
 /// What the driver has seen.
@@ -40,8 +40,8 @@ fn measured(pid: u32) -> (u64, usize) {
     (kib.expect("the kernel counts it") << 10, open)
 }
 
-fn run(seed: u64, count: usize) -> Result<String, String> {
-    let mut rig = Rig::new(seed, None, |setup| setup);
+pub fn run(seed: u64, count: usize, plant: Option<&str>) -> Result<String, String> {
+    let mut rig = Rig::new(seed, plant, |setup| setup);
     rig.station.start();
     let (pid, port) = (rig.station.pid(), rig.station.setup.dicom);
     let seen = Seen {

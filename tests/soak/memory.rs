@@ -1,5 +1,5 @@
-//! Out of memory, under load with long objects: the box runs in a control group whose limit is drawn down until the kernel ends
-//! it, or is just above what it needs. It is started again, and nothing is lost.
+//! Out of memory, under load with long objects: the box runs in a control group whose limit is drawn down to what it needs at that
+//! moment and a little more, again and again, until the kernel ends it. It is started again, and nothing is lost.
 use crate::harness::rig::Rig;
 use crate::harness::tools;
 use crate::{Order, Tally};
@@ -52,11 +52,20 @@ impl Group {
         Err(format!("no memory control group can be made (root is needed): {why}"))
     }
 
-    fn set(&self, limit: Option<u64>) {
+    /// Answers whether the limit is in force: version 1 refuses one that it cannot reach by giving back caches.
+    fn set(&self, limit: Option<u64>) -> bool {
         let none = if self.limit == "memory.max" { "max" } else { "-1" };
         let text = limit.map_or_else(|| none.to_owned(), |bytes| bytes.to_string());
-        // Version 1 refuses a limit that it cannot reach by giving back caches: then the next step is tried.
-        drop(fs::write(self.path.join(self.limit), text));
+        fs::write(self.path.join(self.limit), text).is_ok()
+    }
+
+    /// The lowest limit that can be had, and so much above it.
+    fn squeeze(&self, room: u64) {
+        let mut limit = self.used();
+        while limit > 4 << 20 && self.set(Some(limit)) {
+            limit -= 256 << 10;
+        }
+        self.set(Some(limit + room));
     }
 
     fn used(&self) -> u64 {
@@ -95,15 +104,13 @@ fn run(seed: u64, rounds: usize) -> Result<String, String> {
         let mebibytes = rig.generator.random_range(8..64).to_string();
         let journal = rig.station.setup.folder_of("sent.jsonl");
         let journal = journal.to_string_lossy();
-        let words = ["long", &port, "WAYSTATION", "CT1", &mebibytes, "6", &journal].map(str::to_owned);
+        let words = ["long", &port, "WAYSTATION", "CT1", &mebibytes, "12", &journal].map(str::to_owned);
         let sender = tools::python_serving("modality.py", &words);
         std::thread::sleep(Duration::from_millis(rig.generator.random_range(100..600)));
-        let squeeze = Instant::now() + Duration::from_millis(rig.generator.random_range(1_500..3_000));
-        let mut limit = group.used();
-        while Instant::now() < squeeze && rig.station.running() {
-            limit = limit * 9 / 10;
-            group.set(Some(limit.max(4 << 20)));
-            std::thread::sleep(Duration::from_millis(60));
+        let until = Instant::now() + Duration::from_millis(rig.generator.random_range(1_500..3_000));
+        while Instant::now() < until && rig.station.running() {
+            group.squeeze(rig.generator.random_range(0..4 << 20));
+            std::thread::sleep(Duration::from_millis(200));
         }
         if !rig.station.running() {
             killed += 1;

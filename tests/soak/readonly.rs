@@ -11,7 +11,7 @@ use crate::image::{self, Image};
 use crate::{Order, Tally};
 use rand::Rng;
 use std::os::unix::fs::symlink;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Times between two judgements.
 const BATCH: usize = 3;
@@ -25,7 +25,7 @@ pub fn soak(tally: &mut Tally, order: Order) {
         let rounds = BATCH.min(order.count - done);
         let seed = order.seed + done as u64;
         tally.judge(&format!("read-only, {rounds} times, seed {seed}"), rounds, || {
-            run(seed, rounds)
+            run(seed, rounds, None)
         });
         done += rounds;
     }
@@ -44,9 +44,9 @@ impl Drop for Mounted {
     }
 }
 
-fn run(seed: u64, rounds: usize) -> Result<String, String> {
+pub fn run(seed: u64, rounds: usize, plant: Option<&str>) -> Result<String, String> {
     let mut disk = None;
-    let rig = Rig::new(seed, None, |setup| {
+    let rig = Rig::new(seed, plant, |setup| {
         let made = Image::with_options(setup.path(), "disk-spool", "errors=remount-ro");
         symlink(made.mount.join("spool"), setup.folder_of("spool")).expect("writable");
         std::fs::create_dir(made.mount.join("spool")).expect("an empty file system");
@@ -113,6 +113,14 @@ fn unmounted(rig: &mut Rig, disk: &Image) -> Result<(), String> {
     disk.without(|mount| {
         std::fs::create_dir(mount.join("spool")).expect("an empty mount point");
         rig.station.launch();
+        let until = Instant::now() + Duration::from_secs(10);
+        while rig.station.running() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        if rig.station.running() {
+            rig.station.kill();
+            return Err("it began a spool beside its disk".to_owned());
+        }
         let refused = rig.station.wait_ended();
         let begun = std::fs::read_dir(mount.join("spool")).expect("readable").count();
         std::fs::remove_dir_all(mount.join("spool")).expect("removable");
