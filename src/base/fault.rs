@@ -49,6 +49,8 @@ pub enum Plant {
     LeakAssociations,
     /// A spool is begun wherever there is none.
     ForgetHome,
+    /// What was due at a time of a clock that has been put back since is waited for.
+    WaitForClock,
 }
 
 impl Plant {
@@ -77,6 +79,7 @@ impl Plant {
             Self::SwallowPanics => "swallow-panics",
             Self::LeakAssociations => "leak-associations",
             Self::ForgetHome => "forget-home",
+            Self::WaitForClock => "wait-for-clock",
         }
     }
 }

@@ -7,13 +7,10 @@ use crate::harness::{Archive, Object, SOON, Setup, Station, objects};
 const TO_VNA: &str = r#"fn route(image, from) { to("vna"); }"#;
 
 fn planted(plant: &str, rules: &str) -> (Station, Archive) {
-    assert!(
-        cfg!(feature = "planted"),
-        "built without the planted faults: run `make test`"
-    );
     let setup = Setup::new();
     let archive = Archive::up(&setup.folder_of("vna-peer"));
-    let setup = setup.rules(rules).environment("WAYSTATION_PLANT", plant);
+    let mut setup = setup.rules(rules);
+    setup.plant(plant);
     (setup.archive("vna", archive.port, "tries = 2").start(), archive)
 }
 
@@ -85,10 +82,6 @@ fn an_instance_whose_delivery_panics_is_held_in_the_end_and_its_lane_goes_on() {
 
 /// A box with such a fault ends, and a good one goes on with what it had acknowledged.
 fn ends(plant: &str) {
-    assert!(
-        cfg!(feature = "planted"),
-        "built without the planted faults: run `make test`"
-    );
     let mut rig = Rig::new(5, None, |setup| setup);
     rig.archive.stop();
     rig.station.start();

@@ -18,7 +18,11 @@ pub fn soak(tally: &mut Tally, order: Order) {
     for number in 0..order.count {
         let seed = order.seed + number as u64;
         let kind = KINDS[number % KINDS.len()];
-        let share = if number / KINDS.len() % 2 == 0 { 1.0 } else { 0.3 };
+        let share = if (number / KINDS.len()).is_multiple_of(2) {
+            1.0
+        } else {
+            0.3
+        };
         tally.judge(&format!("EIO to {kind}, share {share}, seed {seed}"), 1, || {
             run(seed, kind, share)
         });

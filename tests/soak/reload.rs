@@ -17,8 +17,11 @@ const GOOD: &str = r#"fn route(image, from) { to("vna"); to("keep"); }"#;
 /// Changes between two judgements.
 const BATCH: usize = 100;
 
+/// Its name, and how it is made.
+type Change = (&'static str, fn(&Path, &mut StdRng));
+
 /// What is done to the folder, which `good` has just filled. None of them is a rule set.
-const CHANGES: [(&str, fn(&Path, &mut StdRng)); 22] = [
+const CHANGES: [Change; 22] = [
     ("garbage", |folder, generator| write(folder, &bytes(generator, 5_000))),
     ("text that is no rule", |folder, _| {
         write(folder, b"PatientID = 7 7 {{{")

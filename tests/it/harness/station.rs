@@ -153,10 +153,9 @@ impl Setup {
     /// The planted faults of the next start; none for an empty name.
     #[track_caller]
     pub fn plant(&mut self, names: &str) {
-        assert!(
-            cfg!(feature = "planted"),
-            "built without the planted faults: use `make`"
-        );
+        if !cfg!(feature = "planted") {
+            panic!("built without the planted faults: use `make`");
+        }
         self.environment.retain(|(name, _)| name != "WAYSTATION_PLANT");
         self.environment.push(("WAYSTATION_PLANT".to_owned(), names.to_owned()));
     }
