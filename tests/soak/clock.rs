@@ -36,7 +36,7 @@ fn jump(file: &Path, offset: &str) {
     let fresh = file.with_extension("new");
     std::fs::write(&fresh, format!("{offset}\n")).expect("writable");
     std::fs::rename(&fresh, file).expect("renamed");
-    // Longer than the library keeps what it has read.
+    // The library looks at the file once in each second.
     std::thread::sleep(Duration::from_millis(1_100));
 }
 
@@ -47,7 +47,7 @@ pub fn run(seed: u64, offsets: &[&str], plant: Option<&str>) -> Result<String, S
         setup
             .environment("LD_PRELOAD", LIBRARY)
             .environment("FAKETIME_TIMESTAMP_FILE", &file.to_string_lossy())
-            .environment("FAKETIME_CACHE_DURATION", "1")
+            .environment("FAKETIME_CACHE_DURATION", "0")
             .environment("FAKETIME_DONT_FAKE_MONOTONIC", "1")
             .environment("NO_FAKE_STAT", "1")
     });

@@ -74,7 +74,7 @@ fn run(seed: u64, kind: &str, share: f64) -> Result<String, String> {
     let span = Duration::from_millis(rig.generator.random_range(800..2_500));
     let mut restarts = rig.supervise(span);
     let failed = disk.mend(kind);
-    let (more, remounted) = recovered(rig, disk);
+    let (more, way) = recovered(rig, disk)?;
     restarts += more;
     rig.end_load();
     rig.station.wait_drained(DRAIN);
@@ -86,30 +86,73 @@ fn run(seed: u64, kind: &str, share: f64) -> Result<String, String> {
             return Err(format!("release: {}{}", released.out, released.err));
         }
     }
-    let numbers =
-        format!("{failed} requests failed, {restarts} restarts, remounted {remounted}, {held} held and released");
-    // A confirmation that the disk did not take is forgotten: the instance goes once more.
-    let said = rig
-        .verdict_with(ASSOCIATIONS)
-        .map_err(|wrong| format!("{wrong}\n{numbers}"))?;
+    let numbers = format!("{failed} requests failed, {restarts} restarts, {way}, {held} held and released");
+    let said = if way == REBUILT {
+        whole(rig)
+    } else {
+        // A confirmation that the disk did not take is forgotten: the instance goes once more.
+        rig.verdict_with(ASSOCIATIONS)
+    };
+    let said = said.map_err(|wrong| format!("{wrong}\n{numbers}"))?;
     if failed == 0 {
         return Err(format!("no request failed: {said}"));
     }
     Ok(format!("{numbers}; {said}"))
 }
 
-/// The box is ready again; where it is not by itself, after its file system was mounted anew.
-fn recovered(rig: &mut Rig, disk: &mut FailingDisk) -> (usize, bool) {
+const REBUILT: &str = "remounted and rebuilt";
+
+/// A rebuild has the rules decide anew and may deliver twice; nothing else may be wrong.
+fn whole(rig: &mut Rig) -> Result<String, String> {
+    rig.station.wait_drained(DRAIN);
+    let report = rig.report();
+    let lists = [
+        "missing_at_archive",
+        "missing_in_folder",
+        "damaged_at_archive",
+        "damaged_in_folder",
+    ];
+    if lists.iter().all(|name| report[name] == serde_json::json!([])) {
+        Ok(format!(
+            "{} acknowledged, answers {}",
+            report["acknowledged"], report["answers"]
+        ))
+    } else {
+        Err(report.to_string())
+    }
+}
+
+/// The box is ready again: by itself, or after its file system was mounted anew, or when a person has also done what it asks for.
+fn recovered(rig: &mut Rig, disk: &mut FailingDisk) -> Result<(usize, &'static str), String> {
     let mut restarts = 0;
+    let ready = |rig: &Rig| matches!(http::get(rig.station.setup.web, "/readyz"), Some((200, _)));
     let until = Instant::now() + Duration::from_secs(6);
     while Instant::now() < until {
         restarts += rig.supervise(Duration::from_millis(300));
-        if matches!(http::get(rig.station.setup.web, "/readyz"), Some((200, _))) && rig.station.running() {
-            return (restarts, false);
+        if ready(rig) && rig.station.running() {
+            return Ok((restarts, "recovered by itself"));
         }
     }
     rig.crash();
     disk.remount();
+    rig.station.launch();
+    let until = Instant::now() + DRAIN;
+    while rig.station.running() && !ready(rig) && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    if rig.station.running() {
+        rig.station.wait_ready();
+        return Ok((restarts, "remounted"));
+    }
+    let log = rig.station.log_tail();
+    if !log.lines().last().is_some_and(|line| line.contains("spool rebuild")) {
+        return Err(format!("it ended without a way out\n{log}"));
+    }
+    let rebuilt = rig.station.cli(&["spool", "rebuild"]);
+    if rebuilt.code != Some(0) {
+        return Err(format!("rebuild: {}{}", rebuilt.out, rebuilt.err));
+    }
+    rig.note_crash();
     rig.station.start();
-    (restarts, true)
+    Ok((restarts, REBUILT))
 }
