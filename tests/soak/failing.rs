@@ -99,6 +99,19 @@ impl FailingDisk {
             .args(["-f", "--show"])
             .arg(&served));
         self.device = Some(device.trim().to_owned());
+        // Writes of the file system itself may be lost too: it is checked before it is mounted, as at any start of a machine.
+        let mut check = Command::new(tools::program("e2fsck"));
+        let checked = check
+            .args(["-p", device.trim()])
+            .stdout(Stdio::null())
+            .status()
+            .expect("e2fsck runs");
+        if checked.code().is_none_or(|code| code >= 4) {
+            let mut check = Command::new(tools::program("e2fsck"));
+            let mended = check.args(["-f", "-y", device.trim()]).output().expect("e2fsck runs");
+            let said = String::from_utf8_lossy(&mended.stdout);
+            assert!(mended.status.code().is_some_and(|code| code < 4), "e2fsck: {said}");
+        }
         run(Command::new("mount")
             .args(["-o", "errors=remount-ro", device.trim()])
             .arg(self.mount()));
