@@ -6,6 +6,7 @@
 use crate::base::clock::Clock;
 use crate::base::drain::Drain;
 use crate::base::names::DestinationId;
+use crate::base::panics;
 use crate::config::Config;
 use crate::control::{self, verbs::Verbs};
 use crate::dicom::head::{Head, Progress, Scanner};
@@ -30,6 +31,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 pub enum AppError {
     #[error("node.state: {path} cannot be made: {error}")]
     State { path: PathBuf, error: std::io::Error },
+    #[error(transparent)]
+    Home(#[from] appliance::HomeError),
     #[error(transparent)]
     Spool(#[from] OpenError),
     #[error("the rules cannot be used:\n{0}")]
@@ -100,11 +103,11 @@ impl Parts {
     async fn start(config: &Config) -> Result<Self, AppError> {
         let files = appliance::raise_files();
         let (metrics, clock) = (Metrics::new(), Clock::System);
+        let counted = metrics.clone();
+        panics::watch(move || counted.panics_total.inc());
         let state = config.node.state.clone();
         std::fs::create_dir_all(&state).map_err(|error| AppError::State { path: state, error })?;
-        let (settings, counted, time) = (config.spool.clone(), metrics.clone(), clock.clone());
-        let opening = tokio::task::spawn_blocking(move || Spool::open(settings, time, counted));
-        let (spool, report) = opening.await.map_err(|_| AppError::Interrupted)??;
+        let (spool, report) = open_spool(config, &clock, &metrics).await?;
         found(&report);
         let names: Vec<DestinationId> = config.destinations.iter().map(|to| to.name().clone()).collect();
         let site = rules::Site {
@@ -350,6 +353,20 @@ const SAY_AGAIN: Duration = Duration::from_secs(5);
 /// Instances of a rebuild that are decided at a time.
 const RECOVERED_BATCH: usize = 200;
 const SERVICE_BOUND: Duration = Duration::from_secs(5);
+
+/// Opens the spool, or begins one, but not where this box has had one that is not there now.
+async fn open_spool(config: &Config, clock: &Clock, metrics: &Metrics) -> Result<(Spool, OpenReport), AppError> {
+    let state = config.node.state.clone();
+    let (settings, counted, time) = (config.spool.clone(), metrics.clone(), clock.clone());
+    let opening = tokio::task::spawn_blocking(move || {
+        let path = settings.path.clone();
+        appliance::expect_home(&state, &path, spool::is_there(&path))?;
+        let opened = Spool::open(settings, time, counted)?;
+        appliance::remember_home(&state, &path)?;
+        Ok(opened)
+    });
+    opening.await.map_err(|_| AppError::Interrupted)?
+}
 
 /// What the spool found at its start, in the log: each loss by its own name.
 fn found(report: &OpenReport) {

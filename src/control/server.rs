@@ -74,7 +74,7 @@ impl Server {
             match accepted {
                 Ok((stream, _)) => {
                     let (handler, deadline) = (handler.clone(), self.deadline);
-                    drain.spawn("control request", async move {
+                    drain.spawn_contained("control request", async move {
                         if let Err(error) = serve(stream, handler, deadline).await {
                             tracing::debug!(%error, "control connection ended early");
                         }

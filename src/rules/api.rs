@@ -3,6 +3,7 @@
 use super::Urgency;
 use super::fault::Fault;
 use super::state::{Evaluation, Event, Phase};
+use crate::base::fault::{Plant, panic_if};
 use rhai::{
     Array, Dynamic, EvalAltResult, FuncRegistration, ImmutableString, Map, Module, NativeCallContext, Position,
 };
@@ -128,6 +129,7 @@ fn has(c: &Context, image: &Image, text: &str) -> Raised<bool> {
 }
 
 fn items(c: &Context, image: &Image, text: &str) -> Raised<i64> {
+    panic_if(Plant::PanicRule);
     let path = image.0.path(text);
     let count = path.and_then(|path| image.0.items(&path));
     let count = count.map_err(|fault| fault.raise(c.call_position()))?;

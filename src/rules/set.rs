@@ -7,11 +7,11 @@ use super::probe::{Steps, marked};
 use super::state::{Change, Changes, Evaluation, Event, Knowledge, Phase};
 use super::{Config, Decision, Delivery, Facts, Hold, HoldKind, Problem};
 use crate::base::names::DestinationId;
+use crate::base::panics::contain;
 use crate::dicom::edit::{EditError, Plan, Stamp};
 use crate::dicom::head::Head;
 use rhai::{AST, CallFnOptions, Dynamic, Position, Scope};
 use std::collections::{BTreeMap, BTreeSet};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -120,7 +120,7 @@ impl RuleSet {
         let evaluation = Evaluation::new(head, facts, self.known.clone(), until, traced);
         // Rhai has `unreachable!` arms; a panic there must cost one instance's hold, not the box. What it leaves behind is
         // the evaluation's own and dropped here.
-        let ran = catch_unwind(AssertUnwindSafe(|| self.evaluate(&evaluation, only)));
+        let ran = contain(|| self.evaluate(&evaluation, only));
         let ran = ran.unwrap_or_else(|_| {
             Err(Failure {
                 file: self.entry.clone(),

@@ -9,6 +9,7 @@ use super::{Config, Decision, Facts, HoldKind, Problem, RuleSet};
 use crate::base::clock::Clock;
 use crate::base::drain::Drain;
 use crate::base::names::DestinationId;
+use crate::base::panics::{Panicked, contain};
 use crate::dicom::head::Head;
 use crate::telemetry::metrics::Metrics;
 use notify::Watcher;
@@ -161,7 +162,8 @@ impl RuleStore {
         let mut tried = self.0.tried.lock().unwrap_or_else(PoisonError::into_inner);
         // Taken before the files are read, so that a change while reading is seen as one more change.
         *tried = fingerprint(&origin.folder);
-        match InForce::load(&origin.folder, &origin.config, &origin.site) {
+        let loaded = contain(|| InForce::load(&origin.folder, &origin.config, &origin.site));
+        match loaded.unwrap_or_else(|Panicked| Err(vec![stumbled(&origin.folder)])) {
             Ok(set) => {
                 let epoch = set.set.epoch();
                 let canary = set.canary.as_ref().map(|(_, set)| promotion::name(set));
@@ -270,6 +272,16 @@ impl Store {
         for problem in problems {
             tracing::error!(%problem, "rules refused; the set before stays in force");
         }
+    }
+}
+
+/// The compiler is not ours: what it stumbles over is refused like what it refuses.
+fn stumbled(folder: &Path) -> Problem {
+    Problem {
+        file: folder.to_owned(),
+        line: None,
+        column: None,
+        message: "the compiler stopped unexpectedly".to_owned(),
     }
 }
 

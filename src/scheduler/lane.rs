@@ -8,6 +8,7 @@ use super::pace::{Allowed, Pace};
 use super::parked::Contexts;
 use super::worker::{Batch, Item, Report, Shared, Worker};
 use super::{LaneState, LaneStatus};
+use crate::base::fault::{Plant, panic_if};
 use crate::sender::{Down, Pair};
 use crate::spool::Lease;
 use rand::rngs::StdRng;
@@ -140,6 +141,7 @@ impl Lane {
     }
 
     fn hand_over(&mut self, worker: usize, leases: Vec<Lease>) {
+        panic_if(Plant::PanicLane);
         let mut items = Vec::with_capacity(leases.len());
         for lease in leases {
             let pair = pair_of(&lease);

@@ -164,6 +164,7 @@ fn start_lane(parts: &Parts, config: &Config, link: Link, seed: u64) -> Entry {
         parts.metrics.clone(),
         parts.drain.clone(),
     ));
+    parts.spool.puts_off(&name, config.patience().retry.max.0);
     let lane = Lane::new(shared, status_in, poke.clone(), seed);
     parts.drain.spawn("lane", lane.run());
     Entry { name, status, poke }

@@ -8,7 +8,7 @@ use super::model::CommitError;
 use super::payload::Mark;
 use super::txn::{Book, DESTINATION, Effect, NEXT_JOB, Txn, encode_number, meta_key};
 use super::{count, recover};
-use crate::base::fault::{Plant, planted};
+use crate::base::fault::{Plant, panic_if, planted};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
@@ -173,6 +173,7 @@ impl Committer {
             work.run(&mut txn);
         }
         let (changes, effects) = txn.finish();
+        panic_if(Plant::PanicCommit);
         let written = if changes.is_empty() || planted(Plant::SkipCommit) {
             Ok(())
         } else {

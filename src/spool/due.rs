@@ -9,11 +9,12 @@ use super::keys;
 use super::model::{Instance, JobKey, Priority};
 use super::record::{InstanceRecord, JobRecord};
 use crate::base::clock::Wall;
+use crate::base::fault::{Plant, planted};
 use crate::base::names::{DestinationId, JobId};
 use crate::telemetry::metrics::IntGauge;
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -38,6 +39,8 @@ pub(super) struct Lane {
     pub wake: Arc<Notify>,
     /// Its number stands in the index, or in the batch at hand.
     pub booked: AtomicBool,
+    /// Microseconds that a job of this lane can have been put off by.
+    longest: AtomicU64,
     state: Mutex<State>,
     in_flight: IntGauge,
 }
@@ -122,6 +125,17 @@ impl Lane {
         self.wake.notify_one();
     }
 
+    /// The longest pause that this lane's retries have. Whatever is due later than that was written by another clock.
+    pub(super) fn puts_off(&self, longest: Duration) {
+        if !planted(Plant::WaitForClock) {
+            self.longest.store(micros(longest.min(LATEST)), Ordering::Relaxed);
+        }
+    }
+
+    fn longest(&self) -> Duration {
+        Duration::from_micros(self.longest.load(Ordering::Relaxed))
+    }
+
     /// After a reopening nothing is known about the keys.
     pub(super) fn forget_cursors(&self) {
         self.lock().cursors = [Wall(0); 4];
@@ -186,6 +200,7 @@ impl Lanes {
             number: number.unwrap_or(next),
             wake: Arc::new(Notify::new()),
             booked: AtomicBool::new(number.is_some()),
+            longest: AtomicU64::new(micros(LATEST)),
             state: Mutex::new(State {
                 leased: HashSet::new(),
                 suspended: false,
@@ -272,7 +287,7 @@ fn pick(core: &Core, db: &Db, lane: &Lane, max: usize, now: Wall) -> Result<Vec<
     }
     let mut heads = Vec::new();
     for priority in Priority::ALL {
-        heads.push(beyond(db, lane.number, priority, now));
+        heads.push(beyond(db, lane, priority, now));
         let cursor = state.cursors[priority as usize];
         let (from, end) = (floor(lane.number, priority, cursor), above(lane.number, priority, now));
         if from >= end {
@@ -332,7 +347,7 @@ pub(super) fn next_due(db: &Db, lane: &Lane, now: Wall) -> Result<Option<Wall>, 
     }
     let mut next: Option<Wall> = None;
     for priority in Priority::ALL {
-        let mut far = beyond(db, lane.number, priority, now);
+        let mut far = beyond(db, lane, priority, now);
         let waits = next_free(&mut far, &state.leased).is_some();
         far.status()?;
         if waits {
@@ -354,10 +369,15 @@ fn floor(dest: u32, priority: Priority, due: Wall) -> Vec<u8> {
     keys::due(JobKey { dest, job: JobId(0) }, priority, due).to_vec()
 }
 
-/// What is due later than any retry may be: the clock has jumped back since it was written, and it is due now.
-fn beyond(db: &Db, dest: u32, priority: Priority, now: Wall) -> Range<'_> {
-    let end = above(dest, priority, Wall(u64::MAX));
-    db.range(Cf::Due, &above(dest, priority, now.plus(LATEST)), &end)
+/// What is due later than any retry of the lane may be: the clock has jumped back since it was written, and it is due now.
+/// What arrived before a jump of some hours counts too, or it would wait for so many hours.
+fn beyond<'a>(db: &'a Db, lane: &Lane, priority: Priority, now: Wall) -> Range<'a> {
+    let end = above(lane.number, priority, Wall(u64::MAX));
+    db.range(Cf::Due, &above(lane.number, priority, now.plus(lane.longest())), &end)
+}
+
+fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// No retry is put off for longer than this: `settle` sees to it.

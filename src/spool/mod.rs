@@ -56,6 +56,7 @@ pub use payload::Incoming;
 pub use query::{Filter, JobState, Row};
 pub use reader::Payload;
 pub use rebuild::{RebuildReport, rebuild};
+pub use recover::is_there;
 
 use self::core::Core;
 use crate::base::clock::Wall;
@@ -133,6 +134,14 @@ impl Spool {
             let _ = self.submit(move |txn| mend::mend_dangling(txn, dangling)).await;
         }
         leases
+    }
+
+    /// Tells the longest pause of a destination's retries (24 h until then). A job that is due later was written by a clock
+    /// that has been put back since, and is due now.
+    pub fn puts_off(&self, destination: &DestinationId, longest: Duration) {
+        let lane = self.core.lanes.get(destination);
+        lane.unwrap_or_else(|| self.core.lanes.insert(destination, None))
+            .puts_off(longest);
     }
 
     /// When the next job that nobody has leased is due (it may be already); `None` when nothing waits or the

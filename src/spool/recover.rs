@@ -33,6 +33,13 @@ fn failed(root: &Path, what: &'static str) -> impl FnOnce(io::Error) -> OpenErro
     move |error| OpenError::Io { path, what, error }
 }
 
+/// Whether a directory holds anything: a spool, or what `Spool::open` will say is none.
+#[must_use]
+pub fn is_there(root: &Path) -> bool {
+    let mut entries = fs::read_dir(root).into_iter().flatten();
+    entries.any(|entry| entry.is_ok_and(|entry| entry.file_name() != "lost+found"))
+}
+
 /// Makes or recognises a spool directory and locks it for this process. The lock lives as long as the file.
 pub(super) fn lock(root: &Path, create: bool) -> Result<(File, bool), OpenError> {
     if create {

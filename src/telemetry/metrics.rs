@@ -57,6 +57,7 @@ pub struct Table {
     pub contexts_parked: IntGaugeVec,
     pub watchdog_total: IntCounterVec,
     pub queue_verbs_total: IntCounterVec,
+    pub panics_total: IntCounter,
 }
 
 impl std::ops::Deref for Metrics {
@@ -137,6 +138,7 @@ impl Table {
             contexts_parked: gauges(&r, "waystation_destination_parked_contexts", "SOP class and syntax pairs that the destination refuses", &["destination"]),
             watchdog_total: counters(&r, "waystation_destination_stuck_total", "Sockets closed by the watchdog because nothing moved", &["destination"]),
             queue_verbs_total: counters(&r, "waystation_queue_verbs_total", "Operator verbs on the queue, by verb", &["verb"]),
+            panics_total: counter(&r, "waystation_panics_total", "Panics that ended one association, request, rule or delivery, and nothing else (our fault: report it)"),
             registry: r,
         }
     }

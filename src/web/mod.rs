@@ -103,7 +103,7 @@ impl Server {
             match accepted {
                 Ok((stream, _)) => {
                     let (router, stop) = (self.router.clone(), drain.token());
-                    drain.spawn("web connection", async move {
+                    drain.spawn_contained("web connection", async move {
                         tokio::select! {
                             () = stop.cancelled() => {}
                             () = connection(stream, router) => {}

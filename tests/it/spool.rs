@@ -149,6 +149,37 @@ fn a_second_box_on_one_spool_ends_and_says_why() {
     wait_until("the first goes on", SOON, || station.folder("vna").len() == 1);
 }
 
+/// As when the disk of the spool is not mounted: the directory below its mount point is empty.
+#[test]
+fn a_spool_is_not_begun_where_one_was() {
+    let mut station = Setup::new().rules(TO_VNA).folder("vna").start();
+    let (spool, away) = (station.setup.spool_path(), station.setup.folder_of("away"));
+    station.terminate();
+    std::fs::rename(&spool, &away).expect("renamed");
+    for prepare in [
+        |_: &Path| {},
+        |spool: &Path| std::fs::create_dir(spool).expect("writable"),
+    ] {
+        prepare(&spool);
+        station.launch();
+        assert!(!station.wait_ended().success());
+        assert!(
+            station.log_tail().contains("is its disk mounted?"),
+            "{}",
+            station.log_tail()
+        );
+        assert!(objects::files_in(&spool).is_empty(), "nothing is begun");
+    }
+    std::fs::remove_dir(&spool).expect("it is empty");
+    std::fs::rename(&away, &spool).expect("renamed");
+    station.start();
+    station.terminate();
+    // The disk was lost, and a person says so.
+    std::fs::rename(&spool, &away).expect("renamed");
+    std::fs::remove_file(station.setup.folder_of("spool-was-at")).expect("the note");
+    station.start();
+}
+
 #[test]
 fn names_from_the_wire_never_become_names_in_the_spool() {
     let mut station = Setup::new().rules(TO_VNA).folder("vna").start();

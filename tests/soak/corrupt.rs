@@ -2,7 +2,7 @@
 //! whole, or its job is held, or it lies named in quarantine: never silently fewer. A box that does not start says so, names
 //! the way out, and `spool rebuild` is that way.
 use crate::harness::objects;
-use crate::rig::Rig;
+use crate::harness::rig::Rig;
 use crate::{Order, Tally};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -167,7 +167,7 @@ fn revive(rig: &mut Rig) -> Result<bool, String> {
 }
 
 fn after(rig: &mut Rig, kind: &Kind, how: &str, rebuilt: bool) -> Result<String, String> {
-    rig.station.wait_drained(crate::rig::DRAIN);
+    rig.station.wait_drained(crate::harness::rig::DRAIN);
     let report = rig.report();
     let length = |name: &str| report[name].as_array().map_or(0, Vec::len);
     let held = rig.station.metric("jobs_held", &[]);

@@ -1,6 +1,6 @@
 //! One box under load between scripted modalities and a scripted archive, and the judgement of the oracle.
-use crate::harness::tools::{self, Owned};
-use crate::harness::{Archive, Setup, Station};
+use super::tools::{self, Owned};
+use super::{Archive, Setup, Station};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
@@ -39,10 +39,7 @@ impl Rig {
             .folder("keep")
             .log("level = \"warn\"");
         if let Some(plant) = plant {
-            if !cfg!(feature = "planted") {
-                panic!("built without the planted faults: use `make`");
-            }
-            setup = setup.environment("WAYSTATION_PLANT", plant);
+            setup.plant(plant);
         }
         let crashes = File::create(setup.folder_of("crashes")).expect("writable");
         Self {
@@ -78,16 +75,55 @@ impl Rig {
         self.load.as_mut().is_some_and(Owned::running)
     }
 
+    /// Instances acknowledged so far.
+    pub fn acknowledged(&self) -> usize {
+        let sent = std::fs::read_to_string(self.path("sent.jsonl")).unwrap_or_default();
+        sent.lines().filter(|line| line.contains("\"acknowledged\"")).count()
+    }
+
+    /// Waits until so many are acknowledged: the good modalities get through.
+    pub fn wait_acknowledged(&self, count: usize) -> Result<(), String> {
+        let start = Instant::now();
+        while self.acknowledged() < count {
+            if start.elapsed() > DRAIN {
+                return Err(format!(
+                    "{} of {count} acknowledged in {DRAIN:?}\n{}",
+                    self.acknowledged(),
+                    self.station.log_tail()
+                ));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
+    /// What the service manager does, for so long: a box that has ended is started again. Answers how often it had.
+    pub fn supervise(&mut self, span: Duration) -> usize {
+        let (until, mut restarts) = (Instant::now() + span, 0);
+        while Instant::now() < until {
+            if !self.station.running() {
+                restarts += 1;
+                self.note_crash();
+                self.station.launch();
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        restarts
+    }
+
     /// The modalities finish what they have begun.
     #[track_caller]
     pub fn end_load(&mut self) {
-        let Some(mut load) = self.load.take() else { return };
-        drop(load.0.stdin.take());
+        if let Some(load) = &mut self.load {
+            drop(load.0.stdin.take());
+        }
         let start = Instant::now();
-        while load.running() {
+        while self.loading() {
             assert!(start.elapsed() < Duration::from_secs(40), "the senders do not end");
             std::thread::sleep(Duration::from_millis(20));
         }
+        self.load = None;
     }
 
     /// The box ends now; what it was doing for the archive may be done once more by its next life.
@@ -141,7 +177,7 @@ impl Rig {
             let before = next.map_or(f64::NAN, |next| crashes[next] - at);
             said += &format!("\n  {missing}: acknowledged {before:.3} s before crash {next:?}");
         }
-        let orphans = crate::harness::objects::files_in(&self.station.setup.spool_path().join("orphans"));
+        let orphans = super::objects::files_in(&self.station.setup.spool_path().join("orphans"));
         let log = self.station.log();
         let lines: Vec<&str> = log.lines().rev().take(30).collect();
         format!(
