@@ -5,10 +5,11 @@
 use super::core::Core;
 use super::db::{Cf, Db};
 use super::model::CommitError;
-use super::payload::Mark;
+use super::payload::{Mark, path_of};
 use super::txn::{Book, DESTINATION, Effect, NEXT_JOB, Txn, encode_number, meta_key};
 use super::{count, recover};
 use crate::base::fault::{Plant, planted};
+use crate::base::names::InstanceId;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
@@ -181,6 +182,7 @@ impl Committer {
         drop(db);
         match written {
             Ok(()) => {
+                self.core.witness.note(self.book.ledger);
                 apply(&self.core, effects, Some(&self.marks));
                 for work in batch {
                     work.answer(Ok(()));
@@ -275,8 +277,12 @@ fn refuse(batch: Vec<Box<dyn Work>>) {
 
 /// What memory learns from a durable batch. Without `marks` (at start) the state letters are written here.
 pub(super) fn apply(core: &Core, effects: Vec<Effect>, marks: Option<&SyncSender<Mark>>) {
+    let mut orders = Vec::new();
     for effect in effects {
         match effect {
+            Effect::Order(order) => orders.push(order),
+            Effect::Damaged(change) => core.metrics.spool_damaged.add(change),
+            Effect::Aside(id) => put_aside(core, id),
             Effect::Queued(lane, priority, due) => {
                 count::queued(core, &lane.name, priority).inc();
                 lane.queued(priority, due);
@@ -301,6 +307,21 @@ pub(super) fn apply(core: &Core, effects: Vec<Effect>, marks: Option<&SyncSender
                 );
             }
         }
+    }
+    if !orders.is_empty() {
+        core.witness.record(&orders);
+    }
+}
+
+/// A damaged file leaves `payload/`; one that is missing has left already. What stays is put aside at the next start.
+fn put_aside(core: &Core, id: InstanceId) {
+    let root = &core.config.path;
+    let to = root.join("quarantine").join(format!("{id}.dcm"));
+    match std::fs::rename(path_of(root, id), to) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            core.metrics.gate_errors_total.with_label_values(&["quarantine"]).inc();
+        }
+        _ => {}
     }
 }
 

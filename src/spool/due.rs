@@ -100,6 +100,11 @@ impl Lane {
         })
     }
 
+    /// Jobs that workers, or a person's verb, have in hand.
+    pub(super) fn in_flight(&self) -> usize {
+        self.lock().leased.len()
+    }
+
     pub(super) fn is_leased(&self, job: JobId) -> bool {
         self.lock().leased.contains(&job)
     }

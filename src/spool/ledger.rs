@@ -25,6 +25,10 @@ pub enum FactKind {
     Evicted,
     Quarantined,
     Recovered,
+    /// A damaged payload was replaced by a resend of the same bytes.
+    Healed,
+    /// A person has read a salvage report.
+    Acknowledged,
 }
 
 /// One line of the ledger.

@@ -12,6 +12,7 @@ mod commit;
 mod config;
 mod core;
 mod count;
+mod damaged;
 mod db;
 mod disk;
 mod due;
@@ -35,12 +36,16 @@ mod reader;
 mod rebuild;
 mod record;
 mod recover;
+mod salvage;
+mod scrub;
 mod settle;
 #[cfg(test)]
 mod tests;
 mod txn;
+mod witness;
 
-pub use config::Config;
+pub use config::{Config, Salvage};
+pub use damaged::DamagedInstance;
 pub use due::Lease;
 pub use export::{ExportReport, export};
 pub use fsck::{FsckReport, fsck};
@@ -54,6 +59,8 @@ pub use payload::Incoming;
 pub use query::{Filter, JobState, Row};
 pub use reader::Payload;
 pub use rebuild::{RebuildReport, rebuild};
+pub use scrub::ScrubStatus;
+pub use salvage::{Fate, Named, SalvageReport, salvages};
 
 use self::core::Core;
 use crate::base::clock::Wall;
@@ -77,6 +84,7 @@ impl Spool {
     /// The disk is below its low-water mark, failed or too slow.
     pub async fn arrive(&self, arriving: Arriving) -> Result<Incoming, ArriveError> {
         self.core.may_arrive()?;
+        self.core.note_arrival();
         let core = self.core.clone();
         let taken = tokio::task::spawn_blocking(move || core.pool.take(&core.clock));
         let (id, guarded) = self.core.on_disk(taken, "payload_open").await?;

@@ -2,6 +2,7 @@
 //! difference is named. Nothing acknowledged is dropped, nothing that never was is delivered.
 use super::admit::{add_job, displace, place, remember, undecided};
 use super::core::Core;
+use super::damaged;
 use super::db::{Cf, Db, DbError};
 use super::former::Known;
 use super::keys;
@@ -22,7 +23,7 @@ use std::sync::atomic::Ordering;
 const FORMAT: u64 = 1;
 const MARKER: &str = "waystation-spool";
 /// Stands in the spool after a read error of the index that a reopening did not mend.
-const SUSPECT: &str = "index-suspect";
+pub(super) const SUSPECT: &str = "index-suspect";
 
 pub(super) fn index_path(root: &Path) -> PathBuf {
     root.join("index")
@@ -114,10 +115,7 @@ pub(super) fn open_index(root: &Path) -> Result<Db, OpenError> {
             });
         }
     }
-    let damaged = |error: DbError| OpenError::IndexDamaged {
-        path: root.to_owned(),
-        detail: error.to_string(),
-    };
+    let damaged = |error: DbError| index_error(root, &error);
     let opened = match Db::open(&path, create) {
         // A first start that was cut leaves an index without all its families, and nothing was taken in yet.
         Err(_) if !create && payloads(root).is_ok_and(|payloads| payloads == 0) => Db::open(&path, true),
@@ -144,6 +142,20 @@ pub(super) fn open_index(root: &Path) -> Result<Db, OpenError> {
     Ok(db)
 }
 
+/// What an error of the index means at start. Trouble that met the start before this one too does not pass: it is damage.
+pub(super) fn index_error(root: &Path, error: &DbError) -> OpenError {
+    let (path, detail) = (root.to_owned(), error.to_string());
+    match error {
+        DbError::Damaged(_) => OpenError::IndexDamaged { path, detail },
+        DbError::Trouble(_) if root.join(SUSPECT).exists() => OpenError::IndexDamaged { path, detail },
+        DbError::Trouble(_) => {
+            // Without the note the next start only tries once more.
+            drop(suspect(root));
+            OpenError::IndexTrouble { path, detail }
+        }
+    }
+}
+
 /// Leaves a note for the next start that the index must be read through first.
 pub(super) fn suspect(root: &Path) -> io::Result<()> {
     File::create(root.join(SUSPECT))?.sync_all()?;
@@ -156,10 +168,7 @@ fn clear_suspicion(root: &Path, db: &Db) -> Result<(), OpenError> {
     if !note.exists() {
         return Ok(());
     }
-    db.verify().map_err(|error| OpenError::IndexDamaged {
-        path: root.to_owned(),
-        detail: error.to_string(),
-    })?;
+    db.verify().map_err(|error| index_error(root, &error))?;
     fs::remove_file(note).map_err(failed(root, "the note about its index cannot be removed"))
 }
 
@@ -260,8 +269,15 @@ pub(super) fn inspect(root: &Path, id: InstanceId, deep: bool) -> io::Result<Fou
         return Ok(Found::Empty);
     }
     let mut start = Vec::new();
-    (&mut file).take(HEADER_MAX as u64).read_to_end(&mut start)?;
-    let Some((record, state)) = find_private(&start) else {
+    (&mut file).take(HEADER_USUAL).read_to_end(&mut start)?;
+    let mut private = find_private(&start);
+    if private.is_none() {
+        (&mut file)
+            .take(HEADER_MAX as u64 - HEADER_USUAL)
+            .read_to_end(&mut start)?;
+        private = find_private(&start);
+    }
+    let Some((record, state)) = private else {
         return Ok(Found::Partial);
     };
     let whole = record.instance.id == id && size == u64::from(record.data_set_offset) + record.instance.length;
@@ -269,6 +285,19 @@ pub(super) fn inspect(root: &Path, id: InstanceId, deep: bool) -> io::Result<Fou
         return Ok(Found::Partial);
     }
     Ok(Found::Whole(Box::new(record), state))
+}
+
+/// Our own header fits; a longer one is read in a second step.
+const HEADER_USUAL: u64 = 4_096;
+
+/// An error that says nothing of this file: the process or the machine is out of something.
+pub(super) fn is_passing(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let errno = Errno::from_io_error(error);
+    matches!(
+        errno,
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::INTR | Errno::AGAIN)
+    )
 }
 
 pub(super) fn digest(file: &mut File, data_set_offset: u32) -> io::Result<[u8; 32]> {
@@ -290,7 +319,17 @@ pub(super) fn strays(
     let mut adopt = Vec::new();
     for id in strays {
         let path = path_of(root, *id);
-        match inspect(root, *id, true)? {
+        let found = match inspect(root, *id, true) {
+            Err(error) if is_passing(&error) => return Err(error),
+            // It may have been acknowledged: put aside, and named.
+            Err(_) => {
+                fs::rename(path, root.join("quarantine").join(format!("{id}.dcm")))?;
+                report.unreadable.push(*id);
+                continue;
+            }
+            Ok(found) => found,
+        };
+        match found {
             Found::Empty => {
                 fs::remove_file(path)?;
                 report.pool_cleared += 1;
@@ -331,8 +370,8 @@ fn was_evicted(db: &Db, record: &InstanceRecord) -> io::Result<bool> {
 }
 
 /// Both ways: ids with a file but no record, and ids with a record but no file.
-pub(super) fn differences(root: &Path, db: &Db) -> Result<(Vec<InstanceId>, Vec<InstanceId>), String> {
-    let files = list(root).map_err(|error| error.to_string())?;
+pub(super) fn differences(root: &Path, db: &Db) -> Result<(Vec<InstanceId>, Vec<InstanceId>), OpenError> {
+    let files = list(root).map_err(failed(root, "payloads cannot be listed"))?;
     let (mut strays, mut missing, mut at) = (Vec::new(), Vec::new(), 0);
     let scan = db.scan(Cf::Instance, &[], &[], |key, _| {
         let Some(id) = keys::instance_of(key) else {
@@ -349,13 +388,13 @@ pub(super) fn differences(root: &Path, db: &Db) -> Result<(Vec<InstanceId>, Vec<
         }
         true
     });
-    scan.map_err(|error| error.to_string())?;
+    scan.map_err(|error| index_error(root, &error))?;
     strays.extend_from_slice(&files[at..]);
     Ok((strays, missing))
 }
 
-/// Takes an instance in again that the index has lost: with the jobs that are `known`, or else with one undecided job, for the
-/// rules to decide anew. Another content under a UID that is known waits for a person. Answers the kind of the hold.
+/// Takes an instance in again that the index has lost: with the jobs that are `known`, or else with one undecided job, held as
+/// it was or for the rules to decide anew. Another content under a UID that is known waits for a person. Answers the kind of the hold.
 pub(super) fn adopt(
     txn: &mut Txn<'_>,
     record: &InstanceRecord,
@@ -381,17 +420,26 @@ pub(super) fn adopt(
             "found again: same SOP Instance UID with other content",
             txn,
         )],
-        (true, false) => vec![undecided(
-            HoldKind::Recovered,
-            "found again without a record; to be decided anew",
-            txn,
-        )],
+        (true, false) => {
+            let (kind, text) = (HoldKind::Recovered, "found again without a record; to be decided anew");
+            let mut job = undecided(kind, text, txn);
+            if let Some(hold) = &known.hold {
+                job.hold = Some(hold.clone());
+            }
+            vec![job]
+        }
     };
     let held = jobs.iter().find_map(|job| job.hold.as_ref()).map(|reason| reason.kind);
     let mut added = went(&record);
     for job in jobs {
         let dest = txn.number(job.destination.as_ref());
-        added.push((dest, add_job(txn, instance.id, dest, job)));
+        let corrupt = job.hold.as_ref().filter(|hold| hold.kind == HoldKind::Corrupt).cloned();
+        let id = add_job(txn, instance.id, dest, job);
+        match corrupt {
+            // A resend must be taken in.
+            Some(hold) => damaged::mark(txn, instance.id, &hold.text)?,
+            None => added.push((dest, id)),
+        }
     }
     remember(&mut seen, &record, added);
     txn.put_seen(&instance.sop_instance, &seen);
@@ -414,41 +462,40 @@ pub(super) fn went(record: &InstanceRecord) -> Vec<(u32, JobId)> {
     confirmed.map(|done| (done.dest, done.job)).collect()
 }
 
-/// The payload file of a record is gone: its jobs are held, visibly; a delivered one leaves the index.
+/// The payload file of a record is gone: its jobs are held, visibly; a delivered one leaves the index. Answers whether this is
+/// news of an instance that was not delivered.
 pub(super) fn payload_missing(txn: &mut Txn<'_>, id: InstanceId) -> Result<bool, CommitError> {
     let references = txn.keys(Cf::Ref, &id.0, usize::MAX)?;
     if references.is_empty() {
         super::cache::remove(txn, id)?;
         return Ok(false);
     }
+    let known = damaged::is_marked(txn, id)?;
     for reference in references {
         if let Some((_, key)) = keys::reference_of(&reference) {
             hold_corrupt(txn, key, "the payload file is missing")?;
         }
     }
-    Ok(true)
+    Ok(!known)
 }
 
+/// Holds a job whose payload is not what arrived. A hold that only a person may end stays what it is.
 pub(super) fn hold_corrupt(txn: &mut Txn<'_>, key: JobKey, text: &str) -> Result<(), CommitError> {
     let Some(mut job) = txn.job(key)? else {
         return Ok(());
     };
-    if job
-        .hold
-        .as_ref()
-        .is_some_and(|(_, reason)| reason.kind == HoldKind::Corrupt)
-    {
-        return Ok(());
+    let kind = job.hold.as_ref().map(|(_, reason)| reason.kind);
+    if !kind.is_some_and(|kind| kind == HoldKind::Corrupt || kind.is_on_purpose()) {
+        displace(txn, key, &job);
+        job.hold = Some((txn.now, HoldReason::new(HoldKind::Corrupt, text)));
+        place(txn, key, &job);
+        let name = txn.name(key.dest);
+        txn.fact(
+            Fact::new(FactKind::Held)
+                .instance(job.instance)
+                .job(key.job, name)
+                .text(format!("corrupt: {text}")),
+        );
     }
-    displace(txn, key, &job);
-    job.hold = Some((txn.now, HoldReason::new(HoldKind::Corrupt, text)));
-    place(txn, key, &job);
-    let name = txn.name(key.dest);
-    txn.fact(
-        Fact::new(FactKind::Held)
-            .instance(job.instance)
-            .job(key.job, name)
-            .text(format!("corrupt: {text}")),
-    );
-    lost_payload(txn, key, &job)
+    lost_payload(txn, key, &job, text)
 }
