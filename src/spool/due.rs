@@ -45,6 +45,8 @@ pub(super) struct Lane {
 struct State {
     leased: HashSet<JobId>,
     suspended: bool,
+    /// What the destination confirmed and the index has not recorded yet: never to be sent again in this life.
+    confirmed: BTreeMap<JobId, (u16, String)>,
     /// Per class: no live key lies below. Spares a scan the tombstones of what was delivered.
     cursors: [Wall; 4],
 }
@@ -98,6 +100,24 @@ impl Lane {
             job,
             worker: false,
         })
+    }
+
+    /// Remembers a confirmation until it is recorded. Bounded: jobs that a person ended meanwhile are forgotten with the oldest.
+    pub(super) fn confirmed(&self, job: JobId, status: u16, note: &str) {
+        let mut state = self.lock();
+        if state.confirmed.len() >= CONFIRMED_MAX {
+            state.confirmed.pop_first();
+        }
+        state.confirmed.insert(job, (status, note.to_owned()));
+    }
+
+    pub(super) fn recorded(&self, job: JobId) {
+        self.lock().confirmed.remove(&job);
+    }
+
+    /// The confirmation of a job that the index still holds as open.
+    pub(super) fn unrecorded(&self, job: JobId) -> Option<(u16, String)> {
+        self.lock().confirmed.get(&job).cloned()
     }
 
     /// Jobs that workers, or a person's verb, have in hand.
@@ -194,6 +214,7 @@ impl Lanes {
             state: Mutex::new(State {
                 leased: HashSet::new(),
                 suspended: false,
+                confirmed: BTreeMap::new(),
                 cursors: [Wall(0); 4],
             }),
             in_flight,
@@ -366,6 +387,8 @@ fn beyond(db: &Db, dest: u32, priority: Priority, now: Wall) -> Range<'_> {
 }
 
 /// No retry is put off for longer than this: `settle` sees to it.
+/// Confirmations waiting for their record; each was in flight when the disk failed.
+const CONFIRMED_MAX: usize = 4_096;
 pub(super) const LATEST: Duration = Duration::from_secs(24 * 3600);
 
 /// The first key behind everything of this class that is due at `now`.

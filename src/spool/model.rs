@@ -350,6 +350,10 @@ pub struct Health {
     pub free_inodes: u64,
     /// The commit thread runs.
     pub commit_alive: bool,
+    /// A report of lost or doubtful instances waits for a person.
+    pub salvage_unread: bool,
+    /// Instances with open jobs whose payload is missing or not what arrived.
+    pub damaged: u64,
 }
 
 /// A payload that is whole and flushed, but not committed. Dropped without a commit, its file is removed.

@@ -80,7 +80,10 @@ impl Desk {
         if state.closing {
             return false;
         }
-        let (state, _) = self.changed.wait_timeout(state, span).unwrap_or_else(PoisonError::into_inner);
+        let (state, _) = self
+            .changed
+            .wait_timeout(state, span)
+            .unwrap_or_else(PoisonError::into_inner);
         !state.closing
     }
 }
@@ -196,7 +199,11 @@ impl Scrub {
         let from = self.pass.at.map_or(Vec::new(), |id| [&id.0[..], &[0]].concat());
         let mut records = Vec::with_capacity(BATCH);
         let Ok(db) = self.core.db() else {
-            return if self.core.scrub.rest(LOOK) { Ok(()) } else { Err(Closing) };
+            return if self.core.scrub.rest(LOOK) {
+                Ok(())
+            } else {
+                Err(Closing)
+            };
         };
         let scan = db.scan(Cf::Instance, &from, &[], |key, value| {
             let id = keys::instance_of(key);
@@ -206,7 +213,11 @@ impl Scrub {
         drop(db);
         if scan.is_err() {
             self.core.gate.latch("index_read");
-            return if self.core.scrub.rest(LOOK) { Ok(()) } else { Err(Closing) };
+            return if self.core.scrub.rest(LOOK) {
+                Ok(())
+            } else {
+                Err(Closing)
+            };
         }
         if records.is_empty() {
             self.complete();
@@ -296,7 +307,9 @@ impl Scrub {
             }
             Err(Some(error)) => {
                 let code = error.raw_os_error().unwrap_or(0);
-                Ok(Verdict::Damaged(format!("the payload file cannot be read (os error {code})")))
+                Ok(Verdict::Damaged(format!(
+                    "the payload file cannot be read (os error {code})"
+                )))
             }
         }
     }
@@ -305,7 +318,7 @@ impl Scrub {
     fn read(&mut self, record: &InstanceRecord, path: &std::path::Path) -> Result<Verdict, Option<io::Error>> {
         let mut file = File::open(path)?;
         // Without the hint the kernel's copy is read: less of a test, never a wrong answer.
-        drop(rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed));
+        let _hint = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
         let offset = u64::from(record.data_set_offset);
         if file.metadata()?.len() != offset + record.instance.length {
             return Ok(Verdict::Damaged("the payload has another length".to_owned()));
@@ -328,7 +341,7 @@ impl Scrub {
             self.core.metrics.scrub_bytes_total.inc_by(count as u64);
             self.tell(|status| status.bytes += count as u64);
         }
-        drop(rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed));
+        let _hint = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
         Ok(match *hasher.finalize().as_bytes() == record.instance.digest {
             false => Verdict::Damaged("the payload is not what arrived".to_owned()),
             true if known => Verdict::Sound,
@@ -371,7 +384,10 @@ impl Scrub {
 
     /// More than half of the time for a pass is over.
     fn is_late(&self) -> bool {
-        let since = self.pass.started.map_or(Duration::ZERO, |at| self.core.clock.now().since(at));
+        let since = self
+            .pass
+            .started
+            .map_or(Duration::ZERO, |at| self.core.clock.now().since(at));
         since > self.core.config.scrub_every.0 / 2
     }
 
@@ -386,7 +402,9 @@ impl Scrub {
             gauge.with_label_values(&[name, Priority::Stat.word()]).get() > 0
         };
         let lanes = self.core.lanes.all();
-        lanes.iter().any(|lane| lane.in_flight() > 0 && stat(lane.name.as_str()))
+        lanes
+            .iter()
+            .any(|lane| lane.in_flight() > 0 && stat(lane.name.as_str()))
     }
 
     fn load(&self) -> Pass {
@@ -394,7 +412,12 @@ impl Scrub {
             return Pass::default();
         };
         let read = |name| db.get(Cf::Meta, &meta_key(SCRUB, name)).ok().flatten();
-        let wall = |name| read(name).and_then(|raw| decode_number(&raw).ok()).filter(|at| *at > 0).map(Wall);
+        let wall = |name| {
+            read(name)
+                .and_then(|raw| decode_number(&raw).ok())
+                .filter(|at| *at > 0)
+                .map(Wall)
+        };
         Pass {
             at: read("at").and_then(|raw| keys::instance_of(&raw)),
             started: wall("started"),
@@ -406,13 +429,17 @@ impl Scrub {
     fn persist(&mut self) {
         self.persisted = Instant::now();
         let pass = self.pass;
-        drop(submit_blocking(&self.queue, move |txn| {
+        let _hint = submit_blocking(&self.queue, move |txn| {
             let number = |at: Option<Wall>| encode_number(at.map_or(0, |at| at.0));
             txn.put(Cf::Meta, meta_key(SCRUB, "started"), number(pass.started));
             txn.put(Cf::Meta, meta_key(SCRUB, "completed"), number(pass.completed));
-            txn.put(Cf::Meta, meta_key(SCRUB, "at"), pass.at.map_or(Vec::new(), |id| id.0.to_vec()));
+            txn.put(
+                Cf::Meta,
+                meta_key(SCRUB, "at"),
+                pass.at.map_or(Vec::new(), |id| id.0.to_vec()),
+            );
             Ok(())
-        }));
+        });
     }
 
     fn tell(&self, change: impl FnOnce(&mut ScrubStatus)) {
@@ -427,7 +454,11 @@ impl Scrub {
         let metrics = &self.core.metrics;
         let total = ["pending", "delivered"].map(|state| super::count::instances(&self.core, state).get());
         let total = total.iter().sum::<i64>().max(1) as f64;
-        let ratio = if status.running { (status.payloads as f64 / total).min(1.0) } else { 1.0 };
+        let ratio = if status.running {
+            (status.payloads as f64 / total).min(1.0)
+        } else {
+            1.0
+        };
         metrics.scrub_pass_ratio.set(ratio);
         let completed = self.pass.completed.map_or(0.0, |at| at.0 as f64 / 1e6);
         metrics.scrub_completed_timestamp_seconds.set(completed);

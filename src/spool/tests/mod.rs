@@ -6,6 +6,7 @@ mod queue;
 mod rebuilt;
 mod repeats;
 mod salvaged;
+mod scrubbed;
 mod trouble;
 
 use super::*;
