@@ -7,7 +7,7 @@ use super::db::{Cf, Db};
 use super::model::CommitError;
 use super::payload::{Mark, path_of};
 use super::txn::{Book, DESTINATION, Effect, NEXT_JOB, Txn, encode_number, meta_key};
-use super::{count, recover};
+use super::{count, recover, witness};
 use crate::base::fault::{Plant, planted};
 use crate::base::names::InstanceId;
 use std::sync::Arc;
@@ -239,6 +239,11 @@ impl Committer {
             return Err(error.to_string());
         }
         let mut book = Book::load(self.core.clone(), &db).map_err(|e| e.to_string())?;
+        let lost = witness::lost_facts(root, &book.ledger);
+        if lost > 0 {
+            // Acknowledged batches are gone: the next start finds the same, and salvages.
+            return Err(format!("the index lacks the last {lost} facts of its ledger"));
+        }
         book.next_job = book.next_job.max(self.book.next_job);
         let mut proof = vec![(Cf::Meta, NEXT_JOB.to_vec(), Some(encode_number(book.next_job)))];
         for lane in self.core.lanes.all() {

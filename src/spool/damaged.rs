@@ -4,6 +4,7 @@
 //! A resend of the same bytes heals: the new payload takes over all jobs of the damaged one, with what persons and rules
 //! held back, and the damaged file goes to `quarantine/`. Called by admit, settle, recover and the scrub.
 use super::admit::displace;
+use super::adopt::hold_corrupt;
 use super::cache;
 use super::codec::{unwrap_body, wrap};
 use super::db::{Cf, Db, DbError};
@@ -12,7 +13,6 @@ use super::ledger::{Fact, FactKind};
 use super::model::{CommitError, HoldReason, NewJob, ReadError};
 use super::operator::reserve;
 use super::record::{Done, InstanceRecord, SeenEntry};
-use super::recover::hold_corrupt;
 use super::txn::{Effect, Txn};
 use crate::base::names::{InstanceId, Uid};
 

@@ -11,7 +11,7 @@ use super::record::InstanceRecord;
 use super::salvage::{self, Fate, Named};
 use super::scrub::Scrub;
 use super::txn::{Book, Txn};
-use super::{Config, Spool, count, recover, witness};
+use super::{Config, Spool, adopt, count, recover, witness};
 use crate::base::clock::Clock;
 use crate::base::names::InstanceId;
 use crate::telemetry::metrics::Metrics;
@@ -183,7 +183,7 @@ impl Prepared {
         for id in missing {
             let (held, record) = apply_now(core, db, book, |txn| {
                 let record = txn.instance(id)?;
-                Ok((recover::payload_missing(txn, id)?, record))
+                Ok((adopt::payload_missing(txn, id)?, record))
             })?;
             if held {
                 report.missing.push(id);
@@ -204,7 +204,7 @@ impl Prepared {
         for record in adopted {
             let id = record.instance.id;
             let known = Known::default().with_orders(id, orders.as_ref(), core.config.salvage.hold());
-            let held = apply_now(core, db, book, |txn| recover::adopt(txn, record, &known))?;
+            let held = apply_now(core, db, book, |txn| adopt::adopt(txn, record, &known))?;
             let fate = match held {
                 Some(HoldKind::Doubtful) => Fate::Doubtful,
                 Some(HoldKind::Recovered) | None => Fate::DecidedAnew,

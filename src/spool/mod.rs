@@ -6,6 +6,7 @@
 //! are rebuilt at start (`recover.rs`). After a write error nothing is taken until the index was reopened (`gate.rs`).
 //! Nothing leaves but by `Settlement::Confirmed` or a person's `discard`, and a delivered payload by `cache.rs`.
 mod admit;
+mod adopt;
 mod cache;
 mod codec;
 mod commit;

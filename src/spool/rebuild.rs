@@ -6,7 +6,6 @@
 //! read (its jobs go on as they were), and from the list of persons' orders (`witness.rs`). What neither knows becomes one
 //! undecided job: `recovered`, which the running box decides by the rules of the day, or held as `doubtful`.
 //! A file that is not what arrived goes to `quarantine/`. What is lost or doubtful is named, one by one.
-use super::admit;
 use super::admit::{remember, undecided};
 use super::config::{Config, Salvage};
 use super::core::Core;
@@ -22,6 +21,7 @@ use super::recover::{self, Found};
 use super::salvage::{Fate, Named};
 use super::txn::{Book, Effect, SUSPENDED, Txn, encode_number, meta_key};
 use super::witness::{self, Standing};
+use super::{admit, adopt};
 use crate::base::clock::{Clock, Wall};
 use crate::base::names::{InstanceId, JobId};
 use crate::telemetry::metrics::Metrics;
@@ -287,7 +287,7 @@ impl Site {
                     report.delivered += 1;
                     continue;
                 }
-                let held = recover::adopt(txn, record, known)?;
+                let held = adopt::adopt(txn, record, known)?;
                 let fate = match held {
                     None => {
                         report.kept += 1;
@@ -398,7 +398,7 @@ fn again(root: &Path, files: &[File]) -> io::Result<Vec<(InstanceRecord, bool)>>
 
 /// An instance without its payload: its jobs, or one undecided, are held; a resend is taken in.
 fn missing(txn: &mut Txn<'_>, record: &InstanceRecord, known: &Known) -> Result<(), CommitError> {
-    let record = recover::with_done(txn, record, known);
+    let record = adopt::with_done(txn, record, known);
     let id = record.instance.id;
     txn.put_instance(&record);
     txn.effects.push(Effect::Pending(1));
@@ -415,14 +415,14 @@ fn missing(txn: &mut Txn<'_>, record: &InstanceRecord, known: &Known) -> Result<
         admit::add_job(txn, id, dest, job);
     }
     let mut seen = txn.seen(&record.instance.sop_instance)?;
-    remember(&mut seen, &record, recover::went(&record));
+    remember(&mut seen, &record, adopt::went(&record));
     txn.put_seen(&record.instance.sop_instance, &seen);
     super::damaged::mark(txn, id, "the payload file is missing")
 }
 
 /// A delivered instance, as the cache holds it. A resend of it has nothing to do where it went; anywhere, when that is not known.
 fn as_cache(txn: &mut Txn<'_>, record: &InstanceRecord, known: &Known) -> Result<(), CommitError> {
-    let mut record = recover::with_done(txn, record, known);
+    let mut record = adopt::with_done(txn, record, known);
     record.delivered = true;
     let instance = &record.instance;
     if let Some(study) = &instance.study {
@@ -434,7 +434,7 @@ fn as_cache(txn: &mut Txn<'_>, record: &InstanceRecord, known: &Known) -> Result
     txn.put_instance(&record);
     let went = match record.done.is_empty() {
         true => vec![(keys::ANYWHERE, JobId(0))],
-        false => recover::went(&record),
+        false => adopt::went(&record),
     };
     // Discarded by a person, and by nobody confirmed: a resend is delivered, as it was before.
     if !went.is_empty() {

@@ -170,7 +170,15 @@ pub(super) fn salvage(config: &Config, clock: &Clock, cause: &str) -> Result<Pat
         deep: false,
         salvage: config.salvage,
     };
-    let report = remake(root, clock, &manner, &mut |named| writing.line(&named))?;
+    let made = remake(root, clock, &manner, &mut |named| writing.line(&named));
+    let report = match made {
+        Ok(report) => report,
+        Err(error) => {
+            // Nothing has changed yet, and the next start begins anew: with a report of its own.
+            drop(fs::remove_file(&writing.path));
+            return Err(error);
+        }
+    };
     let path = writing.end(Some(&report)).map_err(failed)?;
     tracing::error!(
         kept = report.kept,

@@ -97,7 +97,11 @@ impl super::Spool {
 
     /// Begins a pass at once, which waits for nobody.
     pub fn scrub_now(&self) {
-        self.core.scrub.lock().now = true;
+        let mut state = self.core.scrub.lock();
+        state.now = true;
+        // It counts as begun: the thread is woken for it.
+        (state.status.running, state.status.started) = (true, None);
+        drop(state);
         self.core.scrub.changed.notify_all();
     }
 }
@@ -137,20 +141,21 @@ struct Closing;
 
 impl Scrub {
     pub(super) fn new(core: Arc<Core>, queue: WeakSender<Request>) -> Self {
-        Self {
+        let mut scrub = Self {
             core,
             queue,
             pass: Pass::default(),
             next: Instant::now(),
             urged: false,
             persisted: Instant::now(),
-        }
+        };
+        scrub.pass = scrub.load();
+        scrub.tell(|_| {});
+        scrub
     }
 
     /// Runs until the spool closes.
     pub(super) fn run(mut self) {
-        self.pass = self.load();
-        self.tell(|_| {});
         let from = Instant::now() + FIRST;
         loop {
             let now = std::mem::take(&mut self.core.scrub.lock().now);
@@ -160,7 +165,7 @@ impl Scrub {
             } else if Instant::now() >= from && self.pass.started.is_none() && self.is_due() {
                 self.begin();
             }
-            let ready = now || Instant::now() >= from;
+            let ready = self.urged || Instant::now() >= from;
             let done = match self.pass.started {
                 Some(_) if ready => self.step(),
                 _ if self.core.scrub.rest(LOOK) => Ok(()),

@@ -180,7 +180,8 @@ fn revive(rig: &mut Rig) -> Result<bool, String> {
 
 fn after(rig: &mut Rig, kind: &Kind, how: &str, salvaged: bool) -> Result<String, String> {
     // What a salvage left to the rules is decided while the box takes images already.
-    rig.station.wait_metric("jobs_held", &[("kind", "recovered")], |n| n == 0.0);
+    rig.station
+        .wait_metric("jobs_held", &[("kind", "recovered")], |n| n == 0.0);
     rig.station.wait_drained(crate::rig::DRAIN);
     let report = rig.report();
     let length = |name: &str| report[name].as_array().map_or(0, Vec::len);

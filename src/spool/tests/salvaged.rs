@@ -12,6 +12,10 @@ fn lose_index(path: &Path) {
     fs::remove_dir_all(path.join("index")).unwrap();
 }
 
+fn lose_current(path: &Path) {
+    fs::remove_file(path.join("index/CURRENT")).unwrap();
+}
+
 /// The one report that nobody has read.
 fn unread(bench: &Bench) -> SalvageReport {
     let mut open = salvages(bench.path(), 1_000).unwrap();
@@ -206,6 +210,40 @@ async fn trouble_of_the_disk_is_no_damage_until_it_comes_twice() {
     let first = super::super::recover::index_error(bench.path(), &trouble);
     assert!(matches!(first, OpenError::IndexTrouble { .. }) && !first.is_damage());
     assert!(super::super::recover::index_error(bench.path(), &trouble).is_damage());
+}
+
+/// `SALVAGE=50000` for the figure of docs/durability.md; it takes its time to make that many.
+#[tokio::test]
+async fn a_salvage_takes_seconds() {
+    let count: u64 = std::env::var("SALVAGE").map_or(300, |count| count.parse().unwrap());
+    let mut bench = Bench::new();
+    let mut stored = tokio::task::JoinSet::new();
+    for n in 0..count {
+        let spool = bench.spool().clone();
+        stored.spawn(async move {
+            let mut incoming = spool.arrive(arriving(&format!("1.{n}"))).await.unwrap();
+            incoming.write(Bytes::from(vec![7; 4_096])).await.unwrap();
+            let sealed = incoming.seal().await.unwrap();
+            spool.commit(sealed, decision(vec![to("a")])).await.unwrap();
+        });
+        if stored.len() >= 64 {
+            stored.join_next().await.unwrap().unwrap();
+        }
+    }
+    while let Some(done) = stored.join_next().await {
+        done.unwrap();
+    }
+    for damage in [lose_current as fn(&Path), lose_index] {
+        let mut began = std::time::Instant::now();
+        bench.reopen_after(|path| {
+            damage(path);
+            began = std::time::Instant::now();
+        });
+        let took = began.elapsed();
+        println!("{count} instances salvaged in {took:?}");
+        assert_eq!(bench.report.instances, count);
+        assert!(took < Duration::from_secs(20 + count / 200), "{took:?}");
+    }
 }
 
 fn newest(path: &Path, ends: &str) -> PathBuf {

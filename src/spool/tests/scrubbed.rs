@@ -46,7 +46,7 @@ async fn damage_is_held_and_named_before_anybody_needs_it_and_a_resend_heals_it(
     let status = scrub(&bench).await;
     assert_eq!(
         (status.payloads, status.damaged, status.bytes),
-        (4, 3, 28),
+        (4, 3, 25),
         "{status:?}"
     );
     assert_eq!(held(&bench, HoldKind::Corrupt).await, 2);

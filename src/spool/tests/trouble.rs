@@ -223,7 +223,7 @@ async fn a_flipped_bit_in_the_log_is_reported_and_never_passed_over() {
     let report = rebuild(bench.path(), &bench.clock).unwrap();
     assert_eq!(report.kept + report.recovered, 20);
     assert!(
-        report.kept > 10,
+        report.kept > 5,
         "what stands beside the flipped bit is read: {report:?}"
     );
     assert!(report.aside.unwrap().exists());
