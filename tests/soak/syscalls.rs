@@ -2,7 +2,7 @@
 //! one kind, while two modalities send twenty instances. N counts the calls of one thread (strace keeps a count for each);
 //! the first thread that gets there is hit. A box that has ended is started again without faults, and must deliver everything.
 use crate::harness::{http, tools};
-use crate::rig::{ASSOCIATIONS, Rig};
+use crate::rig::Rig;
 use crate::{Order, Tally};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -106,7 +106,7 @@ pub fn first_flushes(seed: u64, plant: Option<&str>) -> Result<String, String> {
     finish(&mut rig);
     rig.end_load();
     rig.station.wait_ready();
-    let verdict = rig.verdict_with(ASSOCIATIONS);
+    let verdict = rig.verdict();
     tracer.kill();
     flushed_again(&trace)?;
     verdict
@@ -199,7 +199,7 @@ pub fn point(seed: u64, call: &str, rule: &str, plant: Option<&str>) -> Result<S
     if call == "pread64" {
         return unreadable(&mut rig);
     }
-    let said = rig.verdict_with(if rule.starts_with("error") { ASSOCIATIONS } else { 0 })?;
+    let said = rig.verdict()?;
     flushed_again(&trace)?;
     Ok(said)
 }
