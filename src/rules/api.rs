@@ -262,7 +262,7 @@ fn line(position: Position) -> usize {
     position.line().unwrap_or(0)
 }
 
-fn note(c: &Context, evaluation: &Evaluation, text: impl FnOnce() -> String) {
+pub(super) fn note(c: &Context, evaluation: &Evaluation, text: impl FnOnce() -> String) {
     let mut state = evaluation.state();
     if state.events.is_some() {
         state.note(Event {

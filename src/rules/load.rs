@@ -73,13 +73,14 @@ impl<'a> Draft<'a> {
         &mut self,
         sources: &[(String, String)],
         destinations: &[DestinationId],
-        natives: &[String],
+        (natives, words): (&[String], &[String]),
     ) -> BTreeMap<String, Vec<lint::Function>> {
         let files: BTreeSet<String> = sources.iter().map(|(name, _)| stem(name).to_owned()).collect();
         let names = Names {
             destinations,
             files: &files,
             natives,
+            words,
         };
         let mut functions = BTreeMap::new();
         for (name, text) in sources {

@@ -104,6 +104,7 @@ impl RuleSet {
         });
         let mut state = evaluation.state();
         let events = state.events.take().unwrap_or_default();
+        let flags = std::mem::take(&mut state.flags);
         let (routed, hold) = match ran {
             Err(failure) => (Vec::new(), Some(failure.hold())),
             Ok(routed) => {
@@ -127,6 +128,7 @@ impl RuleSet {
             decision: Decision {
                 deliveries,
                 hold,
+                flags,
                 epoch: self.epoch,
             },
             changes,
@@ -217,7 +219,7 @@ impl RuleSet {
         let mut draft = Draft::new(folder, sources, parts.text);
         let mut trees = draft.parse(&compiler)?;
         let natives = parts.function_names();
-        let functions = draft.lint(sources, destinations, &natives);
+        let functions = draft.lint(sources, destinations, (&natives, &parts.word_names));
         let entry = draft.entry(&trees)?;
         // The entry is one of the compiled files: `entry` takes it from among them.
         let tree = trees.remove(load::stem(&entry)).unwrap_or_default();

@@ -55,6 +55,7 @@ pub(super) struct State {
     pub(super) changes: Changes,
     pub(super) deliveries: Vec<(DestinationId, Urgency)>,
     pub(super) hold: Option<String>,
+    pub(super) flags: Vec<&'static str>,
     /// Regular expressions that a rule computed.
     pub(super) patterns: Vec<(String, Regex)>,
     /// Filled for `rules trace` only.

@@ -115,6 +115,11 @@ impl RuleStore {
         self.0.metrics.rule_seconds.observe(start.elapsed().as_secs_f64());
         let outcome = decision.hold.as_ref().map_or("routed", |hold| hold.kind.as_str());
         self.0.metrics.rule_decisions_total.with_label_values(&[outcome]).inc();
+        for flag in &decision.flags {
+            let flagged = &self.0.metrics.rule_flags_total;
+            flagged.with_label_values(&[flag, facts.source.as_str()]).inc();
+            tracing::warn!(flag, source = %facts.source, sop_instance = %facts.sop_instance, "a rule flagged the instance");
+        }
         if let Some(hold) = decision.hold.as_ref().filter(|hold| hold.kind != HoldKind::Rule) {
             let (kind, reason) = (hold.kind.as_str(), hold.reason.as_str());
             tracing::error!(kind, reason, source = %facts.source, "a rule failed; the instance is held");
