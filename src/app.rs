@@ -404,6 +404,9 @@ fn found(report: &OpenReport) {
         quarantined = report.quarantined,
         "spool opened"
     );
+    for id in &report.unreadable {
+        tracing::error!(instance = %id, "a payload without a record cannot be read; it lies in quarantine");
+    }
     for id in &report.missing {
         tracing::error!(instance = %id, "payload missing: this instance is lost on this box; send it again from its modality");
     }

@@ -3,10 +3,12 @@
 use super::core::Core;
 use super::db::{Cf, Db, DbError};
 use super::keys;
+use super::ledger::Head;
 use super::model::{OpenError, OpenReport};
 use super::payload::{FileState, HEADER_MAX, find_private, path_of};
 use super::record::{InstanceRecord, SeenEntry, SeenRecord};
 use super::txn::{DESTINATION, SCHEMA, SUSPENDED, aside, decode_number, encode_number};
+use super::witness;
 use crate::base::names::{DestinationId, InstanceId};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -103,7 +105,8 @@ pub(super) fn open_index(root: &Path) -> Result<Db, OpenError> {
     let create = !Db::exists(&path);
     if create {
         let payloads = payloads(root).map_err(failed(root, "payloads cannot be listed"))?;
-        if payloads > 0 {
+        // A ledger that had facts says the same when everything has been delivered and has left the cache.
+        if payloads > 0 || witness::lost_facts(root, &Head::default()) > 0 {
             return Err(OpenError::IndexMissing {
                 path: root.to_owned(),
                 payloads,

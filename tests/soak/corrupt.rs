@@ -63,6 +63,8 @@ const KINDS: [Kind; 10] = [
     beside("orders", "orders"),
 ];
 
+/// Generous: the machine may be busy with other things.
+const READY: Duration = Duration::from_secs(120);
 /// Starts of a service manager, after which it would give up.
 const STARTS: usize = 3;
 
@@ -149,12 +151,15 @@ fn damage(file: &Path, how: &str, generator: &mut StdRng) {
 fn revive(rig: &mut Rig) -> Result<bool, String> {
     for _ in 0..STARTS {
         rig.station.launch();
-        let until = Instant::now() + Duration::from_secs(30);
+        let until = Instant::now() + READY;
         let mut quiet = 0;
         while rig.station.running() && quiet < 10 && Instant::now() < until {
             let ready = crate::harness::http::get(rig.station.setup.web, "/readyz");
             quiet = if matches!(ready, Some((200, _))) { quiet + 1 } else { 0 };
             std::thread::sleep(Duration::from_millis(50));
+        }
+        if rig.station.running() && quiet < 10 {
+            return Err(format!("it is not ready\n{}", rig.station.log_tail()));
         }
         if rig.station.running() {
             let reported = rig.station.metric("salvage_unacknowledged", &[]) > 0.0;

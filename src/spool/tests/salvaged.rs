@@ -203,6 +203,20 @@ async fn a_rebuild_that_was_cut_at_its_last_step_goes_on_with_the_same_old_index
 }
 
 #[tokio::test]
+async fn an_index_that_is_gone_when_nothing_waits_is_reported_too() {
+    let mut bench = Bench::new();
+    bench.store("1.1", b"x", vec![to("a")]).await;
+    bench.confirm("a").await;
+    let spool = bench.spool();
+    let gone = spool.submit(|txn| super::super::cache::evict(txn, 9)).await.unwrap();
+    fs::remove_file(payload::path_of(bench.path(), gone[0])).unwrap();
+    bench.reopen_after(lose_current);
+    assert!(bench.report.salvaged.is_some());
+    let again = bench.store("1.1", b"x", vec![to("a")]).await;
+    assert!(matches!(again, Committed::Repeat(_)), "it is known still: {again:?}");
+}
+
+#[tokio::test]
 async fn trouble_of_the_disk_is_no_damage_until_it_comes_twice() {
     use super::super::db::DbError;
     let bench = Bench::new();
