@@ -90,8 +90,7 @@ fn run(seed: u64, kind: &str, share: f64) -> Result<String, String> {
     let said = if way == REBUILT {
         whole(rig)
     } else {
-        // A confirmation that the disk did not take is forgotten: the instance goes once more.
-        rig.verdict_with(ASSOCIATIONS)
+        rig.verdict()
     };
     let said = said.map_err(|wrong| format!("{wrong}\n{numbers}"))?;
     if failed == 0 {
