@@ -3,7 +3,7 @@
 //! when the disk works again (mounted anew where the file system had given up), everything acknowledged is delivered.
 use crate::failing::{self, FailingDisk};
 use crate::harness::http;
-use crate::harness::rig::{ASSOCIATIONS, DRAIN, Rig};
+use crate::harness::rig::{DRAIN, Rig};
 use crate::{Order, Tally};
 use rand::Rng;
 use std::os::unix::fs::symlink;
