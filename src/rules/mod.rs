@@ -27,6 +27,7 @@ mod load;
 mod set;
 mod state;
 mod store;
+mod tables;
 mod trace;
 mod verbs;
 mod words;
@@ -137,7 +138,7 @@ pub struct Problem {
 #[derive(Clone, Debug, serde::Deserialize, serde::Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// The folder of `*.rhai` files.
+    /// The folder of `*.rhai` files and `*.csv` tables.
     pub path: Option<PathBuf>,
     /// Wall-clock time for one instance, over all its rule functions.
     pub deadline: Span,

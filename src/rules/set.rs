@@ -4,6 +4,7 @@ use super::engine::{Modules, Parts};
 use super::fault::{Failure, Fault};
 use super::load::{self, Draft};
 use super::state::{Change, Changes, Evaluation, Event, Knowledge, Phase};
+use super::tables;
 use super::{Config, Decision, Delivery, Facts, Hold, HoldKind, Problem};
 use crate::base::names::DestinationId;
 use crate::dicom::edit::{EditError, Plan, Stamp};
@@ -40,7 +41,7 @@ pub(super) struct Outcome {
 }
 
 impl RuleSet {
-    /// Compiles every `*.rhai` file of `folder` (entry: `main.rhai`, which may `import` the others).
+    /// Compiles every `*.rhai` file of `folder` (entry: `main.rhai`, which may `import` the others) and reads every `*.csv` table.
     ///
     /// # Errors
     /// All problems found, with file, line and column. Destinations that rules name but `destinations` lacks are problems.
@@ -220,6 +221,7 @@ impl RuleSet {
         let compiler = parts.compiler(until);
         let mut draft = Draft::new(folder, sources, parts.text);
         let mut trees = draft.parse(&compiler)?;
+        draft.known.tables = tables::read_all(folder, sources, &mut draft.problems);
         let natives = parts.function_names();
         let functions = draft.lint(sources, destinations, (&natives, &parts.word_names));
         let entry = draft.entry(&trees)?;

@@ -5,6 +5,7 @@
 //! already stands is none.
 use super::aliases::Aliases;
 use super::fault::Fault;
+use super::tables::Tables;
 use super::{Facts, Urgency};
 use crate::base::names::DestinationId;
 use crate::dicom::edit::{Edit, EditError, Plan};
@@ -30,6 +31,8 @@ pub(super) struct Knowledge {
     /// Regular expressions that stand as literals, compiled.
     pub(super) patterns: BTreeMap<String, Regex>,
     pub(super) text_max: usize,
+    /// The CSV files beside the rules.
+    pub(super) tables: Tables,
 }
 
 pub(super) struct Evaluation {
@@ -221,6 +224,10 @@ impl Evaluation {
         if untouched && self.stands(&path, &values) {
             self.state().changes.forget(&path);
             return Ok(());
+        }
+        // What stands there undecodable may stay; it is never written as the sign for what could not be read.
+        if values.iter().any(|value| value.contains('\u{FFFD}')) {
+            return Err(refused(&EditError::Unencodable));
         }
         let edit = self
             .state()

@@ -26,6 +26,10 @@ impl<'a, 'c> Hand<'a, 'c> {
         self.evaluation
     }
 
+    pub(in crate::rules) fn context(&self) -> &'a NativeCallContext<'c> {
+        self.context
+    }
+
     /// Ends the call with a fault at its place.
     pub(in crate::rules) fn raise<T>(&self, fault: Fault) -> Raised<T> {
         Err(fault.raise(self.context.call_position()))
@@ -52,11 +56,43 @@ impl<'a, 'c> Hand<'a, 'c> {
         Ok(values)
     }
 
+    /// The values at `path` as the instance came; `None` when it was absent.
+    pub(in crate::rules) fn original(&self, path: &str) -> Raised<Option<Vec<String>>> {
+        let path = self.placed(self.evaluation.path(path))?;
+        Ok(self.evaluation.head.text(&path))
+    }
+
     /// The first value at `path` without its padding; `""` when it is absent or empty.
     pub(in crate::rules) fn text(&self, path: &str) -> Raised<String> {
         let values = self.values(path)?.unwrap_or_default();
         let first = values.into_iter().next().unwrap_or_default();
         Ok(first.trim().to_owned())
+    }
+
+    /// The value at `path` where DICOM allows one only, without the blanks around it; `""` when there is none. Several hold
+    /// the instance, for none of them may be lost or preferred, and read as none.
+    pub(in crate::rules) fn single(&self, path: &str) -> Raised<String> {
+        let values = self.values(path)?.unwrap_or_default();
+        if values.len() > 1 {
+            self.hold("an element that has one value only came with several");
+            return Ok(String::new());
+        }
+        Ok(values.into_iter().next().unwrap_or_default().trim().to_owned())
+    }
+
+    /// Whether the element at `path` is a text that may have lines (ST, LT, UT).
+    pub(in crate::rules) fn is_long_text(&self, path: &str) -> Raised<bool> {
+        let path = self.placed(self.evaluation.path(path))?;
+        Ok(self.evaluation.head.is_long_text(&path))
+    }
+
+    /// Whether two texts name one element.
+    pub(in crate::rules) fn is_same(&self, one: &str, other: &str) -> Raised<bool> {
+        let both = self
+            .evaluation
+            .path(one)
+            .and_then(|one| Ok(one == self.evaluation.path(other)?));
+        self.placed(both)
     }
 
     /// Writes the values at `path`. Writing what stands there already is no edit.

@@ -9,10 +9,20 @@
 use rhai::{FuncRegistration, Module, RhaiNativeFunc, Shared};
 use std::collections::BTreeMap;
 
+mod accession;
+mod code;
 mod hand;
+mod identity;
+mod issuer;
+mod lookup;
+mod name;
+mod options;
+mod others;
+mod table;
 mod text;
 
 pub(super) use hand::Hand;
+pub(super) use options::Choice;
 
 /// A word of the vocabulary and everything that is said of it, in English for people who never saw Rhai.
 pub(super) struct Word {
@@ -53,14 +63,26 @@ pub(super) enum Gives {
 #[derive(Default)]
 pub(super) struct Book {
     pub(super) words: Vec<Word>,
+    /// The options of words, by `namespace::name`.
+    pub(super) choices: Choices,
     modules: BTreeMap<&'static str, Module>,
 }
+
+/// The options of each word that has any, by `namespace::name`.
+pub(super) type Choices = BTreeMap<String, &'static [Choice]>;
 
 impl Book {
     /// The whole vocabulary. Built once for each rule set; the order is that of the reference page.
     pub(super) fn new() -> Self {
         let mut book = Self::default();
+        identity::register(&mut book);
+        others::register(&mut book);
+        issuer::register(&mut book);
+        accession::register(&mut book);
         text::register(&mut book);
+        name::register(&mut book);
+        code::register(&mut book);
+        table::register(&mut book);
         book
     }
 
@@ -74,6 +96,11 @@ impl Book {
     {
         self.also(word.namespace, word.name, function);
         self.words.push(word);
+    }
+
+    /// The options that a word takes in its last argument.
+    pub(super) fn options(&mut self, namespace: &'static str, name: &'static str, choices: &'static [Choice]) {
+        self.choices.insert(format!("{namespace}::{name}"), choices);
     }
 
     /// Another form of a word: the same name with other parameters (most often without its options).
