@@ -9,7 +9,11 @@ const ALIASES_MAX: usize = 1_000;
 
 /// The aliases of one evaluation, each once.
 #[derive(Default)]
-pub(super) struct Aliases(Vec<Alias>);
+pub(super) struct Aliases {
+    list: Vec<Alias>,
+    /// What stood between two words: the copies of a value are changed one after the other, each by way of it.
+    passed: Vec<Alias>,
+}
 
 impl Aliases {
     /// Says that `written` stands where `old` stood. When `old` is itself what a word wrote, the alias leads back to what
@@ -19,28 +23,29 @@ impl Aliases {
     /// A budget, when there are too many.
     pub(super) fn add(&mut self, kind: &'static str, old: &str, written: &str, replaces: bool) -> Result<(), Fault> {
         let before = |alias: &&Alias| alias.kind == kind && alias.written.expose() == old;
-        let sent = self.0.iter().find(before).map(|alias| alias.sent.expose().clone());
+        let origin = self.list.iter().chain(&self.passed).find(before);
+        let sent = origin.map_or_else(|| old.to_owned(), |alias| alias.sent.expose().clone());
         let alias = Alias {
             kind,
-            sent: Phi::new(sent.unwrap_or_else(|| old.to_owned())),
+            sent: Phi::new(sent),
             written: Phi::new(written.to_owned()),
         };
         if replaces && old != written {
-            self.0
-                .retain(|alias| alias.kind != kind || alias.written.expose() != old);
+            let is_passed = |alias: &mut Alias| alias.kind == kind && alias.written.expose() == old;
+            self.passed.extend(self.list.extract_if(.., is_passed));
         }
-        if alias.sent == alias.written || self.0.contains(&alias) {
+        if alias.sent == alias.written || self.list.contains(&alias) {
             return Ok(());
         }
-        if self.0.len() >= ALIASES_MAX {
+        if self.list.len() + self.passed.len() >= ALIASES_MAX {
             return Err(Fault::budget("the rules rename more than allowed"));
         }
-        self.0.push(alias);
+        self.list.push(alias);
         Ok(())
     }
 
     pub(super) fn into_list(self) -> Vec<Alias> {
-        self.0
+        self.list
     }
 }
 
@@ -62,6 +67,7 @@ mod tests {
     fn an_alias_leads_back_to_what_was_sent_however_many_words_changed_it() {
         let mut aliases = Aliases::default();
         aliases.add("accession", "77", "0077", true).unwrap();
+        aliases.add("accession", "0077", "RA0077", true).unwrap();
         aliases.add("accession", "0077", "RA0077", true).unwrap();
         aliases.add("uid", "77", "1.2", true).unwrap();
         assert_eq!(pairs(aliases), [pair("77", "RA0077"), pair("77", "1.2")]);

@@ -8,7 +8,7 @@
 use super::Config;
 use super::fault::Fault;
 use super::state::Evaluation;
-use super::words::Book;
+use super::words::{Book, Shapes};
 use super::{api, verbs};
 use rhai::packages::{
     ArithmeticPackage, BasicArrayPackage, BasicFnPackage, BasicIteratorPackage, BasicMapPackage, BasicMathPackage,
@@ -39,6 +39,7 @@ pub(super) struct Parts {
     words: Vec<(&'static str, Shared<Module>)>,
     /// `namespace::name` of every word.
     pub(super) word_names: Vec<String>,
+    pub(super) word_shapes: Shapes,
     operations: u64,
     pub(super) deadline: Duration,
     pub(super) text: usize,
@@ -64,6 +65,7 @@ impl Parts {
         Self {
             packages,
             word_names: book.names(),
+            word_shapes: book.shapes(),
             words: book.modules(),
             operations: config.operations,
             deadline: config.deadline.0,

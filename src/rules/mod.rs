@@ -43,7 +43,13 @@ mod hostile_tests;
 #[cfg(test)]
 mod load_tests;
 #[cfg(test)]
+mod tables_tests;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod words_corpus_tests;
+#[cfg(test)]
+mod words_random_tests;
 #[cfg(test)]
 mod words_tests;
 

@@ -221,6 +221,7 @@ impl RuleSet {
         let compiler = parts.compiler(until);
         let mut draft = Draft::new(folder, sources, parts.text);
         let mut trees = draft.parse(&compiler)?;
+        draft.known.shapes = parts.word_shapes.clone();
         draft.known.tables = tables::read_all(folder, sources, &mut draft.problems);
         let natives = parts.function_names();
         let functions = draft.lint(sources, destinations, (&natives, &parts.word_names));

@@ -6,6 +6,7 @@
 use super::aliases::Aliases;
 use super::fault::Fault;
 use super::tables::Tables;
+use super::words::Shapes;
 use super::{Facts, Urgency};
 use crate::base::names::DestinationId;
 use crate::dicom::edit::{Edit, EditError, Plan};
@@ -31,6 +32,8 @@ pub(super) struct Knowledge {
     /// Regular expressions that stand as literals, compiled.
     pub(super) patterns: BTreeMap<String, Regex>,
     pub(super) text_max: usize,
+    /// What calls of words are checked by at load.
+    pub(super) shapes: Shapes,
     /// The CSV files beside the rules.
     pub(super) tables: Tables,
 }
@@ -239,6 +242,30 @@ impl Evaluation {
             edit,
             values: Some(values),
         })
+    }
+
+    /// Writes the values without the blanks that stand around them, which `set` would leave as they came.
+    pub(super) fn set_bare(&self, path: Path, values: Vec<String>) -> Result<(), Fault> {
+        let came = matches!(self.state().changes.seen(&path), Seen::Untouched);
+        let lossy = values.iter().any(|value| value.contains('\u{FFFD}'));
+        let node = self
+            .head
+            .find(&path)
+            .filter(|_| came && !lossy && !self.head.is_repeated(&path));
+        let Some(node) = node else {
+            return self.set(path, values);
+        };
+        self.may_change()?;
+        self.in_reach(&path)?;
+        let edit = Edit::text_anew(&self.head, path.clone(), &values).map_err(|e| refused(&e))?;
+        match &edit {
+            Edit::Set { value, .. } if value[..] == *self.head.raw(node) => Ok(()),
+            Edit::Set { .. } | Edit::Remove { .. } => self.state().changes.push(Change {
+                path,
+                edit,
+                values: Some(values),
+            }),
+        }
     }
 
     fn stands(&self, path: &Path, values: &[String]) -> bool {

@@ -1,8 +1,8 @@
 //! The promises that hold for every word of the vocabulary, run over every sample that documents it. A new word is tested by
 //! being registered.
-use super::Decision;
 use super::tests::{element_text, empty_head, facts, files};
 use super::words::{Book, Gives, Sample, Word};
+use super::{Decision, RuleSet};
 use crate::dicom::edit::{Edit, Plan};
 use crate::dicom::head::Head;
 use crate::dicom::path::Path;
@@ -27,7 +27,7 @@ pub(super) fn head_of(elements: &[(&str, &str)]) -> Head {
     head
 }
 
-fn source(sample: &Sample) -> String {
+pub(super) fn source(sample: &Sample) -> String {
     match sample.gives {
         Gives::Deliveries(_) => format!("fn route(image, from) {{ {} }}", sample.rule),
         Gives::Elements(_) | Gives::Hold(_) => {
@@ -60,12 +60,15 @@ pub(super) const TABLES: [(&str, &str); 5] = [
     ),
 ];
 
-/// What the rules decide with the sample tables beside them.
-fn decide(text: &str, head: &Head) -> Decision {
+/// The rules with the sample tables beside them.
+pub(super) fn rules(text: &str) -> RuleSet {
     let mut sources = vec![("main.rhai", text)];
     sources.extend(TABLES);
-    let set = files(&sources).unwrap_or_else(|problems| panic!("{problems:?}\n{text}"));
-    set.decide(&facts(), head)
+    files(&sources).unwrap_or_else(|problems| panic!("{problems:?}\n{text}"))
+}
+
+fn decide(text: &str, head: &Head) -> Decision {
+    rules(text).decide(&facts(), head)
 }
 
 fn check(word: &Word, sample: &Sample) {
@@ -105,14 +108,11 @@ fn check(word: &Word, sample: &Sample) {
 }
 
 /// Words whose effect cannot be seen in its result: they know from the record of changes that it is theirs.
-const BY_RECORD: [&str; 1] = ["text::swap_name_parts"];
+pub(super) const BY_RECORD: [&str; 1] = ["text::swap_name_parts"];
 
 /// The sample's rule on its own result changes nothing: neither as it leaves the box, nor without the record of changes.
 fn twice(name: &str, sample: &Sample, head: &Head, plan: &Plan) {
-    let unstamped = Plan {
-        edits: plan.edits.clone(),
-        stamp: None,
-    };
+    let unstamped = unstamped(plan);
     let plans = if BY_RECORD.contains(&name) {
         vec![plan.clone()]
     } else {
@@ -163,5 +163,37 @@ fn every_word_says_what_it_does_and_where_it_ends() {
             word.namespace,
             word.name
         );
+    }
+}
+
+#[test]
+fn trimming_shows_in_the_bytes() {
+    let head = head_with(&[(0x0008, 0x1030, b"  CHEST PA  ")]);
+    let decision = decide(
+        "fn morph(image, from) { text::trim(image, \"StudyDescription\"); } fn route(image, from) { to(\"vna\"); }",
+        &head,
+    );
+    let once = unstamped(&decision.deliveries[0].plan).apply(&head).unwrap();
+    assert!(once.ends_with(b"LO\x08\0CHEST PA"), "{once:?}");
+}
+
+/// A head of raw LO elements.
+fn head_with(elements: &[(u16, u16, &[u8])]) -> Head {
+    let mut bytes = Vec::new();
+    for (group, element, value) in elements {
+        bytes.extend_from_slice(&group.to_le_bytes());
+        bytes.extend_from_slice(&element.to_le_bytes());
+        bytes.extend_from_slice(b"LO");
+        bytes.extend_from_slice(&u16::try_from(value.len()).unwrap().to_le_bytes());
+        bytes.extend_from_slice(value);
+    }
+    Head::scan(empty_head().syntax, &bytes).unwrap()
+}
+
+/// A plan without its record of changes.
+pub(super) fn unstamped(plan: &Plan) -> Plan {
+    Plan {
+        edits: plan.edits.clone(),
+        stamp: None,
     }
 }

@@ -255,6 +255,11 @@ fn map(book: &mut Book) {
         },
     );
     book.options("code", "map", MAP_OPTIONS);
+    book.columns(
+        "code",
+        "map",
+        &[("scheme", ""), ("code", ""), ("to_scheme", ""), ("to_code", "")],
+    );
     book.also(
         "code",
         "map",

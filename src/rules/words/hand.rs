@@ -105,6 +105,16 @@ impl<'a, 'c> Hand<'a, 'c> {
         self.placed(done)
     }
 
+    /// Writes the values at `path` without the blanks around them, also where they stand already.
+    pub(in crate::rules) fn set_bare(&self, path: &str, values: Vec<String>) -> Raised<()> {
+        self.note(|| format!("set {path} = {values:?}"));
+        let done = self
+            .evaluation
+            .path(path)
+            .and_then(|path| self.evaluation.set_bare(path, values));
+        self.placed(done)
+    }
+
     /// Writes one value at `path`.
     pub(in crate::rules) fn set_text(&self, path: &str, value: impl Into<String>) -> Raised<()> {
         self.set(path, vec![value.into()])

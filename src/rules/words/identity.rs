@@ -202,6 +202,7 @@ fn prefix_by(book: &mut Book) {
         |c: Context, image: &mut Image, table: &str, site: &str| by_site(&c, image, (table, site), &Map::new()),
     );
     book.options("identity", "prefix_by", SITE_OPTIONS);
+    book.columns("identity", "prefix_by", &[("prefix", "")]);
     book.also(
         "identity",
         "prefix_by",
@@ -280,6 +281,11 @@ fn map(book: &mut Book) {
         |c: Context, image: &mut Image, table: &str| mapped(&c, image, table, &Map::new()),
     );
     book.options("identity", "map", MAP_OPTIONS);
+    book.columns(
+        "identity",
+        "map",
+        &[("issuer", ""), ("value", ""), ("to_issuer", ""), ("to_value", "")],
+    );
     book.also(
         "identity",
         "map",

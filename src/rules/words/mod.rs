@@ -22,7 +22,7 @@ mod table;
 mod text;
 
 pub(super) use hand::Hand;
-pub(super) use options::Choice;
+pub(super) use options::{Choice, Takes};
 
 /// A word of the vocabulary and everything that is said of it, in English for people who never saw Rhai.
 pub(super) struct Word {
@@ -63,13 +63,21 @@ pub(super) enum Gives {
 #[derive(Default)]
 pub(super) struct Book {
     pub(super) words: Vec<Word>,
-    /// The options of words, by `namespace::name`.
-    pub(super) choices: Choices,
+    shapes: Shapes,
     modules: BTreeMap<&'static str, Module>,
 }
 
-/// The options of each word that has any, by `namespace::name`.
-pub(super) type Choices = BTreeMap<String, &'static [Choice]>;
+/// What a call of a word can be checked by at load.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Shape {
+    pub(super) parameters: &'static str,
+    pub(super) choices: &'static [Choice],
+    /// The columns that it needs in its table, each with the option that names another one.
+    pub(super) columns: &'static [(&'static str, &'static str)],
+}
+
+/// The shapes of all words by `namespace::name`.
+pub(super) type Shapes = BTreeMap<String, Shape>;
 
 impl Book {
     /// The whole vocabulary. Built once for each rule set; the order is that of the reference page.
@@ -95,12 +103,32 @@ impl Book {
         R: Clone + Send + Sync + 'static,
     {
         self.also(word.namespace, word.name, function);
+        let shape = self
+            .shapes
+            .entry(format!("{}::{}", word.namespace, word.name))
+            .or_default();
+        shape.parameters = word.parameters;
         self.words.push(word);
     }
 
     /// The options that a word takes in its last argument.
     pub(super) fn options(&mut self, namespace: &'static str, name: &'static str, choices: &'static [Choice]) {
-        self.choices.insert(format!("{namespace}::{name}"), choices);
+        self.shapes.entry(format!("{namespace}::{name}")).or_default().choices = choices;
+    }
+
+    /// The columns that a word needs in its table, each with the option that names another one (`""`: none does).
+    pub(super) fn columns(
+        &mut self,
+        namespace: &'static str,
+        name: &'static str,
+        columns: &'static [(&'static str, &'static str)],
+    ) {
+        self.shapes.entry(format!("{namespace}::{name}")).or_default().columns = columns;
+    }
+
+    /// What calls are checked by.
+    pub(super) fn shapes(&self) -> Shapes {
+        self.shapes.clone()
     }
 
     /// Another form of a word: the same name with other parameters (most often without its options).

@@ -47,7 +47,10 @@ impl<'a> Options<'a> {
                     .is_ok_and(|text| all.contains(&text.as_str())),
             };
             if !is_good {
-                return hand.raise(Fault::error(format!("the option `{}` {}", choice.name, choice.takes)));
+                return hand.raise(Fault::error(format!(
+                    "the option `{}` {}: {}",
+                    choice.name, choice.takes, choice.does
+                )));
             }
         }
         Ok(Self { given, known })

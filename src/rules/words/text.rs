@@ -26,7 +26,7 @@ fn blanks_and_case(book: &mut Book) {
             name: "trim",
             parameters: "image, path",
             does: "Takes blanks away from both ends of every value of the element.",
-            limits: "Blanks inside a value stay. Padding that only makes the length even is none of its business.",
+            limits: "Blanks inside a value stay. Padding that only makes the length even is none of its business, and stays or comes where it must.",
             errors: "Holds the instance when the element is no text.",
             samples: &[Sample {
                 given: &[("StudyDescription", "  CHEST  PA ")],
@@ -34,7 +34,13 @@ fn blanks_and_case(book: &mut Book) {
                 gives: Gives::Elements(&[("StudyDescription", "CHEST  PA")]),
             }],
         },
-        |c: NativeCallContext, image: &mut Image, path: &str| each(&c, image, path, |value| value.trim().to_owned()),
+        |c: NativeCallContext, image: &mut Image, path: &str| {
+            let hand = Hand::new(&c, image);
+            match hand.values(path)? {
+                None => Ok(()),
+                Some(values) => hand.set_bare(path, values.iter().map(|value| value.trim().to_owned()).collect()),
+            }
+        },
     );
     book.add(
         Word {
@@ -186,7 +192,7 @@ fn carry(book: &mut Book) {
         Word {
             namespace: "text",
             name: "copy",
-            parameters: "image, from, to",
+            parameters: "image, from_path, to_path",
             does: "Writes the values of one element into another.",
             limits: "An absent or empty element is not copied: what stands at the target stays.",
             errors: "Holds the instance when a value does not fit the target's VR; it is never cut.",
@@ -204,7 +210,7 @@ fn carry(book: &mut Book) {
         Word {
             namespace: "text",
             name: "move_to",
-            parameters: "image, from, to",
+            parameters: "image, from_path, to_path",
             does: "Writes the values of one element into another and removes the first.",
             limits: "An absent or empty element is not moved: what stands at the target stays.",
             errors: "Holds the instance when a value does not fit the target's VR; it is never cut.",
@@ -274,6 +280,7 @@ fn map(book: &mut Book) {
         },
     );
     book.options("text", "map", MAP_OPTIONS);
+    book.columns("text", "map", &[("value", "key"), ("to_value", "column")]);
     book.also(
         "text",
         "map",
