@@ -43,7 +43,9 @@ fn head_of(sample: &Sample, values: &[String]) -> Head {
     elements.sort();
     for (at, (path, own)) in elements.into_iter().enumerate() {
         let is_fixed = path.items.is_empty() && own == "ISO_IR 192" || own == "7";
-        let random = values.get(at).filter(|text| !is_fixed && !text.contains('\\'));
+        let random = values
+            .get(at)
+            .filter(|text| !is_fixed && !text.contains(['\\', '\u{FFFD}']));
         let edit = random.and_then(|text| Edit::text(&head, path.clone(), std::slice::from_ref(text)).ok());
         let own: Vec<String> = own.split('\\').map(str::to_owned).collect();
         let edit = edit.unwrap_or_else(|| Edit::text(&head, path, &own).unwrap());
@@ -150,6 +152,7 @@ fn check((name, named): (&str, &BTreeSet<Selector>), sample: &Sample, set: &Rule
 
 #[test]
 fn every_word_keeps_its_promises_on_any_value() {
+    let mut failures = Vec::new();
     for word in &Book::new().words {
         let name = format!("{}::{}", word.namespace, word.name);
         let named = named(word);
@@ -165,7 +168,8 @@ fn every_word_keeps_its_promises_on_any_value() {
                 check((&name, &named), sample, &set, &values);
                 Ok(())
             });
-            run.unwrap_or_else(|failure| panic!("{name}, `{}`: {failure}", sample.rule));
+            failures.extend(run.err().map(|failure| format!("{name}, `{}`: {failure}", sample.rule)));
         }
     }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
