@@ -96,7 +96,7 @@ impl Scheme {
                     .zip((1..=10).rev())
                     .map(|(digit, weight)| digit * weight)
                     .sum();
-                Some(digits.len() == 10 && sum % 11 == 0)
+                Some(digits.len() == 10 && sum.is_multiple_of(11))
             }
             Self::Pure(modulus, radix, letters, checks) => {
                 let last = text.chars().count().checked_sub(1)?;
@@ -159,7 +159,7 @@ fn luhn(digits: &[u32]) -> bool {
             (_, twice) if twice > 9 => twice - 9,
             (_, twice) => twice,
         });
-    digits.len() > 1 && doubled.sum::<u32>() % 10 == 0
+    digits.len() > 1 && doubled.sum::<u32>().is_multiple_of(10)
 }
 
 #[cfg(test)]
