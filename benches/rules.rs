@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use waystation::base::clock::Wall;
 use waystation::base::names::{AeTitle, DestinationId, SourceId};
 use waystation::dicom::edit::{Edit, Plan};
-use waystation::dicom::head::Head;
+use waystation::dicom::head::{Head, Scanner};
 use waystation::dicom::part10::FileMeta;
 use waystation::dicom::path::Path;
 use waystation::dicom::syntax::Syntax;
@@ -42,7 +42,9 @@ fn instance() -> (Facts, Head) {
             stamp: None,
         };
         let bytes = [plan.apply(&head).expect("it fits"), pixels.clone()].concat();
-        head = Head::scan(head.syntax.clone(), &bytes).expect("still a head");
+        let mut scanner = Scanner::new(head.syntax.clone());
+        scanner.push(&bytes).expect("still a head");
+        head = scanner.head().expect("it ends at the pixels").clone();
         element += 1;
     }
     (facts(&meta), head)
