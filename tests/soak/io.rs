@@ -87,11 +87,7 @@ fn run(seed: u64, kind: &str, share: f64) -> Result<String, String> {
         }
     }
     let numbers = format!("{failed} requests failed, {restarts} restarts, {way}, {held} held and released");
-    let said = if way == REBUILT {
-        whole(rig)
-    } else {
-        rig.verdict()
-    };
+    let said = if way == REBUILT { whole(rig) } else { rig.verdict() };
     let said = said.map_err(|wrong| format!("{wrong}\n{numbers}"))?;
     if failed == 0 {
         return Err(format!("no request failed: {said}"));
