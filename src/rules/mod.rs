@@ -10,10 +10,12 @@
 //! `fixtures`, `trace`, `cli` are the bench.
 use crate::base::clock::Wall;
 use crate::base::names::{AeTitle, DestinationId, SourceId, Uid};
+use crate::base::phi::Phi;
 use crate::base::units::{Size, Span};
 use crate::dicom::edit::Plan;
 use std::path::PathBuf;
 
+mod aliases;
 mod api;
 pub mod cli;
 mod engine;
@@ -67,7 +69,18 @@ pub struct Decision {
     pub hold: Option<Hold>,
     /// What words of the vocabulary found worth knowing without holding the instance: constants of this crate, each once.
     pub flags: Vec<&'static str>,
+    /// Values that words replaced and by which others will ask. Empty when a rule failed.
+    pub aliases: Vec<Alias>,
     pub epoch: u64,
+}
+
+/// A value that a word of the vocabulary wrote, and what the modality had sent in its place.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Alias {
+    /// What kind of value: `accession`, `uid`. A constant of this crate.
+    pub kind: &'static str,
+    pub sent: Phi<String>,
+    pub written: Phi<String>,
 }
 
 /// One destination with the plan of edits for it (`morph` and `morph_for_DEST` together).

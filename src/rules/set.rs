@@ -105,8 +105,9 @@ impl RuleSet {
         let mut state = evaluation.state();
         let events = state.events.take().unwrap_or_default();
         let flags = std::mem::take(&mut state.flags);
-        let (routed, hold) = match ran {
-            Err(failure) => (Vec::new(), Some(failure.hold())),
+        let aliases = std::mem::take(&mut state.aliases).into_list();
+        let (routed, aliases, hold) = match ran {
+            Err(failure) => (Vec::new(), Vec::new(), Some(failure.hold())),
             Ok(routed) => {
                 let hold = state.hold.take().map(|reason| Hold {
                     kind: HoldKind::Rule,
@@ -116,7 +117,7 @@ impl RuleSet {
                     kind: HoldKind::NoDestination,
                     reason: "no rule named a destination".to_owned(),
                 });
-                (routed, hold.or(nowhere))
+                (routed, aliases, hold.or(nowhere))
             }
         };
         let changes = routed
@@ -129,6 +130,7 @@ impl RuleSet {
                 deliveries,
                 hold,
                 flags,
+                aliases,
                 epoch: self.epoch,
             },
             changes,

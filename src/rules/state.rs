@@ -3,6 +3,7 @@
 //!
 //! Reads see earlier writes. Writes are compacted: one edit for each path, the last one wins, and a write of the value that
 //! already stands is none.
+use super::aliases::Aliases;
 use super::fault::Fault;
 use super::{Facts, Urgency};
 use crate::base::names::DestinationId;
@@ -56,6 +57,7 @@ pub(super) struct State {
     pub(super) deliveries: Vec<(DestinationId, Urgency)>,
     pub(super) hold: Option<String>,
     pub(super) flags: Vec<&'static str>,
+    pub(super) aliases: Aliases,
     /// Regular expressions that a rule computed.
     pub(super) patterns: Vec<(String, Regex)>,
     /// Filled for `rules trace` only.

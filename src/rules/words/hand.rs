@@ -2,7 +2,7 @@
 //! every read and write its line in the trace.
 use crate::rules::api::{Image, note};
 use crate::rules::fault::Fault;
-use crate::rules::state::Evaluation;
+use crate::rules::state::{Evaluation, Phase};
 use rhai::{EvalAltResult, NativeCallContext};
 
 /// One call of a word.
@@ -105,5 +105,14 @@ impl<'a, 'c> Hand<'a, 'c> {
         if !state.flags.contains(&flag) {
             state.flags.push(flag);
         }
+    }
+
+    /// Records that `written` stands where the modality had sent `old`, so that the box can answer for both.
+    pub(in crate::rules) fn alias(&self, kind: &'static str, old: &str, written: &str) -> Raised<()> {
+        let mut state = self.evaluation.state();
+        let for_all = state.phase == Phase::Morph;
+        let done = state.aliases.add(kind, old, written, for_all);
+        drop(state);
+        self.placed(done)
     }
 }
