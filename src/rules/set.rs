@@ -3,6 +3,7 @@ use super::api::{From, Image};
 use super::engine::{Modules, Parts};
 use super::fault::{Failure, Fault};
 use super::load::{self, Draft};
+use super::local::Local;
 use super::state::{Change, Changes, Evaluation, Event, Knowledge, Phase};
 use super::{Config, Decision, Delivery, Facts, Hold, HoldKind, Problem};
 use crate::base::names::DestinationId;
@@ -105,6 +106,7 @@ impl RuleSet {
         let mut state = evaluation.state();
         let events = state.events.take().unwrap_or_default();
         let flags = std::mem::take(&mut state.flags);
+        let clock_skew = state.clock_skew;
         let aliases = std::mem::take(&mut state.aliases).into_list();
         let (routed, aliases, hold) = match ran {
             Err(failure) => (Vec::new(), Vec::new(), Some(failure.hold())),
@@ -130,6 +132,7 @@ impl RuleSet {
                 deliveries,
                 hold,
                 flags,
+                clock_skew,
                 aliases,
                 epoch: self.epoch,
             },
@@ -219,6 +222,7 @@ impl RuleSet {
         let parts = Parts::new(config);
         let compiler = parts.compiler(until);
         let mut draft = Draft::new(folder, sources, parts.text);
+        draft.known.local = Local::read(config)?;
         let mut trees = draft.parse(&compiler)?;
         let natives = parts.function_names();
         let functions = draft.lint(sources, destinations, (&natives, &parts.word_names));
@@ -234,6 +238,7 @@ impl RuleSet {
             return Err(draft.problems);
         }
         draft.known.destinations = destinations.to_vec();
+        let epoch = draft.known.local.epoch(load::epoch(sources));
         Ok(Self {
             morph: load::has(&tree, "morph"),
             parts,
@@ -243,7 +248,7 @@ impl RuleSet {
             known: Arc::new(draft.known),
             morph_for,
             system: "Waystation".to_owned(),
-            epoch: load::epoch(sources),
+            epoch,
         })
     }
 }

@@ -5,6 +5,7 @@
 //! already stands is none.
 use super::aliases::Aliases;
 use super::fault::Fault;
+use super::local::Local;
 use super::{Facts, Urgency};
 use crate::base::names::DestinationId;
 use crate::dicom::edit::{Edit, EditError, Plan};
@@ -30,6 +31,7 @@ pub(super) struct Knowledge {
     /// Regular expressions that stand as literals, compiled.
     pub(super) patterns: BTreeMap<String, Regex>,
     pub(super) text_max: usize,
+    pub(super) local: Local,
 }
 
 pub(super) struct Evaluation {
@@ -57,6 +59,7 @@ pub(super) struct State {
     pub(super) deliveries: Vec<(DestinationId, Urgency)>,
     pub(super) hold: Option<String>,
     pub(super) flags: Vec<&'static str>,
+    pub(super) clock_skew: Option<i64>,
     pub(super) aliases: Aliases,
     /// Regular expressions that a rule computed.
     pub(super) patterns: Vec<(String, Regex)>,

@@ -9,8 +9,11 @@
 use rhai::{FuncRegistration, Module, RhaiNativeFunc, Shared};
 use std::collections::BTreeMap;
 
+pub(super) mod check;
+pub(super) mod given;
 mod hand;
 mod text;
+pub(super) mod timezone;
 
 pub(super) use hand::Hand;
 
@@ -61,6 +64,7 @@ impl Book {
     pub(super) fn new() -> Self {
         let mut book = Self::default();
         text::register(&mut book);
+        timezone::register(&mut book);
         book
     }
 
