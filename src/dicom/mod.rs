@@ -6,6 +6,7 @@ pub mod head;
 pub mod moment;
 pub mod part10;
 pub mod path;
+pub mod profile;
 pub mod prompt;
 pub mod pseudonym;
 pub mod status;

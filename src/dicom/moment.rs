@@ -82,6 +82,29 @@ pub fn date_time(text: &str) -> Option<(DateTime, Option<Offset>)> {
     Some((date(day)?.to_datetime(time), own))
 }
 
+/// A DA or DT so many days earlier, in its own precision; time and offset stay. `None` when it is neither.
+#[must_use]
+pub fn earlier(text: &str, days: u32) -> Option<String> {
+    let text = text.trim_matches([' ', '\0']);
+    if text.is_empty() {
+        return Some(String::new());
+    }
+    let moved = |date: Date| {
+        let earlier = date.checked_sub(jiff::Span::new().try_days(days).ok()?).ok()?;
+        (earlier.year() > 0).then(|| earlier.strftime("%Y%m%d").to_string())
+    };
+    if let Some(date) = date(text) {
+        return moved(date);
+    }
+    // A year or a month: its first day stands for it.
+    if matches!(text.len(), 4 | 6) && is_digits(text) {
+        let first = format!("{text}{}", &"0101"[text.len() - 4..]);
+        return moved(date(&first)?).map(|moved| moved[..text.len()].to_owned());
+    }
+    let (local, _) = date_time(text)?;
+    Some(moved(local.date())? + &text[8..])
+}
+
 /// Timezone Offset From UTC (0008,0201): `+HHMM` or `-HHMM` from -1200 to +1400, and never -0000 (PS3.3 C.12.1.1.8).
 #[must_use]
 pub fn offset(text: &str) -> Option<Offset> {
@@ -233,6 +256,24 @@ mod tests {
             "", "0100", "+100", "-0000", "+1401", "-1201", "+0160", "+01:00", "Z", "+1 00", "++100",
         ] {
             assert_eq!(offset(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_date_moves_in_its_own_precision_and_keeps_its_time() {
+        for (text, days, wanted) in [
+            ("20240301", 1, Some("20240229")),
+            ("2024.03.01", 1, Some("20240229")),
+            ("20240101120000.5+0100", 1, Some("20231231120000.5+0100")),
+            ("2024", 1, Some("2023")),
+            ("202403", 1, Some("202402")),
+            ("", 1, Some("")),
+            ("00010101", 1, None),
+            ("20240230", 1, None),
+            ("20240101-20240201", 1, None),
+            ("JAN 2024", 1, None),
+        ] {
+            assert_eq!(earlier(text, days).as_deref(), wanted, "{text}");
         }
     }
 

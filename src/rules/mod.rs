@@ -25,6 +25,7 @@ mod lex;
 mod lint;
 mod load;
 mod local;
+mod rewrite;
 mod set;
 mod state;
 mod store;
@@ -44,6 +45,8 @@ mod hostile_tests;
 mod load_tests;
 #[cfg(test)]
 mod local_tests;
+#[cfg(test)]
+mod privacy_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

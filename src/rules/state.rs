@@ -12,6 +12,7 @@ use crate::dicom::edit::{Edit, EditError, Plan};
 use crate::dicom::head::read::SPECIFIC_CHARACTER_SET;
 use crate::dicom::head::{Head, HeadEnd, PIXEL_GROUP};
 use crate::dicom::path::{Path, PathError, Selector};
+use crate::dicom::profile::Table;
 use regex::Regex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,6 +33,8 @@ pub(super) struct Knowledge {
     pub(super) patterns: BTreeMap<String, Regex>,
     pub(super) text_max: usize,
     pub(super) local: Local,
+    /// PS3.15 Table E.1-1.
+    pub(super) profile: Table,
 }
 
 pub(super) struct Evaluation {
@@ -77,8 +80,12 @@ pub(super) struct Event {
 
 #[derive(Clone, Default)]
 pub(super) struct Changes {
-    list: Vec<Change>,
-    bytes: usize,
+    pub(super) list: Vec<Change>,
+    pub(super) bytes: usize,
+    /// What words that treat the whole image have made: these edits and bytes do not count against the rules' own limits.
+    pub(super) whole: (usize, usize),
+    /// A word of `privacy` took part: nothing may tell what stood there before.
+    pub(super) is_anonymous: bool,
 }
 
 #[derive(Clone)]
@@ -269,7 +276,7 @@ impl Evaluation {
         })
     }
 
-    fn may_change(&self) -> Result<(), Fault> {
+    pub(super) fn may_change(&self) -> Result<(), Fault> {
         match self.state().phase {
             Phase::Morph | Phase::MorphFor => Ok(()),
             Phase::Route => Err(Fault::error(
@@ -294,7 +301,7 @@ impl Changes {
         self.list.iter()
     }
 
-    fn plan(&self) -> Plan {
+    pub(super) fn plan(&self) -> Plan {
         Plan {
             edits: self.list.iter().map(|change| change.edit.clone()).collect(),
             stamp: None,
@@ -367,7 +374,7 @@ impl Changes {
     fn push(&mut self, change: Change) -> Result<(), Fault> {
         self.forget(&change.path);
         let bytes = weight(&change);
-        if self.list.len() >= CHANGES_MAX || self.bytes + bytes > CHANGED_BYTES_MAX {
+        if self.list.len() >= CHANGES_MAX + self.whole.0 || self.bytes + bytes > CHANGED_BYTES_MAX + self.whole.1 {
             return Err(Fault::budget("the rules change more than allowed"));
         }
         self.bytes += bytes;
@@ -411,7 +418,7 @@ fn below(path: &Path, sequence: &Path) -> bool {
     path.items.len() > depth && path.items[..depth] == sequence.items[..] && path.items[depth].0 == sequence.leaf
 }
 
-fn weight(change: &Change) -> usize {
+pub(super) fn weight(change: &Change) -> usize {
     let texts = change.values.iter().flatten();
     64 + texts.map(String::len).sum::<usize>()
 }
@@ -421,6 +428,6 @@ fn same(a: &[String], b: &[String]) -> bool {
     a.join("\\") == b.join("\\")
 }
 
-fn refused(error: &EditError) -> Fault {
+pub(super) fn refused(error: &EditError) -> Fault {
     Fault::edit(error.to_string())
 }

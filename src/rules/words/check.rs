@@ -1,7 +1,7 @@
 //! What the load can say of calls of words: a key or a zone that the site has not, options that a word does not take, and
 //! literals that are wrong. Complements `lint`, which knows whether a word exists.
 use super::given::{Table, Takes};
-use super::timezone;
+use super::{privacy, timezone, uid};
 use crate::rules::Problem;
 use crate::rules::lex::{Placed, tokens};
 use crate::rules::lint::unknown;
@@ -9,10 +9,28 @@ use crate::rules::local::Local;
 use std::path::Path;
 
 /// Words with options, and what each takes.
-const OPTIONS: [(&str, Table); 1] = [("timezone::check_clock", timezone::CLOCK)];
+const OPTIONS: [(&str, Table); 8] = [
+    ("timezone::check_clock", timezone::CLOCK),
+    ("uid::remap", uid::OPTIONS),
+    ("uid::remap_all", uid::OPTIONS),
+    ("privacy::remove", privacy::NESTED),
+    ("privacy::blank", privacy::NESTED),
+    ("privacy::hash", privacy::NESTED),
+    ("privacy::shift_dates", privacy::SHIFT),
+    ("privacy::basic_profile", privacy::PROFILE),
+];
 
 /// Words that need the site's key.
-const NEED_KEY: [&str; 0] = [];
+const NEED_KEY: [&str; 5] = [
+    "uid::remap",
+    "uid::remap_all",
+    "privacy::hash",
+    "privacy::shift_dates",
+    "privacy::basic_profile",
+];
+
+/// Words whose second argument is a path.
+const TAKE_PATH: [&str; 4] = ["uid::remap", "privacy::remove", "privacy::blank", "privacy::hash"];
 
 /// Checks every call of a word in one file.
 pub(in crate::rules) fn check(file: &Path, source: &str, local: &Local) -> Vec<Problem> {
@@ -30,6 +48,13 @@ pub(in crate::rules) fn check(file: &Path, source: &str, local: &Local) -> Vec<P
         }
     }
     found.problems
+}
+
+/// Whether a literal is a path.
+fn known_path(text: &str) -> Result<(), String> {
+    crate::dicom::path::Path::parse(text)
+        .map(drop)
+        .map_err(|error| error.to_string())
 }
 
 struct Check<'a> {
@@ -76,6 +101,11 @@ impl Check<'_> {
                 Some(zone) => self.text(*zone, Takes::Text(timezone::known_zone), "zone"),
                 None => self.needs_zone(open, name),
             },
+            _ if TAKE_PATH.contains(&name) => {
+                if let Some(path) = starts.get(1) {
+                    self.text(*path, Takes::Text(known_path), "path");
+                }
+            }
             "timezone::check_clock" if starts.len() < 2 => self.needs_zone(open, name),
             _ => {}
         }

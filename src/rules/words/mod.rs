@@ -12,8 +12,10 @@ use std::collections::BTreeMap;
 pub(super) mod check;
 pub(super) mod given;
 mod hand;
+pub(super) mod privacy;
 mod text;
 pub(super) mod timezone;
+pub(super) mod uid;
 
 pub(super) use hand::Hand;
 
@@ -65,6 +67,8 @@ impl Book {
         let mut book = Self::default();
         text::register(&mut book);
         timezone::register(&mut book);
+        uid::register(&mut book);
+        privacy::register(&mut book);
         book
     }
 
