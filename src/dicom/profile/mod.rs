@@ -212,7 +212,7 @@ impl Work<'_> {
         match self.table.row(here.tag) {
             Some(row) => self.row(here, row, vr),
             // No dictionary knows it: what it holds cannot be judged.
-            None if vr == VR::UN && dictionary_vr(here.tag) == VR::UN => {
+            None if dictionary_vr(here.tag) == VR::UN => {
                 self.steps.remove(here.path);
                 Ok(Next::Past)
             }
@@ -267,6 +267,12 @@ impl Work<'_> {
         match code {
             // The references inside get new UIDs.
             "X/Z/U*" => return Ok(Next::Into),
+            // A dummy that were the same for all would make one patient of all.
+            _ if here.tag == PATIENT_ID => {
+                if !pseudonym(&mut self.steps, here.path, here.node, self.key) {
+                    self.steps.empty(here.path, here.node);
+                }
+            }
             "U" => replace(&mut self.steps, here, self.key, self.options.root.as_deref()),
             _ if code.contains('D') => match dummy::value(vr) {
                 _ if is_empty => {}
@@ -415,6 +421,7 @@ fn is_old(head: &Head) -> bool {
     said || counted
 }
 
+const PATIENT_ID: Tag = Tag(0x0010, 0x0020);
 const AGE: Tag = Tag(0x0010, 0x1010);
 const BIRTH_DATE: Tag = Tag(0x0010, 0x0030);
 const STUDY_DATE: Tag = Tag(0x0008, 0x0020);

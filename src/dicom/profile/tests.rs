@@ -230,33 +230,37 @@ fn each_option_keeps_its_own_and_no_more() {
             "StudyTime",
             "PatientID",
         ]
-        .map(|name| read(&after, name).unwrap_or_else(|| "-".to_owned()))
+        .map(|name| {
+            read(&after, name)
+                .unwrap_or_else(|| "-".to_owned())
+                .replace(&key().text("4711"), "patient")
+        })
     };
     let with = |set: fn(&mut Options)| {
         let mut options = Options::default();
         set(&mut options);
         keeps(options)
     };
-    assert_eq!(with(|_| {}), ["REMOVED", "REMOVED", "-", "", "", "", ""]);
+    assert_eq!(with(|_| {}), ["REMOVED", "REMOVED", "-", "", "", "", "patient"]);
     assert_eq!(
         with(|o| o.retain_institution = true),
-        ["ST MARY", "REMOVED", "-", "", "", "", ""]
+        ["ST MARY", "REMOVED", "-", "", "", "", "patient"]
     );
     assert_eq!(
         with(|o| o.retain_device = true),
-        ["REMOVED", "D-1", "-", "", "", "", ""]
+        ["REMOVED", "D-1", "-", "", "", "", "patient"]
     );
     assert_eq!(
         with(|o| o.retain_patient = true),
-        ["REMOVED", "REMOVED", "090Y", "F", "", "", ""]
+        ["REMOVED", "REMOVED", "090Y", "F", "", "", "patient"]
     );
     assert_eq!(
         with(|o| o.dates = Dates::Full),
-        ["REMOVED", "REMOVED", "-", "", "20240229", "101500", ""]
+        ["REMOVED", "REMOVED", "-", "", "20240229", "101500", "patient"]
     );
     assert_eq!(
         with(|o| o.dates = Dates::Earlier(29)),
-        ["REMOVED", "REMOVED", "-", "", "20240131", "101500", ""]
+        ["REMOVED", "REMOVED", "-", "", "20240131", "101500", "patient"]
     );
 }
 

@@ -197,7 +197,7 @@ fn whole(book: &mut Book) {
                         ("StudyDate", ""),
                         ("InstitutionName", "REMOVED"),
                         ("PatientName", ""),
-                        ("PatientID", ""),
+                        ("PatientID", "382YKWAAR20XFTT7"),
                         ("PatientIdentityRemoved", "YES"),
                         ("DeidentificationMethodCodeSequence[0].CodeValue", "113100"),
                         ("DeidentificationMethodCodeSequence[1].CodeValue", "113108"),
