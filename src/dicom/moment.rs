@@ -59,9 +59,7 @@ pub fn time(text: &str) -> Option<Time> {
     let micros: i32 = if fraction.is_empty() {
         0
     } else {
-        i32::from_str_radix(&format!("{fraction:0<6}"), 10)
-            .ok()
-            .filter(|_| is_digits(fraction))?
+        format!("{fraction:0<6}").parse().ok().filter(|_| is_digits(fraction))?
     };
     Time::new(part(0)?, part(2)?, part(4)?.min(59), micros * 1_000)
         .ok()

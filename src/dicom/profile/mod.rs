@@ -311,7 +311,7 @@ impl Work<'_> {
     /// A text of structured content or of a graphic: only the words that may stay.
     fn words(&mut self, here: &Here) -> Result<(), Refused> {
         let is_empty = self.steps.head.raw(here.node).is_empty();
-        if !is_empty && !(self.options.words.is_some() && self.cleaned(here)?) {
+        if !(is_empty || self.cleaned(here)?) {
             self.steps.set(here.path, here.node, &[dummy::REMOVED.to_owned()]);
         }
         Ok(())

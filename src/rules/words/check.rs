@@ -2,11 +2,12 @@
 //! literals that are wrong. Complements `lint`, which knows whether a word exists.
 use super::given::{Table, Takes};
 use super::{privacy, timezone, uid};
+use crate::dicom::path::{Path, Selector};
 use crate::rules::Problem;
 use crate::rules::lex::{Placed, tokens};
 use crate::rules::lint::unknown;
 use crate::rules::local::Local;
-use std::path::Path;
+use std::path::Path as FilePath;
 
 /// Words with options, and what each takes.
 const OPTIONS: [(&str, Table); 8] = [
@@ -33,7 +34,7 @@ const NEED_KEY: [&str; 5] = [
 const TAKE_PATH: [&str; 4] = ["uid::remap", "privacy::remove", "privacy::blank", "privacy::hash"];
 
 /// Checks every call of a word in one file.
-pub(in crate::rules) fn check(file: &Path, source: &str, local: &Local) -> Vec<Problem> {
+pub(in crate::rules) fn check(file: &FilePath, source: &str, local: &Local) -> Vec<Problem> {
     let all = tokens(source);
     let mut found = Check {
         file,
@@ -52,13 +53,22 @@ pub(in crate::rules) fn check(file: &Path, source: &str, local: &Local) -> Vec<P
 
 /// Whether a literal is a path.
 fn known_path(text: &str) -> Result<(), String> {
-    crate::dicom::path::Path::parse(text)
-        .map(drop)
-        .map_err(|error| error.to_string())
+    Path::parse(text).map(drop).map_err(|error| error.to_string())
+}
+
+/// Whether a literal names an element that may hold a UID: what private ones hold, nobody knows at load.
+fn uid_path(text: &str) -> Result<(), String> {
+    let path = Path::parse(text).map_err(|error| error.to_string())?;
+    let is_private = matches!(path.leaf, Selector::Private { .. });
+    if is_private || uid::names_uid(&path) {
+        Ok(())
+    } else {
+        Err(format!("`{text}` does not hold a UID"))
+    }
 }
 
 struct Check<'a> {
-    file: &'a Path,
+    file: &'a FilePath,
     all: &'a [Placed],
     local: &'a Local,
     problems: Vec<Problem>,
@@ -103,7 +113,8 @@ impl Check<'_> {
             },
             _ if TAKE_PATH.contains(&name) => {
                 if let Some(path) = starts.get(1) {
-                    self.text(*path, Takes::Text(known_path), "path");
+                    let takes = if name == "uid::remap" { uid_path } else { known_path };
+                    self.text(*path, Takes::Text(takes), "path");
                 }
             }
             "timezone::check_clock" if starts.len() < 2 => self.needs_zone(open, name),
