@@ -27,10 +27,12 @@ mod fixtures;
 mod lex;
 mod lint;
 mod load;
+mod local;
 mod probe;
 pub mod promotion;
 mod reference;
 mod replay;
+mod rewrite;
 mod set;
 mod state;
 mod store;
@@ -51,6 +53,10 @@ mod guide_tests;
 mod hostile_tests;
 #[cfg(test)]
 mod load_tests;
+#[cfg(test)]
+mod local_tests;
+#[cfg(test)]
+mod privacy_tests;
 #[cfg(test)]
 mod tables_tests;
 #[cfg(test)]
@@ -87,6 +93,8 @@ pub struct Decision {
     pub flags: Vec<&'static str>,
     /// Values that words replaced and by which others will ask. Empty when a rule failed.
     pub aliases: Vec<Alias>,
+    /// How many seconds after its arrival the instance says it was made (negative: before), when a word judged that.
+    pub clock_skew: Option<i64>,
     pub epoch: u64,
 }
 
@@ -163,6 +171,10 @@ pub struct Config {
     pub text: Size,
     /// Whether to reload when a file of the folder changes. SIGHUP reloads in any case.
     pub watch: bool,
+    /// The site's IANA time zone, for the words of `timezone`.
+    pub zone: Option<String>,
+    /// The file with the site's secret key, for the words of `privacy` and `uid`. There is no default key.
+    pub key_file: Option<PathBuf>,
 }
 
 impl Default for Config {
@@ -173,6 +185,8 @@ impl Default for Config {
             operations: 1_000_000,
             text: Size(16 << 10),
             watch: true,
+            zone: None,
+            key_file: None,
         }
     }
 }

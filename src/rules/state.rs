@@ -5,6 +5,7 @@
 //! already stands is none.
 use super::aliases::Aliases;
 use super::fault::Fault;
+use super::local::Local;
 use super::probe::Steps;
 use super::tables::Tables;
 use super::words::Shapes;
@@ -14,6 +15,7 @@ use crate::dicom::edit::{Edit, EditError, Plan};
 use crate::dicom::head::read::SPECIFIC_CHARACTER_SET;
 use crate::dicom::head::{Head, HeadEnd, PIXEL_GROUP};
 use crate::dicom::path::{Path, PathError, Selector};
+use crate::dicom::profile::Table;
 use regex::Regex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -37,6 +39,9 @@ pub(super) struct Knowledge {
     pub(super) shapes: Shapes,
     /// The CSV files beside the rules.
     pub(super) tables: Tables,
+    pub(super) local: Local,
+    /// PS3.15 Table E.1-1.
+    pub(super) profile: Table,
 }
 
 pub(super) struct Evaluation {
@@ -64,6 +69,7 @@ pub(super) struct State {
     pub(super) deliveries: Vec<(DestinationId, Urgency)>,
     pub(super) hold: Option<String>,
     pub(super) flags: Vec<&'static str>,
+    pub(super) clock_skew: Option<i64>,
     pub(super) aliases: Aliases,
     /// Regular expressions that a rule computed.
     pub(super) patterns: Vec<(String, Regex)>,
@@ -83,8 +89,12 @@ pub(super) struct Event {
 
 #[derive(Clone, Default)]
 pub(super) struct Changes {
-    list: Vec<Change>,
-    bytes: usize,
+    pub(super) list: Vec<Change>,
+    pub(super) bytes: usize,
+    /// What words that treat the whole image have made: these edits and bytes do not count against the rules' own limits.
+    pub(super) whole: (usize, usize),
+    /// A word of `privacy` took part: nothing may tell what stood there before.
+    pub(super) is_anonymous: bool,
 }
 
 #[derive(Clone)]
@@ -304,7 +314,7 @@ impl Evaluation {
         })
     }
 
-    fn may_change(&self) -> Result<(), Fault> {
+    pub(super) fn may_change(&self) -> Result<(), Fault> {
         match self.state().phase {
             Phase::Morph | Phase::MorphFor => Ok(()),
             Phase::Route => Err(Fault::error(
@@ -329,7 +339,7 @@ impl Changes {
         self.list.iter()
     }
 
-    fn plan(&self) -> Plan {
+    pub(super) fn plan(&self) -> Plan {
         Plan {
             edits: self.list.iter().map(|change| change.edit.clone()).collect(),
             stamp: None,
@@ -402,7 +412,7 @@ impl Changes {
     fn push(&mut self, change: Change) -> Result<(), Fault> {
         self.forget(&change.path);
         let bytes = weight(&change);
-        if self.list.len() >= CHANGES_MAX || self.bytes + bytes > CHANGED_BYTES_MAX {
+        if self.list.len() >= CHANGES_MAX + self.whole.0 || self.bytes + bytes > CHANGED_BYTES_MAX + self.whole.1 {
             return Err(Fault::budget("the rules change more than allowed"));
         }
         self.bytes += bytes;
@@ -446,7 +456,7 @@ fn below(path: &Path, sequence: &Path) -> bool {
     path.items.len() > depth && path.items[..depth] == sequence.items[..] && path.items[depth].0 == sequence.leaf
 }
 
-fn weight(change: &Change) -> usize {
+pub(super) fn weight(change: &Change) -> usize {
     let texts = change.values.iter().flatten();
     64 + texts.map(String::len).sum::<usize>()
 }
@@ -456,6 +466,6 @@ fn same(a: &[String], b: &[String]) -> bool {
     a.join("\\") == b.join("\\")
 }
 
-fn refused(error: &EditError) -> Fault {
+pub(super) fn refused(error: &EditError) -> Fault {
     Fault::edit(error.to_string())
 }

@@ -23,7 +23,8 @@ use dicom_core::VR;
 #[derive(Clone, PartialEq, Eq)]
 pub enum Edit {
     /// Sets an element, creating it, its sequence and (at index = item count) its item when missing. The VR of an existing
-    /// element stays when both are short strings or both are long texts; otherwise `vr` is written.
+    /// element stays when both are short strings or both are long texts; otherwise `vr` is written. With VR SQ and no bytes
+    /// it is a sequence without items.
     Set { path: Path, vr: VR, value: Vec<u8> },
     /// Removes an element (or a whole sequence). Nothing happens when it is absent.
     Remove { path: Path },

@@ -10,7 +10,9 @@ use rhai::{FuncRegistration, Module, RhaiNativeFunc, Shared};
 use std::collections::BTreeMap;
 
 mod accession;
+pub(super) mod check;
 mod code;
+pub(super) mod given;
 mod hand;
 mod identity;
 mod issuer;
@@ -19,8 +21,11 @@ mod name;
 mod options;
 mod others;
 mod plain;
+pub(super) mod privacy;
 mod table;
 mod text;
+pub(super) mod timezone;
+pub(super) mod uid;
 
 pub(super) use hand::Hand;
 pub(super) use options::{Choice, Takes};
@@ -107,6 +112,9 @@ impl Book {
         name::register(&mut book);
         code::register(&mut book);
         table::register(&mut book);
+        timezone::register(&mut book);
+        uid::register(&mut book);
+        privacy::register(&mut book);
         book
     }
 
