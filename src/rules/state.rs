@@ -324,7 +324,7 @@ impl Changes {
                 plan.edits[at] = plan.text_edit(head, path.clone(), values).map_err(|e| refused(&e))?;
             }
         }
-        let carried = plan.recoded(head).map_err(|e| refused(&e))?;
+        let carried = plan.recoded(head, None).map_err(|e| refused(&e))?;
         plan.edits.extend(carried);
         Ok(plan.edits)
     }
