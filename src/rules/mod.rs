@@ -5,13 +5,14 @@
 //! `ingest` asks `RuleStore::decide`; `main` calls `cli`; nobody else comes here. It never opens a file after the load,
 //! reads no clock but for the deadline, and has no shared lock on the path of a decision.
 //!
-//! `set` loads a folder · `engine` is the sandbox · `state` one evaluation · `api`, `verbs` and `words` what scripts see ·
+//! `set` loads a folder · `engine` is the sandbox · `state` one evaluation · `reading` what text is in · `api`, `verbs` and `words` what scripts see ·
 //! `fault` errors without values · `lex` and `lint` find typos at load · `store` holds the set in force and reloads ·
 //! `fixtures`, `trace`, `cli` are the bench.
 use crate::base::clock::Wall;
 use crate::base::names::{AeTitle, DestinationId, SourceId, Uid};
 use crate::base::units::{Size, Span};
 use crate::dicom::edit::Plan;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 mod api;
@@ -22,6 +23,7 @@ mod fixtures;
 mod lex;
 mod lint;
 mod load;
+mod reading;
 mod set;
 mod state;
 mod store;
@@ -33,6 +35,8 @@ mod words;
 mod cap_tests;
 #[cfg(test)]
 mod charset_tests;
+#[cfg(test)]
+mod charset_words_tests;
 #[cfg(test)]
 mod guide_tests;
 #[cfg(test)]
@@ -134,6 +138,9 @@ pub struct Config {
     pub text: Size,
     /// Whether to reload when a file of the folder changes. SIGHUP reloads in any case.
     pub watch: bool,
+    /// The character sets that `[[sources]]` name, by source.
+    #[serde(skip)]
+    pub charsets: BTreeMap<SourceId, String>,
 }
 
 impl Default for Config {
@@ -144,6 +151,7 @@ impl Default for Config {
             operations: 1_000_000,
             text: Size(16 << 10),
             watch: true,
+            charsets: BTreeMap::new(),
         }
     }
 }

@@ -232,6 +232,7 @@ impl RuleSet {
             return Err(draft.problems);
         }
         draft.known.destinations = destinations.to_vec();
+        draft.known.charsets = config.charsets.clone();
         Ok(Self {
             morph: load::has(&tree, "morph"),
             parts,

@@ -4,8 +4,9 @@
 //! Reads see earlier writes. Writes are compacted: one edit for each path, the last one wins, and a write of the value that
 //! already stands is none.
 use super::fault::Fault;
+use super::reading::Reading;
 use super::{Facts, Urgency};
-use crate::base::names::DestinationId;
+use crate::base::names::{DestinationId, SourceId};
 use crate::dicom::edit::{Edit, EditError, Plan};
 use crate::dicom::head::read::SPECIFIC_CHARACTER_SET;
 use crate::dicom::head::{Head, HeadEnd, PIXEL_GROUP};
@@ -29,6 +30,8 @@ pub(super) struct Knowledge {
     /// Regular expressions that stand as literals, compiled.
     pub(super) patterns: BTreeMap<String, Regex>,
     pub(super) text_max: usize,
+    /// The default character sets of sources, as the configuration has them.
+    pub(super) charsets: BTreeMap<SourceId, String>,
 }
 
 pub(super) struct Evaluation {
@@ -74,6 +77,8 @@ pub(super) struct Event {
 pub(super) struct Changes {
     list: Vec<Change>,
     bytes: usize,
+    /// What a word about character sets found the text to be in.
+    pub(super) reading: Option<Arc<Reading>>,
 }
 
 #[derive(Clone)]
@@ -173,7 +178,13 @@ impl Evaluation {
         let Some(node) = self.head.find(path) else {
             return Ok(None);
         };
-        match self.head.text(path) {
+        let reading = self.state().changes.reading.clone();
+        let found = reading.as_ref().and_then(|reading| reading.survey.found(node));
+        let text = match found {
+            Some(charset) => self.head.decoded_in(node, charset).map(|decoded| decoded.values),
+            None => self.head.text(path),
+        };
+        match text {
             _ if self.head.raw(node).len() > self.known.text_max => {
                 Err(Fault::budget("the value is longer than rules may read"))
             }
@@ -220,11 +231,15 @@ impl Evaluation {
             self.state().changes.forget(&path);
             return Ok(());
         }
-        let edit = self
-            .state()
-            .changes
-            .text_edit(&self.head, &path, &values)
-            .map_err(|e| refused(&e))?;
+        let edit = self.state().changes.text_edit(&self.head, &path, &values);
+        let edit = match edit {
+            // A word has asked for a set that can, and put off declaring it as long as ASCII was enough.
+            Err(EditError::Unencodable) if self.declare_wish()? => {
+                self.state().changes.text_edit(&self.head, &path, &values)
+            }
+            edit => edit,
+        };
+        let edit = edit.map_err(|e| refused(&e))?;
         self.state().changes.push(Change {
             path,
             edit,
@@ -264,7 +279,7 @@ impl Evaluation {
         })
     }
 
-    fn may_change(&self) -> Result<(), Fault> {
+    pub(super) fn may_change(&self) -> Result<(), Fault> {
         match self.state().phase {
             Phase::Morph | Phase::MorphFor => Ok(()),
             Phase::Route => Err(Fault::error(
@@ -315,7 +330,9 @@ impl Changes {
     /// and so is the text that no rule touched.
     pub(super) fn edits(&self, head: &Head) -> Result<Vec<Edit>, Fault> {
         let mut plan = self.plan();
-        if !plan.changes_charset() {
+        let reading = self.reading.as_deref();
+        plan.edits.extend(self.inner_declarations());
+        if reading.is_none() && !plan.changes_charset() {
             return Ok(plan.edits);
         }
         for at in 0..self.list.len() {
@@ -324,9 +341,18 @@ impl Changes {
                 plan.edits[at] = plan.text_edit(head, path.clone(), values).map_err(|e| refused(&e))?;
             }
         }
-        let carried = plan.recoded(head, None).map_err(|e| refused(&e))?;
+        let carried = plan
+            .recoded(head, reading.map(|reading| &*reading.survey))
+            .map_err(|e| refused(&e))?;
         plan.edits.extend(carried);
         Ok(plan.edits)
+    }
+
+    /// The declarations of items that a word changed, where no rule changed them or took them away.
+    fn inner_declarations(&self) -> Vec<Edit> {
+        let edits = self.reading.iter().flat_map(|reading| &reading.inner);
+        let untouched = |edit: &&Edit| matches!(self.seen(edit.path()), Seen::Untouched);
+        edits.filter(untouched).cloned().collect()
     }
 
     fn seen(&self, path: &Path) -> Seen<'_> {
@@ -416,6 +442,6 @@ fn same(a: &[String], b: &[String]) -> bool {
     a.join("\\") == b.join("\\")
 }
 
-fn refused(error: &EditError) -> Fault {
+pub(super) fn refused(error: &EditError) -> Fault {
     Fault::edit(error.to_string())
 }

@@ -7,12 +7,15 @@
 mod apply;
 mod build;
 mod codec;
+mod former;
 #[cfg(test)]
 mod model_tests;
 mod places;
 mod recode;
 mod stamp;
 mod survey;
+#[cfg(test)]
+mod survey_tests;
 #[cfg(test)]
 mod tests;
 mod tree;

@@ -2,14 +2,15 @@
 //!
 //! Promises: the same head and options give the same answer; a text is only said to be in a set that reads all of it; text
 //! that no candidate reads is reported and never guessed at. The order of the decision, for each text that is not plain
-//! ASCII: its escape sequences; UTF-8, whatever is declared; the declared set; the default of the source; nobody knows.
+//! ASCII: its escape sequences; UTF-8, whatever is declared; the declared set; the fallback of the source; nobody knows.
 //! Called by rules. Changes nothing by itself: `Plan::recoded` writes what follows from it.
 //!
 //! Two letters of a Thai, Kana or Chinese name are now and then valid UTF-8 by accident. A declared set that is not Latin and
 //! reads everything is therefore believed, unless something speaks for UTF-8 that such text does not have: see `is_plain_utf8`.
+use super::Edit;
 use super::places::{Place, Places, Text};
 use super::recode::moved;
-use super::{Edit, EditError};
+use super::tree::padded;
 use crate::dicom::head::Head;
 use crate::dicom::path::Path;
 use crate::dicom::text::{Charset, Decoded, Form};
@@ -20,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Advice {
     /// What text is in that neither UTF-8 nor the declared set reads.
-    pub default: Option<Charset>,
+    pub fallback: Option<Charset>,
     /// What the text under the root's declaration is in, whatever it says.
     pub certain: Option<Charset>,
 }
@@ -37,8 +38,8 @@ pub struct Survey {
     pub undecidable: bool,
     /// UTF-8 was found where something else was declared.
     pub undeclared_utf8: bool,
-    /// The source's default decided.
-    pub by_default: bool,
+    /// The fallback decided.
+    pub by_fallback: bool,
 }
 
 /// The root, or an item that declares a set of its own, with the text under that declaration.
@@ -68,7 +69,7 @@ impl Survey {
             let scope = survey.scopes[at].clone();
             let is_meant = Some(&scope.declared) == root.as_ref();
             let certain = advice.certain.as_ref().filter(|_| is_meant);
-            let readings = Scene::of(head, &scope, advice.default.as_ref(), certain).readings();
+            let readings = Scene::of(head, &scope, advice.fallback.as_ref(), certain).readings();
             for ((node, _), reading) in scope.odd.iter().zip(readings) {
                 survey.note(*node, &scope, reading);
             }
@@ -82,7 +83,7 @@ impl Survey {
             return;
         };
         self.undeclared_utf8 |= charset.is_utf8() && !scope.declared.is_utf8() && by == By::Itself;
-        self.by_default |= by == By::Default;
+        self.by_fallback |= by == By::Fallback;
         let at = self.sets.iter().position(|set| *set == charset);
         let at = at.unwrap_or_else(|| {
             self.sets.push(charset);
@@ -165,29 +166,24 @@ impl Survey {
     #[must_use]
     pub fn without_inner(&self) -> Vec<Edit> {
         let inner = self.scopes.iter().filter(|scope| !scope.is_root);
-        inner.map(|scope| Edit::Remove { path: scope.path.clone() }).collect()
+        inner
+            .map(|scope| Edit::Remove {
+                path: scope.path.clone(),
+            })
+            .collect()
     }
 
-    /// Edits for the declarations of items.
-    ///
-    /// # Errors
-    /// `TooLong` never happens with defined terms.
-    pub fn declared(declarations: &[Declaration]) -> Result<Vec<Edit>, EditError> {
+    /// The edits for the declarations of items among `declarations`.
+    #[must_use]
+    pub fn inner(declarations: &[Declaration]) -> Vec<Edit> {
         let inner = declarations.iter().filter(|(path, _)| !path.items.is_empty());
-        let edit = |(path, terms): &Declaration| match terms[..] {
-            // An item without a declaration of its own would inherit the root's: one without a value means ASCII.
-            [] => Edit::Set {
-                path: path.clone(),
-                vr: VR::CS,
-                value: Vec::new(),
-            },
-            _ => Edit::Set {
-                path: path.clone(),
-                vr: VR::CS,
-                value: super::tree::padded(terms.join("\\").into_bytes(), VR::CS),
-            },
+        // An item whose declaration was taken away would inherit the root's: one without a value means ASCII.
+        let edit = |(path, terms): &Declaration| Edit::Set {
+            path: path.clone(),
+            vr: VR::CS,
+            value: padded(terms.join("\\").into_bytes(), VR::CS),
         };
-        Ok(inner.map(edit).collect())
+        inner.map(edit).collect()
     }
 
     /// Whether the root declares UTF-8 and all text under it is.
@@ -243,7 +239,7 @@ fn scope(place: &Place, terms: Vec<String>) -> Scope {
 enum By {
     Itself,
     Declaration,
-    Default,
+    Fallback,
     Person,
 }
 
@@ -251,14 +247,14 @@ enum By {
 struct Scene<'a> {
     texts: Vec<(&'a [u8], Form)>,
     declared: Charset,
-    default: Option<&'a Charset>,
+    fallback: Option<&'a Charset>,
     certain: Option<&'a Charset>,
     /// UTF-8 is believed in a text that the declared set reads as well.
     believes_utf8: bool,
 }
 
 impl<'a> Scene<'a> {
-    fn of(head: &'a Head, scope: &Scope, default: Option<&'a Charset>, certain: Option<&'a Charset>) -> Self {
+    fn of(head: &'a Head, scope: &Scope, fallback: Option<&'a Charset>, certain: Option<&'a Charset>) -> Self {
         let texts: Vec<(&[u8], Form)> = scope.odd.iter().map(|(node, form)| (head.raw(*node), *form)).collect();
         let mut declared = scope.declared.clone();
         for (raw, form) in &texts {
@@ -274,7 +270,7 @@ impl<'a> Scene<'a> {
         Self {
             texts,
             declared,
-            default,
+            fallback,
             certain,
             believes_utf8,
         }
@@ -296,11 +292,11 @@ impl<'a> Scene<'a> {
         if is_utf8 && (declared.is_none() || self.believes_utf8 || is_plain_utf8(raw, &self.declared)) {
             return Some((Charset::utf8(), By::Itself));
         }
-        let default = || {
-            let default = self.default?;
-            clean(default, raw, form).map(|_| (default.clone(), By::Default))
+        let fallback = || {
+            let fallback = self.fallback?;
+            clean(fallback, raw, form).map(|_| (fallback.clone(), By::Fallback))
         };
-        declared.or_else(default)
+        declared.or_else(fallback)
     }
 }
 
@@ -322,12 +318,44 @@ fn is_plain_utf8(raw: &[u8], declared: &Charset) -> bool {
         || declared.is_multi_byte() && letters.iter().any(is_wide)
 }
 
-/// A text as a set reads it, when the set reads all of it and makes no control characters of it.
+/// A text as a set reads it, when the set reads all of it and makes nothing strange of it.
 fn clean(set: &Charset, raw: &[u8], form: Form) -> Option<Decoded> {
     let decoded = set.decode(raw, form);
     let is_control = |letter: char| matches!(letter, '\u{80}'..='\u{9F}') && !set.is_utf8() || letter == '\u{1B}';
-    let is_clean = !decoded.lossy && !decoded.values.iter().any(|value| value.contains(is_control));
+    let is_clean = !decoded.lossy
+        && (set.is_whole() || signs_stand_right(raw))
+        && !decoded.values.iter().any(|value| value.contains(is_control));
     is_clean.then_some(decoded)
+}
+
+/// Whether what stands in the place of control characters are the typographic signs of Windows, each where such a sign stands
+/// in Latin text. Shift-JIS has its first bytes there, and must not be taken for a quotation.
+fn signs_stand_right(raw: &[u8]) -> bool {
+    let is_letter = |byte: &u8| byte.is_ascii_alphanumeric() || *byte >= 0xC0;
+    let is_text = |byte: &u8| is_letter(byte) || matches!(*byte, b' ' | b',' | b'.' | b')' | b'(' | b'%');
+    let count = |sign: u8| raw.iter().filter(|byte| **byte == sign).count();
+    let stands_right = |at: usize| {
+        let before = at.checked_sub(1).and_then(|at| raw.get(at));
+        let after = raw.get(at + 1);
+        let between = |is: &dyn Fn(&u8) -> bool| before.is_some_and(is) && after.is_some_and(is);
+        match raw[at] {
+            // The apostrophe of a name or a genitive.
+            0x92 => before.is_some_and(is_letter),
+            // Quotation marks come in pairs.
+            0x91 => count(0x91) <= count(0x92) && after.is_some_and(is_letter),
+            0x93 => count(0x93) == count(0x94) && after.is_some_and(is_letter),
+            0x84 => count(0x84) <= count(0x93) + count(0x94) && after.is_some_and(is_letter),
+            0x94 => count(0x93) == count(0x94) || count(0x84) == count(0x94),
+            // Dashes and the ellipsis.
+            0x96 | 0x97 => between(&is_text),
+            0x85 => before.is_some_and(is_text),
+            // The euro sign and the trade mark.
+            0x80 | 0x99 => before.is_none_or(is_text) && after.is_none_or(is_text),
+            _ => false,
+        }
+    };
+    let signs = raw.iter().enumerate().filter(|(_, byte)| matches!(**byte, 0x80..=0x9F));
+    signs.map(|(at, _)| at).all(stands_right)
 }
 
 const ESC: u8 = 0x1B;

@@ -108,6 +108,9 @@ impl Charset {
         Some(Self::of(&terms)).filter(Self::is_known)
     }
 
+    /// Names to suggest when one is not known.
+    pub const NAMES: [&'static str; 25] = term::NAMES;
+
     /// UTF-8, as `ISO_IR 192` declares it.
     #[must_use]
     pub fn utf8() -> Self {

@@ -59,6 +59,35 @@ const PARTS: [(&str, &str); 13] = [
     ("ISO885911", "166"),
 ];
 
+/// What a person may write, for suggestions.
+pub const NAMES: [&str; 25] = [
+    "ISO_IR 100",
+    "ISO_IR 101",
+    "ISO_IR 109",
+    "ISO_IR 110",
+    "ISO_IR 126",
+    "ISO_IR 127",
+    "ISO_IR 138",
+    "ISO_IR 144",
+    "ISO_IR 148",
+    "ISO_IR 166",
+    "ISO_IR 203",
+    "ISO_IR 13",
+    "ISO_IR 192",
+    "GB18030",
+    "GBK",
+    "\\ISO 2022 IR 87",
+    "\\ISO 2022 IR 159",
+    "\\ISO 2022 IR 149",
+    "\\ISO 2022 IR 58",
+    "SHIFT_JIS",
+    "EUC-JP",
+    "EUC-KR",
+    "BIG5",
+    "KOI8-R",
+    "WINDOWS-1251",
+];
+
 /// A set without a term, by the name of the Encoding Standard (or the one that everybody says).
 pub fn foreign(name: &str) -> Option<&'static Encoding> {
     Some(match compact(name).as_str() {
@@ -93,12 +122,19 @@ pub fn of(whole: Option<Whole>, initial: Active, extensions: &[Active]) -> Optio
     let is_two_byte = |set: &Active| matches!(repertoire::number_of(*set), 58 | 87 | 149 | 159);
     let mut others: Vec<Active> = Vec::new();
     // A two-byte set cannot be the first value: it must be called.
-    for set in std::iter::once(&initial).filter(|set| is_two_byte(set)).chain(extensions) {
+    for set in std::iter::once(&initial)
+        .filter(|set| is_two_byte(set))
+        .chain(extensions)
+    {
         if *set != Active::default() && (*set != initial || is_two_byte(set)) && !others.contains(set) {
             others.push(*set);
         }
     }
-    let first = if is_two_byte(&initial) { Active::default() } else { initial };
+    let first = if is_two_byte(&initial) {
+        Active::default()
+    } else {
+        initial
+    };
     let name = |prefix: &str, set: Active| format!("{prefix}{}", repertoire::number_of(set));
     let first_is_ascii = first == Active::default();
     let mut terms = match (first_is_ascii, others.is_empty()) {

@@ -9,6 +9,7 @@
 use rhai::{FuncRegistration, Module, RhaiNativeFunc, Shared};
 use std::collections::BTreeMap;
 
+mod charset;
 mod hand;
 mod text;
 
@@ -61,6 +62,7 @@ impl Book {
     pub(super) fn new() -> Self {
         let mut book = Self::default();
         text::register(&mut book);
+        charset::register(&mut book);
         book
     }
 
