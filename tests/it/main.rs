@@ -5,6 +5,7 @@
 mod admission;
 mod answers;
 mod archives;
+mod charset;
 mod corpus;
 mod crash;
 mod dcmtk;
