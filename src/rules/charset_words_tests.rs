@@ -396,6 +396,24 @@ fn wrong_options_and_sets_are_named() {
             Err(problems) => problems[0].to_string(),
         };
         assert!(said.contains(wanted), "{rule}: {said}");
+        // The same, computed, is found when an image comes.
+        let computed = rule.replace("\");", "\" + \"\");").replace("\" }", "\" + \"\" }");
+        let decision = match files(&[("main.rhai", &morph(&computed))]) {
+            Ok(set) => set.decide(&facts(), &head),
+            Err(_) => continue,
+        };
+        assert_eq!(reason(&decision).0, HoldKind::Error, "{computed}");
+    }
+    for rule in [
+        "charset::convert(image, \"ISO_IR 102\");",
+        "charset::to_utf8(image, #{ unencodable: \"utf-8\" });",
+        "charset::repair(image, #{ fallback: #{ ct1: \"GBX\" } });",
+        "charset::declare(image, \"SHIFTJS\");",
+        "charset::repiar(image);",
+    ] {
+        let problems = set(&morph(rule)).err().unwrap_or_else(|| panic!("{rule}"));
+        assert!(problems[0].message.contains("did you mean"), "{rule}: {problems:?}");
+        assert_eq!((problems[0].line, problems[0].column.is_some()), (Some(1), true));
     }
     let routed = "fn route(image, from) { to(\"vna\"); if charset::of(image) != \"ascii\" { hold(\"x\") } }";
     assert_eq!(decide(routed, &head).hold, None);

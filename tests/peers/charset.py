@@ -10,6 +10,7 @@ with the iconv of glibc about ISO 2022 IR 87 and 159. In UTF-8 both are asked ab
 import glob
 import json
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -111,6 +112,7 @@ def nested_bytes(number):
 
 
 def make(folder):
+    os.makedirs(folder, exist_ok=True)
     made = []
     for number, (calling, declared, name, _, _) in enumerate(rows()):
         sop = b"%s.%d.1" % (ROOT.encode(), number + 1)
@@ -128,8 +130,11 @@ def make(folder):
 def dcmtk(path):
     """What DCMTK says after its own conversion to UTF-8: the name, the nested text, and its complaint if any."""
     with tempfile.TemporaryDirectory() as folder:
-        out = os.path.join(folder, "utf8.dcm")
-        ran = subprocess.run(["dcmconv", "+U8", path, out], capture_output=True, text=True, timeout=30)
+        out, copy = os.path.join(folder, "utf8.dcm"), os.path.join(folder, "copy.dcm")
+        shutil.copy(path, copy)
+        # dcmconv 3.6.7 takes no notice of an item's own (0008,0005), which former values in another set have.
+        subprocess.run(["dcmodify", "-nb", "-imt", "-ea", "(0400,0561)", copy], capture_output=True, timeout=30)
+        ran = subprocess.run(["dcmconv", "+U8", copy, out], capture_output=True, text=True, timeout=30)
         if ran.returncode:
             return None, None, ran.stderr.strip()
         dump = subprocess.run(["dcmdump", "+L", "-q", out], capture_output=True, timeout=30).stdout.decode("utf-8", "replace")

@@ -166,6 +166,17 @@ const OF: Word = Word {
     }],
 };
 
+/// The options of a word of this namespace.
+pub(super) fn options_of(word: &str) -> &'static [&'static str] {
+    match word {
+        "repair" => REPAIR_OPTIONS,
+        "to_utf8" | "convert" => CONVERT_OPTIONS,
+        "declare" => DECLARE_OPTIONS,
+        "of" => OF_OPTIONS,
+        _ => &[],
+    }
+}
+
 /// What the options of a word say.
 #[derive(Default)]
 struct Options {

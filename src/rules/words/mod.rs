@@ -10,6 +10,7 @@ use rhai::{FuncRegistration, Module, RhaiNativeFunc, Shared};
 use std::collections::BTreeMap;
 
 mod charset;
+pub(super) mod charset_lint;
 mod hand;
 mod text;
 
