@@ -35,7 +35,10 @@ pub(in crate::rules) fn problems(word: &str, tokens: &[Placed]) -> Vec<(usize, S
 
 /// What is wrong with a text: the set of `convert` and `declare`, or the value of an option.
 fn wrong(word: &str, (maps, commas, key): (usize, usize, &str), text: &str) -> Option<String> {
-    let of = |known: [&str; 2]| (!known.contains(&text)).then(|| unknown(&format!("value of `{key}`"), text, known));
+    let of = |known: [&str; 2]| {
+        let said = || unknown(&format!("value of `{key}`"), text, known);
+        (!known.contains(&text)).then(|| format!("{}; it is `{}` or `{}`", said(), known[0], known[1]))
+    };
     match (maps, key) {
         (0, _) if commas == 1 && matches!(word, "convert" | "declare") => set(text),
         (0, _) => None,
