@@ -363,6 +363,7 @@ fn what_the_reference_calls_a_default_is_the_default() {
         "destinations.tls",
         "sources.certificate_fingerprints",
         "sources.certificate_names",
+        "sources.charset",
     ];
     let differ: Vec<&str> = differ
         .iter()

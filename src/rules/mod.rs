@@ -5,7 +5,7 @@
 //! `ingest` asks `RuleStore::decide`; `main` calls `cli`; nobody else comes here. It never opens a file after the load,
 //! reads no clock but for the deadline, and has no shared lock on the path of a decision.
 //!
-//! `set` loads a folder · `engine` is the sandbox · `state` one evaluation · `api`, `verbs` and `words` what scripts see ·
+//! `set` loads a folder · `engine` is the sandbox · `state` one evaluation · `reading` what text is in · `api`, `verbs` and `words` what scripts see ·
 //! `fault` errors without values · `lex` and `lint` find typos at load · `store` holds the set in force and reloads ·
 //! `fixtures`, `trace`, `cli` are the bench.
 use crate::base::clock::Wall;
@@ -13,6 +13,7 @@ use crate::base::names::{AeTitle, DestinationId, SourceId, Uid};
 use crate::base::phi::Phi;
 use crate::base::units::{Size, Span};
 use crate::dicom::edit::Plan;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 mod advice;
@@ -30,6 +31,7 @@ mod load;
 mod local;
 mod probe;
 pub mod promotion;
+mod reading;
 mod reference;
 mod replay;
 mod rewrite;
@@ -47,6 +49,8 @@ mod bench_tests;
 mod cap_tests;
 #[cfg(test)]
 mod charset_tests;
+#[cfg(test)]
+mod charset_words_tests;
 #[cfg(test)]
 mod guide_tests;
 #[cfg(test)]
@@ -175,6 +179,9 @@ pub struct Config {
     pub zone: Option<String>,
     /// The file with the site's secret key, for the words of `privacy` and `uid`. There is no default key.
     pub key_file: Option<PathBuf>,
+    /// The character sets that `[[sources]]` name, by source.
+    #[serde(skip)]
+    pub charsets: BTreeMap<SourceId, String>,
 }
 
 impl Default for Config {
@@ -187,6 +194,7 @@ impl Default for Config {
             watch: true,
             zone: None,
             key_file: None,
+            charsets: BTreeMap::new(),
         }
     }
 }

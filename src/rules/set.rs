@@ -284,6 +284,7 @@ impl RuleSet {
         let warnings = draft.warnings(&entry);
         draft.known.destinations = destinations.to_vec();
         let epoch = draft.known.local.epoch(load::epoch(sources));
+        draft.known.charsets = config.charsets.clone();
         Ok(Self {
             morph: load::has(&tree, "morph"),
             parts,

@@ -49,7 +49,7 @@ fn write(root: &Level, head: &Head) -> Result<Vec<u8>, EditError> {
 }
 
 /// Walks down to the item and makes the change; answers whether anything changed. As deep as the path, which is at most `DEPTH_MAX`.
-fn step(
+pub(super) fn step(
     level: &mut Level,
     head: &Head,
     items: &[(Selector, usize)],

@@ -10,6 +10,8 @@ use rhai::{FuncRegistration, Module, RhaiNativeFunc, Shared};
 use std::collections::BTreeMap;
 
 mod accession;
+mod charset;
+pub(super) mod charset_lint;
 pub(super) mod check;
 mod code;
 pub(super) mod given;
@@ -115,6 +117,7 @@ impl Book {
         timezone::register(&mut book);
         uid::register(&mut book);
         privacy::register(&mut book);
+        charset::register(&mut book);
         book
     }
 
