@@ -276,7 +276,10 @@ fn basic(c: &NativeCallContext, image: &Image, options: &Map) -> Raised<()> {
     evaluation.state().changes.forget_private();
     let head = hand.must(evaluation.seen())?;
     let steps = profile::deidentify(&head, &evaluation.known.profile, &key, &chosen);
-    let steps = hand.must(steps.map_err(refused))?;
+    let mut steps = hand.must(steps.map_err(refused))?;
+    if !chosen.retain_uids {
+        steps.extend(profile::named(&head, uid::own(&hand), &key, chosen.root.as_deref()));
+    }
     uid::aliases(&hand, &steps)?;
     take(&hand, steps)
 }

@@ -110,7 +110,8 @@ fn remap_all(c: &NativeCallContext, image: &Image, options: &Map) -> Raised<()> 
     let head = hand.placed(hand.evaluation().seen())?;
     let root = given.text("root");
     let steps = profile::replace_uids(&head, &known.profile, &key, root.as_deref());
-    let steps = hand.placed(steps.map_err(|error| Fault::edit(error.to_string())))?;
+    let mut steps = hand.placed(steps.map_err(|error| Fault::edit(error.to_string())))?;
+    steps.extend(profile::named(&head, own(&hand), &key, root.as_deref()));
     aliases(&hand, &steps)?;
     hand.note(|| format!("replaced {} elements", steps.len()));
     hand.placed(hand.evaluation().absorb(steps))
@@ -123,10 +124,20 @@ pub(super) fn aliases(hand: &Hand, steps: &[Step]) -> Raised<()> {
         let new = steps.iter().find(|step| *step.edit.path() == path);
         let new = new.and_then(|step| step.values.as_ref()?.first());
         if let Some(new) = new {
-            hand.alias("uid", &hand.text(name)?, new)?;
+            let old = match hand.text(name)? {
+                // What had no name is known by that of its command.
+                old if old.is_empty() => own(hand).to_owned(),
+                old => old,
+            };
+            hand.alias("uid", &old, new)?;
         }
     }
     Ok(())
+}
+
+/// The SOP Instance UID under which the instance was sent.
+pub(super) fn own<'a>(hand: &Hand<'a, '_>) -> &'a str {
+    hand.evaluation().facts.sop_instance.as_str()
 }
 
 /// The site's key. The load has refused rules that need one where there is none, but for calls that it cannot see.
