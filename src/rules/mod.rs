@@ -66,6 +66,8 @@ mod tables_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod witness_tests;
+#[cfg(test)]
 mod words_corpus_tests;
 #[cfg(test)]
 mod words_random_tests;

@@ -120,13 +120,17 @@ fn route(image, from) { to("research"); }"#;
     assert_eq!(sent, json!({"failed": {}, "sent": corpus["files"]}));
     station.wait_drained(Duration::from_secs(60));
     let judged = tools::python_json("canaries.py", &["corpus", &list, &path(&scp.folder)]);
-    eprintln!(
-        "{judged:#} {:?}",
-        station
-            .jobs(&["--state", "held", "--limit", "1000"])
-            .iter()
-            .map(|job| job["hold_kind"].clone())
-            .collect::<Vec<_>>()
-    );
     assert_eq!(judged["problems"], json!({}), "{judged:#}");
+    let arrived = judged["count"]["research"].as_u64().expect("a count");
+    let held = station.jobs(&["--state", "held", "--limit", "1000"]);
+    assert!(
+        arrived >= 110 && arrived + held.len() as u64 >= 140,
+        "{judged:#} {held:?}"
+    );
+    let kinds = ["edit", "conflict"];
+    assert!(
+        held.iter()
+            .all(|job| kinds.iter().any(|kind| job["hold_kind"] == *kind)),
+        "{held:?}"
+    );
 }

@@ -263,8 +263,10 @@ def judge(*folders):
     """What is wrong with each file, and what is not the same in all folders' files of one number."""
     problems, uids, seen = {}, {}, {}
     for folder in folders:
+        # With modified dates the times stay.
+        marks = [mark for mark in MARKS if not (folder.endswith("modified") and mark == b"113355.77")]
         for path in files_in(folder):
-            ds, found = problems_of(path, MARKS)
+            ds, found = problems_of(path, marks)
             number = int(ds.InstanceNumber)
             seen.setdefault(os.path.basename(folder), []).append(number)
             if ds.get("SliceThickness") != "1.25" or ds.get("SeriesNumber") != 7:

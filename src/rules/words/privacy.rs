@@ -184,6 +184,7 @@ fn whole(book: &mut Book) {
             samples: &[
                 Sample {
                     given: &[
+                        ("SOPInstanceUID", "1.2.3"),
                         ("StudyDate", "20240301"),
                         ("Modality", "CT"),
                         ("InstitutionName", "St. Mary"),
@@ -194,6 +195,7 @@ fn whole(book: &mut Book) {
                     ],
                     rule: "privacy::basic_profile(image, #{ retain_patient: true });",
                     gives: Gives::Elements(&[
+                        ("SOPInstanceUID", "2.25.337894979963845264765242468778886287587"),
                         ("StudyDate", ""),
                         ("InstitutionName", "REMOVED"),
                         ("PatientName", ""),

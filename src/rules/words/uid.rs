@@ -55,16 +55,19 @@ pub(super) fn register(book: &mut Book) {
             parameters: "image, options",
             does: "As `uid::remap` for every UID that names an instance, series, study, frame of reference or anything else \
                    that is not a class, at every depth: those with action U in PS3.15 Table E.1-1. References stay right.",
-            limits: "The images of a study stay together only when all of them go through it.",
+            limits: "The images of a study stay together only when all of them go through it. An image whose data set does not say its \
+                     SOP Instance UID gets it, made of the one that it was sent under.",
             errors: "Needs `rules.key_file`. Holds the instance when elements stand where they cannot be seen (behind the pixels).",
             samples: &[Sample {
                 given: &[
+                    ("SOPInstanceUID", "1.2.3"),
                     ("StudyInstanceUID", "1.2.3"),
                     ("ReferencedImageSequence[0].ReferencedSOPInstanceUID", "1.2.3"),
                     ("SOPClassUID", "1.2.840.10008.5.1.4.1.1.2"),
                 ],
                 rule: "uid::remap_all(image);",
                 gives: Gives::Elements(&[
+                    ("SOPInstanceUID", "2.25.337894979963845264765242468778886287587"),
                     ("StudyInstanceUID", "2.25.337894979963845264765242468778886287587"),
                     ("ReferencedImageSequence[0].ReferencedSOPInstanceUID", "2.25.337894979963845264765242468778886287587"),
                 ]),
