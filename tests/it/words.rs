@@ -1,7 +1,7 @@
 //! The words of identity, accession, text, code, timezone and uid through the running box, on images in every kind of transfer
 //! syntax: pydicom and dcmdump read the named elements, all others are compared in bytes, and a second box changes nothing more.
 use crate::harness::peers::{Storescp, modality, path};
-use crate::harness::{SOON, Setup, Station, tools, wait_until};
+use crate::harness::{Setup, Station, tools};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::Duration;
@@ -94,9 +94,7 @@ fn route(image, from) { to("keep"); }"#;
     station
         .setup
         .rule_file("patients.csv", &format!("{header}{}", row("900003")));
-    wait_until("the table is read anew", SOON, || {
-        station.log().matches("rules loaded").count() >= 2
-    });
+    station.wait_metric("rules_reloads_total", &[], |n| n >= 2.0);
     store(&station, "CT1", &files[1]);
     station.wait_drained(Duration::from_secs(20));
     let named =

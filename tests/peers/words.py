@@ -38,7 +38,8 @@ def elements(path, named):
 def by_dcmdump(path, keyword):
     tag = pydicom.datadict.tag_for_keyword(keyword)
     name = "%04x,%04x" % (tag >> 16, tag & 0xffff)
-    ran = subprocess.run(["dcmdump", "-q", "+U8", "+P", name, "-s", path], capture_output=True)
+    # Lines of elements inside of items are indented.
+    ran = subprocess.run(["dcmdump", "-q", "+L", "-M", path], capture_output=True)
     lines = [line for line in ran.stdout.decode("utf-8", "replace").splitlines() if line.startswith("(" + name)]
     return lines[0].split("[", 1)[1].rsplit("]", 1)[0].strip() if lines and "[" in lines[0] else None
 
