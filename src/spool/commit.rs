@@ -3,7 +3,7 @@
 //! Every change of the index goes through here, as a closure over the batch (`Txn`). A failed batch latches the gate;
 //! this thread then closes the index, reopens it once, and proves it before anything is taken again.
 use super::core::Core;
-use super::db::{Cf, Db};
+use super::db::Cf;
 use super::model::CommitError;
 use super::payload::Mark;
 use super::txn::{Book, DESTINATION, Effect, NEXT_JOB, Txn, encode_number, meta_key};
@@ -67,7 +67,7 @@ where
     }
 }
 
-fn pending<T, F>(work: F) -> (Request, oneshot::Receiver<Result<T, CommitError>>)
+pub(super) fn pending<T, F>(work: F) -> (Box<dyn Work>, oneshot::Receiver<Result<T, CommitError>>)
 where
     T: Send + 'static,
     F: FnOnce(&mut Txn<'_>) -> Result<T, CommitError> + Send + 'static,
@@ -78,7 +78,7 @@ where
         result: Err(CommitError::GateLatched),
         answer,
     };
-    (Request::Work(Box::new(pending)), answered)
+    (Box::new(pending), answered)
 }
 
 /// Has something done in the next batch and waits until it is durable. When the call is dropped or runs into the
@@ -91,9 +91,12 @@ where
     if !core.gate.is_open() {
         return Err(CommitError::GateLatched);
     }
-    let (request, answered) = pending(work);
+    let (work, answered) = pending(work);
     let wait = async {
-        queue.send(request).await.map_err(|_| CommitError::GateLatched)?;
+        queue
+            .send(Request::Work(work))
+            .await
+            .map_err(|_| CommitError::GateLatched)?;
         answered.await.unwrap_or(Err(CommitError::GateLatched))
     };
     tokio::time::timeout(DEADLINE, wait)
@@ -108,8 +111,8 @@ where
     F: FnOnce(&mut Txn<'_>) -> Result<T, CommitError> + Send + 'static,
 {
     let queue = queue.upgrade()?;
-    let (request, answered) = pending(work);
-    queue.blocking_send(request).ok()?;
+    let (work, answered) = pending(work);
+    queue.blocking_send(Request::Work(work)).ok()?;
     drop(queue);
     answered.blocking_recv().ok()
 }
@@ -158,7 +161,8 @@ impl Committer {
         alarm.0 = None;
     }
 
-    fn commit(&mut self, mut batch: Vec<Box<dyn Work>>) {
+    /// One batch, from the first read to the answers.
+    pub(super) fn commit(&mut self, mut batch: Vec<Box<dyn Work>>) {
         let db = match self.core.db() {
             Ok(db) if self.core.gate.is_open() => db,
             _ => return refuse(batch),
@@ -194,7 +198,11 @@ impl Committer {
             Err(error) => {
                 tracing::error!(%error, "the index refused a batch");
                 self.core.gate.latch("index_write");
-                drop(effects);
+                if planted(Plant::KeepLease) {
+                    std::mem::forget(effects);
+                } else {
+                    drop(effects);
+                }
                 refuse(batch);
                 self.heal();
             }
@@ -202,7 +210,7 @@ impl Committer {
     }
 
     /// Closes, reopens and proves the index. The one attempt; its failure is final.
-    fn heal(&mut self) {
+    pub(super) fn heal(&mut self) {
         if self.healed.is_some_and(|at| at.elapsed() < HEALED_FOR) {
             return self.core.gate.fail("again");
         }
@@ -228,12 +236,18 @@ impl Committer {
 
     fn reopen(&mut self) -> Result<(), String> {
         let root = &self.core.config.path;
-        let db = Db::open(&recover::index_path(root), false).map_err(|e| e.to_string())?;
+        let db = self
+            .core
+            .store
+            .open(&recover::index_path(root))
+            .map_err(|e| e.to_string())?;
         if self.core.gate.is_doubtful()
             && let Err(error) = db.verify()
         {
             // A restart would meet the same block some time later, again and again: the next start looks first.
-            recover::suspect(root).map_err(|e| e.to_string())?;
+            if self.core.store.has_directory() {
+                recover::suspect(root).map_err(|e| e.to_string())?;
+            }
             return Err(error.to_string());
         }
         let mut book = Book::load(self.core.clone(), &db).map_err(|e| e.to_string())?;
@@ -245,7 +259,9 @@ impl Committer {
             proof.push((Cf::Meta, key, Some(encode_number(lane.number.into()))));
         }
         db.write(proof.into_iter()).map_err(|e| e.to_string())?;
-        recover::probe(&self.core.config.path).map_err(|e| e.to_string())?;
+        if self.core.store.has_directory() {
+            recover::probe(&self.core.config.path).map_err(|e| e.to_string())?;
+        }
         count::count(&self.core, &db).map_err(|e| e.to_string())?;
         self.book = book;
         self.core.set_db(db);

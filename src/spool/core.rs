@@ -1,6 +1,6 @@
 //! What all parts of an open spool share. Threads hold it; it holds no thread and no sender, so it ends with them.
 use super::config::Config;
-use super::db::Db;
+use super::db::{Db, Store};
 use super::disk::Disk;
 use super::due::Lanes;
 use super::gate::{Gate, is_full, is_passing};
@@ -22,6 +22,7 @@ pub(super) struct Core {
     pub pool: Pool,
     pub gate: Gate,
     pub disk: Disk,
+    pub store: Store,
     /// `None` while it is being reopened.
     db: RwLock<Option<Arc<Db>>>,
 }
@@ -33,6 +34,7 @@ impl Core {
             pool: Pool::new(&config.path),
             gate: Gate::new(metrics.clone()),
             disk: Disk::new(&config, metrics.clone()),
+            store: Store::Disk,
             db: RwLock::new(None),
             config,
             clock,

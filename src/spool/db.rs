@@ -1,11 +1,15 @@
 //! The only door to RocksDB. Promises: every write is one synced batch in the WAL; a torn tail of the WAL opens, any
 //! other damage is reported, never skipped. Knows keys and values as bytes only.
+#[cfg(feature = "planted")]
+use super::memory::{Memory, Walk};
 use crate::base::fault::{Plant, planted};
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, LogLevel,
     Options, ReadOptions, WriteBatch, WriteOptions,
 };
 use std::path::Path;
+#[cfg(feature = "planted")]
+use std::sync::Arc;
 
 /// The column families. `cached` lists delivered instances by arrival, so that eviction never scans the others.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
@@ -58,7 +62,7 @@ impl Cf {
 /// RocksDB's own words on what went wrong. They name files of the index, never values.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct DbError(String);
+pub(super) struct DbError(pub(super) String);
 
 impl From<rocksdb::Error> for DbError {
     fn from(error: rocksdb::Error) -> Self {
@@ -70,7 +74,38 @@ impl From<rocksdb::Error> for DbError {
 pub(super) type Change = (Cf, Vec<u8>, Option<Vec<u8>>);
 
 /// The open index.
-pub(super) struct Db(DB);
+pub(super) struct Db(Engine);
+
+/// What lies below. The simulator's one keeps to the same rules: a batch is all or nothing, a synced one survives.
+enum Engine {
+    Rocks(DB),
+    #[cfg(feature = "planted")]
+    Memory(Arc<Memory>),
+}
+
+/// Where the index is opened, again after an error too.
+pub(super) enum Store {
+    /// In the spool's directory.
+    Disk,
+    #[cfg(feature = "planted")]
+    Memory(Arc<Memory>),
+}
+
+impl Store {
+    /// Opens the index that must be there.
+    pub(super) fn open(&self, path: &Path) -> Result<Db, DbError> {
+        match self {
+            Self::Disk => Db::open(path, false),
+            #[cfg(feature = "planted")]
+            Self::Memory(memory) => memory.open().map(|memory| Db(Engine::Memory(memory))),
+        }
+    }
+
+    /// Whether there is a directory with files beside the index.
+    pub(super) fn has_directory(&self) -> bool {
+        matches!(self, Self::Disk)
+    }
+}
 
 impl Db {
     /// Whether a directory holds an index at all.
@@ -82,7 +117,8 @@ impl Db {
     pub(super) fn open(path: &Path, create: bool) -> Result<Self, DbError> {
         let cache = Cache::new_lru_cache(BLOCK_CACHE);
         let families = Cf::ALL.map(|cf| ColumnFamilyDescriptor::new(cf.name(), family(cf, &cache)));
-        Ok(Self(DB::open_cf_descriptors(&database(create), path, families)?))
+        let db = DB::open_cf_descriptors(&database(create), path, families)?;
+        Ok(Self(Engine::Rocks(db)))
     }
 
     /// Reads every record of every family, so that each block's checksum is looked at.
@@ -96,11 +132,16 @@ impl Db {
     /// For `fsck`: writes nothing.
     pub(super) fn open_read_only(path: &Path) -> Result<Self, DbError> {
         let names = Cf::ALL.map(Cf::name);
-        Ok(Self(DB::open_cf_for_read_only(&database(false), path, names, false)?))
+        let db = DB::open_cf_for_read_only(&database(false), path, names, false)?;
+        Ok(Self(Engine::Rocks(db)))
     }
 
     pub(super) fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Vec<u8>>, DbError> {
-        Ok(self.0.get_cf(self.handle(cf), key)?)
+        match &self.0 {
+            Engine::Rocks(db) => Ok(db.get_cf(handle(db, cf), key)?),
+            #[cfg(feature = "planted")]
+            Engine::Memory(memory) => memory.get(cf, key),
+        }
     }
 
     /// Calls `each` for the keys from `from` on, below `end` (empty: to the end), until it answers false.
@@ -123,7 +164,12 @@ impl Db {
 
     /// The whole family from its end, until `each` answers false.
     pub(super) fn scan_back(&self, cf: Cf, mut each: impl FnMut(&[u8], &[u8]) -> bool) -> Result<(), DbError> {
-        let mut raw = self.0.raw_iterator_cf(self.handle(cf));
+        let db = match &self.0 {
+            Engine::Rocks(db) => db,
+            #[cfg(feature = "planted")]
+            Engine::Memory(memory) => return memory.scan_back(cf, each),
+        };
+        let mut raw = db.raw_iterator_cf(handle(db, cf));
         raw.seek_to_last();
         while let Some((key, value)) = raw.item() {
             if !each(key, value) {
@@ -136,49 +182,78 @@ impl Db {
 
     /// A cursor over a range, for callers that merge several.
     pub(super) fn range(&self, cf: Cf, from: &[u8], end: &[u8]) -> Range<'_> {
+        let db = match &self.0 {
+            Engine::Rocks(db) => db,
+            #[cfg(feature = "planted")]
+            Engine::Memory(memory) => return Range(Cursor::Memory(Walk::new(memory.clone(), cf, from, end))),
+        };
         let mut options = ReadOptions::default();
         if !end.is_empty() {
             options.set_iterate_upper_bound(end);
         }
-        let mut raw = self.0.raw_iterator_cf_opt(self.handle(cf), options);
+        let mut raw = db.raw_iterator_cf_opt(handle(db, cf), options);
         raw.seek(from);
-        Range(raw)
+        Range(Cursor::Rocks(raw))
     }
 
     /// The commit point: all changes or none, durable when this returns.
     pub(super) fn write(&self, changes: impl Iterator<Item = Change>) -> Result<(), DbError> {
+        let sync = !planted(Plant::SkipIndexSync);
+        let db = match &self.0 {
+            Engine::Rocks(db) => db,
+            #[cfg(feature = "planted")]
+            Engine::Memory(memory) => return memory.write(changes, sync),
+        };
         let mut batch = WriteBatch::default();
         for (cf, key, value) in changes {
             match value {
-                Some(value) => batch.put_cf(self.handle(cf), key, value),
-                None => batch.delete_cf(self.handle(cf), key),
+                Some(value) => batch.put_cf(handle(db, cf), key, value),
+                None => batch.delete_cf(handle(db, cf), key),
             }
         }
         let mut options = WriteOptions::default();
-        options.set_sync(!planted(Plant::SkipIndexSync));
-        Ok(self.0.write_opt(batch, &options)?)
-    }
-
-    fn handle(&self, cf: Cf) -> &ColumnFamily {
-        // Every family of `Cf::ALL` was opened by name, or the open failed.
-        self.0.cf_handle(cf.name()).expect("every column family is open")
+        options.set_sync(sync);
+        Ok(db.write_opt(batch, &options)?)
     }
 }
 
+fn handle(db: &DB, cf: Cf) -> &ColumnFamily {
+    // Every family of `Cf::ALL` was opened by name, or the open failed.
+    db.cf_handle(cf.name()).expect("every column family is open")
+}
+
 /// A position in a range. Ends at the range's end or at an error; ask `status` after the end.
-pub(super) struct Range<'a>(rocksdb::DBRawIterator<'a>);
+pub(super) struct Range<'a>(Cursor<'a>);
+
+enum Cursor<'a> {
+    Rocks(rocksdb::DBRawIterator<'a>),
+    #[cfg(feature = "planted")]
+    Memory(Walk),
+}
 
 impl Range<'_> {
     pub(super) fn item(&self) -> Option<(&[u8], &[u8])> {
-        self.0.item()
+        match &self.0 {
+            Cursor::Rocks(raw) => raw.item(),
+            #[cfg(feature = "planted")]
+            Cursor::Memory(walk) => walk.item(),
+        }
     }
 
     pub(super) fn step(&mut self) {
-        self.0.next();
+        match &mut self.0 {
+            Cursor::Rocks(raw) => raw.next(),
+            #[cfg(feature = "planted")]
+            Cursor::Memory(walk) => walk.step(),
+        }
     }
 
     pub(super) fn status(&self) -> Result<(), DbError> {
-        Ok(self.0.status()?)
+        match &self.0 {
+            Cursor::Rocks(raw) => Ok(raw.status()?),
+            #[cfg(feature = "planted")]
+            Cursor::Memory(walk) => walk.status(),
+        }
     }
 }
 

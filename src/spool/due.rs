@@ -9,6 +9,7 @@ use super::keys;
 use super::model::{Instance, JobKey, Priority};
 use super::record::{InstanceRecord, JobRecord};
 use crate::base::clock::Wall;
+use crate::base::fault::{Plant, planted};
 use crate::base::names::{DestinationId, JobId};
 use crate::telemetry::metrics::IntGauge;
 use bytes::Bytes;
@@ -206,7 +207,11 @@ pub(super) fn effective(priority: Priority, due: Wall, now: Wall, age_step: Dura
     }
     let steps = now.since(due).as_micros() / age_step.as_micros().max(1);
     let steps = u8::try_from(steps).unwrap_or(u8::MAX);
-    (priority as u8).saturating_sub(steps).max(Priority::High as u8)
+    let aged = (priority as u8).saturating_sub(steps);
+    if planted(Plant::AgePastStat) {
+        return aged;
+    }
+    aged.max(Priority::High as u8)
 }
 
 /// One head of the merge.

@@ -65,6 +65,16 @@ pub fn fsck(path: &Path, deep: bool) -> Result<FsckReport, OpenError> {
     Ok(report)
 }
 
+/// What the records of an open index say of each other; nothing is said of files.
+#[cfg(feature = "planted")]
+pub(super) fn index(db: &Db) -> Result<FsckReport, DbError> {
+    let mut report = FsckReport::default();
+    for check in [jobs, due_and_holds, references, rest] {
+        check(db, Path::new(""), &mut report)?;
+    }
+    Ok(report)
+}
+
 fn instances(db: &Db, path: &Path, report: &mut FsckReport) -> Result<(), DbError> {
     db.scan(Cf::Instance, &[], &[], |key, value| {
         report.instances += 1;

@@ -6,6 +6,8 @@
 //! are rebuilt at start (`recover.rs`). After a write error nothing is taken until the index was reopened (`gate.rs`).
 //! Nothing leaves but by `Settlement::Confirmed` or a person's `discard`, and a delivered payload by `cache.rs`.
 mod admit;
+#[cfg(feature = "planted")]
+pub mod bench;
 mod cache;
 mod codec;
 mod commit;
@@ -23,6 +25,8 @@ mod keeper;
 mod keys;
 mod ledger;
 mod lifecycle;
+#[cfg(feature = "planted")]
+mod memory;
 mod mend;
 mod model;
 mod operator;

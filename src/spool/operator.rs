@@ -10,6 +10,7 @@ use super::query::{Filter, Row, find, walk};
 use super::record::JobRecord;
 use super::settle::{end, retire};
 use super::txn::{Effect, SUSPENDED, Txn, encode_number, meta_key};
+use crate::base::fault::{Plant, planted};
 use crate::base::names::{DestinationId, InstanceId, JobId};
 
 /// Jobs in one batch of a verb.
@@ -40,10 +41,10 @@ pub struct Acted {
 
 /// Who asked, and why: for the ledger.
 #[derive(Clone)]
-struct Order {
-    verb: Verb,
-    who: String,
-    reason: String,
+pub(super) struct Order {
+    pub verb: Verb,
+    pub who: String,
+    pub reason: String,
 }
 
 impl Spool {
@@ -148,19 +149,7 @@ impl Spool {
         let verb = if on { "suspend" } else { "resume" };
         self.core.metrics.queue_verbs_total.with_label_values(&[verb]).inc();
         self.submit(move |txn| {
-            let number = txn.number(Some(&to));
-            let key = meta_key(SUSPENDED, to.as_str());
-            if on {
-                let since = encode_number(txn.now.0);
-                txn.put(Cf::Meta, key, since);
-            } else {
-                txn.delete(Cf::Meta, key);
-            }
-            txn.effects
-                .extend(txn.lane(number).map(|lane| Effect::Suspended(lane, on)));
-            let mut fact = Fact::new(if on { FactKind::Suspended } else { FactKind::Resumed });
-            fact.destination = Some(to);
-            txn.fact(fact.who(&who).text(reason));
+            set_suspended(txn, &to, (&who, &reason), on);
             Ok(())
         })
         .await
@@ -201,7 +190,24 @@ impl Verb {
     }
 }
 
-fn batch(txn: &mut Txn<'_>, keys: &[JobKey], order: &Order) -> Result<u64, CommitError> {
+/// Suspends or resumes a destination, in the batch and on the ledger.
+pub(super) fn set_suspended(txn: &mut Txn<'_>, to: &DestinationId, (who, reason): (&str, &str), on: bool) {
+    let number = txn.number(Some(to));
+    let key = meta_key(SUSPENDED, to.as_str());
+    if !on {
+        txn.delete(Cf::Meta, key);
+    } else if !planted(Plant::ForgetSuspension) {
+        let since = encode_number(txn.now.0);
+        txn.put(Cf::Meta, key, since);
+    }
+    txn.effects
+        .extend(txn.lane(number).map(|lane| Effect::Suspended(lane, on)));
+    let mut fact = Fact::new(if on { FactKind::Suspended } else { FactKind::Resumed });
+    fact.destination = Some(to.clone());
+    txn.fact(fact.who(who).text(reason));
+}
+
+pub(super) fn batch(txn: &mut Txn<'_>, keys: &[JobKey], order: &Order) -> Result<u64, CommitError> {
     let mut changed = 0;
     for key in keys {
         changed += u64::from(one(txn, *key, order)?);
@@ -309,7 +315,7 @@ fn has_job(txn: &Txn<'_>, instance: InstanceId, dest: u32) -> Result<bool, Commi
     Ok(!txn.keys(Cf::Ref, &prefix, 1)?.is_empty())
 }
 
-fn redecide(
+pub(super) fn redecide(
     txn: &mut Txn<'_>,
     key: JobKey,
     jobs: Vec<NewJob>,

@@ -287,32 +287,52 @@ pub(super) fn strays(
     report: &mut OpenReport,
 ) -> io::Result<Vec<InstanceRecord>> {
     let root = &core.config.path;
-    let mut adopt = Vec::new();
+    let mut adopted = Vec::new();
     for id in strays {
         let path = path_of(root, *id);
-        match inspect(root, *id, true)? {
-            Found::Empty => {
-                fs::remove_file(path)?;
-                report.pool_cleared += 1;
-            }
-            Found::Partial => {
-                fs::remove_file(path)?;
-                report.partial += 1;
-            }
-            Found::Whole(record, FileState::Sealed) => {
-                fs::rename(path, root.join("orphans").join(format!("{}.dcm", record.instance.id)))?;
-                report.orphans += 1;
-            }
-            Found::Whole(record, FileState::Committed) if was_evicted(db, &record)? => fs::remove_file(path)?,
-            // Its commit was durable once: the index has lost it.
-            Found::Whole(record, FileState::Committed) => adopt.push(*record),
-            // Eviction was cut between the record and the file.
-            Found::Whole(_, FileState::Delivered) => fs::remove_file(path)?,
+        match fate(inspect(root, *id, true)?, db, report)? {
+            Fate::Remove => fs::remove_file(path)?,
+            Fate::SetAside => fs::rename(path, root.join("orphans").join(format!("{id}.dcm")))?,
+            Fate::Adopt(record) => adopted.push(*record),
         }
     }
-    // The first content under a UID is the one that the others conflict with.
-    adopt.sort_by_key(|record| (record.instance.arrival, record.instance.id.0));
-    Ok(adopt)
+    in_order(&mut adopted);
+    Ok(adopted)
+}
+
+/// The first content under a UID is the one that the others conflict with.
+pub(super) fn in_order(adopted: &mut [InstanceRecord]) {
+    adopted.sort_by_key(|record| (record.instance.arrival, record.instance.id.0));
+}
+
+/// What becomes of a file without a record.
+pub(super) enum Fate {
+    Remove,
+    SetAside,
+    Adopt(Box<InstanceRecord>),
+}
+
+/// Decides on a file without a record, and counts it.
+pub(super) fn fate(found: Found, db: &Db, report: &mut OpenReport) -> io::Result<Fate> {
+    Ok(match found {
+        Found::Empty => {
+            report.pool_cleared += 1;
+            Fate::Remove
+        }
+        Found::Partial => {
+            report.partial += 1;
+            Fate::Remove
+        }
+        Found::Whole(_, FileState::Sealed) => {
+            report.orphans += 1;
+            Fate::SetAside
+        }
+        Found::Whole(record, FileState::Committed) if was_evicted(db, &record)? => Fate::Remove,
+        // Its commit was durable once: the index has lost it.
+        Found::Whole(record, FileState::Committed) => Fate::Adopt(record),
+        // Eviction was cut between the record and the file.
+        Found::Whole(_, FileState::Delivered) => Fate::Remove,
+    })
 }
 
 /// The letter `delivered` is a hint and may be lost. The index remembers what it evicted, and forgets both together when
@@ -333,8 +353,13 @@ fn was_evicted(db: &Db, record: &InstanceRecord) -> io::Result<bool> {
 /// Both ways: ids with a file but no record, and ids with a record but no file.
 pub(super) fn differences(root: &Path, db: &Db) -> Result<(Vec<InstanceId>, Vec<InstanceId>), String> {
     let files = list(root).map_err(|error| error.to_string())?;
+    compare(&files, db).map_err(|error| error.to_string())
+}
+
+/// The same for a sorted list of files.
+pub(super) fn compare(files: &[InstanceId], db: &Db) -> Result<(Vec<InstanceId>, Vec<InstanceId>), DbError> {
     let (mut strays, mut missing, mut at) = (Vec::new(), Vec::new(), 0);
-    let scan = db.scan(Cf::Instance, &[], &[], |key, _| {
+    db.scan(Cf::Instance, &[], &[], |key, _| {
         let Some(id) = keys::instance_of(key) else {
             return true;
         };
@@ -348,8 +373,7 @@ pub(super) fn differences(root: &Path, db: &Db) -> Result<(Vec<InstanceId>, Vec<
             missing.push(id);
         }
         true
-    });
-    scan.map_err(|error| error.to_string())?;
+    })?;
     strays.extend_from_slice(&files[at..]);
     Ok((strays, missing))
 }
