@@ -107,7 +107,8 @@ impl World {
             };
             let wait = due.map(|due| due.since(world.clock.now()));
             let next = machine.next_look(wait, now).saturating_duration_since(now);
-            let at = world.now + u64::try_from(next.as_micros()).unwrap_or(u64::MAX);
+            // Never a little too early: the pauses have nanoseconds.
+            let at = world.now + u64::try_from(next.as_micros()).unwrap_or(u64::MAX) + 1;
             let lane = &mut process.lanes[dest];
             if lane.looks_at <= world.now || at < lane.looks_at {
                 lane.looks_at = at;
