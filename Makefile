@@ -16,7 +16,7 @@ BINARY := $(TARGET)/release/waystation
 export PEERS_VENV := $(VENV)
 
 .PHONY: help setup venv build demo test hostile fuzz lint deny bench docs
-.PHONY: soak-kill soak-power soak-syscalls soak-disk soak-corrupt controls
+.PHONY: soak-kill soak-power soak-syscalls soak-disk soak-corrupt controls sim
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -60,6 +60,11 @@ soak-corrupt: setup venv ## each kind of file of the spool, damaged in five ways
 
 controls: setup venv ## planted faults, each of which a soak must find (root: loop devices)
 	@$(SOAK) controls
+
+# Simulated lives of the box; SEED=s runs and tells a single one.
+SEEDS ?= 20000
+sim: setup ## the box's decisions in virtual time, SEEDS lives with faults; big scenarios; planted faults that it must find
+	@SEEDS=$(SEEDS) cargo test --release --locked --features planted --test sim
 
 hostile: setup venv ## the hostile corpus and the floods of silent connections; ends with their count
 	@tools/counted "$(TARGET)/hostile.log" cargo test --release --locked --features planted --test hostile -- --nocapture

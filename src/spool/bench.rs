@@ -97,6 +97,7 @@ pub struct Bench {
     core: Arc<Core>,
     committer: Committer,
     marks: Receiver<Mark>,
+    disk: Disk,
 }
 
 type Waiting = Box<dyn FnOnce() -> Done>;
@@ -127,7 +128,14 @@ impl Bench {
         core.set_db(db);
         let (marks_in, marks) = sync_channel(super::keeper::MARKS);
         let committer = Committer::new(core.clone(), book, marks_in);
-        Ok((Self { core, committer, marks }, opened))
+        let disk = disk.clone();
+        let bench = Self {
+            core,
+            committer,
+            marks,
+            disk,
+        };
+        Ok((bench, opened))
     }
 
     /// One batch, as the commit thread makes it. The answers are what the requesters would be told after the sync.
@@ -251,7 +259,7 @@ impl Bench {
     #[must_use]
     pub fn jobs(&self) -> Vec<JobView> {
         let core = &self.core;
-        let jobs = self.read(|db| {
+        let jobs = self.look(|db| {
             let mut jobs = Vec::new();
             db.scan(Cf::Job, &[], &[], |key, value| {
                 if let (Some(key), Ok(job)) = (keys::job_of(key), JobRecord::decode(value)) {
@@ -267,7 +275,7 @@ impl Bench {
     /// The deliveries of an instance that a destination confirmed, when the index has the instance.
     #[must_use]
     pub fn confirmed(&self, id: InstanceId) -> Option<Vec<DestinationId>> {
-        let record = self.read(|db| db.get(Cf::Instance, &id.0))??;
+        let record = self.look(|db| db.get(Cf::Instance, &id.0))??;
         let record = InstanceRecord::decode(&record).ok()?;
         let confirmed = record.done.iter().filter(|done| done.status.is_some());
         let names = confirmed.filter_map(|done| self.core.lanes.by_number(done.dest));
@@ -277,7 +285,7 @@ impl Bench {
     /// Everything that does not hold together: `spool fsck`'s look at the records, and the gauges against them.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
-        let checked = self.read(|db| {
+        let checked = self.look(|db| {
             let mut problems = fsck::index(db)?.problems;
             let mut queued: BTreeMap<(u32, Priority), i64> = BTreeMap::new();
             db.scan(Cf::Due, &[], &[], |key, _| {
@@ -302,7 +310,7 @@ impl Bench {
     }
 
     fn keys(&self, jobs: &[JobId]) -> Vec<JobKey> {
-        let found = self.read(|db| {
+        let found = self.look(|db| {
             let mut found = Vec::new();
             db.scan(Cf::Job, &[], &[], |key, _| {
                 found.extend(keys::job_of(key).filter(|key| jobs.contains(&key.job)));
@@ -311,6 +319,11 @@ impl Bench {
             Ok(found)
         });
         found.unwrap_or_default()
+    }
+
+    /// A look from outside, which meets no fault.
+    fn look<T>(&self, work: impl FnOnce(&Db) -> Result<T, DbError>) -> Option<T> {
+        self.disk.unfailing(|| self.read(work))
     }
 
     /// As `Spool::read`.

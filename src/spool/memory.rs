@@ -65,6 +65,14 @@ impl Memory {
         self.lock().reads_failing = count;
     }
 
+    /// Does something that no read fault meets, nor uses up: for those who look from outside.
+    pub(super) fn unfailing<T>(&self, work: impl FnOnce() -> T) -> T {
+        let kept = std::mem::take(&mut self.lock().reads_failing);
+        let done = work();
+        self.lock().reads_failing = kept;
+        done
+    }
+
     /// The disk cannot be opened until this is taken back.
     pub fn set_dead(&self, dead: bool) {
         self.lock().dead = dead;

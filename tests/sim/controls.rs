@@ -5,15 +5,14 @@ use std::process::{Command, ExitCode};
 use std::time::Instant;
 use waystation::telemetry::metrics::Metrics;
 
-/// The fault, and what is wrong with it.
-const CONTROLS: [&str; 13] = [
+/// The faults, by name.
+const CONTROLS: [&str; 12] = [
     "skip-commit",
     "skip-index-sync",
     "lose-due",
     "settle-wrong",
     "ignore-status",
     "drop-hold",
-    "overwrite-duplicate",
     "settle-early",
     "keep-lease",
     "ignore-breaker",

@@ -1,4 +1,5 @@
 //! A person at random: holds, releases, retries, reroutes, discards, suspends, resumes, pokes, makes room.
+use crate::oracle::Leg;
 use crate::world::{Event, For, HOUR, MINUTE, World};
 use rand::Rng;
 use waystation::spool::Verb;
@@ -71,8 +72,20 @@ impl World {
         self.oracle.touched.insert(leg);
         match verb {
             Verb::Hold => drop(self.oracle.held_by_person.insert(leg)),
-            Verb::Discard => drop(self.oracle.waived.insert(leg)),
+            Verb::Discard => {
+                // Of a job that was moved here, too: its first leg ends with it.
+                let came = |(from, to): (&Leg, &u8)| (from.0 == thing && to & (1 << dest) != 0).then_some(*from);
+                let from: Vec<Leg> = self.oracle.moved.iter().filter_map(came).collect();
+                self.oracle.waived.extend(from);
+                self.oracle.waived.insert(leg);
+            }
             Verb::Reroute(_) => {
+                for (from, to) in &mut self.oracle.moved {
+                    // Moved here before: it moves on.
+                    if from.0 == thing && *to & (1 << dest) != 0 {
+                        *to |= 1 << other;
+                    }
+                }
                 *self.oracle.moved.entry(leg).or_default() |= 1 << other;
                 self.oracle.touched.insert((thing, other as u8));
                 self.oracle.held_by_person.insert((thing, other as u8));

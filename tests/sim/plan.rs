@@ -55,16 +55,16 @@ impl Plan {
             }
         };
         Self {
-            things: rng.random_range(4..28),
+            things: rng.random_range(4..40),
             peers: rng.random_range(1..=3),
             span: rng.random_range(5 * MINUTE..90 * MINUTE),
             sending: [20 * MILLI, SECOND, 30 * SECOND, 3 * MINUTE][rng.random_range(0..4)],
             weather: rng.random_bool(0.9),
             weather_span: [5 * SECOND, MINUTE, 10 * MINUTE][rng.random_range(0..3)],
-            crashes: some(rng, 4),
-            verbs: some(rng, 8),
+            crashes: some(rng, 6),
+            verbs: some(rng, 16),
             jumps: if rng.random_bool(0.1) { 1 } else { 0 },
-            spoils: if rng.random_bool(0.1) { 1 } else { 0 },
+            spoils: if rng.random_bool(0.2) { 2 } else { 0 },
             index_faults: rate(rng, 8),
             payload_faults: rate(rng, 8),
             lost_acks: rate(rng, 6),

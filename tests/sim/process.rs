@@ -5,13 +5,12 @@ use rand::Rng;
 use waystation::base::names::InstanceId;
 use waystation::scheduler::pure::{self, Machine};
 use waystation::spool::bench::{Ask, Bench, Done, WriteFault};
-use waystation::spool::{Commit, Committed, NewJob, Repeat};
+use waystation::spool::{Commit, CommitError, Committed, NewJob, Repeat};
 
 impl World {
     /// Does something with the running box, if there is one; a spool that failed ends it.
     pub fn with(&mut self, work: impl FnOnce(&mut Self, &mut Process)) {
         let Some(mut process) = self.process.take() else { return };
-        let was_open = process.bench.is_open();
         work(self, &mut process);
         if process.bench.is_failed() {
             self.say(|| "the spool has failed: the process ends, and is started again".to_owned());
@@ -20,7 +19,7 @@ impl World {
             self.after(2 * SECOND, Event::Start);
             return;
         }
-        if was_open && !process.bench.is_open() {
+        if !process.bench.is_open() && !std::mem::replace(&mut process.keeping, true) {
             let life = self.life;
             self.after(SECOND, Event::Keep { life });
         }
@@ -31,6 +30,8 @@ impl World {
         if self.process.is_some() {
             return;
         }
+        let dead = !self.healed && self.plan.index_faults > 0 && self.one_in(4);
+        self.disk.set_dead(dead);
         let (clock, metrics) = (self.clock.clone(), self.metrics.clone());
         match Bench::open(&self.disk, &self.listing(), clock, metrics) {
             Err(text) => {
@@ -54,6 +55,7 @@ impl World {
                     lanes,
                     asks: Vec::new(),
                     committing: false,
+                    keeping: false,
                 };
                 self.oracle.disturbed(self.now);
                 self.check_start(&process, &opened);
@@ -237,7 +239,15 @@ impl World {
                     payload.letter = b'D';
                 }
             }
-            let (life, flush) = (world.life, world.rng.random_range(MILLI / 2..20 * MILLI));
+            let (life, mut flush) = (world.life, world.rng.random_range(MILLI / 2..20 * MILLI));
+            let mut done = done;
+            if !world.healed && world.one_in(world.plan.index_faults) {
+                // The flush takes longer than anybody waits: it is done, and nobody is told.
+                world.say(|| "the disk takes half a minute".to_owned());
+                flush = 30 * SECOND;
+                world.oracle.disturbed(world.now + flush);
+                done = done.into_iter().map(|(whom, done)| (whom, late(done))).collect();
+            }
             world.after(flush, Event::Answer { life, done });
         });
     }
@@ -318,7 +328,7 @@ impl World {
         }
     }
 
-    fn acknowledge(&mut self, thing: u32, id: InstanceId, result: Result<Committed, waystation::spool::CommitError>) {
+    fn acknowledge(&mut self, thing: u32, id: InstanceId, result: Result<Committed, CommitError>) {
         self.say(|| format!("thing {thing} as {id}: {result:?}"));
         if result.is_err() {
             return;
@@ -333,7 +343,10 @@ impl World {
     }
 
     pub fn keep(&mut self) {
-        self.with(|_, process| process.bench.keep());
+        self.with(|_, process| {
+            process.keeping = false;
+            process.bench.keep();
+        });
         self.look_all();
     }
 
@@ -345,5 +358,18 @@ impl World {
                 self.look(dest);
             }
         }
+    }
+}
+
+/// What a requester is told who has waited too long.
+fn late(done: Done) -> Done {
+    let late = CommitError::Deadline;
+    match done {
+        Done::Admitted(_) => Done::Admitted(Err(late)),
+        Done::Settled(_) => Done::Settled(Err(late)),
+        Done::Acted(_) => Done::Acted(Err(late)),
+        Done::Suspended(_) => Done::Suspended(Err(late)),
+        Done::Redecided(_) => Done::Redecided(Err(late)),
+        Done::Evicted(_) => Done::Evicted(Err(late)),
     }
 }

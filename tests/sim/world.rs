@@ -129,6 +129,8 @@ pub struct Process {
     pub lanes: Vec<Lane>,
     pub asks: Vec<(Ask, For)>,
     pub committing: bool,
+    /// The keeper has been asked to look.
+    pub keeping: bool,
 }
 
 pub struct World {
