@@ -33,7 +33,7 @@ pub enum Plant {
     EditTwice,
     /// Every third job gets no entry in the queue.
     LoseDue,
-    /// A lane claims although its destination is not reached.
+    /// A lane claims although its destination is not reached. This one and the rest are for the simulator (`tests/sim`).
     IgnoreBreaker,
     /// A job is confirmed when its session breaks, without an answer.
     SettleEarly,

@@ -2,11 +2,14 @@
 //! other damage is reported, never skipped. Knows keys and values as bytes only.
 #[cfg(feature = "planted")]
 use super::memory::{Memory, Walk};
+use super::payload::Mark;
 use crate::base::fault::{Plant, planted};
+use crate::base::names::InstanceId;
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, LogLevel,
     Options, ReadOptions, WriteBatch, WriteOptions,
 };
+use std::io;
 use std::path::Path;
 #[cfg(feature = "planted")]
 use std::sync::Arc;
@@ -98,6 +101,18 @@ impl Store {
             Self::Disk => Db::open(path, false),
             #[cfg(feature = "planted")]
             Self::Memory(memory) => memory.open().map(|memory| Db(Engine::Memory(memory))),
+        }
+    }
+
+    /// Has the state letter of a payload file durable. Not with the index's own batch: before it.
+    pub(super) fn flush_letter(&self, root: &Path, id: InstanceId, mark: &Mark) -> io::Result<()> {
+        match self {
+            Self::Disk => mark.flush(root),
+            #[cfg(feature = "planted")]
+            Self::Memory(memory) => {
+                memory.flush_letter(id);
+                Ok(())
+            }
         }
     }
 

@@ -4,6 +4,7 @@
 //! was not survives a kill, and a power cut only as far as the disk had it, cut at any byte, of which whole batches count. After
 //! a failed write or sync it refuses until it is opened again, and the batch that failed may then be there or not.
 use super::db::{Cf, Change, DbError};
+use crate::base::names::InstanceId;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -39,6 +40,8 @@ struct State {
     dead: bool,
     /// After a write error.
     broken: bool,
+    /// Payload files whose letter `delivered` was flushed.
+    letters: Vec<InstanceId>,
     /// Old facts of the ledger are dropped: for scenarios that would not fit.
     short_ledger: bool,
 }
@@ -99,10 +102,13 @@ impl Memory {
         (state.fault, state.reads_failing) = (WriteFault::None, 0);
     }
 
-    /// Records in all families.
-    #[must_use]
-    pub fn records(&self) -> usize {
-        self.lock().families.values().map(BTreeMap::len).sum()
+    /// The payload files whose letter `delivered` is durable by now, since the last call.
+    pub fn letters(&self) -> Vec<InstanceId> {
+        std::mem::take(&mut self.lock().letters)
+    }
+
+    pub(super) fn flush_letter(&self, id: InstanceId) {
+        self.lock().letters.push(id);
     }
 
     pub(super) fn open(self: &Arc<Self>) -> Result<Arc<Self>, DbError> {

@@ -258,7 +258,9 @@ impl World {
             slot.sent = if slot.session { slot.sent + 1 } else { 1 };
             (slot.session, slot.answered_at) = (current.session, world.now);
             if current.said {
-                world.oracle.answered.insert((current.thing, dest as u8));
+                let leg = (current.thing, dest as u8);
+                world.oracle.answered.insert(leg);
+                world.oracle.yes.insert(leg);
             }
             let (thing, job) = (current.thing, current.lease.job);
             world.say(|| format!("d{dest}.{worker}: {job} thing {thing}: {outcome:?}"));

@@ -9,11 +9,12 @@ impl World {
     pub fn operate(&mut self) {
         let dest = self.rng.random_range(0..self.peers.len());
         let steady = self.plan.steady && dest == 0;
-        match self.rng.random_range(0..10) {
+        match self.rng.random_range(0..12) {
             0 if !steady => self.set_suspended(dest, true),
             1 => self.set_suspended(dest, false),
             2 => self.poke(dest),
             3 => self.ask(Ask::Evict(4), For::Keeper),
+            4 | 5 => self.redecide(),
             _ => self.verb(dest),
         }
     }
@@ -37,6 +38,27 @@ impl World {
             process.lanes[dest].machine.hurry(now);
         });
         self.look(dest);
+    }
+
+    /// A held job is decided anew by the rules of today, which by now name the destinations.
+    fn redecide(&mut self) {
+        let Some(process) = &self.process else { return };
+        let mut jobs = process.bench.jobs();
+        jobs.retain(|job| job.hold.is_some());
+        if jobs.is_empty() {
+            return;
+        }
+        let job = jobs.swap_remove(self.rng.random_range(0..jobs.len()));
+        let Some(thing) = self.oracle.ids.get(&job.instance).copied() else {
+            return;
+        };
+        let new = self.decided(thing, None);
+        for dest in 0..self.peers.len() as u8 {
+            self.oracle.touched.insert((thing, dest));
+        }
+        let what = format!("redecide {}", job.job);
+        self.say(|| format!("operator: {what}"));
+        self.ask(Ask::Redecide(job.job, new), For::Operator(what));
     }
 
     /// A verb for a few jobs of a destination.

@@ -1,7 +1,7 @@
 //! What is known from outside, and the promises judged by it (failures.md section 1). Knows what was acknowledged, what the
 //! archives have and have said, and what a person has ordered; asks the box only what it still has in hand.
 use crate::net::{Poison, Weather};
-use crate::world::{MINUTE, Process, World, class_uid};
+use crate::world::{MINUTE, Process, Route, World, class_uid};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use waystation::base::clock::Wall;
 use waystation::base::names::{InstanceId, JobId};
@@ -25,6 +25,8 @@ pub struct Oracle {
     pub stored: HashSet<Leg>,
     /// The archive's word that it has it has reached the box.
     pub answered: HashSet<Leg>,
+    /// That word is with the box, and nothing has gone wrong since: no end of the process, no record refused.
+    pub yes: HashSet<Leg>,
     /// The box has recorded that word durably.
     durable: HashSet<Leg>,
     /// A person has ended, moved or repeated it: no promise about the leg, or about sending it once.
@@ -147,6 +149,11 @@ impl World {
         if self.oracle.durable.contains(&leg) && !self.oracle.touched.contains(&leg) {
             self.broken(format!(
                 "d{dest}: thing {thing} is sent again after its confirmation was recorded"
+            ));
+        }
+        if self.oracle.yes.contains(&leg) && !self.oracle.touched.contains(&leg) {
+            self.broken(format!(
+                "d{dest}: thing {thing} is sent again, and the archive has said that it has it"
             ));
         }
         self.oracle.duplicates += u64::from(self.oracle.stored.contains(&leg));
@@ -301,12 +308,10 @@ impl World {
                     || stormy(&breaks)
                     || (peer.patience.duplicate == Duplicate::Hold && stormy(&[Weather::ResetsAfter]))
             }
-            HoldKind::Rule
-            | HoldKind::Error
-            | HoldKind::Budget
-            | HoldKind::NoDestination
-            | HoldKind::Edit
-            | HoldKind::Recovered => false,
+            HoldKind::Rule => about.route == Route::Held,
+            HoldKind::Error | HoldKind::Budget | HoldKind::NoDestination | HoldKind::Edit | HoldKind::Recovered => {
+                false
+            }
         };
         if !legitimate {
             let class = class_uid(about.class);

@@ -1,5 +1,5 @@
 //! What a run is made of: how many things and archives, which faults and how often. Drawn from the seed.
-use crate::world::{HOUR, MILLI, MINUTE, SECOND, Thing};
+use crate::world::{HOUR, MILLI, MINUTE, Route, SECOND, Thing};
 use rand::Rng;
 use rand::rngs::StdRng;
 use waystation::spool::Priority;
@@ -117,6 +117,11 @@ impl Plan {
                     rng.random_range(1..=all)
                 },
                 priority: Priority::ALL[[0, 1, 2, 2, 2, 3][rng.random_range(0..6)]],
+                route: match rng.random_range(0..20) {
+                    0 if self.checks => Route::Held,
+                    1 if self.checks => Route::Undecided,
+                    _ => Route::Sent,
+                },
                 again: self.checks && rng.random_range(0..6) == 0,
             });
         }

@@ -1,11 +1,11 @@
 //! The life of the box: it starts over what the disk has, takes instances in, commits, and ends, in order or not.
 use crate::lane::Lane;
-use crate::world::{Event, For, MILLI, MINUTE, Payload, Process, SECOND, World};
+use crate::world::{Event, For, MILLI, MINUTE, Payload, Process, Route, SECOND, World};
 use rand::Rng;
-use waystation::base::names::InstanceId;
+use waystation::base::names::{DestinationId, InstanceId};
 use waystation::scheduler::pure::{self, Machine};
 use waystation::spool::bench::{Ask, Bench, Done, WriteFault};
-use waystation::spool::{Commit, CommitError, Committed, NewJob, Repeat};
+use waystation::spool::{Commit, CommitError, Committed, HoldKind, HoldReason, NewJob, Repeat};
 
 impl World {
     /// Does something with the running box, if there is one; a spool that failed ends it.
@@ -70,6 +70,7 @@ impl World {
         self.process = None;
         self.life += 1;
         self.disk.ended(power);
+        self.oracle.yes.clear();
         self.oracle.disturbed(self.now);
         if power.is_none() {
             return;
@@ -96,6 +97,7 @@ impl World {
             let asks = std::mem::take(&mut process.asks);
             // Nobody is told what became of it.
             process.bench.commit(asks.into_iter().map(|(ask, _)| ask).collect());
+            self.flushed_letters();
         }
         drop(process);
         self.ended(power);
@@ -182,24 +184,33 @@ impl World {
             flushed_letter: b'S',
             ..*payload
         };
-        let about = &self.things[thing as usize];
-        let now = self.clock.now();
-        let to = self.names.iter().enumerate().filter(|(n, _)| about.to & (1 << n) != 0);
-        let jobs = to.map(|(_, name)| NewJob {
-            destination: Some(name.clone()),
-            priority: about.priority,
-            plan: Vec::new(),
-            due: now,
-            hold: None,
-        });
+        let jobs = match self.things[thing as usize].route {
+            Route::Undecided => Vec::new(),
+            Route::Sent => self.decided(thing, None),
+            Route::Held => self.decided(thing, Some(HoldReason::new(HoldKind::Rule, "look"))),
+        };
         let commit = Commit {
             study: None,
             rule_epoch: 1,
-            jobs: jobs.collect(),
+            jobs,
             repeat: Repeat::Acknowledge,
         };
         let instance = Box::new(self.instance(id, thing));
         self.ask(Ask::Admit(instance, commit), For::Modality { thing, id });
+    }
+
+    /// A job for each destination, as the rules would decide.
+    pub fn decided(&self, thing: u32, hold: Option<HoldReason>) -> Vec<NewJob> {
+        let about = &self.things[thing as usize];
+        let to = self.names.iter().enumerate().filter(|(n, _)| about.to & (1 << n) != 0);
+        let job = |(_, name): (usize, &DestinationId)| NewJob {
+            destination: Some(name.clone()),
+            priority: about.priority,
+            plan: Vec::new(),
+            due: self.clock.now(),
+            hold: hold.clone(),
+        };
+        to.map(job).collect()
     }
 
     /// Hands something to the commit thread.
@@ -234,6 +245,7 @@ impl World {
             for (whom, done) in &done {
                 world.durable(whom, done, ran);
             }
+            world.flushed_letters();
             for id in process.bench.delivered() {
                 if let Some(payload) = world.files.get_mut(&id) {
                     payload.letter = b'D';
@@ -250,6 +262,15 @@ impl World {
             }
             world.after(flush, Event::Answer { life, done });
         });
+    }
+
+    /// Letters that the disk has for sure, whatever became of the batch.
+    fn flushed_letters(&mut self) {
+        for id in self.disk.letters() {
+            if let Some(payload) = self.files.get_mut(&id) {
+                (payload.letter, payload.flushed_letter) = (b'D', b'D');
+            }
+        }
     }
 
     /// What the oracle and the files learn when the batch is on the disk, before anybody is answered.
@@ -273,6 +294,13 @@ impl World {
                 Done::Settled(Ok(())),
             ) => {
                 self.confirmed(*dest, *thing);
+            }
+            // The disk refused the record: the job is there again before anybody is told.
+            (For::Worker { dest, thing, .. }, Done::Settled(Err(_))) => {
+                self.oracle.yes.remove(&(*thing, *dest as u8));
+            }
+            (For::Suspension { dest, on, .. }, Done::Suspended(result)) => {
+                self.oracle.suspended[*dest] = result.ok().map(|()| *on);
             }
             _ => {}
         }
@@ -311,7 +339,6 @@ impl World {
             }
             (For::Suspension { dest, on, by_lane }, Done::Suspended(result)) => {
                 self.say(|| format!("d{dest}: suspended {on}: {result:?}"));
-                self.oracle.suspended[dest] = result.ok().map(|()| on);
                 if by_lane && result.is_err() {
                     let now = self.instant();
                     process.lanes[dest].machine.rest(now);

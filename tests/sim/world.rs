@@ -31,8 +31,19 @@ pub struct Thing {
     /// One bit for each destination.
     pub to: u8,
     pub priority: Priority,
+    pub route: Route,
     /// The modality sends it once more after its acknowledgement.
     pub again: bool,
+}
+
+/// What the rules say of a thing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Route {
+    Sent,
+    /// To its destinations, but a person is to look first.
+    Held,
+    /// No destination was named.
+    Undecided,
 }
 
 /// A payload file. What `letter` and `whole` say is in the page cache; the others, what the disk has for sure.
