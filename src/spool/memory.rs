@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-type Map = BTreeMap<Box<[u8]>, Box<[u8]>>;
-type Undo = Vec<(Cf, Box<[u8]>, Option<Box<[u8]>>)>;
+type Bytes = Box<[u8]>;
+type Map = BTreeMap<Bytes, Bytes>;
+type Undo = Vec<(Cf, Bytes, Option<Bytes>)>;
 
 /// The disk under the index. Outlives the process that has it open.
 pub struct Memory(Mutex<State>);
@@ -217,7 +218,7 @@ pub(super) struct Walk {
     memory: Arc<Memory>,
     cf: Cf,
     end: Vec<u8>,
-    at: Option<(Box<[u8]>, Box<[u8]>)>,
+    at: Option<(Bytes, Bytes)>,
     failed: bool,
 }
 
