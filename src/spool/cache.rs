@@ -56,10 +56,7 @@ fn is_settled(txn: &mut Txn<'_>, id: InstanceId) -> Result<bool, CommitError> {
         .iter()
         .any(|entry| entry.instance == id && entry.digest == record.instance.digest);
     let core = &txn.book.core;
-    let flush = || {
-        core.store
-            .flush_letter(&core.config.path, id, &Mark::delivered(&record))
-    };
+    let flush = || core.store.flush_letter(&core.config.path, &Mark::delivered(&record));
     let settled = remembered || flush().is_ok();
     if !settled {
         core.metrics

@@ -4,7 +4,6 @@
 use super::memory::{Memory, Walk};
 use super::payload::Mark;
 use crate::base::fault::{Plant, planted};
-use crate::base::names::InstanceId;
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, LogLevel,
     Options, ReadOptions, WriteBatch, WriteOptions,
@@ -105,12 +104,14 @@ impl Store {
     }
 
     /// Has the state letter of a payload file durable. Not with the index's own batch: before it.
-    pub(super) fn flush_letter(&self, root: &Path, id: InstanceId, mark: &Mark) -> io::Result<()> {
+    pub(super) fn flush_letter(&self, root: &Path, mark: &Mark) -> io::Result<()> {
         match self {
             Self::Disk => mark.flush(root),
             #[cfg(feature = "planted")]
             Self::Memory(memory) => {
-                memory.flush_letter(id);
+                if let Mark::Delivered(id, _) = mark {
+                    memory.flush_letter(*id);
+                }
                 Ok(())
             }
         }
@@ -179,57 +180,66 @@ impl Db {
 
     /// The whole family from its end, until `each` answers false.
     pub(super) fn scan_back(&self, cf: Cf, mut each: impl FnMut(&[u8], &[u8]) -> bool) -> Result<(), DbError> {
-        let db = match &self.0 {
-            Engine::Rocks(db) => db,
+        match &self.0 {
+            Engine::Rocks(db) => scan_rocks_back(db, cf, &mut each),
             #[cfg(feature = "planted")]
-            Engine::Memory(memory) => return memory.scan_back(cf, each),
-        };
-        let mut raw = db.raw_iterator_cf(handle(db, cf));
-        raw.seek_to_last();
-        while let Some((key, value)) = raw.item() {
-            if !each(key, value) {
-                return Ok(());
-            }
-            raw.prev();
+            Engine::Memory(memory) => memory.scan_back(cf, each),
         }
-        Ok(raw.status()?)
     }
 
     /// A cursor over a range, for callers that merge several.
     pub(super) fn range(&self, cf: Cf, from: &[u8], end: &[u8]) -> Range<'_> {
-        let db = match &self.0 {
-            Engine::Rocks(db) => db,
+        Range(match &self.0 {
+            Engine::Rocks(db) => Cursor::Rocks(rocks_cursor(db, cf, from, end)),
             #[cfg(feature = "planted")]
-            Engine::Memory(memory) => return Range(Cursor::Memory(Walk::new(memory.clone(), cf, from, end))),
-        };
-        let mut options = ReadOptions::default();
-        if !end.is_empty() {
-            options.set_iterate_upper_bound(end);
-        }
-        let mut raw = db.raw_iterator_cf_opt(handle(db, cf), options);
-        raw.seek(from);
-        Range(Cursor::Rocks(raw))
+            Engine::Memory(memory) => Cursor::Memory(Walk::new(memory.clone(), cf, from, end)),
+        })
     }
 
     /// The commit point: all changes or none, durable when this returns.
     pub(super) fn write(&self, changes: impl Iterator<Item = Change>) -> Result<(), DbError> {
         let sync = !planted(Plant::SkipIndexSync);
-        let db = match &self.0 {
-            Engine::Rocks(db) => db,
+        match &self.0 {
+            Engine::Rocks(db) => write_rocks(db, changes, sync),
             #[cfg(feature = "planted")]
-            Engine::Memory(memory) => return memory.write(changes, sync),
-        };
-        let mut batch = WriteBatch::default();
-        for (cf, key, value) in changes {
-            match value {
-                Some(value) => batch.put_cf(handle(db, cf), key, value),
-                None => batch.delete_cf(handle(db, cf), key),
-            }
+            Engine::Memory(memory) => memory.write(changes, sync),
         }
-        let mut options = WriteOptions::default();
-        options.set_sync(sync);
-        Ok(db.write_opt(batch, &options)?)
     }
+}
+
+fn scan_rocks_back(db: &DB, cf: Cf, each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), DbError> {
+    let mut raw = db.raw_iterator_cf(handle(db, cf));
+    raw.seek_to_last();
+    while let Some((key, value)) = raw.item() {
+        if !each(key, value) {
+            return Ok(());
+        }
+        raw.prev();
+    }
+    Ok(raw.status()?)
+}
+
+fn rocks_cursor<'a>(db: &'a DB, cf: Cf, from: &[u8], end: &[u8]) -> rocksdb::DBRawIterator<'a> {
+    let mut options = ReadOptions::default();
+    if !end.is_empty() {
+        options.set_iterate_upper_bound(end);
+    }
+    let mut raw = db.raw_iterator_cf_opt(handle(db, cf), options);
+    raw.seek(from);
+    raw
+}
+
+fn write_rocks(db: &DB, changes: impl Iterator<Item = Change>, sync: bool) -> Result<(), DbError> {
+    let mut batch = WriteBatch::default();
+    for (cf, key, value) in changes {
+        match value {
+            Some(value) => batch.put_cf(handle(db, cf), key, value),
+            None => batch.delete_cf(handle(db, cf), key),
+        }
+    }
+    let mut options = WriteOptions::default();
+    options.set_sync(sync);
+    Ok(db.write_opt(batch, &options)?)
 }
 
 fn handle(db: &DB, cf: Cf) -> &ColumnFamily {
