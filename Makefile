@@ -16,7 +16,8 @@ BINARY := $(TARGET)/release/waystation
 export PEERS_VENV := $(VENV)
 
 .PHONY: help setup venv build demo test hostile fuzz lint deny bench docs
-.PHONY: soak-kill soak-power soak-syscalls soak-disk soak-corrupt controls sim
+.PHONY: soak-kill soak-power soak-syscalls soak-disk soak-corrupt soak-io soak-readonly soak-memory controls sim
+.PHONY: soak-descriptors soak-clock soak-twice soak-signals soak-reload soak-leak
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -49,7 +50,7 @@ soak-kill: setup venv ## N rounds of kill -9 at random moments under load
 soak-power: setup venv ## N power cuts under load, ext4 and xfs (root: loop devices)
 	@$(SOAK) power
 
-soak-syscalls: setup venv ## SIGKILL, EIO and ENOSPC at the N-th durable system call, N counted through
+soak-syscalls: setup venv ## SIGKILL, EIO, ENOSPC and short write at the N-th durable system call, N counted through
 	@$(SOAK) syscalls
 
 soak-disk: setup venv ## N full disks under load, in bytes and in inodes (root: loop devices)
@@ -57,6 +58,33 @@ soak-disk: setup venv ## N full disks under load, in bytes and in inodes (root: 
 
 soak-corrupt: setup venv ## each kind of file of the spool, damaged in five ways
 	@$(SOAK) corrupt
+
+soak-io: setup venv ## N times EIO from the block device, on write, flush and read (root: FUSE and loop devices)
+	@$(SOAK) io
+
+soak-readonly: setup venv ## N times a file system that turns read-only under load; a disk that is not mounted (root)
+	@$(SOAK) readonly
+
+soak-memory: setup venv ## N memory limits under load with long objects, down to the OOM kill (root: control groups)
+	@$(SOAK) memory
+
+soak-descriptors: setup venv ## N times 64 descriptors for the whole box, and others that take them all
+	@$(SOAK) descriptors
+
+soak-clock: setup venv ## N jumps of the wall clock by ten years, under load, in an outage, across a restart
+	@$(SOAK) clock
+
+soak-twice: setup venv ## N times a second process on the same spool, also after a kill -9 of the first
+	@$(SOAK) twice
+
+soak-signals: setup venv ## N stops by SIGTERM in a storm of SIGHUP
+	@$(SOAK) signals
+
+soak-reload: setup venv ## N hostile changes of the rule folder under load, one each 50 ms
+	@$(SOAK) reload
+
+soak-leak: setup venv ## N associations in a row against one process: memory and descriptors stay
+	@$(SOAK) leak
 
 controls: setup venv ## planted faults, each of which a soak must find (root: loop devices)
 	@$(SOAK) controls
@@ -67,17 +95,18 @@ sim: setup ## the box's decisions in virtual time, SEEDS lives with faults; big 
 	@SEEDS=$(SEEDS) cargo test --release --locked --features planted --test sim
 
 hostile: setup venv ## the hostile corpus and the floods of silent connections; ends with their count
-	@tools/counted "$(TARGET)/hostile.log" cargo test --release --locked --features planted --test hostile -- --nocapture
+	@HOSTILE_ASSOCIATIONS=$${HOSTILE_ASSOCIATIONS-100000} tools/counted "$(TARGET)/hostile.log" cargo test --release --locked --features planted --test hostile -- --nocapture
 
 # Seconds for each target.
 SECONDS ?= 60
-fuzz: setup ## every fuzz target for SECONDS (60); FUZZ_SEED chooses another search; ends with their count
-	@FUZZ_SECONDS=$(SECONDS) tools/counted "$(TARGET)/fuzz.log" cargo test --release --locked --features planted --test fuzz -- --nocapture
+fuzz: setup ## every fuzz target under libFuzzer for SECONDS (60), two at a time; FUZZ_SEED chooses another search
+	@tools/fuzz $(SECONDS) "$(TARGET)"
 
 lint: setup deny ## formatting, clippy with warnings denied (both feature sets), licences and sources
-	cargo fmt --check
+	cargo fmt --all --check
 	cargo clippy --release --locked --all-targets -- -D warnings
 	cargo clippy --release --locked --all-targets --features planted -- -D warnings
+	cargo clippy --release --locked -p waystation-fuzz -- -D warnings
 
 deny: ## licences, bans and sources of all dependencies; advisories when the database can be reached
 	@tools/deny "$(TOOLS)"

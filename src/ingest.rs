@@ -6,6 +6,7 @@
 use crate::base::clock::Clock;
 use crate::base::fault::{Plant, planted};
 use crate::base::names::{AeTitle, DestinationId, InstanceId, SourceId, Uid};
+use crate::base::panics::{Panicked, contain};
 use crate::dicom::head::{Head, HeadError, Scanner};
 use crate::dicom::part10::{self, FileMeta};
 use crate::dicom::status;
@@ -139,22 +140,25 @@ impl Ingest {
         let rules = self.rules.clone();
         let epoch = rules.epoch();
         let task = tokio::task::spawn_blocking(move || {
-            let decision = match only {
+            let decision = contain(|| match only {
                 None => rules.decide(&facts, &head),
                 Some(destination) => rules.decide_for(&facts, &head, &destination),
-            };
+            });
             drop(permit);
             decision
         });
         match task.await {
-            Ok(decision) => decision,
+            Ok(Ok(decision)) => decision,
             // The evaluation panicked outside the sandbox's own guard: hold, like any failing rule.
-            Err(_) => Decision {
+            Ok(Err(Panicked)) | Err(_) => Decision {
                 deliveries: Vec::new(),
                 hold: Some(crate::rules::Hold {
                     kind: RuleHold::Error,
                     reason: "the evaluation of the rules stopped unexpectedly".to_owned(),
                 }),
+                flags: Vec::new(),
+                clock_skew: None,
+                aliases: Vec::new(),
                 epoch,
             },
         }

@@ -1,4 +1,5 @@
 //! Ordered stopping: every task has an owner here, a label, and is waited for within a bound.
+use super::panics::contained;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex};
@@ -29,6 +30,17 @@ impl Drain {
         self.tasks.spawn(async move {
             task.await;
             drop(guard);
+        });
+    }
+
+    /// The same for one peer's task: its panic ends that task, and nobody else's. A panic in a task of `spawn` ends the process.
+    pub fn spawn_contained<F>(&self, label: &'static str, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        // The hook has logged and counted it.
+        self.spawn(label, async move {
+            let _counted = contained(task).await;
         });
     }
 

@@ -45,6 +45,26 @@ pub enum Plant {
     AgePastStat,
     /// An outage counts as an attempt.
     CountOutage,
+    /// A confirmation that the disk refused to record is not remembered.
+    ForgetConfirmed,
+    /// A C-ECHO makes its association panic.
+    PanicEcho,
+    /// `image.items` makes the rule's host function panic.
+    PanicRule,
+    /// The delivery of each instance panics.
+    PanicDelivery,
+    /// A lane panics when it has something to do.
+    PanicLane,
+    /// The commit thread panics at its first batch.
+    PanicCommit,
+    /// A panic ends nothing but its thread or task.
+    SwallowPanics,
+    /// Each association leaves 4 KiB behind.
+    LeakAssociations,
+    /// A spool is begun wherever there is none.
+    ForgetHome,
+    /// What was due at a time of a clock that has been put back since is waited for.
+    WaitForClock,
 }
 
 impl Plant {
@@ -71,8 +91,23 @@ impl Plant {
             Self::ForgetSuspension => "forget-suspension",
             Self::AgePastStat => "age-past-stat",
             Self::CountOutage => "count-outage",
+            Self::ForgetConfirmed => "forget-confirmed",
+            Self::PanicEcho => "panic-echo",
+            Self::PanicRule => "panic-rule",
+            Self::PanicDelivery => "panic-delivery",
+            Self::PanicLane => "panic-lane",
+            Self::PanicCommit => "panic-commit",
+            Self::SwallowPanics => "swallow-panics",
+            Self::LeakAssociations => "leak-associations",
+            Self::ForgetHome => "forget-home",
+            Self::WaitForClock => "wait-for-clock",
         }
     }
+}
+
+/// Panics here when that is planted.
+pub fn panic_if(plant: Plant) {
+    assert!(!planted(plant), "planted");
 }
 
 /// Whether a fault is planted in this run.

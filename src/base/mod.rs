@@ -4,5 +4,6 @@ pub mod drain;
 pub mod fault;
 pub mod limits;
 pub mod names;
+pub mod panics;
 pub mod phi;
 pub mod units;

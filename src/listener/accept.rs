@@ -6,12 +6,13 @@ use super::pending::{Pending, Place};
 use super::store::{self, Ended, Served};
 use super::tls;
 use crate::base::drain::Drain;
+use crate::base::fault::{Plant, planted};
 use crate::base::names::Uid;
 use crate::dicom::association::{self, Association, Local, Stream, Timeouts, UlError};
 use crate::dicom::part10::{IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION};
 use crate::dicom::prompt::Prompt;
 use crate::ingest::Ingest;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{IntGauge, Metrics};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -149,7 +150,7 @@ async fn accept(bound: Bound, shared: Shared) {
         let tls = tls.clone();
         shared
             .drain
-            .spawn("association", async move { connection.run(stream, tls, place).await });
+            .spawn_contained("association", async move { connection.run(stream, tls, place).await });
     }
 }
 
@@ -206,10 +207,12 @@ impl Connection {
             .with_label_values(&[listener, source.name.as_str()])
             .inc();
         let open = metrics.associations_open.with_label_values(&[listener]);
-        open.inc();
+        let _open = Open::count(open);
+        if planted(Plant::LeakAssociations) {
+            std::mem::forget(vec![1_u8; 4_096]);
+        }
         // On the heap: a connection that says nothing must not pay for the state of one that sends images.
         Box::pin(self.serve(stream, &request, source, timeouts)).await;
-        open.dec();
     }
 
     /// The request of a peer that may come in. Everybody else is answered here, and stays a pending connection until it
@@ -311,6 +314,22 @@ impl Connection {
             .with_label_values(&[listener, failure(error)])
             .inc();
         tracing::debug!(listener, peer = %self.peer.ip(), %error, "association ended by a failure");
+    }
+}
+
+/// Counts an association as open while it lives, however it ends.
+struct Open(IntGauge);
+
+impl Open {
+    fn count(gauge: IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 

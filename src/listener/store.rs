@@ -5,7 +5,7 @@
 use super::config::SourceConfig;
 use super::negotiate::VERIFICATION;
 use crate::base::drain::Drain;
-use crate::base::fault::{Plant, planted};
+use crate::base::fault::{Plant, panic_if, planted};
 use crate::base::names::AeTitle;
 use crate::dicom::association::{Association, Event, Stream, UlError};
 use crate::dicom::dimse::{Command, StoreRq, StoreRsp};
@@ -91,6 +91,7 @@ async fn answer<S: Stream>(
     match command {
         Command::EchoRq { message_id } => {
             served.echoes += 1;
+            panic_if(Plant::PanicEcho);
             association
                 .send(
                     id,

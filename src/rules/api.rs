@@ -3,6 +3,7 @@
 use super::Urgency;
 use super::fault::Fault;
 use super::state::{Evaluation, Event, Phase};
+use crate::base::fault::{Plant, panic_if};
 use rhai::{
     Array, Dynamic, EvalAltResult, FuncRegistration, ImmutableString, Map, Module, NativeCallContext, Position,
 };
@@ -17,7 +18,7 @@ pub(super) struct Image(pub(super) Arc<Evaluation>);
 pub(super) struct From(pub(super) Arc<Evaluation>);
 
 /// The properties of `from`.
-pub(super) const FACTS: [&str; 7] = [
+pub(super) const FACTS: [&str; 8] = [
     "source",
     "calling_ae",
     "called_ae",
@@ -25,6 +26,7 @@ pub(super) const FACTS: [&str; 7] = [
     "sop_instance",
     "transfer_syntax",
     "arrival",
+    "charset",
 ];
 
 /// The methods of `image` that take a path first.
@@ -46,6 +48,20 @@ pub(super) fn module() -> Module {
     elements(&mut module);
     facts(&mut module);
     routing(&mut module);
+    module
+}
+
+/// What the marks of a probed set call.
+pub(super) fn probe() -> Module {
+    let mut module = Module::new();
+    global(super::probe::MARK).set_into_module(&mut module, |c: Context, line: i64| {
+        if let Ok(evaluation) = evaluation(&c) {
+            let file = c.call_source().unwrap_or(super::set::MAIN);
+            if let Some(steps) = &mut evaluation.state().steps {
+                steps.step(file, usize::try_from(line).unwrap_or(0));
+            }
+        }
+    });
     module
 }
 
@@ -114,6 +130,7 @@ fn has(c: &Context, image: &Image, text: &str) -> Raised<bool> {
 }
 
 fn items(c: &Context, image: &Image, text: &str) -> Raised<i64> {
+    panic_if(Plant::PanicRule);
     let path = image.0.path(text);
     let count = path.and_then(|path| image.0.items(&path));
     let count = count.map_err(|fault| fault.raise(c.call_position()))?;
@@ -184,6 +201,7 @@ fn fact(c: &Context, from: &From, name: &str) -> Raised<ImmutableString> {
         "sop_instance" => facts.sop_instance.to_string(),
         "transfer_syntax" => facts.transfer_syntax.to_string(),
         "arrival" => facts.arrival.iso(),
+        "charset" => from.0.known.charsets.get(&facts.source).cloned().unwrap_or_default(),
         _ => return Err(Fault::error("`from` has no such property").raise(c.call_position())),
     };
     note(c, &from.0, || format!("read from.{name} = {value:?}"));
@@ -262,7 +280,7 @@ fn line(position: Position) -> usize {
     position.line().unwrap_or(0)
 }
 
-fn note(c: &Context, evaluation: &Evaluation, text: impl FnOnce() -> String) {
+pub(super) fn note(c: &Context, evaluation: &Evaluation, text: impl FnOnce() -> String) {
     let mut state = evaluation.state();
     if state.events.is_some() {
         state.note(Event {

@@ -7,10 +7,13 @@ use super::engine::module_name;
 use super::lex::{Placed, Token, tokens};
 use super::state::Knowledge;
 use super::verbs;
+use super::words::charset_lint;
 use crate::base::names::DestinationId;
 use crate::dicom::path::Path;
 use std::collections::BTreeSet;
 use std::path::Path as FilePath;
+
+mod words;
 
 /// What one file may refer to.
 pub(super) struct Names<'a> {
@@ -19,6 +22,8 @@ pub(super) struct Names<'a> {
     pub(super) files: &'a BTreeSet<String>,
     /// Functions that exist without being written in a rule.
     pub(super) natives: &'a [String],
+    /// `namespace::name` of every word of the vocabulary.
+    pub(super) words: &'a [String],
 }
 
 /// A function that a file defines.
@@ -166,6 +171,9 @@ impl Lint<'_> {
         if !method && !qualified {
             self.function_exists(at, word);
         }
+        if qualified {
+            self.word_exists(at, word, known);
+        }
         let arguments = self.arguments(at + 1);
         match word {
             "to" if !method && !qualified => self.destination(&arguments),
@@ -183,6 +191,24 @@ impl Lint<'_> {
         if !all.contains(&word) && !KEYWORDS.contains(&word) {
             let message = unknown("function", word, all);
             self.problem(at, message);
+        }
+    }
+
+    /// `namespace::word(`, when the namespace is one of the vocabulary's; others are imported files.
+    fn word_exists(&mut self, at: usize, word: &str, known: &mut Knowledge) {
+        let namespace = at.checked_sub(3).and_then(|at| self.word(at)).unwrap_or_default();
+        let of = |name: &&str| name.split("::").next() == Some(namespace);
+        let all: Vec<&str> = self.names.words.iter().map(String::as_str).filter(of).collect();
+        let name = format!("{namespace}::{word}");
+        if all.contains(&name.as_str()) {
+            self.word_call(at, &name, known);
+        } else if !all.is_empty() {
+            let message = unknown("word", &name, all);
+            self.problem(at, message);
+        } else if namespace == "charset" {
+            for (place, message) in charset_lint::problems(word, &self.all[at + 1..]) {
+                self.problem(at + 1 + place, message);
+            }
         }
     }
 

@@ -5,33 +5,52 @@
 //! `ingest` asks `RuleStore::decide`; `main` calls `cli`; nobody else comes here. It never opens a file after the load,
 //! reads no clock but for the deadline, and has no shared lock on the path of a decision.
 //!
-//! `set` loads a folder · `engine` is the sandbox · `state` one evaluation · `api` and `verbs` what scripts see ·
+//! `set` loads a folder · `engine` is the sandbox · `state` one evaluation · `reading` what text is in · `api`, `verbs` and `words` what scripts see ·
 //! `fault` errors without values · `lex` and `lint` find typos at load · `store` holds the set in force and reloads ·
 //! `fixtures`, `trace`, `cli` are the bench.
 use crate::base::clock::Wall;
 use crate::base::names::{AeTitle, DestinationId, SourceId, Uid};
+use crate::base::phi::Phi;
 use crate::base::units::{Size, Span};
 use crate::dicom::edit::Plan;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+mod advice;
+mod aliases;
 mod api;
 pub mod cli;
+mod coverage;
+mod dataset_json;
 mod engine;
 mod fault;
 mod fixtures;
 mod lex;
 mod lint;
 mod load;
+mod local;
+mod probe;
+pub mod promotion;
+mod reading;
+mod reference;
+mod replay;
+mod rewrite;
 mod set;
 mod state;
 mod store;
+mod tables;
 mod trace;
 mod verbs;
+mod words;
 
+#[cfg(test)]
+mod bench_tests;
 #[cfg(test)]
 mod cap_tests;
 #[cfg(test)]
 mod charset_tests;
+#[cfg(test)]
+mod charset_words_tests;
 #[cfg(test)]
 mod guide_tests;
 #[cfg(test)]
@@ -39,7 +58,19 @@ mod hostile_tests;
 #[cfg(test)]
 mod load_tests;
 #[cfg(test)]
+mod local_tests;
+#[cfg(test)]
+mod privacy_tests;
+#[cfg(test)]
+mod tables_tests;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod words_corpus_tests;
+#[cfg(test)]
+mod words_random_tests;
+#[cfg(test)]
+mod words_tests;
 
 pub use set::RuleSet;
 pub use store::{RuleStore, Site};
@@ -62,7 +93,22 @@ pub struct Decision {
     pub deliveries: Vec<Delivery>,
     /// When set, every delivery is held with this reason, and the instance is kept even without any.
     pub hold: Option<Hold>,
+    /// What words of the vocabulary found worth knowing without holding the instance: constants of this crate, each once.
+    pub flags: Vec<&'static str>,
+    /// Values that words replaced and by which others will ask. Empty when a rule failed.
+    pub aliases: Vec<Alias>,
+    /// How many seconds after its arrival the instance says it was made (negative: before), when a word judged that.
+    pub clock_skew: Option<i64>,
     pub epoch: u64,
+}
+
+/// A value that a word of the vocabulary wrote, and what the modality had sent in its place.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Alias {
+    /// What kind of value: `accession`, `uid`. A constant of this crate.
+    pub kind: &'static str,
+    pub sent: Phi<String>,
+    pub written: Phi<String>,
 }
 
 /// One destination with the plan of edits for it (`morph` and `morph_for_DEST` together).
@@ -119,7 +165,7 @@ pub struct Problem {
 #[derive(Clone, Debug, serde::Deserialize, serde::Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// The folder of `*.rhai` files.
+    /// The folder of `*.rhai` files and `*.csv` tables.
     pub path: Option<PathBuf>,
     /// Wall-clock time for one instance, over all its rule functions.
     pub deadline: Span,
@@ -129,6 +175,13 @@ pub struct Config {
     pub text: Size,
     /// Whether to reload when a file of the folder changes. SIGHUP reloads in any case.
     pub watch: bool,
+    /// The site's IANA time zone, for the words of `timezone`.
+    pub zone: Option<String>,
+    /// The file with the site's secret key, for the words of `privacy` and `uid`. There is no default key.
+    pub key_file: Option<PathBuf>,
+    /// The character sets that `[[sources]]` name, by source.
+    #[serde(skip)]
+    pub charsets: BTreeMap<SourceId, String>,
 }
 
 impl Default for Config {
@@ -139,6 +192,9 @@ impl Default for Config {
             operations: 1_000_000,
             text: Size(16 << 10),
             watch: true,
+            zone: None,
+            key_file: None,
+            charsets: BTreeMap::new(),
         }
     }
 }

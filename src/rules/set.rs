@@ -3,14 +3,17 @@ use super::api::{From, Image};
 use super::engine::{Modules, Parts};
 use super::fault::{Failure, Fault};
 use super::load::{self, Draft};
+use super::local::Local;
+use super::probe::{Steps, marked};
 use super::state::{Change, Changes, Evaluation, Event, Knowledge, Phase};
+use super::tables;
 use super::{Config, Decision, Delivery, Facts, Hold, HoldKind, Problem};
 use crate::base::names::DestinationId;
+use crate::base::panics::contain;
 use crate::dicom::edit::{EditError, Plan, Stamp};
 use crate::dicom::head::Head;
 use rhai::{AST, CallFnOptions, Dynamic, Position, Scope};
-use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -29,6 +32,8 @@ pub struct RuleSet {
     morph_for: BTreeMap<DestinationId, String>,
     system: String,
     epoch: u64,
+    content: u64,
+    warnings: Vec<Problem>,
 }
 
 /// A decision with what the bench shows of it.
@@ -37,15 +42,33 @@ pub(super) struct Outcome {
     /// For each delivery, the changes in its plan.
     pub(super) changes: Vec<Vec<Change>>,
     pub(super) events: Vec<Event>,
+    /// Of a probed set that was traced.
+    pub(super) steps: Steps,
 }
 
 impl RuleSet {
-    /// Compiles every `*.rhai` file of `folder` (entry: `main.rhai`, which may `import` the others).
+    /// Compiles every `*.rhai` file of `folder` (entry: `main.rhai`, which may `import` the others) and reads every `*.csv` table.
     ///
     /// # Errors
     /// All problems found, with file, line and column. Destinations that rules name but `destinations` lacks are problems.
     pub fn load(folder: &Path, config: &Config, destinations: &[DestinationId]) -> Result<Self, Vec<Problem>> {
-        Self::compile(folder, &load::read(folder)?, config, destinations)
+        Self::compile(folder, &load::read(folder)?, (config, false), destinations)
+    }
+
+    /// As `load`, from marked copies of the files: it decides the same, slower, and says which lines ran. With the lines that
+    /// can run, by file. For the bench.
+    ///
+    /// # Errors
+    /// As `load`.
+    pub(super) fn probed(
+        folder: &Path,
+        config: &Config,
+        destinations: &[DestinationId],
+    ) -> Result<(Self, BTreeMap<String, BTreeSet<usize>>), Vec<Problem>> {
+        let sources = load::read(folder)?;
+        let set = Self::compile(folder, &sources, (config, true), destinations)?;
+        let lines = sources.iter().map(|(name, text)| (name.clone(), marked(text).lines));
+        Ok((set, lines.collect()))
     }
 
     /// As `load`, from texts in memory: pairs of a file's name and its text.
@@ -57,7 +80,7 @@ impl RuleSet {
         config: &Config,
         destinations: &[DestinationId],
     ) -> Result<Self, Vec<Problem>> {
-        Self::compile(Path::new(""), sources, config, destinations)
+        Self::compile(Path::new(""), sources, (config, false), destinations)
     }
 
     /// The box's name, written as the modifying system of every edited instance.
@@ -71,6 +94,18 @@ impl RuleSet {
     #[must_use]
     pub fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// What is allowed in these rules but most likely not meant.
+    #[must_use]
+    pub fn warnings(&self) -> &[Problem] {
+        &self.warnings
+    }
+
+    /// A hash of all files' names and contents alone: the same wherever the files lie.
+    #[must_use]
+    pub fn content(&self) -> u64 {
+        self.content
     }
 
     /// Decides on one instance. Bounded in operations, memory and wall-clock time; never panics; pure.
@@ -94,7 +129,7 @@ impl RuleSet {
         let evaluation = Evaluation::new(head, facts, self.known.clone(), until, traced);
         // Rhai has `unreachable!` arms; a panic there must cost one instance's hold, not the box. What it leaves behind is
         // the evaluation's own and dropped here.
-        let ran = catch_unwind(AssertUnwindSafe(|| self.evaluate(&evaluation, only)));
+        let ran = contain(|| self.evaluate(&evaluation, only));
         let ran = ran.unwrap_or_else(|_| {
             Err(Failure {
                 file: self.entry.clone(),
@@ -104,8 +139,13 @@ impl RuleSet {
         });
         let mut state = evaluation.state();
         let events = state.events.take().unwrap_or_default();
-        let (routed, hold) = match ran {
-            Err(failure) => (Vec::new(), Some(failure.hold())),
+        let flags = std::mem::take(&mut state.flags);
+        let mut steps = state.steps.take().unwrap_or_default();
+        steps.end();
+        let clock_skew = state.clock_skew;
+        let aliases = std::mem::take(&mut state.aliases).into_list();
+        let (routed, aliases, hold) = match ran {
+            Err(failure) => (Vec::new(), Vec::new(), Some(failure.hold())),
             Ok(routed) => {
                 let hold = state.hold.take().map(|reason| Hold {
                     kind: HoldKind::Rule,
@@ -115,7 +155,7 @@ impl RuleSet {
                     kind: HoldKind::NoDestination,
                     reason: "no rule named a destination".to_owned(),
                 });
-                (routed, hold.or(nowhere))
+                (routed, aliases, hold.or(nowhere))
             }
         };
         let changes = routed
@@ -127,10 +167,14 @@ impl RuleSet {
             decision: Decision {
                 deliveries,
                 hold,
+                flags,
+                clock_skew,
+                aliases,
                 epoch: self.epoch,
             },
             changes,
             events,
+            steps,
         }
     }
 
@@ -192,6 +236,10 @@ impl RuleSet {
             fault,
         };
         let edits = changes.edits(&evaluation.head).map_err(failure)?;
+        if changes.is_anonymous {
+            // The record of changes would tell what was taken out.
+            return Ok(Plan { edits, stamp: None });
+        }
         if !edits.is_empty() && !Plan::can_stamp(&evaluation.head) {
             // Every changed image says who changed it: better held now than when it is sent.
             return Err(failure(Fault::edit(EditError::BeyondHead.to_string())));
@@ -208,16 +256,20 @@ impl RuleSet {
     fn compile(
         folder: &Path,
         sources: &[(String, String)],
-        config: &Config,
+        (config, probed): (&Config, bool),
         destinations: &[DestinationId],
     ) -> Result<Self, Vec<Problem>> {
         let until = Instant::now() + load::DEADLINE;
-        let parts = Parts::new(config);
+        let plain = Parts::new(config);
+        let parts = if probed { plain.probed() } else { plain };
         let compiler = parts.compiler(until);
         let mut draft = Draft::new(folder, sources, parts.text);
-        let mut trees = draft.parse(&compiler)?;
+        let mut trees = draft.parse(&compiler, probed)?;
+        draft.known.shapes = parts.word_shapes.clone();
+        draft.known.tables = tables::read_all(folder, sources, &mut draft.problems);
+        draft.known.local = Local::read(config)?;
         let natives = parts.function_names();
-        let functions = draft.lint(sources, destinations, &natives);
+        let functions = draft.lint(sources, destinations, (&natives, &parts.word_names));
         let entry = draft.entry(&trees)?;
         // The entry is one of the compiled files: `entry` takes it from among them.
         let tree = trees.remove(load::stem(&entry)).unwrap_or_default();
@@ -229,7 +281,10 @@ impl RuleSet {
                 .sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
             return Err(draft.problems);
         }
+        let warnings = draft.warnings(&entry);
         draft.known.destinations = destinations.to_vec();
+        let epoch = draft.known.local.epoch(load::epoch(sources));
+        draft.known.charsets = config.charsets.clone();
         Ok(Self {
             morph: load::has(&tree, "morph"),
             parts,
@@ -239,7 +294,9 @@ impl RuleSet {
             known: Arc::new(draft.known),
             morph_for,
             system: "Waystation".to_owned(),
-            epoch: load::epoch(sources),
+            warnings,
+            content: load::epoch(sources),
+            epoch,
         })
     }
 }

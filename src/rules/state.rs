@@ -3,13 +3,20 @@
 //!
 //! Reads see earlier writes. Writes are compacted: one edit for each path, the last one wins, and a write of the value that
 //! already stands is none.
+use super::aliases::Aliases;
 use super::fault::Fault;
+use super::local::Local;
+use super::probe::Steps;
+use super::reading::Reading;
+use super::tables::Tables;
+use super::words::Shapes;
 use super::{Facts, Urgency};
-use crate::base::names::DestinationId;
+use crate::base::names::{DestinationId, SourceId};
 use crate::dicom::edit::{Edit, EditError, Plan};
 use crate::dicom::head::read::SPECIFIC_CHARACTER_SET;
 use crate::dicom::head::{Head, HeadEnd, PIXEL_GROUP};
 use crate::dicom::path::{Path, PathError, Selector};
+use crate::dicom::profile::Table;
 use regex::Regex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,6 +36,15 @@ pub(super) struct Knowledge {
     /// Regular expressions that stand as literals, compiled.
     pub(super) patterns: BTreeMap<String, Regex>,
     pub(super) text_max: usize,
+    /// What calls of words are checked by at load.
+    pub(super) shapes: Shapes,
+    /// The CSV files beside the rules.
+    pub(super) tables: Tables,
+    pub(super) local: Local,
+    /// PS3.15 Table E.1-1.
+    pub(super) profile: Table,
+    /// The default character sets of sources, as the configuration has them.
+    pub(super) charsets: BTreeMap<SourceId, String>,
 }
 
 pub(super) struct Evaluation {
@@ -55,10 +71,15 @@ pub(super) struct State {
     pub(super) changes: Changes,
     pub(super) deliveries: Vec<(DestinationId, Urgency)>,
     pub(super) hold: Option<String>,
+    pub(super) flags: Vec<&'static str>,
+    pub(super) clock_skew: Option<i64>,
+    pub(super) aliases: Aliases,
     /// Regular expressions that a rule computed.
     pub(super) patterns: Vec<(String, Regex)>,
     /// Filled for `rules trace` only.
     pub(super) events: Option<Vec<Event>>,
+    /// Filled by the marks of a probed set.
+    pub(super) steps: Option<Steps>,
 }
 
 /// What one line of a rule did.
@@ -71,8 +92,14 @@ pub(super) struct Event {
 
 #[derive(Clone, Default)]
 pub(super) struct Changes {
-    list: Vec<Change>,
-    bytes: usize,
+    pub(super) list: Vec<Change>,
+    pub(super) bytes: usize,
+    /// What words that treat the whole image have made: these edits and bytes do not count against the rules' own limits.
+    pub(super) whole: (usize, usize),
+    /// A word of `privacy` took part: nothing may tell what stood there before.
+    pub(super) is_anonymous: bool,
+    /// What a word about character sets found the text to be in.
+    pub(super) reading: Option<Arc<Reading>>,
 }
 
 #[derive(Clone)]
@@ -87,6 +114,7 @@ impl Evaluation {
     pub(super) fn new(head: &Head, facts: &Facts, known: Arc<Knowledge>, until: Instant, traced: bool) -> Arc<Self> {
         let state = State {
             events: traced.then(Vec::new),
+            steps: traced.then(Steps::default),
             ..State::default()
         };
         Arc::new(Self {
@@ -172,7 +200,13 @@ impl Evaluation {
         let Some(node) = self.head.find(path) else {
             return Ok(None);
         };
-        match self.head.text(path) {
+        let reading = self.state().changes.reading.clone();
+        let found = reading.as_ref().and_then(|reading| reading.survey.found(node));
+        let text = match found {
+            Some(charset) => self.head.decoded_in(node, charset).map(|decoded| decoded.values),
+            None => self.head.text(path),
+        };
+        match text {
             _ if self.head.raw(node).len() > self.known.text_max => {
                 Err(Fault::budget("the value is longer than rules may read"))
             }
@@ -219,16 +253,48 @@ impl Evaluation {
             self.state().changes.forget(&path);
             return Ok(());
         }
-        let edit = self
-            .state()
-            .changes
-            .text_edit(&self.head, &path, &values)
-            .map_err(|e| refused(&e))?;
+        // What stands there undecodable may stay; it is never written as the sign for what could not be read.
+        if values.iter().any(|value| value.contains('\u{FFFD}')) {
+            return Err(refused(&EditError::Unencodable));
+        }
+        let edit = self.state().changes.text_edit(&self.head, &path, &values);
+        let edit = match edit {
+            // A word has asked for a set that can, and put off declaring it as long as ASCII was enough.
+            Err(EditError::Unencodable) if self.declare_wish()? => {
+                self.state().changes.text_edit(&self.head, &path, &values)
+            }
+            edit => edit,
+        };
+        let edit = edit.map_err(|e| refused(&e))?;
         self.state().changes.push(Change {
             path,
             edit,
             values: Some(values),
         })
+    }
+
+    /// Writes the values without the blanks that stand around them, which `set` would leave as they came.
+    pub(super) fn set_bare(&self, path: Path, values: Vec<String>) -> Result<(), Fault> {
+        let came = matches!(self.state().changes.seen(&path), Seen::Untouched);
+        let lossy = values.iter().any(|value| value.contains('\u{FFFD}'));
+        let node = self
+            .head
+            .find(&path)
+            .filter(|_| came && !lossy && !self.head.is_repeated(&path));
+        let Some(node) = node else {
+            return self.set(path, values);
+        };
+        self.may_change()?;
+        self.in_reach(&path)?;
+        let edit = Edit::text_anew(&self.head, path.clone(), &values).map_err(|e| refused(&e))?;
+        match &edit {
+            Edit::Set { value, .. } if value[..] == *self.head.raw(node) => Ok(()),
+            Edit::Set { .. } | Edit::Remove { .. } => self.state().changes.push(Change {
+                path,
+                edit,
+                values: Some(values),
+            }),
+        }
     }
 
     fn stands(&self, path: &Path, values: &[String]) -> bool {
@@ -263,7 +329,7 @@ impl Evaluation {
         })
     }
 
-    fn may_change(&self) -> Result<(), Fault> {
+    pub(super) fn may_change(&self) -> Result<(), Fault> {
         match self.state().phase {
             Phase::Morph | Phase::MorphFor => Ok(()),
             Phase::Route => Err(Fault::error(
@@ -288,7 +354,7 @@ impl Changes {
         self.list.iter()
     }
 
-    fn plan(&self) -> Plan {
+    pub(super) fn plan(&self) -> Plan {
         Plan {
             edits: self.list.iter().map(|change| change.edit.clone()).collect(),
             stamp: None,
@@ -314,7 +380,9 @@ impl Changes {
     /// and so is the text that no rule touched.
     pub(super) fn edits(&self, head: &Head) -> Result<Vec<Edit>, Fault> {
         let mut plan = self.plan();
-        if !plan.changes_charset() {
+        let reading = self.reading.as_deref();
+        plan.edits.extend(self.inner_declarations());
+        if reading.is_none() && !plan.changes_charset() {
             return Ok(plan.edits);
         }
         for at in 0..self.list.len() {
@@ -323,9 +391,18 @@ impl Changes {
                 plan.edits[at] = plan.text_edit(head, path.clone(), values).map_err(|e| refused(&e))?;
             }
         }
-        let carried = plan.recoded(head).map_err(|e| refused(&e))?;
+        let carried = plan
+            .recoded(head, reading.map(|reading| &*reading.survey))
+            .map_err(|e| refused(&e))?;
         plan.edits.extend(carried);
         Ok(plan.edits)
+    }
+
+    /// The declarations of items that a word changed, where no rule changed them or took them away.
+    fn inner_declarations(&self) -> Vec<Edit> {
+        let edits = self.reading.iter().flat_map(|reading| &reading.inner);
+        let untouched = |edit: &&Edit| matches!(self.seen(edit.path()), Seen::Untouched);
+        edits.filter(untouched).cloned().collect()
     }
 
     fn seen(&self, path: &Path) -> Seen<'_> {
@@ -361,7 +438,7 @@ impl Changes {
     fn push(&mut self, change: Change) -> Result<(), Fault> {
         self.forget(&change.path);
         let bytes = weight(&change);
-        if self.list.len() >= CHANGES_MAX || self.bytes + bytes > CHANGED_BYTES_MAX {
+        if self.list.len() >= CHANGES_MAX + self.whole.0 || self.bytes + bytes > CHANGED_BYTES_MAX + self.whole.1 {
             return Err(Fault::budget("the rules change more than allowed"));
         }
         self.bytes += bytes;
@@ -405,7 +482,7 @@ fn below(path: &Path, sequence: &Path) -> bool {
     path.items.len() > depth && path.items[..depth] == sequence.items[..] && path.items[depth].0 == sequence.leaf
 }
 
-fn weight(change: &Change) -> usize {
+pub(super) fn weight(change: &Change) -> usize {
     let texts = change.values.iter().flatten();
     64 + texts.map(String::len).sum::<usize>()
 }
@@ -415,6 +492,6 @@ fn same(a: &[String], b: &[String]) -> bool {
     a.join("\\") == b.join("\\")
 }
 
-fn refused(error: &EditError) -> Fault {
+pub(super) fn refused(error: &EditError) -> Fault {
     Fault::edit(error.to_string())
 }

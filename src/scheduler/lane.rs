@@ -5,6 +5,7 @@
 use super::LaneStatus;
 use super::machine::{Machine, Order, Report, Step, UNAUTHORISED};
 use super::worker::{Batch, Item, Shared, Worker};
+use crate::base::fault::{Plant, panic_if};
 use crate::sender::{Down, Pair};
 use crate::spool::Lease;
 use std::sync::Arc;
@@ -96,6 +97,7 @@ impl Lane {
     }
 
     fn hand_over(&mut self, worker: usize, order: Order, leases: Vec<Lease>) {
+        panic_if(Plant::PanicLane);
         let items = leases.into_iter().zip(order.parked);
         let batch = Batch {
             generation: order.generation,

@@ -7,6 +7,7 @@ use super::retry::Circumstances;
 use crate::base::clock::Clock;
 use crate::base::drain::Drain;
 use crate::base::names::DestinationId;
+use crate::base::panics::{Panicked, contained};
 use crate::sender::{Courier, Job, Link, Outcome, Pair, Patience};
 use crate::spool::{HoldKind, Lease, Settlement, Spool};
 use crate::telemetry::metrics::Metrics;
@@ -168,7 +169,15 @@ impl Worker {
         let started = Instant::now();
         let outcome = {
             let _flight = Flight::begin(&shared);
-            self.courier.deliver(&job, Reader(payload), pairs).await
+            match contained(self.courier.deliver(&job, Reader(payload), pairs)).await {
+                Ok(outcome) => outcome,
+                // It counts against the instance: one that our own code stumbles over must be held in the end, and not stop
+                // its lane for ever. The session went with the panic.
+                Err(Panicked) => {
+                    self.courier = Courier::new(shared.link.clone(), &shared.patience, shared.drain.token());
+                    Outcome::interrupted("the delivery stopped unexpectedly")
+                }
+            }
         };
         self.measure(&lease, &outcome, started);
         self.conclude(lease, &job, outcome).await

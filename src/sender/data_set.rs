@@ -8,6 +8,7 @@ use super::outcome::{Job, Outcome};
 use super::payload::{PayloadReader, ReadFault};
 use super::reflate::Reflate;
 use crate::base::names::Uid;
+use crate::base::panics::{Panicked, contain};
 use crate::dicom::edit::Plan;
 use crate::dicom::head::{Head, Progress, Scanner};
 use crate::dicom::syntax::Syntax;
@@ -223,9 +224,10 @@ fn skip(pieces: &mut VecDeque<Bytes>, mut count: usize) {
 
 /// Edits and compression take longer than an async thread may be held.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|_| Fault::Edit("the edit was stopped".to_owned()))
+    // An instance that our own code stumbles over is held, like one that cannot be edited.
+    let done = tokio::task::spawn_blocking(move || contain(work)).await;
+    let stopped = || Fault::Edit("the edit was stopped".to_owned());
+    done.map_err(|_| stopped())?.map_err(|Panicked| stopped())
 }
 
 impl From<Fault> for Outcome {

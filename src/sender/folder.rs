@@ -10,7 +10,9 @@ use super::payload::PayloadReader;
 use super::template::Template;
 use super::transport::Progress;
 use crate::base::fault::{Plant, planted};
+use crate::base::names::DestinationId;
 use crate::dicom::part10::FileMeta;
+use dicom_core::Tag;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -18,6 +20,7 @@ use std::path::{Path, PathBuf};
 /// A folder as a destination, with its template parsed.
 #[derive(Clone, Debug)]
 pub struct Shelf {
+    name: DestinationId,
     root: PathBuf,
     template: Template,
 }
@@ -27,6 +30,7 @@ impl Shelf {
     /// The template's; the configuration's check has shown it before.
     pub fn new(config: &Folder) -> Result<Self, super::template::TemplateError> {
         Ok(Self {
+            name: config.name.clone(),
             root: config.path.clone(),
             template: Template::parse(&config.template)?,
         })
@@ -68,7 +72,8 @@ impl Shelf {
             sop_class: job.sop_class.clone(),
             sop_instance: data_set.sop_instance().clone(),
             transfer_syntax: job.transfer_syntax.clone(),
-            source_ae: Some(job.source_ae.clone()),
+            // The header of a file without identity does not name the station that made it.
+            source_ae: (head.first(PATIENT_IDENTITY_REMOVED) != "YES").then(|| job.source_ae.clone()),
             private: None,
         };
         let folder = name.parent().unwrap_or(Path::new("")).to_owned();
@@ -76,7 +81,7 @@ impl Shelf {
         blocking(move || make_folders(&root, Path::new("")))
             .await
             .map_err(Failure::Root)?;
-        let (root, id) = (self.root.clone(), format!("{}-{}", job.instance, job.id));
+        let (root, id) = (self.root.clone(), format!("{}-{}", job.instance, self.name));
         let mut draft = blocking(move || Draft::begin(&root, &folder, &id)).await?;
         let mut piece = Some(meta.write().into());
         while let Some(bytes) = piece {
@@ -121,7 +126,8 @@ struct Draft {
 impl Draft {
     fn begin(root: &Path, folder: &Path, id: &str) -> io::Result<Self> {
         make_folders(root, folder)?;
-        // Our own ids only. What a crash left under the same name is from the same job, and is written over.
+        // Our own ids only, and none that a rebuild of the index gives anew: what a crash left under the same name is of the same
+        // instance for the same destination, and is written over.
         let temporary = root.join(folder).join(format!(".waystation-{id}.part"));
         Ok(Self {
             file: File::create(&temporary)?,
@@ -274,5 +280,6 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
 
 /// Files with different content that may stand beside each other under one name.
 const NUMBERS_MAX: u32 = 1_000;
+const PATIENT_IDENTITY_REMOVED: Tag = Tag(0x0012, 0x0062);
 const TOO_MANY: &str = "too many files of that name";
 const NAME_TAKEN: &str = "another file or folder stands in the way of its name";

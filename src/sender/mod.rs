@@ -33,6 +33,7 @@ pub use dimse::{PAIRS_MAX, Pair};
 pub use outcome::{Down, DownKind, Interruption, Job, Outcome};
 pub use payload::{PayloadReader, ReadFault};
 
+use crate::base::fault::{Plant, panic_if};
 use dimse::Session;
 use folder::Shelf;
 use std::sync::Arc;
@@ -119,6 +120,7 @@ impl Courier {
     /// Delivers one instance. `pairs` is what a new association proposes; it must hold the job's own pair.
     /// Cancelled, it closes the session, and nothing is completed.
     pub async fn deliver<R: PayloadReader>(&mut self, job: &Job, reader: R, pairs: &[Pair]) -> Outcome {
+        panic_if(Plant::PanicDelivery);
         let progress = Progress::new();
         let (peer, tls) = match &self.link {
             Link::Dicom { peer, tls } => (peer.clone(), tls.clone()),

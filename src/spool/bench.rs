@@ -1,11 +1,12 @@
 //! The spool without its threads and its directory, for the simulator: the same claims, transitions, batches, reopenings and
 //! the same start, over `memory.rs`, one call at a time. In builds with planted faults only; called by `tests/sim` alone.
 use super::admit::admit;
+use super::adopt;
 use super::cache;
 use super::commit::{Committer, Work, apply, pending};
 use super::core::Core;
 use super::db::{Cf, Db, DbError, Store};
-use super::due;
+use super::due::{self, Lane};
 use super::former::Known;
 use super::keys;
 use super::memory::Memory;
@@ -26,6 +27,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::task::{Context, Waker};
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// The simulated disk under the index.
@@ -76,6 +78,13 @@ pub enum Done {
     Suspended(Result<(), CommitError>),
     Redecided(Result<Vec<JobId>, CommitError>),
     Evicted(Result<Vec<InstanceId>, CommitError>),
+}
+
+/// A job whose confirmation was remembered, at the claim that recorded it or tried to.
+pub struct Recorded {
+    pub job: JobId,
+    pub instance: InstanceId,
+    pub durable: bool,
 }
 
 /// A job as the index has it.
@@ -154,13 +163,7 @@ impl Bench {
     fn request(&self, ask: Ask) -> (Box<dyn Work>, Waiting) {
         match ask {
             Ask::Admit(instance, commit) => asked(Done::Admitted, move |txn| admit(txn, &record(&instance), commit)),
-            Ask::Settle(lease, settlement) => {
-                let guard = lease.guard;
-                asked(Done::Settled, move |txn| match settle(txn, guard, settlement)? {
-                    true => Ok(()),
-                    false => Err(CommitError::Gone),
-                })
-            }
+            Ask::Settle(lease, settlement) => settled(lease, settlement),
             Ask::Act(jobs, verb) => {
                 let keys = self.keys(&jobs);
                 let order = Order {
@@ -184,10 +187,10 @@ impl Bench {
         }
     }
 
-    /// As `Spool::claim`.
-    pub fn claim(&mut self, destination: &DestinationId, max: usize) -> Vec<Lease> {
+    /// As `Spool::claim`: the leases, and the jobs whose remembered confirmation is recorded now.
+    pub fn claim(&mut self, destination: &DestinationId, max: usize) -> (Vec<Lease>, Vec<Recorded>) {
         let Some(lane) = self.core.lanes.get(destination) else {
-            return Vec::new();
+            return Default::default();
         };
         let core = self.core.clone();
         let claimed = self.read(|db| due::claim(&core, db, &lane, max));
@@ -196,7 +199,32 @@ impl Bench {
             let (work, _) = pending(move |txn: &mut Txn<'_>| mend::mend_dangling(txn, dangling));
             self.committer.commit(vec![work]);
         }
-        leases
+        let (mut open, mut recorded) = (Vec::with_capacity(leases.len()), Vec::new());
+        for lease in leases {
+            let Some((status, note)) = lane.unrecorded(lease.job) else {
+                open.push(lease);
+                continue;
+            };
+            let (job, instance) = (lease.job, lease.instance.id);
+            let done = self.commit(vec![Ask::Settle(lease, Settlement::Confirmed { status, note })]);
+            recorded.push(Recorded {
+                job,
+                instance,
+                durable: done == [Done::Settled(Ok(()))],
+            });
+        }
+        (open, recorded)
+    }
+
+    /// As `Spool::puts_off`.
+    pub fn puts_off(&self, destination: &DestinationId, longest: Duration) {
+        self.lane(destination).puts_off(longest);
+    }
+
+    fn lane(&self, destination: &DestinationId) -> Arc<Lane> {
+        let lanes = &self.core.lanes;
+        let lane = lanes.get(destination);
+        lane.unwrap_or_else(|| lanes.insert(destination, None))
     }
 
     /// As `Spool::next_due`.
@@ -214,10 +242,7 @@ impl Bench {
 
     /// Whether somebody waiting by `Spool::wake` would have been woken since the last call.
     pub fn woken(&mut self, destination: &DestinationId) -> bool {
-        let lanes = &self.core.lanes;
-        let lane = lanes
-            .get(destination)
-            .unwrap_or_else(|| lanes.insert(destination, None));
+        let lane = self.lane(destination);
         let notified = std::pin::pin!(lane.wake.notified());
         notified.poll(&mut Context::from_waker(Waker::noop())).is_ready()
     }
@@ -337,6 +362,27 @@ impl Bench {
     }
 }
 
+/// As `Spool::settle`.
+fn settled(lease: Lease, settlement: Settlement) -> (Box<dyn Work>, Waiting) {
+    let (guard, job) = (lease.guard, lease.job);
+    let lane = guard.lane();
+    if let Settlement::Confirmed { status, note } = &settlement {
+        lane.confirmed(job, *status, note);
+    }
+    let (work, answer) = asked(Done::Settled, move |txn| match settle(txn, guard, settlement)? {
+        true => Ok(()),
+        false => Err(CommitError::Gone),
+    });
+    let wait = move || {
+        let done = answer();
+        if matches!(done, Done::Settled(Ok(()) | Err(CommitError::Gone))) {
+            lane.recorded(job);
+        }
+        done
+    };
+    (work, Box::new(wait))
+}
+
 /// A request in the commit thread's own form, and how to read its answer when the batch has ended.
 fn asked<T, F>(done: fn(Result<T, CommitError>) -> Done, work: F) -> (Box<dyn Work>, Waiting)
 where
@@ -392,12 +438,12 @@ fn reconcile(
         Ok::<bool, String>(value)
     };
     for id in missing {
-        if change(&mut |txn| recover::payload_missing(txn, id))? {
+        if change(&mut |txn| adopt::payload_missing(txn, id))? {
             opened.report.missing.push(id);
         }
     }
     for record in adopted {
-        change(&mut |txn| recover::adopt(txn, &record, &Known::default()).map(|_| true))?;
+        change(&mut |txn| adopt::adopt(txn, &record, &Known::default()).map(|_| true))?;
         opened.report.adopted.push(record.instance.id);
     }
     Ok(())

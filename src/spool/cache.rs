@@ -71,6 +71,7 @@ fn is_settled(txn: &mut Txn<'_>, id: InstanceId) -> Result<bool, CommitError> {
 pub(super) fn remove(txn: &mut Txn<'_>, id: InstanceId) -> Result<(), CommitError> {
     let record = txn.instance(id)?;
     txn.delete(Cf::Instance, id.0);
+    super::damaged::unmark(txn, id)?;
     match record {
         Some(record) => {
             txn.delete(Cf::Cached, keys::cached(record.instance.arrival, id));

@@ -7,8 +7,9 @@ use super::db::Cf;
 use super::model::CommitError;
 use super::payload::Mark;
 use super::txn::{Book, DESTINATION, Effect, NEXT_JOB, Txn, encode_number, meta_key};
-use super::{count, recover};
-use crate::base::fault::{Plant, planted};
+use super::{count, recover, witness};
+use crate::base::fault::{Plant, panic_if, planted};
+use crate::base::names::InstanceId;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
@@ -177,6 +178,7 @@ impl Committer {
             work.run(&mut txn);
         }
         let (changes, effects) = txn.finish();
+        panic_if(Plant::PanicCommit);
         let written = if changes.is_empty() || planted(Plant::SkipCommit) {
             Ok(())
         } else {
@@ -185,6 +187,7 @@ impl Committer {
         drop(db);
         match written {
             Ok(()) => {
+                self.core.witness.note(self.book.ledger);
                 apply(&self.core, effects, Some(&self.marks));
                 for work in batch {
                     work.answer(Ok(()));
@@ -251,6 +254,14 @@ impl Committer {
             return Err(error.to_string());
         }
         let mut book = Book::load(self.core.clone(), &db).map_err(|e| e.to_string())?;
+        let lost = match self.core.store.has_directory() {
+            true => witness::lost_facts(root, &book.ledger),
+            false => 0,
+        };
+        if lost > 0 {
+            // Acknowledged batches are gone: the next start finds the same, and salvages.
+            return Err(format!("the index lacks the last {lost} facts of its ledger"));
+        }
         book.next_job = book.next_job.max(self.book.next_job);
         let mut proof = vec![(Cf::Meta, NEXT_JOB.to_vec(), Some(encode_number(book.next_job)))];
         for lane in self.core.lanes.all() {
@@ -291,8 +302,12 @@ fn refuse(batch: Vec<Box<dyn Work>>) {
 
 /// What memory learns from a durable batch. Without `marks` (at start) the state letters are written here.
 pub(super) fn apply(core: &Core, effects: Vec<Effect>, marks: Option<&SyncSender<Mark>>) {
+    let mut orders = Vec::new();
     for effect in effects {
         match effect {
+            Effect::Order(order) => orders.push(order),
+            Effect::Damaged(change) => core.metrics.spool_damaged.add(change),
+            Effect::Aside(id) => put_aside(core, id),
             Effect::Queued(lane, priority, due) => {
                 count::queued(core, &lane.name, priority).inc();
                 lane.queued(priority, due);
@@ -317,6 +332,16 @@ pub(super) fn apply(core: &Core, effects: Vec<Effect>, marks: Option<&SyncSender
                 );
             }
         }
+    }
+    if !orders.is_empty() {
+        core.witness.record(&orders);
+    }
+}
+
+/// A damaged file leaves `payload/`; one that is missing has left already. What stays is put aside at the next start.
+fn put_aside(core: &Core, id: InstanceId) {
+    if core.store.put_aside(&core.config.path, id).is_err() {
+        core.metrics.gate_errors_total.with_label_values(&["quarantine"]).inc();
     }
 }
 

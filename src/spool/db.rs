@@ -2,8 +2,9 @@
 //! other damage is reported, never skipped. Knows keys and values as bytes only.
 #[cfg(feature = "planted")]
 use super::memory::{Memory, Walk};
-use super::payload::Mark;
+use super::payload::{Mark, path_of};
 use crate::base::fault::{Plant, planted};
+use crate::base::names::InstanceId;
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, LogLevel,
     Options, ReadOptions, WriteBatch, WriteOptions,
@@ -63,12 +64,25 @@ impl Cf {
 
 /// RocksDB's own words on what went wrong. They name files of the index, never values.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("{0}")]
-pub(super) struct DbError(pub(super) String);
+pub(super) enum DbError {
+    /// What lies there is not what was written, or a file of it is gone: a salvage is the way out.
+    #[error("{0}")]
+    Damaged(String),
+    /// The disk or the process could not, now: it may pass, and says nothing of what lies there.
+    #[error("{0}")]
+    Trouble(String),
+}
 
 impl From<rocksdb::Error> for DbError {
     fn from(error: rocksdb::Error) -> Self {
-        Self(error.into_string())
+        let kind = error.kind();
+        let text = error.into_string();
+        // RocksDB has one kind for all errors of the system; a file that is gone is the one that does not pass.
+        if kind == rocksdb::ErrorKind::IOError && !text.contains("No such file or directory") {
+            Self::Trouble(text)
+        } else {
+            Self::Damaged(text)
+        }
     }
 }
 
@@ -117,6 +131,24 @@ impl Store {
         }
     }
 
+    /// Takes a damaged payload out of the way of the next start. One that is missing has left already.
+    pub(super) fn put_aside(&self, root: &Path, id: InstanceId) -> io::Result<()> {
+        match self {
+            Self::Disk => {
+                let to = root.join("quarantine").join(format!("{id}.dcm"));
+                match std::fs::rename(path_of(root, id), to) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                    _ => Ok(()),
+                }
+            }
+            #[cfg(feature = "planted")]
+            Self::Memory(memory) => {
+                memory.put_aside(id);
+                Ok(())
+            }
+        }
+    }
+
     /// Whether there is a directory with files beside the index.
     pub(super) fn has_directory(&self) -> bool {
         matches!(self, Self::Disk)
@@ -152,9 +184,26 @@ impl Db {
         Ok(Self(Engine::Rocks(db)))
     }
 
+    /// For a salvage: as much of a damaged index as can be read, whichever records or families it has lost. Writes nothing.
+    pub(super) fn open_remains(path: &Path) -> Result<Self, DbError> {
+        let mut options = database(false);
+        options.set_wal_recovery_mode(DBRecoveryMode::SkipAnyCorruptedRecord);
+        options.set_track_and_verify_wals_in_manifest(false);
+        options.set_paranoid_checks(false);
+        let left = DB::list_cf(&options, path)?;
+        let names = Cf::ALL.map(Cf::name);
+        let names = names.iter().filter(|name| left.iter().any(|found| found == *name));
+        let db = DB::open_cf_for_read_only(&options, path, names, false)?;
+        Ok(Self(Engine::Rocks(db)))
+    }
+
     pub(super) fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Vec<u8>>, DbError> {
         match &self.0 {
-            Engine::Rocks(db) => Ok(db.get_cf(handle(db, cf), key)?),
+            Engine::Rocks(db) => match db.cf_handle(cf.name()) {
+                Some(handle) => Ok(db.get_cf(handle, key)?),
+                // Only the remains of an index can lack a family: every other open fails without it.
+                None => Ok(None),
+            },
             #[cfg(feature = "planted")]
             Engine::Memory(memory) => memory.get(cf, key),
         }
@@ -168,6 +217,9 @@ impl Db {
         end: &[u8],
         mut each: impl FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), DbError> {
+        if self.lacks(cf) {
+            return Ok(());
+        }
         let mut range = self.range(cf, from, end);
         while let Some((key, value)) = range.item() {
             if !each(key, value) {
@@ -176,6 +228,15 @@ impl Db {
             range.step();
         }
         range.status()
+    }
+
+    /// Of the remains of an index a family may be gone.
+    fn lacks(&self, cf: Cf) -> bool {
+        match &self.0 {
+            Engine::Rocks(db) => db.cf_handle(cf.name()).is_none(),
+            #[cfg(feature = "planted")]
+            Engine::Memory(_) => false,
+        }
     }
 
     /// The whole family from its end, until `each` answers false.

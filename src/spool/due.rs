@@ -14,7 +14,7 @@ use crate::base::names::{DestinationId, JobId};
 use crate::telemetry::metrics::IntGauge;
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -39,6 +39,8 @@ pub(super) struct Lane {
     pub wake: Arc<Notify>,
     /// Its number stands in the index, or in the batch at hand.
     pub booked: AtomicBool,
+    /// Microseconds that a job of this lane can have been put off by.
+    longest: AtomicU64,
     state: Mutex<State>,
     in_flight: IntGauge,
 }
@@ -46,6 +48,8 @@ pub(super) struct Lane {
 struct State {
     leased: HashSet<JobId>,
     suspended: bool,
+    /// What the destination confirmed and the index has not recorded yet: never to be sent again in this life.
+    confirmed: BTreeMap<JobId, (u16, String)>,
     /// Per class: no live key lies below. Spares a scan the tombstones of what was delivered.
     cursors: [Wall; 4],
 }
@@ -101,6 +105,32 @@ impl Lane {
         })
     }
 
+    /// Remembers a confirmation until it is recorded. Bounded: jobs that a person ended meanwhile are forgotten with the oldest.
+    pub(super) fn confirmed(&self, job: JobId, status: u16, note: &str) {
+        if planted(Plant::ForgetConfirmed) {
+            return;
+        }
+        let mut state = self.lock();
+        if state.confirmed.len() >= CONFIRMED_MAX {
+            state.confirmed.pop_first();
+        }
+        state.confirmed.insert(job, (status, note.to_owned()));
+    }
+
+    pub(super) fn recorded(&self, job: JobId) {
+        self.lock().confirmed.remove(&job);
+    }
+
+    /// The confirmation of a job that the index still holds as open.
+    pub(super) fn unrecorded(&self, job: JobId) -> Option<(u16, String)> {
+        self.lock().confirmed.get(&job).cloned()
+    }
+
+    /// Jobs that workers, or a person's verb, have in hand.
+    pub(super) fn in_flight(&self) -> usize {
+        self.lock().leased.len()
+    }
+
     pub(super) fn is_leased(&self, job: JobId) -> bool {
         self.lock().leased.contains(&job)
     }
@@ -121,6 +151,17 @@ impl Lane {
         *cursor = due.min(*cursor);
         drop(state);
         self.wake.notify_one();
+    }
+
+    /// The longest pause that this lane's retries have. Whatever is due later than that was written by another clock.
+    pub(super) fn puts_off(&self, longest: Duration) {
+        if !planted(Plant::WaitForClock) {
+            self.longest.store(micros(longest.min(LATEST)), Ordering::Relaxed);
+        }
+    }
+
+    fn longest(&self) -> Duration {
+        Duration::from_micros(self.longest.load(Ordering::Relaxed))
     }
 
     /// After a reopening nothing is known about the keys.
@@ -187,9 +228,11 @@ impl Lanes {
             number: number.unwrap_or(next),
             wake: Arc::new(Notify::new()),
             booked: AtomicBool::new(number.is_some()),
+            longest: AtomicU64::new(micros(LATEST)),
             state: Mutex::new(State {
                 leased: HashSet::new(),
                 suspended: false,
+                confirmed: BTreeMap::new(),
                 cursors: [Wall(0); 4],
             }),
             in_flight,
@@ -277,7 +320,7 @@ fn pick(core: &Core, db: &Db, lane: &Lane, max: usize, now: Wall) -> Result<Vec<
     }
     let mut heads = Vec::new();
     for priority in Priority::ALL {
-        heads.push(beyond(db, lane.number, priority, now));
+        heads.push(beyond(db, lane, priority, now));
         let cursor = state.cursors[priority as usize];
         let (from, end) = (floor(lane.number, priority, cursor), above(lane.number, priority, now));
         if from >= end {
@@ -337,7 +380,7 @@ pub(super) fn next_due(db: &Db, lane: &Lane, now: Wall) -> Result<Option<Wall>, 
     }
     let mut next: Option<Wall> = None;
     for priority in Priority::ALL {
-        let mut far = beyond(db, lane.number, priority, now);
+        let mut far = beyond(db, lane, priority, now);
         let waits = next_free(&mut far, &state.leased).is_some();
         far.status()?;
         if waits {
@@ -359,13 +402,20 @@ fn floor(dest: u32, priority: Priority, due: Wall) -> Vec<u8> {
     keys::due(JobKey { dest, job: JobId(0) }, priority, due).to_vec()
 }
 
-/// What is due later than any retry may be: the clock has jumped back since it was written, and it is due now.
-fn beyond(db: &Db, dest: u32, priority: Priority, now: Wall) -> Range<'_> {
-    let end = above(dest, priority, Wall(u64::MAX));
-    db.range(Cf::Due, &above(dest, priority, now.plus(LATEST)), &end)
+/// What is due later than any retry of the lane may be: the clock has jumped back since it was written, and it is due now.
+/// What arrived before a jump of some hours counts too, or it would wait for so many hours.
+fn beyond<'a>(db: &'a Db, lane: &Lane, priority: Priority, now: Wall) -> Range<'a> {
+    let end = above(lane.number, priority, Wall(u64::MAX));
+    db.range(Cf::Due, &above(lane.number, priority, now.plus(lane.longest())), &end)
+}
+
+fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// No retry is put off for longer than this: `settle` sees to it.
+/// Confirmations waiting for their record; each was in flight when the disk failed.
+const CONFIRMED_MAX: usize = 4_096;
 pub(super) const LATEST: Duration = Duration::from_secs(24 * 3600);
 
 /// The first key behind everything of this class that is due at `now`.

@@ -25,6 +25,12 @@ pub enum FactKind {
     Evicted,
     Quarantined,
     Recovered,
+    /// Rules were put in force on a person's word.
+    Rules,
+    /// A damaged payload was replaced by a resend of the same bytes.
+    Healed,
+    /// A person has read a salvage report.
+    Acknowledged,
 }
 
 /// One line of the ledger.

@@ -43,6 +43,8 @@ struct State {
     broken: bool,
     /// Payload files whose letter `delivered` was flushed.
     letters: Vec<InstanceId>,
+    /// Payload files that were put aside.
+    aside: Vec<InstanceId>,
     /// Old facts of the ledger are dropped: for scenarios that would not fit.
     short_ledger: bool,
 }
@@ -110,6 +112,15 @@ impl Memory {
 
     pub(super) fn flush_letter(&self, id: InstanceId) {
         self.lock().letters.push(id);
+    }
+
+    /// The payload files that were put aside, since the last call.
+    pub fn aside(&self) -> Vec<InstanceId> {
+        std::mem::take(&mut self.lock().aside)
+    }
+
+    pub(super) fn put_aside(&self, id: InstanceId) {
+        self.lock().aside.push(id);
     }
 
     pub(super) fn open(self: &Arc<Self>) -> Result<Arc<Self>, DbError> {
@@ -265,7 +276,7 @@ impl Walk {
 }
 
 fn failure() -> DbError {
-    DbError("the simulated disk failed".to_owned())
+    DbError::Trouble("the simulated disk failed".to_owned())
 }
 
 /// Bytes around a record in a batch.

@@ -10,6 +10,7 @@ use super::query::{Filter, Row, find, walk};
 use super::record::JobRecord;
 use super::settle::{end, retire};
 use super::txn::{Effect, SUSPENDED, Txn, encode_number, meta_key};
+use super::witness;
 use crate::base::fault::{Plant, planted};
 use crate::base::names::{DestinationId, InstanceId, JobId};
 
@@ -144,6 +145,19 @@ impl Spool {
         self.core.lanes.get(destination).is_some_and(|lane| lane.suspended())
     }
 
+    /// Writes on the ledger that rules were put in force: which, and who ordered it.
+    ///
+    /// # Errors
+    /// Nothing was recorded.
+    pub async fn rules_changed(&self, who: &str, text: &str) -> Result<(), CommitError> {
+        let (who, text) = (who.to_owned(), text.to_owned());
+        self.submit(move |txn| {
+            txn.fact(Fact::new(FactKind::Rules).who(&who).text(text));
+            Ok(())
+        })
+        .await
+    }
+
     async fn set_suspended(&self, to: &DestinationId, who: &str, reason: &str, on: bool) -> Result<(), CommitError> {
         let (to, who, reason) = (to.clone(), who.to_owned(), reason.to_owned());
         let verb = if on { "suspend" } else { "resume" };
@@ -194,6 +208,14 @@ impl Verb {
 pub(super) fn set_suspended(txn: &mut Txn<'_>, to: &DestinationId, (who, reason): (&str, &str), on: bool) {
     let number = txn.number(Some(to));
     let key = meta_key(SUSPENDED, to.as_str());
+    let destination = to.clone();
+    txn.effects.push(Effect::Order(match on {
+        true => witness::Order::Suspended {
+            destination,
+            since: txn.now.0,
+        },
+        false => witness::Order::Resumed { destination },
+    }));
     if !on {
         txn.delete(Cf::Meta, key);
     } else if !planted(Plant::ForgetSuspension) {
@@ -216,7 +238,7 @@ pub(super) fn batch(txn: &mut Txn<'_>, keys: &[JobKey], order: &Order) -> Result
 }
 
 /// Keeps a job from the workers until the batch is durable; `Err` when one has it now.
-fn reserve(txn: &mut Txn<'_>, key: JobKey) -> Result<(), ()> {
+pub(super) fn reserve(txn: &mut Txn<'_>, key: JobKey) -> Result<(), ()> {
     let Some(lane) = txn.lane(key.dest) else {
         return Ok(());
     };

@@ -5,13 +5,18 @@
 mod admission;
 mod answers;
 mod archives;
+mod bench;
+mod charset;
 mod corpus;
 mod crash;
 mod dcmtk;
+// Some of it only the soaks need.
+#[allow(dead_code)]
 mod harness;
 mod memory;
 mod operate;
 mod outages;
+mod panics;
 mod privacy;
 mod queue;
 mod repeats;

@@ -263,23 +263,10 @@ def same_uid(port, called, calling):
 def zeros(port, called, calling, mebibytes, parallel):
     """Multi-frame objects of zeros, so many at once, each so long; streamed, never held here either."""
     size, statuses = int(mebibytes) << 20, []
-    block = bytes(65536 - 6)
     uid = lambda: "1.2.826.0.1.3680043.10.1.9.%d" % random.getrandbits(80)
 
     def one():
-        peer = wire.Association(port, called, calling, [(1, wire.SECONDARY, [wire.EXPLICIT])], timeout=300)
-        sop = uid()
-        first = head(wire.SECONDARY, sop) + explicit(0x28, 8, "IS", "4096")
-        first += explicit_header(0x7fe0, 0x0010, "OW", size)
-        peer.send(1, wire.store_rq(1, wire.SECONDARY, sop))
-        peer.sock.sendall(wire.pdata(1, 0, first))
-        whole, left = wire.pdata(1, 0, block), size
-        while left > len(block):
-            peer.sock.sendall(whole)
-            left -= len(block)
-        peer.sock.sendall(wire.pdata(1, 2, block[:left]))
-        statuses.append(peer.answer()["status"])
-        peer.release()
+        statuses.append(stream_zeros(port, called, calling, uid(), size))
 
     threads = [threading.Thread(target=one) for _ in range(int(parallel))]
     for thread in threads:
@@ -287,6 +274,54 @@ def zeros(port, called, calling, mebibytes, parallel):
     for thread in threads:
         thread.join()
     return {"statuses": statuses}
+
+
+def stream_zeros(port, called, calling, sop, size):
+    """One object of zeros, never held here as a whole; the status."""
+    block = bytes(65536 - 6)
+    peer = wire.Association(port, called, calling, [(1, wire.SECONDARY, [wire.EXPLICIT])], timeout=300)
+    peer.send(1, wire.store_rq(1, wire.SECONDARY, sop))
+    peer.sock.sendall(wire.pdata(1, 0, zeros_head(sop, size)))
+    whole, left = wire.pdata(1, 0, block), size
+    while left > len(block):
+        peer.sock.sendall(whole)
+        left -= len(block)
+    peer.sock.sendall(wire.pdata(1, 2, block[:left]))
+    status = peer.answer()["status"]
+    peer.release()
+    return status
+
+
+def zeros_head(sop, size):
+    return (head(wire.SECONDARY, sop) + explicit(0x28, 8, "IS", "4096")
+            + explicit_header(0x7fe0, 0x0010, "OW", size))
+
+
+def long(port, called, calling, mebibytes, parallel, journal_path):
+    """Objects of zeros again and again, so many at once, as load.py does; until this process is ended."""
+    from archive import Journal
+    journal, size = Journal(journal_path), int(mebibytes) << 20
+
+    def one():
+        while True:
+            sop = "1.2.826.0.1.3680043.10.1.9.%d" % random.getrandbits(80)
+            digest = hashlib.sha256(zeros_head(sop, size))
+            digest.update(bytes(size))
+            journal.write("attempt", sop=sop, sha256=digest.hexdigest(), bytes=size)
+            status = None
+            while status != 0:
+                try:
+                    status = stream_zeros(port, called, calling, sop, size)
+                    event = "answered" if status else "acknowledged"
+                    journal.write(event, sop=sop, status=status, sha256=digest.hexdigest())
+                except (wire.Closed, wire.Aborted, wire.Rejected, OSError):
+                    time.sleep(0.05)
+
+    for _ in range(int(parallel)):
+        threading.Thread(target=one, daemon=True).start()
+    print("ready", flush=True)
+    sys.stdin.read()
+    os._exit(0)
 
 
 def open_then_wait(port, called, calling, count):
@@ -302,7 +337,7 @@ def open_then_wait(port, called, calling, count):
 
 
 VERBS = {verb.__name__: verb for verb in (
-    refused, limits, big_request, odd, dribble, bad_instances, hostile, stall, store, same_uid, zeros, open_then_wait)}
+    refused, limits, big_request, odd, dribble, bad_instances, hostile, stall, store, same_uid, zeros, long, open_then_wait)}
 
 if __name__ == "__main__":
     name, where, called_ae, calling_ae = sys.argv[1:5]

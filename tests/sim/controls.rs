@@ -6,7 +6,7 @@ use std::time::Instant;
 use waystation::telemetry::metrics::Metrics;
 
 /// The faults, by name.
-const CONTROLS: [&str; 12] = [
+const CONTROLS: [&str; 13] = [
     "skip-commit",
     "skip-index-sync",
     "lose-due",
@@ -19,6 +19,7 @@ const CONTROLS: [&str; 12] = [
     "forget-suspension",
     "age-past-stat",
     "count-outage",
+    "forget-confirmed",
 ];
 
 /// Seeds within which each must be found.

@@ -138,8 +138,8 @@ impl World {
         }
         let expected = self.expected(process, dest, limit);
         process.lanes[dest].halt = false;
-        let leases = process.bench.claim(&self.names[dest], limit);
-        self.check_claim(process, dest, expected, &leases);
+        let (leases, recorded) = process.bench.claim(&self.names[dest], limit);
+        self.check_claim(process, dest, expected, &leases, &recorded);
         let pairs: Vec<Pair> = leases.iter().map(pair_of).collect();
         let now = self.instant();
         let lane = &mut process.lanes[dest];

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use waystation::base::clock::Wall;
 use waystation::base::names::{InstanceId, JobId};
 use waystation::sender::{Duplicate, Outcome};
-use waystation::spool::bench::{JobView, Opened};
+use waystation::spool::bench::{JobView, Opened, Recorded};
 use waystation::spool::{HoldKind, Lease};
 
 /// A thing at a destination.
@@ -25,7 +25,7 @@ pub struct Oracle {
     pub stored: HashSet<Leg>,
     /// The archive's word that it has it has reached the box.
     pub answered: HashSet<Leg>,
-    /// That word is with the box, and nothing has gone wrong since: no end of the process, no record refused.
+    /// That word is with the process that runs, recorded or not.
     pub yes: HashSet<Leg>,
     /// The box has recorded that word durably.
     durable: HashSet<Leg>,
@@ -102,10 +102,10 @@ impl World {
         }
         let (now, name) = (self.clock.now(), &self.names[dest]);
         let mut jobs = process.bench.jobs();
-        let day = std::time::Duration::from_secs(24 * 3_600);
+        let longest = self.peers[dest].patience.retry.max.0;
         jobs.retain(|job| {
-            // A time further ahead than any retry is one of a clock that was wrong.
-            let due = job.due <= now || job.due > now.plus(day);
+            // A time further ahead than any retry of the lane is one of a clock that was wrong.
+            let due = job.due <= now || job.due > now.plus(longest);
             job.destination.as_ref() == Some(name) && job.hold.is_none() && !job.leased && due
         });
         if process.bench.is_suspended(name) || !process.bench.is_open() {
@@ -115,7 +115,20 @@ impl World {
         Some(jobs.into_iter().take(limit).map(|job| job.job).collect())
     }
 
-    pub fn check_claim(&mut self, process: &Process, dest: usize, expected: Option<Vec<JobId>>, leases: &[Lease]) {
+    pub fn check_claim(
+        &mut self,
+        process: &Process,
+        dest: usize,
+        expected: Option<Vec<JobId>>,
+        leases: &[Lease],
+        recorded: &[Recorded],
+    ) {
+        for job in recorded {
+            self.say(|| format!("d{dest}: {} was confirmed before, recorded: {}", job.job, job.durable));
+            if let (true, Some(thing)) = (job.durable, self.oracle.ids.get(&job.instance)) {
+                self.confirmed(dest, *thing);
+            }
+        }
         if self.oracle.suspended[dest] == Some(true) && !leases.is_empty() {
             self.broken(format!("d{dest}: claimed although a person has suspended it"));
         }
@@ -127,6 +140,10 @@ impl World {
             }
         }
         let claimed: Vec<JobId> = leases.iter().map(|lease| lease.job).collect();
+        let expected = expected.map(|mut expected| {
+            expected.retain(|job| !recorded.iter().any(|done| done.job == *job));
+            expected
+        });
         // A read that failed gives nothing, and shuts the gate.
         if let Some(expected) = expected
             && process.bench.is_open()
@@ -309,9 +326,12 @@ impl World {
                     || (peer.patience.duplicate == Duplicate::Hold && stormy(&[Weather::ResetsAfter]))
             }
             HoldKind::Rule => about.route == Route::Held,
-            HoldKind::Error | HoldKind::Budget | HoldKind::NoDestination | HoldKind::Edit | HoldKind::Recovered => {
-                false
-            }
+            HoldKind::Error
+            | HoldKind::Budget
+            | HoldKind::NoDestination
+            | HoldKind::Edit
+            | HoldKind::Recovered
+            | HoldKind::Doubtful => false,
         };
         if !legitimate {
             let class = class_uid(about.class);

@@ -43,6 +43,9 @@ impl World {
                 for id in opened.removed.iter().chain(&opened.set_aside) {
                     self.files.remove(id);
                 }
+                for (name, peer) in self.names.iter().zip(&self.peers) {
+                    bench.puts_off(name, peer.patience.retry.max.0);
+                }
                 let machine = |world: &mut Self, dest: usize| {
                     let rng = rand::SeedableRng::seed_from_u64(world.rng.random());
                     Machine::new(&world.peers[dest].patience, rng)
@@ -264,8 +267,11 @@ impl World {
         });
     }
 
-    /// Letters that the disk has for sure, whatever became of the batch.
+    /// What became of files whatever became of the batch: letters that the disk has for sure, files put aside.
     fn flushed_letters(&mut self) {
+        for id in self.disk.aside() {
+            self.files.remove(&id);
+        }
         for id in self.disk.letters() {
             if let Some(payload) = self.files.get_mut(&id) {
                 (payload.letter, payload.flushed_letter) = (b'D', b'D');
@@ -294,10 +300,6 @@ impl World {
                 Done::Settled(Ok(())),
             ) => {
                 self.confirmed(*dest, *thing);
-            }
-            // The disk refused the record: the job is there again before anybody is told.
-            (For::Worker { dest, thing, .. }, Done::Settled(Err(_))) => {
-                self.oracle.yes.remove(&(*thing, *dest as u8));
             }
             (For::Suspension { dest, on, .. }, Done::Suspended(result)) => {
                 self.oracle.suspended[*dest] = result.ok().map(|()| *on);

@@ -408,6 +408,7 @@ impl World {
             let found = match (payload.whole, payload.letter) {
                 (false, b'E') => File::Empty,
                 (false, _) => File::Partial,
+                (true, _) if payload.damaged => File::Partial,
                 (true, b'C') => File::Committed(instance()),
                 (true, b'D') => File::Delivered(instance()),
                 (true, _) => File::Sealed(instance()),

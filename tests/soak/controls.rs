@@ -2,15 +2,15 @@
 //! a control that passes fails the suite, for then the soak is blind.
 use crate::harness::objects::{self, Object};
 use crate::harness::peers::{send, try_send};
+use crate::harness::rig::Rig;
 use crate::harness::{Archive, SOON, Setup};
-use crate::rig::Rig;
-use crate::{Tally, corrupt, image, kill, power, syscalls};
+use crate::{Tally, clock, corrupt, image, kill, leak, power, readonly, syscalls};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 type Control = (&'static str, &'static str, fn(&str) -> Result<String, String>);
 
 /// The fault, the soak that must see it, and a short run of that soak.
-const CONTROLS: [Control; 14] = [
+const CONTROLS: [Control; 18] = [
     ("skip-commit", "soak-kill", |plant| kill::batch(7, 2, Some(plant))),
     ("ack-before-commit", "soak-kill", |plant| {
         kill::batch(7, 30, Some(plant))
@@ -35,6 +35,16 @@ const CONTROLS: [Control; 14] = [
     ("drop-hold", "refusals", |plant| refusals(Some(plant))),
     ("overwrite-duplicate", "contents", |plant| contents(Some(plant))),
     ("edit-twice", "edits", |plant| edits(Some(plant))),
+    ("swallow-panics", "panics", |plant| {
+        panics(Some(&format!("{plant},panic-lane")))
+    }),
+    ("leak-associations", "soak-leak", |plant| {
+        leak::run(7, 5_000, Some(plant))
+    }),
+    ("wait-for-clock", "soak-clock", |plant| {
+        clock::run(7, &["+0", "-9h"], Some(plant))
+    }),
+    ("forget-home", "soak-readonly", |plant| readonly::run(7, 1, Some(plant))),
 ];
 
 pub fn soak(tally: &mut Tally) {
@@ -46,6 +56,7 @@ pub fn soak(tally: &mut Tally) {
         ("refusals", refusals as fn(Option<&str>) -> Result<String, String>),
         ("contents", contents),
         ("edits", edits),
+        ("panics", panics),
         ("first flushes fail", |plant| syscalls::first_flushes(7, plant)),
     ] {
         tally.judge(&format!("{name} without a fault"), 1, || clean(None));
@@ -118,6 +129,29 @@ fn contents(plant: Option<&str>) -> Result<String, String> {
             found.len()
         ))
     }
+}
+
+/// A lane that panics ends the process, with a code that makes the service manager start it again.
+fn panics(plant: Option<&str>) -> Result<String, String> {
+    let mut rig = Rig::new(7, Some(plant.unwrap_or("panic-lane")), |setup| setup);
+    rig.station.launch();
+    rig.load(None);
+    let until = std::time::Instant::now() + SOON;
+    while rig.station.running() && std::time::Instant::now() < until {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    if rig.station.running() {
+        return Err("a box whose lane has panicked runs and delivers nothing".to_owned());
+    }
+    let ended = rig.station.wait_ended();
+    if ended.success() {
+        return Err("it ended as if all were well".to_owned());
+    }
+    rig.note_crash();
+    rig.station.setup.plant("");
+    rig.station.start();
+    rig.end_load();
+    rig.verdict()
 }
 
 /// An edited instance carries one item of Modified Attributes and no more.

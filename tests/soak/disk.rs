@@ -1,9 +1,9 @@
 //! A full disk, in bytes and in inodes, under load: filled to the brim at random moments, sometimes with a kill and a restart
 //! while it is full, and emptied again. Modalities get A700 meanwhile, delivery goes on, and the box takes instances again
 //! within ten seconds of the space coming back, without a restart. The index never meets the full disk.
+use crate::harness::rig::Rig;
 use crate::harness::wait_until;
 use crate::image::{self, Image};
-use crate::rig::Rig;
 use crate::{Order, Tally};
 use rand::Rng;
 use std::fs::{self, File};

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 pub struct Image {
     file: PathBuf,
+    options: String,
     pub mount: PathBuf,
 }
 
@@ -40,14 +41,51 @@ impl Image {
         let mut command = Command::new(tools::program(&format!("mkfs.{kind}")));
         let made = command.args(force).args(more).arg(&file).output().expect("mkfs runs");
         assert!(made.status.success(), "mkfs: {}", String::from_utf8_lossy(&made.stderr));
-        let image = Self { file, mount };
+        let image = Self {
+            file,
+            mount,
+            options: "loop".to_owned(),
+        };
         image.mount();
         image
     }
 
+    /// ext4 with a mount option more.
+    pub fn with_options(folder: &Path, name: &str, options: &str) -> Self {
+        let mut image = Self::new(folder, name, "ext4", (700, &[]));
+        image.options = format!("loop,{options}");
+        image.restore();
+        image
+    }
+
+    /// What ext4 does when its disk gives it an error and it is mounted with `errors=remount-ro`.
+    pub fn break_read_only(&self) {
+        let mut command = Command::new("findmnt");
+        let found = command.args(["-no", "SOURCE"]).arg(&self.mount).output();
+        let found = found.expect("findmnt runs");
+        let device = String::from_utf8_lossy(&found.stdout).trim().replace("/dev/", "");
+        fs::write(format!("/sys/fs/ext4/{device}/trigger_fs_error"), "soak").expect("a kernel with ext4");
+    }
+
+    /// Does something while the disk is not mounted.
+    pub fn without<T>(&self, work: impl FnOnce(&Path) -> T) -> T {
+        assert!(
+            self.unmount(Duration::from_secs(20)),
+            "{} stays busy",
+            self.mount.display()
+        );
+        let done = work(&self.mount);
+        self.mount();
+        done
+    }
+
     fn mount(&self) {
         let mut command = Command::new("mount");
-        let done = command.args(["-o", "loop"]).arg(&self.file).arg(&self.mount).output();
+        let done = command
+            .args(["-o", &self.options])
+            .arg(&self.file)
+            .arg(&self.mount)
+            .output();
         let done = done.expect("mount runs");
         assert!(
             done.status.success(),

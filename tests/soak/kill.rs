@@ -1,5 +1,5 @@
 //! `kill -9` at random moments under load; some lives end before the box is ready.
-use crate::rig::Rig;
+use crate::harness::rig::Rig;
 use crate::{Order, Tally};
 use rand::Rng;
 use std::time::Duration;

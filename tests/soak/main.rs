@@ -1,20 +1,33 @@
-//! The soaks: the real binary is killed, cut from its power, given errors, filled disks and damaged files, under a load of
-//! real associations; an oracle that knows nothing of the box judges. Each prints `N passed, N failed` last.
+//! The soaks: the real binary is killed, cut from its power, given errors, filled and failing disks, damaged files, too little
+//! memory, a wrong clock and hostile neighbours, under a load of real associations; an oracle that knows nothing of the box
+//! judges. Each prints `N passed, N failed` last.
 //!
 //! usage: `cargo test --release --features planted --test soak -- NAME` with N and SEED in the environment. Without a name
-//! it is a short run of `corrupt`, as part of `make test`. A failing round prints its seed; the same SEED gives the same faults.
+//! it is a short run of those that need no privileges, as part of `make test`. A failing round prints its seed; the same SEED
+//! gives the same faults.
 #[allow(dead_code, unused_imports, clippy::type_complexity)]
 #[path = "../it/harness/mod.rs"]
 mod harness;
 
+mod clock;
 mod controls;
 mod corrupt;
+mod descriptors;
 mod disk;
+mod failing;
 mod image;
+mod io;
 mod kill;
+mod leak;
+mod memory;
 mod power;
-mod rig;
+mod readonly;
+mod reload;
+mod signals;
 mod syscalls;
+mod twice;
+mod wire;
+mod writes;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -81,6 +94,15 @@ fn main() -> ExitCode {
         Some("syscalls") => syscalls::soak(&mut tally, order(0)),
         Some("disk") => disk::soak(&mut tally, order(20)),
         Some("corrupt") => corrupt::soak(&mut tally, order(0)),
+        Some("io") => io::soak(&mut tally, order(12)),
+        Some("memory") => memory::soak(&mut tally, order(20)),
+        Some("descriptors") => descriptors::soak(&mut tally, order(6)),
+        Some("clock") => clock::soak(&mut tally, order(24)),
+        Some("twice") => twice::soak(&mut tally, order(5)),
+        Some("readonly") => readonly::soak(&mut tally, order(9)),
+        Some("signals") => signals::soak(&mut tally, order(20)),
+        Some("reload") => reload::soak(&mut tally, order(400)),
+        Some("leak") => leak::soak(&mut tally, order(100_000)),
         Some("controls") => controls::soak(&mut tally),
         None => short(&mut tally, seed),
         // The filter of a `cargo test WORD` that means other tests.
@@ -94,7 +116,15 @@ fn main() -> ExitCode {
     }
 }
 
-/// What `make test` can afford, and what needs no privileges: damage of each kind. The others have their own targets.
+/// What `make test` can afford, and what needs no privileges. The others have their own targets.
 fn short(tally: &mut Tally, seed: u64) {
-    corrupt::soak(tally, Order { count: 8, seed });
+    let order = |count| Order { count, seed };
+    corrupt::soak(tally, order(8));
+    twice::soak(tally, order(1));
+    signals::soak(tally, order(3));
+    clock::soak(tally, order(3));
+    reload::soak(tally, order(40));
+    descriptors::soak(tally, order(1));
+    leak::soak(tally, order(2_000));
+    syscalls::short(tally, order(4));
 }

@@ -1,7 +1,7 @@
 //! Power cuts under load: spool and folder destination on file systems of their own, shut down without a flush at random
 //! moments, mounted again, the box started again. ext4 and xfs in turn.
+use crate::harness::rig::Rig;
 use crate::image::{self, Image};
-use crate::rig::Rig;
 use crate::{Order, Tally};
 use rand::Rng;
 use std::os::unix::fs::symlink;

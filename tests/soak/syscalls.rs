@@ -1,33 +1,26 @@
-//! A fault at the N-th durable system call: the box runs under strace, which kills it or answers an error at the N-th call of
-//! one kind, while two modalities send twenty instances. N counts the calls of one thread (strace keeps a count for each);
-//! the first thread that gets there is hit. A box that has ended is started again without faults, and must deliver everything.
+//! A fault at the N-th durable system call, while two modalities send twenty instances. A box that has ended is started again
+//! without faults, and must deliver everything.
+//!
+//! Writes are counted over all threads and to regular files only (`writes.rs`). Flushes, renames, unlinks and reads, which can
+//! only be of files, are hit by strace, which kills the box or answers an error at the N-th call of one kind; there N counts the
+//! calls of one thread (strace keeps a count for each), and the first thread that gets there is hit.
+use crate::harness::rig::Rig;
 use crate::harness::{http, tools};
-use crate::rig::{ASSOCIATIONS, Rig};
+use crate::writes::{self, Library};
 use crate::{Order, Tally};
-use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// Each of the two modalities sends half of the script.
-const EACH: usize = 10;
+pub const EACH: usize = 10;
 const FIRST: usize = 1;
-const KILLED: [&str; 7] = [
-    "write",
-    "pwrite64",
-    "fdatasync",
-    "fsync",
-    "rename",
-    "renameat2",
-    "unlink",
-];
-const FAILING: [(&str, &str); 7] = [
-    ("write", "ENOSPC"),
-    ("pwrite64", "ENOSPC"),
-    ("pwrite64", "EIO"),
+const KILLED: [&str; 5] = ["fdatasync", "fsync", "rename", "renameat2", "unlink"];
+const FAILING: [(&str, &str); 4] = [
     ("fdatasync", "EIO"),
     ("fsync", "EIO"),
     ("renameat2", "EIO"),
@@ -38,7 +31,15 @@ const FAILING: [(&str, &str); 7] = [
 pub fn soak(tally: &mut Tally, order: Order) {
     tools::program("strace");
     let counts = counts(order.seed);
+    let library = Library::new();
     let mut points = Vec::new();
+    for call in writes::CALLS {
+        let count = library.count(order.seed, call);
+        println!("{count} times {call} to a file in a script without faults");
+        for (kind, _) in writes::KINDS {
+            points.extend((1..=count).map(|n| (call, kind.to_owned(), n)));
+        }
+    }
     for call in KILLED {
         points.extend((1..=counts.get(call).copied().unwrap_or(0)).map(|n| (call, "signal=SIGKILL".to_owned(), n)));
     }
@@ -50,11 +51,73 @@ pub fn soak(tally: &mut Tally, order: Order) {
         points.shuffle(&mut StdRng::seed_from_u64(order.seed));
         points.truncate(order.count);
     }
+    tally.judge("the runtime's own descriptor fails", 1, || runtime_fails(order.seed));
     for (call, fault, n) in points {
-        tally.judge(&format!("{call}:{fault}:when={n}"), 1, || {
-            point(order.seed, call, &format!("{fault}:when={n}"), None)
+        let kind = writes::KINDS.iter().find(|(kind, _)| *kind == fault);
+        match kind {
+            Some((kind, name)) => tally.judge(&format!("{call} {n}: {name}"), 1, || {
+                library.point(order.seed, call, kind, n)
+            }),
+            None => tally.judge(&format!("{call}:{fault}:when={n}"), 1, || {
+                point(order.seed, call, &format!("{fault}:when={n}"), None)
+            }),
+        }
+    }
+}
+
+/// So many short writes, drawn by the seed.
+pub fn short(tally: &mut Tally, order: Order) {
+    let library = Library::new();
+    let mut generator = StdRng::seed_from_u64(order.seed);
+    for number in 0..order.count {
+        let call = writes::CALLS[number % writes::CALLS.len()];
+        let at = generator.random_range(1..60);
+        tally.judge(&format!("{call} {at}: short write"), 1, || {
+            library.point(order.seed, call, "short", at)
         });
     }
+}
+
+/// Every write fails but those to the log, the first to an event descriptor with which the runtime wakes itself: no fault of a
+/// disk, but one that leaves a process without work. It must end, and its next life deliver.
+fn runtime_fails(seed: u64) -> Result<String, String> {
+    let mut rig = Rig::new(seed, None, |setup| setup);
+    let trace = rig.station.setup.folder_of("strace");
+    rig.station.start();
+    rig.load(Some(EACH));
+    let process = rig.station.pid().to_string();
+    let mut command = Command::new(tools::program("strace"));
+    command.args([
+        "-f",
+        "-qq",
+        "-e",
+        "signal=none",
+        "-P",
+        "anon_inode:[eventfd]",
+        "-e",
+        "trace=write",
+    ]);
+    command
+        .args(["-e", "inject=write:error=ENOSPC", "-o"])
+        .arg(&trace)
+        .args(["-p", &process]);
+    let mut tracer = tools::Owned(command.spawn().expect("strace starts"));
+    let until = Instant::now() + Duration::from_secs(20);
+    while rig.station.running() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    tracer.kill();
+    if rig.station.running() {
+        return Err(format!("it goes on without its runtime\n{}", rig.station.log_tail()));
+    }
+    if rig.station.wait_ended().success() {
+        return Err("it ended as if all were well".to_owned());
+    }
+    rig.note_crash();
+    rig.station.start();
+    finish(&mut rig);
+    rig.end_load();
+    rig.verdict()
 }
 
 /// How often the busiest thread makes each call in a script without faults.
@@ -106,14 +169,14 @@ pub fn first_flushes(seed: u64, plant: Option<&str>) -> Result<String, String> {
     finish(&mut rig);
     rig.end_load();
     rig.station.wait_ready();
-    let verdict = rig.verdict_with(ASSOCIATIONS);
+    let verdict = rig.verdict();
     tracer.kill();
     flushed_again(&trace)?;
     verdict
 }
 
 fn strace(trace: &Path, inject: &[String]) -> Vec<String> {
-    let calls = "trace=write,pwrite64,pread64,fdatasync,fsync,rename,renameat2,unlink,close";
+    let calls = "trace=pread64,fdatasync,fsync,rename,renameat2,unlink,close";
     // With -D the box keeps the process id that the harness knows.
     let mut words = vec![
         "strace",
@@ -163,7 +226,7 @@ fn read(trace: &Path) -> Vec<(String, String, String)> {
 }
 
 /// Waits for the script's end; a box that has ended meanwhile starts again, without faults.
-fn finish(rig: &mut Rig) {
+pub fn finish(rig: &mut Rig) {
     let until = Instant::now() + Duration::from_secs(60);
     while rig.loading() {
         if !rig.station.running() {
@@ -199,13 +262,13 @@ pub fn point(seed: u64, call: &str, rule: &str, plant: Option<&str>) -> Result<S
     if call == "pread64" {
         return unreadable(&mut rig);
     }
-    let said = rig.verdict_with(if rule.starts_with("error") { ASSOCIATIONS } else { 0 })?;
+    let said = rig.verdict()?;
     flushed_again(&trace)?;
     Ok(said)
 }
 
 /// A fault may also hit while the queue drains.
-fn drained(rig: &mut Rig) {
+pub fn drained(rig: &mut Rig) {
     let until = Instant::now() + Duration::from_secs(60);
     loop {
         if !rig.station.running() {

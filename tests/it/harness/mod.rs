@@ -3,6 +3,7 @@ pub mod http;
 pub mod objects;
 pub mod peers;
 pub mod pki;
+pub mod rig;
 pub mod station;
 pub mod tools;
 

@@ -150,6 +150,16 @@ impl Setup {
         self
     }
 
+    /// The planted faults of the next start; none for an empty name.
+    #[track_caller]
+    pub fn plant(&mut self, names: &str) {
+        if !cfg!(feature = "planted") {
+            panic!("built without the planted faults: use `make`");
+        }
+        self.environment.retain(|(name, _)| name != "WAYSTATION_PLANT");
+        self.environment.push(("WAYSTATION_PLANT".to_owned(), names.to_owned()));
+    }
+
     pub fn config(&self) -> PathBuf {
         self.path().join("waystation.toml")
     }
