@@ -194,11 +194,13 @@ pub(super) fn lanes(core: &Core, db: &Db) -> Result<(), DbError> {
         numbers.extend(number.map(|number| (name, number)));
         true
     })?;
-    // A number whose name was lost still has its jobs: they get a lane that a person can see and reroute.
-    for number in numbers_in_use(db)? {
-        if number != keys::UNDECIDED && !numbers.iter().any(|(_, known)| *known == number) {
-            numbers.push((format!("unnamed-{number}"), number));
-        }
+    // A number is named in the batch of its first job: jobs without the name mean that the index has lost records, as it does
+    // when its manifest was cut or overwritten at its end. A salvage finds what else is missing.
+    let is_named = |number: &u32| *number == keys::UNDECIDED || numbers.iter().any(|(_, known)| known == number);
+    if !numbers_in_use(db)?.iter().all(is_named) {
+        return Err(DbError::Damaged(
+            "jobs have lost the name of their destination".to_owned(),
+        ));
     }
     for (name, number) in numbers {
         if let Ok(name) = DestinationId::parse(&name) {

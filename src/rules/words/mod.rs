@@ -178,7 +178,9 @@ impl Book {
 
     /// The modules for the engine, by namespace.
     pub(super) fn modules(mut self) -> Vec<(&'static str, Shared<Module>)> {
-        for module in self.modules.values_mut() {
+        for (name, module) in &mut self.modules {
+            // Without a name of its own, every engine would make a copy to give it one.
+            module.set_id(*name);
             module.build_index();
         }
         self.modules
