@@ -66,7 +66,7 @@ const KINDS: [Kind; 10] = [
 /// Generous: the machine may be busy with other things.
 const READY: Duration = Duration::from_secs(120);
 /// As other tests have it, and nobody reads payloads but who sends them.
-const UNSCRUBBED: &str = "low_water = \"64MiB\"\ncritical = \"32MiB\"\nballast = \"4MiB\"\ncache_high_water = \"128MiB\"\nscrub_rate = \"0\"";
+const UNSCRUBBED: &str = "low_water = \"64MiB\"\ncritical = \"32MiB\"\nballast = \"4MiB\"\ncache_high_water = \"128MiB\"\nscrub_rate = \"0B\"";
 /// Starts of a service manager, after which it would give up.
 const STARTS: usize = 3;
 
