@@ -90,17 +90,18 @@ controls: setup venv ## planted faults, each of which a soak must find (root: lo
 	@$(SOAK) controls
 
 hostile: setup venv ## the hostile corpus and the floods of silent connections; ends with their count
-	@tools/counted "$(TARGET)/hostile.log" cargo test --release --locked --features planted --test hostile -- --nocapture
+	@HOSTILE_ASSOCIATIONS=$${HOSTILE_ASSOCIATIONS-100000} tools/counted "$(TARGET)/hostile.log" cargo test --release --locked --features planted --test hostile -- --nocapture
 
 # Seconds for each target.
 SECONDS ?= 60
-fuzz: setup ## every fuzz target for SECONDS (60); FUZZ_SEED chooses another search; ends with their count
-	@FUZZ_SECONDS=$(SECONDS) tools/counted "$(TARGET)/fuzz.log" cargo test --release --locked --features planted --test fuzz -- --nocapture
+fuzz: setup ## every fuzz target under libFuzzer for SECONDS (60), two at a time; FUZZ_SEED chooses another search
+	@tools/fuzz $(SECONDS) "$(TARGET)"
 
 lint: setup deny ## formatting, clippy with warnings denied (both feature sets), licences and sources
-	cargo fmt --check
+	cargo fmt --all --check
 	cargo clippy --release --locked --all-targets -- -D warnings
 	cargo clippy --release --locked --all-targets --features planted -- -D warnings
+	cargo clippy --release --locked -p waystation-fuzz -- -D warnings
 
 deny: ## licences, bans and sources of all dependencies; advisories when the database can be reached
 	@tools/deny "$(TOOLS)"

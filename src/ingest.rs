@@ -156,6 +156,7 @@ impl Ingest {
                     kind: RuleHold::Error,
                     reason: "the evaluation of the rules stopped unexpectedly".to_owned(),
                 }),
+                flags: Vec::new(),
                 epoch,
             },
         }

@@ -285,7 +285,7 @@ fn nothing_is_unfinished_unsafe_or_unexplained() {
 #[test]
 fn files_and_functions_are_short() {
     let mut findings = Vec::new();
-    for file in files("src").into_iter().chain(files("tests")) {
+    for file in files("src").into_iter().chain(files("tests")).chain(files("fuzz")) {
         findings.extend(too_long(&file.path, &file.text, &file.source));
     }
     assert_none("too long", &findings);
@@ -295,15 +295,17 @@ fn files_and_functions_are_short() {
 fn every_file_says_first_what_it_promises() {
     let silent = files("src")
         .into_iter()
+        .chain(files("fuzz"))
         .filter(|file| !file.text.starts_with("//!"))
         .map(|file| file.path);
     assert_none("files without a module doc", &silent.collect::<Vec<_>>());
 }
 
 #[test]
-fn both_crates_forbid_unsafe_code() {
-    for path in ["src/lib.rs", "src/main.rs"] {
-        assert!(read(path).contains("#![forbid(unsafe_code)]"), "{path}");
+fn all_crates_forbid_unsafe_code() {
+    let targets = files("fuzz").into_iter().map(|file| file.path);
+    for path in targets.chain(["src/lib.rs", "src/main.rs"].map(str::to_owned)) {
+        assert!(read(&path).contains("#![forbid(unsafe_code)]"), "{path}");
     }
 }
 

@@ -1,6 +1,8 @@
 //! What can be asked on the command line. One file for each group of verbs; each prints its answer and gives an exit code.
 pub mod check;
+pub mod promote;
 pub mod queue;
+pub mod replay;
 pub mod rules;
 pub mod spool;
 pub mod synthesise;
@@ -90,6 +92,13 @@ pub struct Talk {
     /// Print the answer as JSON
     #[arg(long, global = true, help_heading = "Box")]
     pub json: bool,
+}
+
+/// Says why nothing was done.
+#[must_use]
+pub fn fail(message: &str) -> std::process::ExitCode {
+    eprintln!("waystation: {message}");
+    std::process::ExitCode::from(FAILED)
 }
 
 /// A build with planted faults says so: the image's builder refuses it.

@@ -24,8 +24,14 @@ pub enum Verb {
     Show { job: u64 },
     /// Put jobs on hold
     Hold(Order),
-    /// Let held jobs go
-    Release(Order),
+    /// Let held jobs go. What a rule failed on is decided anew by the rules in force
+    Release {
+        /// Decide anew by these rules: `current` are those in force, which is also what happens without it
+        #[arg(long, value_name = "RULES", value_parser = ["current"])]
+        rules: Option<String>,
+        #[command(flatten)]
+        order: Order,
+    },
     /// Try jobs again now, with fresh attempts
     Retry(Order),
     /// Send jobs to another destination
@@ -188,7 +194,7 @@ pub async fn lanes(talk: &Talk) -> ExitCode {
 
 /// Loads the rules again.
 pub async fn reload(talk: &Talk) -> ExitCode {
-    ask(&Request::Reload, talk).await
+    ask(&Request::Reload { note: None }, talk).await
 }
 
 fn request(verb: Verb) -> Result<Request, String> {
@@ -212,7 +218,7 @@ fn request(verb: Verb) -> Result<Request, String> {
             });
         }
         Verb::Hold(order) => (Action::Hold, order),
-        Verb::Release(order) => (Action::Release, order),
+        Verb::Release { order, .. } => (Action::Release, order),
         Verb::Retry(order) => (Action::Retry, order),
         Verb::Reroute { to, unedited, order } => (Action::Reroute { to: to.0, unedited }, order),
         Verb::Discard(order) => (Action::Discard, order),
@@ -232,7 +238,8 @@ fn request(verb: Verb) -> Result<Request, String> {
     Ok(request)
 }
 
-async fn ask(request: &Request, talk: &Talk) -> ExitCode {
+/// Asks the box and shows its answer.
+pub(super) async fn ask(request: &Request, talk: &Talk) -> ExitCode {
     let (socket, deadline) = match (&talk.socket, config::control(&config::files_or_default(&talk.config))) {
         (Some(socket), Err(_)) => (socket.clone(), Duration::from_secs(120)),
         (Some(socket), Ok(control)) => (socket.clone(), control.deadline.0),

@@ -1,24 +1,66 @@
-//! `rules check|test|trace`: the bench of the rule writer. `trace` shows values of the image it is given: that is its purpose.
+//! `rules …`: the bench of the rule writer. `trace` shows values of the image it is given: that is its purpose.
 use clap::{Args, Subcommand};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use waystation::base::names::{AeTitle, DestinationId, SourceId};
+use waystation::base::names::{AeTitle, DestinationId, SourceId, Uid};
 use waystation::config;
-use waystation::rules::{Config, cli};
+use waystation::rules::{Config, Facts, cli};
 
 #[derive(Subcommand, Debug)]
 pub enum Verb {
     /// Every problem of a rule folder, as file:line:column
-    Check(Set),
-    /// Run the fixtures beside the rules
-    Test(Set),
-    /// What each line does with one image. Shows the image's values
-    Trace {
+    Check {
         #[command(flatten)]
         set: Set,
-        /// A DICOM file
+        /// An array of objects, for editors and scripts
         #[arg(long)]
-        file: PathBuf,
+        json: bool,
+        /// A warning is a failure too
+        #[arg(long)]
+        strict: bool,
+    },
+    /// Run the fixtures beside the rules
+    Test {
+        #[command(flatten)]
+        set: Set,
+        /// Only cases whose name contains this
+        #[arg(long, default_value = "")]
+        only: String,
+        /// Name the lines of the rules that no case reached
+        #[arg(long)]
+        coverage: bool,
+        /// Fail when fewer per cent of the lines are reached
+        #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+        at_least: Option<u8>,
+        /// Also write the run as JUnit XML
+        #[arg(long, value_name = "FILE")]
+        junit: Option<PathBuf>,
+    },
+    /// What a candidate set would do otherwise, over the images in the spool. Shows their values
+    Replay(super::replay::Replay),
+    /// Put a rule set in force, after its fixtures have held
+    Promote(super::promote::Promote),
+    /// End a canary, or return to the set before
+    Rollback(super::promote::Why),
+    /// Who put which set in force, and when
+    History {
+        #[command(flatten)]
+        talk: super::Talk,
+    },
+    /// Print the reference page of the vocabulary, as Markdown
+    Reference,
+    /// Write definition files and snippets into a rule folder, so that an editor completes and explains the vocabulary
+    Editor { folder: PathBuf },
+    /// What each line does with one image, and how long it takes. Shows the image's values
+    Trace {
+        /// A DICOM file, or the SOP Instance UID of an image in the spool
+        #[arg(value_name = "FILE|SOP-UID")]
+        image: PathBuf,
+        /// The rule folder; without it, that of the configuration
+        #[arg(long, value_name = "FOLDER")]
+        rules: Option<PathBuf>,
+        #[command(flatten)]
+        known: Known,
         /// The name of its source
         #[arg(long, value_parser = |text: &str| SourceId::parse(text).map_err(|error| error.to_string()))]
         source: Option<SourceId>,
@@ -36,6 +78,13 @@ pub enum Verb {
 pub struct Set {
     /// The rule folder; without it, that of the configuration
     folder: Option<PathBuf>,
+    #[command(flatten)]
+    known: Known,
+}
+
+/// What rules are compiled against.
+#[derive(Args, Debug)]
+pub struct Known {
     /// The configuration that has the destinations and limits
     #[arg(short, long, value_name = "FILE", default_value = config::DEFAULT_FILE)]
     config: Vec<PathBuf>,
@@ -44,11 +93,18 @@ pub struct Set {
     destination: Vec<DestinationId>,
 }
 
-pub fn run(verb: Verb) -> ExitCode {
-    let set = match &verb {
-        Verb::Check(set) | Verb::Test(set) | Verb::Trace { set, .. } => set,
+pub async fn run(verb: Verb) -> ExitCode {
+    let (named, known) = match &verb {
+        Verb::Replay(args) => return super::replay::run(args),
+        Verb::Promote(args) => return super::promote::promote(args).await,
+        Verb::Rollback(why) => return super::promote::rollback(why).await,
+        Verb::History { talk } => return super::promote::history(talk),
+        Verb::Reference => return say(&cli::reference()),
+        Verb::Editor { folder } => return say(&cli::editor(folder)),
+        Verb::Check { set, .. } | Verb::Test { set, .. } => (&set.folder, &set.known),
+        Verb::Trace { rules, known, .. } => (rules, known),
     };
-    let (folder, limits, destinations) = match facts(set) {
+    let (folder, limits, destinations) = match facts(named.as_deref(), known) {
         Ok(facts) => facts,
         Err(message) => {
             eprintln!("waystation: {message}");
@@ -56,10 +112,45 @@ pub fn run(verb: Verb) -> ExitCode {
         }
     };
     let said = match &verb {
-        Verb::Check(_) => cli::check(&folder, &limits, &destinations),
-        Verb::Test(_) => cli::test(&folder, &limits, &destinations),
+        // Answered above.
+        Verb::Replay(_)
+        | Verb::Promote(_)
+        | Verb::Rollback(_)
+        | Verb::History { .. }
+        | Verb::Reference
+        | Verb::Editor { .. } => {
+            return ExitCode::SUCCESS;
+        }
+        Verb::Check { json, strict, .. } => {
+            let form = cli::Form {
+                json: *json,
+                strict: *strict,
+            };
+            cli::check(&folder, &limits, &destinations, form)
+        }
+        Verb::Test {
+            only,
+            coverage,
+            at_least,
+            junit,
+            ..
+        } => {
+            let asked = cli::Asked {
+                only: only.clone(),
+                coverage: *coverage,
+                at_least: *at_least,
+            };
+            let (said, xml) = cli::test(&folder, &limits, &destinations, &asked);
+            if let Some(file) = junit.as_ref().filter(|_| !xml.is_empty())
+                && let Err(error) = std::fs::write(file, xml)
+            {
+                eprintln!("waystation: {}: cannot be written: {}", file.display(), error.kind());
+                return ExitCode::from(super::FAILED);
+            }
+            said
+        }
         Verb::Trace {
-            file,
+            image,
             source,
             calling,
             called,
@@ -71,34 +162,65 @@ pub fn run(verb: Verb) -> ExitCode {
                 called_ae: called.clone(),
                 ..cli::Origin::default()
             };
-            cli::trace(&folder, &limits, &destinations, file, &from)
+            match image.to_str().map(Uid::parse) {
+                Some(Ok(sop)) if !image.exists() => match spooled(known, &sop) {
+                    Ok((file, facts)) => cli::trace(&folder, &limits, &destinations, &file, Ok(&facts)),
+                    Err(message) => return super::fail(&message),
+                },
+                Some(_) | None => cli::trace(&folder, &limits, &destinations, image, Err(&from)),
+            }
         }
     };
+    say(&said)
+}
+
+fn say(said: &cli::Said) -> ExitCode {
     print!("{}", said.text);
     ExitCode::from(said.code)
 }
 
+/// The payload file of an instance in the spool of the configuration, and what is known of it.
+fn spooled(known: &Known, sop: &Uid) -> Result<(PathBuf, Facts), String> {
+    let path = config::spool_path(&config::files_or_default(&known.config)).map_err(|problems| {
+        super::check::print(&problems);
+        "the spool cannot be found: mend the configuration".to_owned()
+    })?;
+    super::replay::find(&path, sop).ok_or_else(|| format!("{}: holds no instance {sop}", path.display()))
+}
+
+/// The rule folder of a configuration.
+pub(super) fn folder(files: &[PathBuf]) -> Result<PathBuf, String> {
+    match config::rules(files) {
+        Ok((limits, _)) => limits
+            .path
+            .ok_or_else(|| "the configuration names no rule folder".to_owned()),
+        Err(problems) => {
+            super::check::print(&problems);
+            Err("the rule folder cannot be found: mend the configuration".to_owned())
+        }
+    }
+}
+
 /// Folder, limits and destinations. A configuration that is not right in other parts serves all the same.
-fn facts(set: &Set) -> Result<(PathBuf, Config, Vec<DestinationId>), String> {
-    let files = config::files_or_default(&set.config);
+fn facts(named: Option<&Path>, known: &Known) -> Result<(PathBuf, Config, Vec<DestinationId>), String> {
+    let files = config::files_or_default(&known.config);
     let found = config::rules(&files);
-    let (limits, known) = match found {
+    let (limits, configured) = match found {
         Ok(found) => found,
-        Err(_) if set.folder.is_some() && !set.destination.is_empty() => (Config::default(), Vec::new()),
+        Err(_) if named.is_some() && !known.destination.is_empty() => (Config::default(), Vec::new()),
         Err(problems) => {
             super::check::print(&problems);
             return Err("name the configuration (-c), or the folder and each --destination".to_owned());
         }
     };
-    let folder = set
-        .folder
-        .clone()
+    let folder = named
+        .map(Path::to_owned)
         .or_else(|| limits.path.clone())
         .ok_or("no rule folder is named")?;
-    let destinations = if set.destination.is_empty() {
-        known
+    let destinations = if known.destination.is_empty() {
+        configured
     } else {
-        set.destination.clone()
+        known.destination.clone()
     };
     Ok((folder, limits, destinations))
 }

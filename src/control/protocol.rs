@@ -34,8 +34,11 @@ pub enum Request {
     },
     /// The state of every lane.
     Lanes,
-    /// Loads the rule folder again.
-    Reload,
+    /// Loads the rule folder again. The note says what was done to it, for the ledger.
+    Reload {
+        #[serde(default)]
+        note: Option<String>,
+    },
 }
 
 /// What an order does to a job.

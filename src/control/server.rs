@@ -165,7 +165,7 @@ mod tests {
         let drain = Drain::new();
         let handler: Handler = Arc::new(|who, request| {
             Box::pin(async move {
-                if request == Request::Reload {
+                if matches!(request, Request::Reload { .. }) {
                     std::future::pending::<()>().await;
                 }
                 Response::Done {
@@ -242,9 +242,13 @@ mod tests {
     #[tokio::test]
     async fn a_request_that_never_ends_is_given_up() {
         let serving = serving();
-        let response = client::ask(&serving.config.path, &Request::Reload, Duration::from_secs(5))
-            .await
-            .unwrap();
+        let response = client::ask(
+            &serving.config.path,
+            &Request::Reload { note: None },
+            Duration::from_secs(5),
+        )
+        .await
+        .unwrap();
         assert!(matches!(response, Response::Refused { .. }), "{response:?}");
     }
 }

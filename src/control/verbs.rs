@@ -58,7 +58,7 @@ impl Verbs {
             Request::Suspend { destination, reason } => self.suspend(who, &destination, reason, true).await,
             Request::Resume { destination } => self.suspend(who, &destination, None, false).await,
             Request::Lanes => Ok(self.lanes()),
-            Request::Reload => self.reload(who).await,
+            Request::Reload { note } => self.reload(who, note).await,
         };
         done.unwrap_or_else(|message| Response::Refused { message })
     }
@@ -214,15 +214,17 @@ impl Verbs {
         }
     }
 
-    async fn reload(&self, who: &str) -> Result<Response, String> {
+    async fn reload(&self, who: &str, note: Option<String>) -> Result<Response, String> {
         tracing::info!(who, "rules are loaded again on an operator's word");
         let reload = self.reload.clone();
         let loaded = tokio::task::spawn_blocking(move || reload())
             .await
             .map_err(|_| "the load was cut off".to_owned())?;
-        loaded
-            .map(|message| Response::Done { message })
-            .map_err(|problems| problems.join("\n"))
+        let message = loaded.map_err(|problems| problems.join("\n"))?;
+        let text = note.map_or(message.clone(), |note| format!("{note}: {message}"));
+        let noted = self.spool.rules_changed(who, &text).await;
+        noted.map_err(|error| format!("{message}, but it is not on the ledger: {error}"))?;
+        Ok(Response::Done { message })
     }
 }
 

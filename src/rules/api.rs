@@ -50,6 +50,20 @@ pub(super) fn module() -> Module {
     module
 }
 
+/// What the marks of a probed set call.
+pub(super) fn probe() -> Module {
+    let mut module = Module::new();
+    global(super::probe::MARK).set_into_module(&mut module, |c: Context, line: i64| {
+        if let Ok(evaluation) = evaluation(&c) {
+            let file = c.call_source().unwrap_or(super::set::MAIN);
+            if let Some(steps) = &mut evaluation.state().steps {
+                steps.step(file, usize::try_from(line).unwrap_or(0));
+            }
+        }
+    });
+    module
+}
+
 fn global(name: &str) -> FuncRegistration {
     FuncRegistration::new(name).in_global_namespace()
 }
@@ -264,7 +278,7 @@ fn line(position: Position) -> usize {
     position.line().unwrap_or(0)
 }
 
-fn note(c: &Context, evaluation: &Evaluation, text: impl FnOnce() -> String) {
+pub(super) fn note(c: &Context, evaluation: &Evaluation, text: impl FnOnce() -> String) {
     let mut state = evaluation.state();
     if state.events.is_some() {
         state.note(Event {

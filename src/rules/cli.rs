@@ -1,10 +1,11 @@
 //! The bench on the command line: `rules check`, `rules test`, `rules trace`. Each answers a text and an exit code; `main`
 //! prints the one and returns the other.
 pub use super::fixtures::Origin;
-use super::{Config, Problem, RuleSet, fixtures, load, trace};
+use super::replay::Replay;
+use super::{Config, Facts, Problem, RuleSet, coverage, fixtures, load, promotion, reference, trace};
 use crate::base::names::DestinationId;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What a command says, and the exit code to end with: 0 good, 1 problems found.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -23,40 +24,182 @@ impl Said {
     }
 }
 
-/// All problems of a rule folder, one a line as `file:line:column: message`.
+/// All problems of a rule folder, one a line as `file:line:column: error|warning: message`. Warnings alone are no failure, unless
+/// `strict`. As JSON: an array of objects with `file`, `line`, `column`, `severity` and `message`.
 #[must_use]
-pub fn check(folder: &Path, config: &Config, destinations: &[DestinationId]) -> Said {
-    match RuleSet::load(folder, config, destinations) {
-        Ok(set) => Said::good(format!("{}: good, epoch {:016x}\n", folder.display(), set.epoch())),
-        Err(problems) => refused(&problems),
-    }
+pub fn check(folder: &Path, config: &Config, destinations: &[DestinationId], form: Form) -> Said {
+    let (errors, warnings, good) = match RuleSet::load(folder, config, destinations) {
+        Err(problems) => (problems, Vec::new(), String::new()),
+        Ok(set) => {
+            let mut warnings = set.warnings().to_vec();
+            warnings.extend(unreached(folder, config, destinations));
+            (
+                Vec::new(),
+                warnings,
+                format!("{}: good, epoch {:016x}\n", folder.display(), set.epoch()),
+            )
+        }
+    };
+    let bad = !errors.is_empty() || form.strict && !warnings.is_empty();
+    let severities = [(&errors, "error"), (&warnings, "warning")];
+    let all = severities
+        .iter()
+        .flat_map(|(all, severity)| all.iter().map(move |problem| (problem, *severity)));
+    let text = if form.json {
+        let rows: Vec<serde_json::Value> = all.map(|(problem, severity)| row(problem, severity)).collect();
+        format!("{}\n", serde_json::Value::Array(rows))
+    } else {
+        all.map(|(problem, severity)| line(problem, severity))
+            .chain([good])
+            .collect()
+    };
+    if bad { Said::bad(text) } else { Said::good(text) }
 }
 
-/// Runs the fixtures in the folder `fixtures` of a rule folder.
-#[must_use]
-pub fn test(folder: &Path, config: &Config, destinations: &[DestinationId]) -> Said {
-    let set = match RuleSet::load(folder, config, destinations) {
-        Ok(set) => set,
-        Err(problems) => return refused(&problems),
+/// How `rules check` answers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Form {
+    pub json: bool,
+    /// A warning is a failure too.
+    pub strict: bool,
+}
+
+fn line(problem: &Problem, severity: &str) -> String {
+    let place = Problem {
+        message: String::new(),
+        ..problem.clone()
     };
-    match fixtures::run(&set, &folder.join("fixtures")) {
-        Err(message) => Said::bad(message + "\n"),
-        Ok(report) => {
-            let text = format!("{}{} passed, {} failed\n", report.text, report.passed, report.failed);
-            match (report.passed, report.failed) {
-                (0, 0) => Said::bad("no fixture was found: a test that tests nothing is no test\n".to_owned()),
-                (_, 0) => Said::good(text),
-                (_, _) => Said::bad(text),
+    // The place ends in `: `, because its message is empty.
+    format!("{place}{severity}: {}\n", problem.message)
+}
+
+fn row(problem: &Problem, severity: &str) -> serde_json::Value {
+    serde_json::json!({
+        "file": problem.file,
+        "line": problem.line,
+        "column": problem.column,
+        "severity": severity,
+        "message": problem.message,
+    })
+}
+
+/// Functions that no fixture reaches, and fixtures that are missing altogether.
+fn unreached(folder: &Path, config: &Config, destinations: &[DestinationId]) -> Vec<Problem> {
+    let Ok((set, lines)) = RuleSet::probed(folder, config, destinations) else {
+        return Vec::new();
+    };
+    let at = |file: PathBuf, place: Option<(usize, usize)>, message: String| Problem {
+        file,
+        line: place.map(|(line, _)| line),
+        column: place.map(|(_, column)| column),
+        message,
+    };
+    let fixtures = folder.join("fixtures");
+    let all = fixtures::run(&set, &fixtures, "").unwrap_or_default();
+    if all.is_empty() {
+        let message = "holds no fixture: nothing shows that these rules do what they should".to_owned();
+        return vec![at(fixtures, None, message)];
+    }
+    let reached = coverage::coverage(&all, &lines);
+    let mut found = Vec::new();
+    for (file, text) in load::read(folder).unwrap_or_default() {
+        let missed = reached.missed.get(&file).cloned().unwrap_or_default();
+        for function in coverage::functions(&text, lines.get(&file)) {
+            if !function.lines.is_empty() && function.lines.is_subset(&missed) {
+                let message = format!("no fixture reaches `{}`", function.name);
+                found.push(at(folder.join(&file), Some(function.place), message));
             }
         }
     }
+    found
 }
 
-/// What each line of the rules does with the image in `file`. The text shows its values: for the caller's terminal only.
+/// What `rules test` is asked for besides its verdict.
+#[derive(Clone, Debug, Default)]
+pub struct Asked {
+    /// Only cases whose name contains this.
+    pub only: String,
+    /// The lines that no case reached.
+    pub coverage: bool,
+    /// Fewer per cent of reached lines than this are a failure.
+    pub at_least: Option<u8>,
+}
+
+/// Runs the fixtures in the folder `fixtures` of a rule folder. Also answers the run as JUnit XML.
 #[must_use]
-pub fn trace(folder: &Path, config: &Config, destinations: &[DestinationId], file: &Path, from: &Origin) -> Said {
-    let (sources, set) = match load::read(folder).and_then(|sources| {
-        let set = RuleSet::load(folder, config, destinations)?;
+pub fn test(folder: &Path, config: &Config, destinations: &[DestinationId], asked: &Asked) -> (Said, String) {
+    let (set, lines) = match RuleSet::probed(folder, config, destinations) {
+        Ok(probed) => probed,
+        Err(problems) => return (refused(&problems), String::new()),
+    };
+    let all = match fixtures::run(&set, &folder.join("fixtures"), &asked.only) {
+        Ok(all) => all,
+        Err(message) => return (Said::bad(message + "\n"), String::new()),
+    };
+    if all.is_empty() {
+        let message = "no fixture was found: a test that tests nothing is no test\n".to_owned();
+        return (Said::bad(message), String::new());
+    }
+    let reached = coverage::coverage(&all, &lines);
+    let mut text = String::new();
+    if asked.coverage || asked.at_least.is_some() {
+        text += &reached.text();
+    }
+    let short = asked
+        .at_least
+        .is_some_and(|percent| reached.ran * 100 < reached.lines * usize::from(percent));
+    if short {
+        text += "coverage: less than --at-least asks for\n";
+    }
+    // The counts stay the last line.
+    text += &coverage::text(&all);
+    let good = coverage::failed(&all) == 0 && !short;
+    let said = if good { Said::good(text) } else { Said::bad(text) };
+    (said, coverage::junit(&all))
+}
+
+/// The reference page of the vocabulary, as Markdown.
+#[must_use]
+pub fn reference() -> Said {
+    Said::good(reference::page())
+}
+
+/// Writes what an editor needs into a rule folder: definition files for the Rhai language server (`definitions/*.d.rhai`,
+/// `Rhai.toml`) and snippets for VS Code (`.vscode/waystation.code-snippets`). Files of these names are written anew.
+#[must_use]
+pub fn editor(folder: &Path) -> Said {
+    let mut files: Vec<(PathBuf, String)> = reference::definitions()
+        .into_iter()
+        .map(|(name, text)| match name.ends_with(".d.rhai") {
+            true => (folder.join("definitions").join(name), text),
+            false => (folder.join(name), text),
+        })
+        .collect();
+    files.push((folder.join(".vscode/waystation.code-snippets"), reference::snippets()));
+    for (path, text) in &files {
+        let made = path.parent().map_or(Ok(()), std::fs::create_dir_all);
+        if let Err(error) = made.and_then(|()| std::fs::write(path, text)) {
+            return Said::bad(format!("{}: cannot be written: {}\n", path.display(), error.kind()));
+        }
+    }
+    Said::good(format!("{}: {} files for the editor\n", folder.display(), files.len()))
+}
+
+/// What each line of the rules does with the image in `file`. What is known of it comes from the spool, or else from `from` and
+/// the file itself. The text shows the image's values: for the caller's terminal only.
+#[must_use]
+pub fn trace(
+    folder: &Path,
+    config: &Config,
+    destinations: &[DestinationId],
+    file: &Path,
+    known: Result<&Facts, &Origin>,
+) -> Said {
+    // The set in force, when sets were promoted.
+    let promoted = promotion::active(folder).ok().flatten();
+    let folder = promoted.map_or_else(|| folder.to_owned(), |active| promotion::place(folder, &active.current));
+    let (sources, set) = match load::read(&folder).and_then(|sources| {
+        let (set, _) = RuleSet::probed(&folder, config, destinations)?;
         Ok((sources, set))
     }) {
         Ok(both) => both,
@@ -65,13 +208,63 @@ pub fn trace(folder: &Path, config: &Config, destinations: &[DestinationId], fil
     match fixtures::load(file) {
         Err(message) => Said::bad(message + "\n"),
         Ok((head, meta)) => {
-            let facts = fixtures::facts(from, &head, Some(&meta));
+            let facts = match known {
+                Ok(facts) => facts.clone(),
+                Err(from) => fixtures::facts(from, &head, Some(&meta)),
+            };
             let sources: BTreeMap<String, String> = sources.into_iter().collect();
             Said::good(trace::report(&set, &facts, &head, &sources))
         }
     }
 }
 
+/// A candidate set beside the set in force: see `replay`.
+pub struct Bench {
+    old: RuleSet,
+    new: RuleSet,
+    replay: Replay,
+}
+
+impl Bench {
+    /// # Errors
+    /// What is wrong with either set.
+    pub fn new(config: &Config, destinations: &[DestinationId], candidate: &Path) -> Result<Self, Said> {
+        let Some(folder) = &config.path else {
+            return Err(Said::bad("the configuration names no rule folder\n".to_owned()));
+        };
+        let active = promotion::active(folder).map_err(|problem| refused(&[problem]))?;
+        let old = match active {
+            None => RuleSet::load(folder, config, destinations),
+            Some(active) => promotion::load(folder, &active.current, config, destinations),
+        };
+        Ok(Self {
+            old: old.map_err(|problems| refused(&problems))?,
+            new: RuleSet::load(candidate, config, destinations).map_err(|problems| refused(&problems))?,
+            replay: Replay::default(),
+        })
+    }
+
+    /// Decides on one image of the spool with both sets.
+    pub fn image(&mut self, facts: &Facts, file: &Path) {
+        match fixtures::load(file) {
+            Ok((head, _)) => self.replay.image(&self.old, &self.new, facts, &head),
+            Err(_) => self.replay.unread += 1,
+        }
+    }
+
+    /// The report for people. It shows values: for the caller's terminal only.
+    #[must_use]
+    pub fn text(&self) -> String {
+        self.replay.text()
+    }
+
+    /// The report as one JSON object.
+    #[must_use]
+    pub fn json(&self) -> String {
+        serde_json::to_string(&self.replay).unwrap_or_default() + "\n"
+    }
+}
+
 fn refused(problems: &[Problem]) -> Said {
-    Said::bad(problems.iter().map(|problem| format!("{problem}\n")).collect())
+    Said::bad(problems.iter().map(|problem| line(problem, "error")).collect())
 }

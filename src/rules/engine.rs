@@ -8,6 +8,7 @@
 use super::Config;
 use super::fault::Fault;
 use super::state::Evaluation;
+use super::words::Book;
 use super::{api, verbs};
 use rhai::packages::{
     ArithmeticPackage, BasicArrayPackage, BasicFnPackage, BasicIteratorPackage, BasicMapPackage, BasicMathPackage,
@@ -34,6 +35,12 @@ const PROGRESS_STEP: u64 = 32;
 #[derive(Clone)]
 pub(super) struct Parts {
     packages: Vec<Shared<Module>>,
+    /// Compiled from marked copies (`probe`): the engine has the function that marks call.
+    pub(super) probed: bool,
+    /// The vocabulary, by namespace.
+    words: Vec<(&'static str, Shared<Module>)>,
+    /// `namespace::name` of every word.
+    pub(super) word_names: Vec<String>,
     operations: u64,
     pub(super) deadline: Duration,
     pub(super) text: usize,
@@ -55,12 +62,23 @@ impl Parts {
             Shared::new(verbs::module()),
             Shared::new(api::module()),
         ];
+        let book = Book::new();
         Self {
             packages,
+            probed: false,
+            word_names: book.names(),
+            words: book.modules(),
             operations: config.operations,
             deadline: config.deadline.0,
             text: usize::try_from(config.text.0).unwrap_or(usize::MAX),
         }
+    }
+
+    /// For a set compiled from marked copies.
+    pub(super) fn probed(mut self) -> Self {
+        self.packages.push(Shared::new(api::probe()));
+        self.probed = true;
+        self
     }
 
     /// An engine that stops at `until`.
@@ -68,6 +86,9 @@ impl Parts {
         let mut engine = Engine::new_raw();
         for package in &self.packages {
             engine.register_global_module(package.clone());
+        }
+        for (namespace, module) in &self.words {
+            engine.register_static_module(*namespace, module.clone());
         }
         engine
             .set_max_operations(self.operations)

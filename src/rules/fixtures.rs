@@ -1,10 +1,11 @@
-//! `rules test`: the fixtures beside the rules. A fixture file is TOML with `[[case]]` tables: an input (attributes, a DICOM
-//! file, or both: the attributes are put over the file's), where it came from, and everything that is expected: deliveries,
-//! edits and hold. What is not expected must not happen.
+//! `rules test`: the fixtures beside the rules. A fixture file is TOML with `[[case]]` tables: an input (a DICOM file,
+//! attributes in JSON, attributes in the case itself, or several: later ones are put over earlier ones), where it came from,
+//! and everything that is expected: deliveries, edits, flags and hold. What is not expected must not happen.
+use super::probe::Steps;
 use super::set::Outcome;
 use super::state::Change;
 use super::trace::path_text;
-use super::{Facts, RuleSet};
+use super::{Facts, RuleSet, dataset_json};
 use crate::base::clock::Wall;
 use crate::base::names::{AeTitle, NameError, SourceId, Uid};
 use crate::dicom::edit::{Edit, Plan};
@@ -16,6 +17,7 @@ use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Files in a fixtures folder, and the length of one.
 const FILES_MAX: usize = 1_000;
@@ -38,6 +40,8 @@ struct Case {
     #[serde(default)]
     from: Origin,
     file: Option<PathBuf>,
+    /// A JSON file beside the fixture.
+    json: Option<PathBuf>,
     #[serde(default)]
     input: BTreeMap<String, toml::Value>,
     #[serde(default)]
@@ -69,40 +73,57 @@ struct Expect {
     hold: Option<String>,
     /// Instead of the reason: error, budget, no_destination, edit or rule.
     hold_kind: Option<String>,
+    /// What words of the vocabulary remark without holding.
+    flags: BTreeSet<String>,
 }
 
-/// How a run of fixtures ended.
-pub(super) struct Report {
-    pub(super) text: String,
-    pub(super) passed: usize,
-    pub(super) failed: usize,
+/// How one case ended.
+pub(super) struct Ran {
+    /// The fixture file's name.
+    pub(super) file: String,
+    pub(super) name: String,
+    /// Lines that are expected and missing (`-`), that came unexpected (`+`), or why the case could not run (`!`).
+    pub(super) differences: Vec<String>,
+    pub(super) took: Duration,
+    /// The lines of the rules that ran, when the set is a probed one.
+    pub(super) steps: Steps,
+    /// The destinations that it was delivered to.
+    pub(super) reached: Vec<String>,
 }
 
-/// Runs all `*.toml` files of `folder`.
-pub(super) fn run(set: &RuleSet, folder: &Path) -> Result<Report, String> {
-    let mut report = Report {
-        text: String::new(),
-        passed: 0,
-        failed: 0,
-    };
+/// Runs the cases of all `*.toml` files of `folder` whose name contains `only`.
+///
+/// # Errors
+/// The folder or a file of it cannot be read.
+pub(super) fn run(set: &RuleSet, folder: &Path, only: &str) -> Result<Vec<Ran>, String> {
+    let mut all = Vec::new();
     for path in files(folder)? {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let cases = read(&path).map_err(|message| format!("{}: {message}", path.display()))?;
-        for case in cases.case {
-            let differences = match judge(set, folder, &case) {
-                Ok(differences) => differences,
-                Err(message) => vec![format!("! {message}")],
+        for case in cases.case.into_iter().filter(|case| case.name.contains(only)) {
+            let began = Instant::now();
+            let (differences, steps, reached) = match judge(set, folder, &case) {
+                Ok((differences, outcome)) => {
+                    let to = outcome.decision.deliveries.iter();
+                    (
+                        differences,
+                        outcome.steps,
+                        to.map(|d| d.destination.to_string()).collect(),
+                    )
+                }
+                Err(message) => (vec![format!("! {message}")], Steps::default(), Vec::new()),
             };
-            if differences.is_empty() {
-                report.passed += 1;
-                report.text += &format!("ok    {name}: {}\n", case.name);
-            } else {
-                report.failed += 1;
-                report.text += &format!("FAIL  {name}: {}\n      {}\n", case.name, differences.join("\n      "));
-            }
+            all.push(Ran {
+                file: file.clone(),
+                name: case.name,
+                differences,
+                took: began.elapsed(),
+                steps,
+                reached,
+            });
         }
     }
-    Ok(report)
+    Ok(all)
 }
 
 fn files(folder: &Path) -> Result<Vec<PathBuf>, String> {
@@ -119,27 +140,39 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>, String> {
 }
 
 fn read(path: &Path) -> Result<File, String> {
+    toml::from_str(&text(path)?).map_err(|e| e.to_string())
+}
+
+fn text(path: &Path) -> Result<String, String> {
     let mut text = String::new();
     let file = std::fs::File::open(path).map_err(|e| e.kind().to_string())?;
     file.take(FILE_BYTES_MAX)
         .read_to_string(&mut text)
         .map_err(|e| e.kind().to_string())?;
-    toml::from_str(&text).map_err(|e| e.to_string())
+    Ok(text)
 }
 
-/// The lines that are expected and missing (`-`) and those that came unexpected (`+`).
-fn judge(set: &RuleSet, folder: &Path, case: &Case) -> Result<Vec<String>, String> {
+fn judge(set: &RuleSet, folder: &Path, case: &Case) -> Result<(Vec<String>, Outcome), String> {
     let (head, meta) = match &case.file {
         Some(file) => load(&folder.join(file)).map(|(head, meta)| (head, Some(meta)))?,
         None => (Head::scan(syntax(&case.from), &[]).map_err(|e| e.to_string())?, None),
     };
-    let head = with_input(head, &case.input)?;
+    let head = match &case.json {
+        None => head,
+        Some(file) => with_input(head, &from_json(&folder.join(file))?)?,
+    };
+    let given: Result<BTreeMap<String, _>, String> = case
+        .input
+        .iter()
+        .map(|(path, value)| Ok((path.clone(), texts(value)?)))
+        .collect();
+    let head = with_input(head, &given?)?;
     let facts = facts(&case.from, &head, meta.as_ref());
-    let outcome = set.run(&facts, &head, false, None);
+    let outcome = set.run(&facts, &head, true, None);
     let (wanted, got) = (expected(&case.expect)?, happened(&outcome, &case.expect));
     let missing = wanted.difference(&got).map(|line| format!("- {line}"));
     let surplus = got.difference(&wanted).map(|line| format!("+ {line}"));
-    Ok(missing.chain(surplus).collect())
+    Ok((missing.chain(surplus).collect(), outcome))
 }
 
 fn syntax(from: &Origin) -> Syntax {
@@ -165,6 +198,7 @@ fn expected(expect: &Expect) -> Result<BTreeSet<String>, String> {
             lines.insert(edit_line(destination, &path, texts(value)?.as_deref()));
         }
     }
+    lines.extend(expect.flags.iter().map(|flag| format!("flag: {flag}")));
     lines.extend(expect.hold.iter().map(|reason| format!("hold: {reason}")));
     lines.extend(expect.hold_kind.iter().map(|kind| format!("hold kind: {kind}")));
     Ok(lines)
@@ -178,6 +212,7 @@ fn happened(outcome: &Outcome, expect: &Expect) -> BTreeSet<String> {
         let line = |change: &Change| edit_line(destination, &change.path, change.values.as_deref());
         lines.extend(changes.iter().map(line));
     }
+    lines.extend(outcome.decision.flags.iter().map(|flag| format!("flag: {flag}")));
     if let Some(hold) = &outcome.decision.hold {
         if expect.hold_kind.is_some() {
             lines.insert(format!("hold kind: {}", hold.kind.as_str()));
@@ -213,12 +248,18 @@ fn texts(value: &toml::Value) -> Result<Option<Vec<String>>, String> {
     }
 }
 
+fn from_json(path: &Path) -> Result<BTreeMap<String, Option<Vec<String>>>, String> {
+    let text = text(path).map_err(|message| format!("{}: {message}", path.display()))?;
+    let found = dataset_json::attributes(&text).map_err(|message| format!("{}: {message}", path.display()))?;
+    Ok(found.into_iter().map(|(path, values)| (path, Some(values))).collect())
+}
+
 /// `head` with the attributes of a fixture set one by one, so that items are made in their order.
-fn with_input(head: Head, input: &BTreeMap<String, toml::Value>) -> Result<Head, String> {
+fn with_input(head: Head, input: &BTreeMap<String, Option<Vec<String>>>) -> Result<Head, String> {
     let mut wanted = BTreeMap::new();
-    for (text, value) in input {
+    for (text, values) in input {
         let path = ElementPath::parse(text).map_err(|e| e.to_string())?;
-        wanted.insert(path, texts(value)?);
+        wanted.insert(path, values.clone());
     }
     let mut head = head;
     for (path, values) in wanted {

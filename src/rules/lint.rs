@@ -19,6 +19,8 @@ pub(super) struct Names<'a> {
     pub(super) files: &'a BTreeSet<String>,
     /// Functions that exist without being written in a rule.
     pub(super) natives: &'a [String],
+    /// `namespace::name` of every word of the vocabulary.
+    pub(super) words: &'a [String],
 }
 
 /// A function that a file defines.
@@ -166,6 +168,9 @@ impl Lint<'_> {
         if !method && !qualified {
             self.function_exists(at, word);
         }
+        if qualified {
+            self.word_exists(at, word);
+        }
         let arguments = self.arguments(at + 1);
         match word {
             "to" if !method && !qualified => self.destination(&arguments),
@@ -182,6 +187,18 @@ impl Lint<'_> {
         let all: Vec<&str> = own.chain(natives).collect();
         if !all.contains(&word) && !KEYWORDS.contains(&word) {
             let message = unknown("function", word, all);
+            self.problem(at, message);
+        }
+    }
+
+    /// `namespace::word(`, when the namespace is one of the vocabulary's; others are imported files.
+    fn word_exists(&mut self, at: usize, word: &str) {
+        let namespace = at.checked_sub(3).and_then(|at| self.word(at)).unwrap_or_default();
+        let of = |name: &&str| name.split("::").next() == Some(namespace);
+        let known: Vec<&str> = self.names.words.iter().map(String::as_str).filter(of).collect();
+        let name = format!("{namespace}::{word}");
+        if !known.is_empty() && !known.contains(&name.as_str()) {
+            let message = unknown("word", &name, known);
             self.problem(at, message);
         }
     }

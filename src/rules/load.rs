@@ -1,9 +1,12 @@
 //! From the files of a rule folder to compiled trees and linked modules, gathering every problem on the way. Used by
 //! `RuleSet::load` only; what it leaves is immutable.
 use super::Problem;
+use super::advice;
 use super::engine::{Loading, Modules, Parts, module_name};
 use super::fault::Failure;
+use super::lex::{Placed, tokens};
 use super::lint::{self, Findings, Names};
+use super::probe::marked;
 use super::set::MAIN;
 use super::state::Knowledge;
 use crate::base::names::DestinationId;
@@ -51,10 +54,22 @@ impl<'a> Draft<'a> {
     }
 
     /// Compiles every file. Syntax errors end the load here, because nothing else can be said of such a file.
-    pub(super) fn parse(&mut self, compiler: &rhai::Engine) -> Result<BTreeMap<String, AST>, Vec<Problem>> {
+    pub(super) fn parse(
+        &mut self,
+        compiler: &rhai::Engine,
+        probed: bool,
+    ) -> Result<BTreeMap<String, AST>, Vec<Problem>> {
         let mut trees = BTreeMap::new();
         for (name, text) in self.sources.clone() {
-            match compiler.compile(text) {
+            let compiled = compiler.compile(text);
+            let compiled = compiled.and_then(|tree| {
+                if probed {
+                    compiler.compile(marked(text).text)
+                } else {
+                    Ok(tree)
+                }
+            });
+            match compiled {
                 Ok(mut tree) => {
                     tree.set_source(name);
                     trees.insert(stem(name).to_owned(), tree);
@@ -73,13 +88,14 @@ impl<'a> Draft<'a> {
         &mut self,
         sources: &[(String, String)],
         destinations: &[DestinationId],
-        natives: &[String],
+        (natives, words): (&[String], &[String]),
     ) -> BTreeMap<String, Vec<lint::Function>> {
         let files: BTreeSet<String> = sources.iter().map(|(name, _)| stem(name).to_owned()).collect();
         let names = Names {
             destinations,
             files: &files,
             natives,
+            words,
         };
         let mut functions = BTreeMap::new();
         for (name, text) in sources {
@@ -89,9 +105,26 @@ impl<'a> Draft<'a> {
                 functions: own,
             } = lint::check(&file, text, &names, &mut self.known);
             self.problems.extend(problems);
+            self.problems.extend(advice::impossible(&file, &tokens(text)));
             functions.insert(name.clone(), own);
         }
         functions
+    }
+
+    /// What is allowed but most likely not meant, sorted by place.
+    pub(super) fn warnings(&self, entry: &str) -> Vec<Problem> {
+        let all: Vec<(&str, Vec<Placed>)> = self.sources.iter().map(|(name, text)| (*name, tokens(text))).collect();
+        let calls: Vec<&[Placed]> = all.iter().map(|(_, tokens)| tokens.as_slice()).collect();
+        let mut found = Vec::new();
+        for (name, tokens) in &all {
+            let file = self.folder.join(name);
+            found.extend(advice::warnings(&file, tokens, &calls, *name == entry));
+            if *name == entry {
+                found.extend(advice::never_routed(&file, tokens, &calls));
+            }
+        }
+        found.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
+        found
     }
 
     pub(super) fn entry(&mut self, trees: &BTreeMap<String, AST>) -> Result<String, Vec<Problem>> {

@@ -5,7 +5,7 @@
 //! `ingest` asks `RuleStore::decide`; `main` calls `cli`; nobody else comes here. It never opens a file after the load,
 //! reads no clock but for the deadline, and has no shared lock on the path of a decision.
 //!
-//! `set` loads a folder · `engine` is the sandbox · `state` one evaluation · `api` and `verbs` what scripts see ·
+//! `set` loads a folder · `engine` is the sandbox · `state` one evaluation · `api`, `verbs` and `words` what scripts see ·
 //! `fault` errors without values · `lex` and `lint` find typos at load · `store` holds the set in force and reloads ·
 //! `fixtures`, `trace`, `cli` are the bench.
 use crate::base::clock::Wall;
@@ -14,20 +14,30 @@ use crate::base::units::{Size, Span};
 use crate::dicom::edit::Plan;
 use std::path::PathBuf;
 
+mod advice;
 mod api;
 pub mod cli;
+mod coverage;
+mod dataset_json;
 mod engine;
 mod fault;
 mod fixtures;
 mod lex;
 mod lint;
 mod load;
+mod probe;
+pub mod promotion;
+mod reference;
+mod replay;
 mod set;
 mod state;
 mod store;
 mod trace;
 mod verbs;
+mod words;
 
+#[cfg(test)]
+mod bench_tests;
 #[cfg(test)]
 mod cap_tests;
 #[cfg(test)]
@@ -40,6 +50,8 @@ mod hostile_tests;
 mod load_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod words_tests;
 
 pub use set::RuleSet;
 pub use store::{RuleStore, Site};
@@ -62,6 +74,8 @@ pub struct Decision {
     pub deliveries: Vec<Delivery>,
     /// When set, every delivery is held with this reason, and the instance is kept even without any.
     pub hold: Option<Hold>,
+    /// What words of the vocabulary found worth knowing without holding the instance: constants of this crate, each once.
+    pub flags: Vec<&'static str>,
     pub epoch: u64,
 }
 

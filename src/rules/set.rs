@@ -3,6 +3,7 @@ use super::api::{From, Image};
 use super::engine::{Modules, Parts};
 use super::fault::{Failure, Fault};
 use super::load::{self, Draft};
+use super::probe::{Steps, marked};
 use super::state::{Change, Changes, Evaluation, Event, Knowledge, Phase};
 use super::{Config, Decision, Delivery, Facts, Hold, HoldKind, Problem};
 use crate::base::names::DestinationId;
@@ -10,7 +11,7 @@ use crate::base::panics::contain;
 use crate::dicom::edit::{EditError, Plan, Stamp};
 use crate::dicom::head::Head;
 use rhai::{AST, CallFnOptions, Dynamic, Position, Scope};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -29,6 +30,7 @@ pub struct RuleSet {
     morph_for: BTreeMap<DestinationId, String>,
     system: String,
     epoch: u64,
+    warnings: Vec<Problem>,
 }
 
 /// A decision with what the bench shows of it.
@@ -37,6 +39,8 @@ pub(super) struct Outcome {
     /// For each delivery, the changes in its plan.
     pub(super) changes: Vec<Vec<Change>>,
     pub(super) events: Vec<Event>,
+    /// Of a probed set that was traced.
+    pub(super) steps: Steps,
 }
 
 impl RuleSet {
@@ -45,7 +49,23 @@ impl RuleSet {
     /// # Errors
     /// All problems found, with file, line and column. Destinations that rules name but `destinations` lacks are problems.
     pub fn load(folder: &Path, config: &Config, destinations: &[DestinationId]) -> Result<Self, Vec<Problem>> {
-        Self::compile(folder, &load::read(folder)?, config, destinations)
+        Self::compile(folder, &load::read(folder)?, (config, false), destinations)
+    }
+
+    /// As `load`, from marked copies of the files: it decides the same, slower, and says which lines ran. With the lines that
+    /// can run, by file. For the bench.
+    ///
+    /// # Errors
+    /// As `load`.
+    pub(super) fn probed(
+        folder: &Path,
+        config: &Config,
+        destinations: &[DestinationId],
+    ) -> Result<(Self, BTreeMap<String, BTreeSet<usize>>), Vec<Problem>> {
+        let sources = load::read(folder)?;
+        let set = Self::compile(folder, &sources, (config, true), destinations)?;
+        let lines = sources.iter().map(|(name, text)| (name.clone(), marked(text).lines));
+        Ok((set, lines.collect()))
     }
 
     /// As `load`, from texts in memory: pairs of a file's name and its text.
@@ -57,7 +77,7 @@ impl RuleSet {
         config: &Config,
         destinations: &[DestinationId],
     ) -> Result<Self, Vec<Problem>> {
-        Self::compile(Path::new(""), sources, config, destinations)
+        Self::compile(Path::new(""), sources, (config, false), destinations)
     }
 
     /// The box's name, written as the modifying system of every edited instance.
@@ -71,6 +91,12 @@ impl RuleSet {
     #[must_use]
     pub fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// What is allowed in these rules but most likely not meant.
+    #[must_use]
+    pub fn warnings(&self) -> &[Problem] {
+        &self.warnings
     }
 
     /// Decides on one instance. Bounded in operations, memory and wall-clock time; never panics; pure.
@@ -104,6 +130,9 @@ impl RuleSet {
         });
         let mut state = evaluation.state();
         let events = state.events.take().unwrap_or_default();
+        let flags = std::mem::take(&mut state.flags);
+        let mut steps = state.steps.take().unwrap_or_default();
+        steps.end();
         let (routed, hold) = match ran {
             Err(failure) => (Vec::new(), Some(failure.hold())),
             Ok(routed) => {
@@ -127,10 +156,12 @@ impl RuleSet {
             decision: Decision {
                 deliveries,
                 hold,
+                flags,
                 epoch: self.epoch,
             },
             changes,
             events,
+            steps,
         }
     }
 
@@ -208,16 +239,17 @@ impl RuleSet {
     fn compile(
         folder: &Path,
         sources: &[(String, String)],
-        config: &Config,
+        (config, probed): (&Config, bool),
         destinations: &[DestinationId],
     ) -> Result<Self, Vec<Problem>> {
         let until = Instant::now() + load::DEADLINE;
-        let parts = Parts::new(config);
+        let plain = Parts::new(config);
+        let parts = if probed { plain.probed() } else { plain };
         let compiler = parts.compiler(until);
         let mut draft = Draft::new(folder, sources, parts.text);
-        let mut trees = draft.parse(&compiler)?;
+        let mut trees = draft.parse(&compiler, probed)?;
         let natives = parts.function_names();
-        let functions = draft.lint(sources, destinations, &natives);
+        let functions = draft.lint(sources, destinations, (&natives, &parts.word_names));
         let entry = draft.entry(&trees)?;
         // The entry is one of the compiled files: `entry` takes it from among them.
         let tree = trees.remove(load::stem(&entry)).unwrap_or_default();
@@ -229,6 +261,7 @@ impl RuleSet {
                 .sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
             return Err(draft.problems);
         }
+        let warnings = draft.warnings(&entry);
         draft.known.destinations = destinations.to_vec();
         Ok(Self {
             morph: load::has(&tree, "morph"),
@@ -240,6 +273,7 @@ impl RuleSet {
             morph_for,
             system: "Waystation".to_owned(),
             epoch: load::epoch(sources),
+            warnings,
         })
     }
 }

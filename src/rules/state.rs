@@ -4,6 +4,7 @@
 //! Reads see earlier writes. Writes are compacted: one edit for each path, the last one wins, and a write of the value that
 //! already stands is none.
 use super::fault::Fault;
+use super::probe::Steps;
 use super::{Facts, Urgency};
 use crate::base::names::DestinationId;
 use crate::dicom::edit::{Edit, EditError, Plan};
@@ -55,10 +56,13 @@ pub(super) struct State {
     pub(super) changes: Changes,
     pub(super) deliveries: Vec<(DestinationId, Urgency)>,
     pub(super) hold: Option<String>,
+    pub(super) flags: Vec<&'static str>,
     /// Regular expressions that a rule computed.
     pub(super) patterns: Vec<(String, Regex)>,
     /// Filled for `rules trace` only.
     pub(super) events: Option<Vec<Event>>,
+    /// Filled by the marks of a probed set.
+    pub(super) steps: Option<Steps>,
 }
 
 /// What one line of a rule did.
@@ -87,6 +91,7 @@ impl Evaluation {
     pub(super) fn new(head: &Head, facts: &Facts, known: Arc<Knowledge>, until: Instant, traced: bool) -> Arc<Self> {
         let state = State {
             events: traced.then(Vec::new),
+            steps: traced.then(Steps::default),
             ..State::default()
         };
         Arc::new(Self {

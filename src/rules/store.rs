@@ -4,6 +4,7 @@
 //! A decision takes a snapshot (one reference count) and holds nothing while it runs. Blocking work (reading files, compiling)
 //! is in `reload`; `watch` calls it on a blocking thread.
 use super::load::files;
+use super::promotion::{self, Part};
 use super::{Config, Decision, Facts, HoldKind, Problem, RuleSet};
 use crate::base::clock::Clock;
 use crate::base::drain::Drain;
@@ -38,13 +39,20 @@ pub struct Site {
 pub struct RuleStore(Arc<Store>);
 
 struct Store {
-    current: watch::Sender<Arc<RuleSet>>,
+    current: watch::Sender<InForce>,
     /// Where the set came from; `None` when it was handed over compiled.
     origin: Option<Origin>,
     /// One reload at a time; holds the fingerprint of the files that were last tried.
     tried: Mutex<u64>,
     metrics: Metrics,
     clock: Clock,
+}
+
+/// The set in force, and the one that decides for a part of the images while it proves itself.
+#[derive(Clone)]
+struct InForce {
+    set: Arc<RuleSet>,
+    canary: Option<(Part, Arc<RuleSet>)>,
 }
 
 struct Origin {
@@ -68,7 +76,7 @@ impl RuleStore {
             }]);
         };
         let tried = fingerprint(&folder);
-        let set = RuleSet::load(&folder, config, &site.destinations)?.with_system(&site.node);
+        let set = InForce::load(&folder, config, &site)?;
         let origin = Origin {
             folder,
             config: config.clone(),
@@ -80,12 +88,16 @@ impl RuleStore {
     /// A store with one set that never changes.
     #[must_use]
     pub fn fixed(set: RuleSet, metrics: Metrics, clock: Clock) -> Self {
+        let set = InForce {
+            set: Arc::new(set),
+            canary: None,
+        };
         Self::new(set, None, 0, metrics, clock)
     }
 
-    fn new(set: RuleSet, origin: Option<Origin>, tried: u64, metrics: Metrics, clock: Clock) -> Self {
+    fn new(set: InForce, origin: Option<Origin>, tried: u64, metrics: Metrics, clock: Clock) -> Self {
         let store = Store {
-            current: watch::Sender::new(Arc::new(set)),
+            current: watch::Sender::new(set),
             origin,
             tried: Mutex::new(tried),
             metrics,
@@ -98,24 +110,33 @@ impl RuleStore {
     /// The set in force now.
     #[must_use]
     pub fn current(&self) -> Arc<RuleSet> {
-        self.0.current.borrow().clone()
+        self.0.current.borrow().set.clone()
     }
 
     /// The epoch of the set in force now.
     #[must_use]
     pub fn epoch(&self) -> u64 {
-        self.0.current.borrow().epoch()
+        self.0.current.borrow().set.epoch()
     }
 
     /// Decides on one instance with the set in force and counts the outcome. Blocks up to the rules' deadline.
     #[must_use]
     pub fn decide(&self, facts: &Facts, head: &Head) -> Decision {
-        let set = self.current();
+        let (set, canary) = self.0.current.borrow().clone().for_image(facts, head);
         let start = Instant::now();
         let decision = set.decide(facts, head);
         self.0.metrics.rule_seconds.observe(start.elapsed().as_secs_f64());
         let outcome = decision.hold.as_ref().map_or("routed", |hold| hold.kind.as_str());
         self.0.metrics.rule_decisions_total.with_label_values(&[outcome]).inc();
+        if canary {
+            let counted = &self.0.metrics.rule_canary_decisions_total;
+            counted.with_label_values(&[outcome]).inc();
+        }
+        for flag in &decision.flags {
+            let flagged = &self.0.metrics.rule_flags_total;
+            flagged.with_label_values(&[flag, facts.source.as_str()]).inc();
+            tracing::warn!(flag, source = %facts.source, sop_instance = %facts.sop_instance, "a rule flagged the instance");
+        }
         if let Some(hold) = decision.hold.as_ref().filter(|hold| hold.kind != HoldKind::Rule) {
             let (kind, reason) = (hold.kind.as_str(), hold.reason.as_str());
             tracing::error!(kind, reason, source = %facts.source, "a rule failed; the instance is held");
@@ -126,7 +147,8 @@ impl RuleStore {
     /// What one destination gets when a person sends an instance there: see `RuleSet::decide_for`.
     #[must_use]
     pub fn decide_for(&self, facts: &Facts, head: &Head, destination: &DestinationId) -> Decision {
-        self.current().decide_for(facts, head, destination)
+        let (set, _) = self.0.current.borrow().clone().for_image(facts, head);
+        set.decide_for(facts, head, destination)
     }
 
     /// Loads the folder again and puts the new set in force. Blocking; SIGHUP and the watcher come here.
@@ -140,14 +162,14 @@ impl RuleStore {
         let mut tried = self.0.tried.lock().unwrap_or_else(PoisonError::into_inner);
         // Taken before the files are read, so that a change while reading is seen as one more change.
         *tried = fingerprint(&origin.folder);
-        let loaded = contain(|| RuleSet::load(&origin.folder, &origin.config, &origin.site.destinations));
+        let loaded = contain(|| InForce::load(&origin.folder, &origin.config, &origin.site));
         match loaded.unwrap_or_else(|Panicked| Err(vec![stumbled(&origin.folder)])) {
             Ok(set) => {
-                let set = set.with_system(&origin.site.node);
-                let epoch = set.epoch();
-                self.0.current.send_replace(Arc::new(set));
+                let epoch = set.set.epoch();
+                let canary = set.canary.as_ref().map(|(_, set)| promotion::name(set));
+                self.0.current.send_replace(set);
                 self.0.loaded();
-                tracing::info!(epoch = format_args!("{epoch:016x}"), "rules loaded");
+                tracing::info!(epoch = format_args!("{epoch:016x}"), canary, "rules loaded");
                 Ok(epoch)
             }
             Err(problems) => {
@@ -204,6 +226,37 @@ impl RuleStore {
     }
 }
 
+impl InForce {
+    fn load(folder: &Path, config: &Config, site: &Site) -> Result<Self, Vec<Problem>> {
+        let active = promotion::active(folder).map_err(|problem| vec![problem])?;
+        let ready = |set: RuleSet| Arc::new(set.with_system(&site.node));
+        let Some(active) = active else {
+            let set = RuleSet::load(folder, config, &site.destinations)?;
+            return Ok(Self {
+                set: ready(set),
+                canary: None,
+            });
+        };
+        let from = |name: &str| promotion::load(folder, name, config, &site.destinations).map(ready);
+        let canary = match active.canary {
+            None => None,
+            Some(canary) => Some((canary.part, from(&canary.set)?)),
+        };
+        Ok(Self {
+            set: from(&active.current)?,
+            canary,
+        })
+    }
+
+    /// The set that decides for this image, and whether it is the canary.
+    fn for_image(self, facts: &Facts, head: &Head) -> (Arc<RuleSet>, bool) {
+        match self.canary {
+            Some((part, set)) if part.holds(facts, head) => (set, true),
+            Some(_) | None => (self.set, false),
+        }
+    }
+}
+
 impl Store {
     #[allow(clippy::cast_precision_loss)]
     fn loaded(&self) {
@@ -252,7 +305,8 @@ fn listen(folder: &Path, told: mpsc::Sender<()>) -> Option<notify::RecommendedWa
 /// Names, sizes and times of the folder's rule files.
 fn fingerprint(folder: &Path) -> u64 {
     let mut hash = DefaultHasher::new();
-    for file in files(folder).unwrap_or_default() {
+    let promoted = folder.join(promotion::ACTIVE);
+    for file in files(folder).unwrap_or_default().into_iter().chain([promoted]) {
         file.hash(&mut hash);
         if let Ok(about) = std::fs::metadata(&file) {
             about.len().hash(&mut hash);

@@ -379,7 +379,14 @@ fn the_same_head_and_facts_give_the_same_decision() {
 fn evaluations_in_parallel_do_not_meet() {
     let text = "fn morph(image, from) { for i in 0..200 { image.PatientID = `${image.PatientID}`.sub_string(0, 3) } }
         fn route(image, from) { to(\"vna\"); if image.PatientID == \"B\" { hold(\"b\") } }";
-    let set = Arc::new(good(text));
+    // A busy machine must not be taken for a slow rule.
+    let patient = Config {
+        deadline: crate::base::units::Span::secs(20),
+        ..Config::default()
+    };
+    let sources = [("main.rhai".to_owned(), text.to_owned())];
+    let set = RuleSet::from_sources(&sources, &patient, &destinations()).unwrap_or_else(|p| panic!("{p:?}"));
+    let set = Arc::new(set);
     let threads: Vec<_> = (0..8)
         .map(|n| {
             let set = set.clone();

@@ -11,7 +11,8 @@ use dicom_dictionary_std::StandardDataDictionary;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-/// The report for one image. `sources` are the rule files' texts by name.
+/// The report for one image. `sources` are the rule files' texts by name; `set` is a probed one, so that every line that ran
+/// is there with its time, whether or not it touched the image.
 pub(super) fn report(set: &RuleSet, facts: &Facts, head: &Head, sources: &BTreeMap<String, String>) -> String {
     let outcome = set.run(facts, head, true, None);
     let mut out = String::new();
@@ -21,20 +22,35 @@ pub(super) fn report(set: &RuleSet, facts: &Facts, head: &Head, sources: &BTreeM
 }
 
 fn lines(out: &mut String, outcome: &Outcome, sources: &BTreeMap<String, String>) {
+    let source = |file: &str, line: usize| {
+        let text = sources
+            .get(file)
+            .and_then(|text| text.lines().nth(line.saturating_sub(1)));
+        text.unwrap_or_default().trim().to_owned()
+    };
     let mut before = None;
     for event in &outcome.events {
         let place = (event.file.as_str(), event.line);
         if before != Some(place) {
-            let text = sources
-                .get(&event.file)
-                .and_then(|text| text.lines().nth(event.line.saturating_sub(1)));
             add(
                 out,
-                &format!("{}:{}  {}", event.file, event.line, text.unwrap_or_default().trim()),
+                &format!("{}:{}  {}", event.file, event.line, source(&event.file, event.line)),
             );
             before = Some(place);
         }
         add(out, &format!("    {}", event.text));
+    }
+    add(out, "");
+    add(out, "time of each line, calls that it makes left out:");
+    for ((file, line), step) in &outcome.steps.ran {
+        let (times, micros) = (step.times, step.took.as_secs_f64() * 1e6);
+        add(
+            out,
+            &format!(
+                "{micros:>10.1} µs  {times:>4} x  {file}:{line}  {}",
+                source(file, *line)
+            ),
+        );
     }
 }
 

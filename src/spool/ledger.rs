@@ -25,6 +25,8 @@ pub enum FactKind {
     Evicted,
     Quarantined,
     Recovered,
+    /// Rules were put in force on a person's word.
+    Rules,
 }
 
 /// One line of the ledger.

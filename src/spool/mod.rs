@@ -6,6 +6,7 @@
 //! are rebuilt at start (`recover.rs`). After a write error nothing is taken until the index was reopened (`gate.rs`).
 //! Nothing leaves but by `Settlement::Confirmed` or a person's `discard`, and a delivered payload by `cache.rs`.
 mod admit;
+mod browse;
 mod cache;
 mod codec;
 mod commit;
@@ -40,6 +41,7 @@ mod settle;
 mod tests;
 mod txn;
 
+pub use browse::browse;
 pub use config::Config;
 pub use due::Lease;
 pub use export::{ExportReport, export};

@@ -143,6 +143,19 @@ impl Spool {
         self.core.lanes.get(destination).is_some_and(|lane| lane.suspended())
     }
 
+    /// Writes on the ledger that rules were put in force: which, and who ordered it.
+    ///
+    /// # Errors
+    /// Nothing was recorded.
+    pub async fn rules_changed(&self, who: &str, text: &str) -> Result<(), CommitError> {
+        let (who, text) = (who.to_owned(), text.to_owned());
+        self.submit(move |txn| {
+            txn.fact(Fact::new(FactKind::Rules).who(&who).text(text));
+            Ok(())
+        })
+        .await
+    }
+
     async fn set_suspended(&self, to: &DestinationId, who: &str, reason: &str, on: bool) -> Result<(), CommitError> {
         let (to, who, reason) = (to.clone(), who.to_owned(), reason.to_owned());
         let verb = if on { "suspend" } else { "resume" };

@@ -1,5 +1,5 @@
 //! Data sets: the scanner in each syntax, inflating, edits, plans, Part 10, character sets.
-use super::engine::signature;
+use super::outcome::signature;
 use dicom_core::{Tag, VR};
 use std::io::Write;
 use waystation::base::limits::{DEPTH_MAX, HEAD_MAX, NODES_MAX};

@@ -1,12 +1,14 @@
 //! Fuzz targets: every reader of bytes from outside, on mutations of committed seeds (`seeds/TARGET/`).
 //!
-//! No libFuzzer: its instrumentation would build RocksDB anew. `engine.rs` mutates, and keeps every input that brings a new
-//! *signature* (what the target says of the outcome: an error's kind, a count's magnitude), so that the search is guided
-//! without instrumentation. A target fails on a panic, on a broken law (what is read, written and read again is the same; in
-//! pieces or whole is the same) and on an input that takes too long; the input is written down, and belongs into the seeds
-//! from then on. `FUZZ_SECONDS` is the time for each target (1 by default), `FUZZ_SEED` the generator's seed.
+//! Two engines run the same functions. This one needs nothing but cargo and is part of `make test`: it runs every seed and
+//! every input of the corpus, then mutates for a while and keeps each input that brings a new *signature* (what the target
+//! says of the outcome: an error's kind, a count's magnitude). The other is libFuzzer, guided by coverage (`fuzz/`,
+//! `make fuzz`). A target fails on a panic, on a broken law (what is read, written and read again is the same; in pieces or
+//! whole is the same) and on an input that takes too long; the input is written down, and belongs into `seeds/TARGET/` from
+//! then on. `FUZZ_SECONDS` is the time for each target (1 by default), `FUZZ_SEED` the generator's seed.
 mod engine;
 mod heads;
+mod outcome;
 mod seeds;
 mod sites;
 mod wires;
@@ -97,4 +99,23 @@ fn paths_and_templates() {
 #[test]
 fn rules_and_their_host_functions() {
     fuzz("rules", sites::rules);
+}
+
+#[test]
+fn every_target_runs_under_libfuzzer_too() {
+    let targets = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/fuzz_targets");
+    let mut there: Vec<String> = std::fs::read_dir(targets)
+        .expect("the folder of libFuzzer's targets")
+        .map(|entry| entry.expect("listed").path())
+        .map(|path| path.file_stem().expect("a name").to_string_lossy().into_owned())
+        .collect();
+    there.sort();
+    let named = regex::Regex::new(r#"fuzz\("(\w+)""#).expect("a pattern");
+    let mut here: Vec<&str> = named
+        .captures_iter(include_str!("main.rs"))
+        .filter_map(|found| found.get(1))
+        .map(|name| name.as_str())
+        .collect();
+    here.sort_unstable();
+    assert_eq!(here, there);
 }

@@ -1,6 +1,6 @@
 //! What a site writes: configuration, paths and templates, rules with every host function.
-use super::engine::{fingerprint, signature};
 use super::heads;
+use super::outcome::{fingerprint, signature};
 use waystation::base::clock::Wall;
 use waystation::base::names::{AeTitle, DestinationId, SourceId, Uid};
 use waystation::base::units::Span;

@@ -1,5 +1,5 @@
 //! The upper layer and DIMSE, from both sides, over a stream that gives what the input says in pieces of its first byte.
-use super::engine::signature;
+use super::outcome::signature;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};

@@ -19,11 +19,11 @@ fn alone() -> MutexGuard<'static, ()> {
 /// Deadlines short enough that a peer that stalls is left within the patience of `abuse.py`.
 const DEADLINES: &str = r#"timeouts = { handshake = "1500ms", association = "1500ms", idle = "1500ms", transfer = "1500ms", write = "2s", release = "500ms" }"#;
 
-/// Ports for the behaviours of `abuse_archive.py`.
-const ARCHIVES: usize = 40;
+/// Ports for the behaviours of `abuse_archive.py` and `abuse_states.py`.
+const ARCHIVES: usize = 130;
 
 /// Cases that the corpus has at least; fewer would mean that some were not run.
-const CASES_MIN: u64 = 390;
+const CASES_MIN: u64 = 690;
 
 /// What the corpus may add to the memory of the box, allocator's own reserve included.
 const GROWTH_MAX_KIB: i64 = 96 << 10;
@@ -47,6 +47,7 @@ fn route(image, from) {
         if word == "THROW" { throw "stop"; }
         if word == "NOWHERE" { to("no" + "where"); }
         if word == "REGEX" { image.StudyID.matches("(" + "("); }
+        if word == "REDOS" { image.StudyID.matches("(E*)*(E+)+(.*O)*[^S]$"); }
         if word == "DIVIDE" { let zero = 0; 1 / zero; }
         if word == "EDITPATH" { image.values("../" + "x"); }
     }
@@ -77,7 +78,7 @@ fn corpus() -> Corpus {
     for (number, port) in ports.iter().enumerate() {
         let _ = write!(
             text,
-            "[[destinations]]\nkind = \"dicom\"\nname = \"bad_{number:02}\"\nhost = \"127.0.0.1\"\nport = {port}\n\
+            "[[destinations]]\nkind = \"dicom\"\nname = \"bad_{number:03}\"\nhost = \"127.0.0.1\"\nport = {port}\n\
              called_ae = \"BAD\"\ncalling_ae = \"WAYSTATION\"\nprobe = \"1s\"\nstuck = \"4s\"\ntries = 2\n\
              retry = {{ first = \"100ms\", max = \"300ms\" }}\n\
              timeouts = {{ connect = \"1s\", association = \"1s\", response = \"1s\", transfer = \"1s\", release = \"500ms\" }}\n\n"
@@ -144,6 +145,13 @@ fn every_hostile_case_has_its_documented_answer_and_costs_nobody_else() {
     let growth = kib(&report, "rss_after_kib") - kib(&report, "rss_before_kib");
     assert!(growth < GROWTH_MAX_KIB, "the box grew by {growth} KiB: {report}");
     station.wait_metric("associations_open", &[], |open| open == 0.0);
+    let torn: Vec<String> = station
+        .log()
+        .lines()
+        .filter(|line| serde_json::from_str::<Value>(line).is_err())
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(torn, Vec::<String>::new(), "lines of the log that somebody else wrote");
     for sop in good["sops"].as_array().expect("UIDs") {
         let name = format!("{}.dcm", sop.as_str().expect("a UID"));
         let at = station
@@ -207,4 +215,55 @@ fn unfinished_requests_of_a_mebibyte_are_bounded_together() {
         growth < 256 << 10,
         "400 MB of unfinished requests took {growth} KiB: {report}"
     );
+}
+
+/// A box with two sources, and what `crowd.py` makes of it.
+fn crowded(verb: &str, count: u32) -> (Station, Value) {
+    let sources = "[[sources]]\nname = \"ct1\"\ncalling_ae = [\"CT1\"]\naddresses = [\"127.0.0.0/8\"]\nmax_associations = 20\n\
+                   [[sources]]\nname = \"mr1\"\ncalling_ae = [\"MR1\"]\naddresses = [\"127.0.0.0/8\"]\n";
+    let setup = Setup::new().rules(r#"fn route(image, from) { to("keep"); }"#);
+    let mut station = setup
+        .sources(sources)
+        .folder("keep")
+        .log("format = \"json\"\nlevel = \"error\"")
+        .start();
+    let (port, pid) = (station.setup.dicom.to_string(), station.pid().to_string());
+    let script = tools::script("crowd.py").to_string_lossy().into_owned();
+    let arguments = [script, verb.to_owned(), port, pid, count.to_string()];
+    let within = std::time::Duration::from_secs(240 + u64::from(count) / 100);
+    let report = tools::run(&tools::python(), &arguments, within).json();
+    println!("{verb}: {report}");
+    assert!(station.running() && report["same_process"] == json!(true), "{report}");
+    (station, report)
+}
+
+#[test]
+fn a_thousand_associations_of_one_source_take_only_its_own_places() {
+    let _alone = alone();
+    let (_station, report) = crowded("crowd", 1_000);
+    assert_eq!(report["answers"], json!({"accepted": 20, "2/3/2": 980}), "{report}");
+    let good = &report["good"];
+    assert!(
+        good["failures"] == json!([]) && good["count"].as_u64() > Some(20),
+        "the good modality: {report}"
+    );
+    assert!(good["p99_s"].as_f64() < Some(1.0), "the good modality waited: {report}");
+}
+
+/// What associations that come and go may add after the first fifth of them; a leak of 100 bytes for each would be more.
+const LEAK_MAX_KIB: i64 = 6 << 10;
+
+#[test]
+fn associations_that_come_and_go_leave_nothing_behind() {
+    let _alone = alone();
+    let asked = std::env::var("HOSTILE_ASSOCIATIONS").unwrap_or_default();
+    let count = if asked.is_empty() {
+        3_000
+    } else {
+        asked.parse().expect("HOSTILE_ASSOCIATIONS is a number")
+    };
+    let (station, report) = crowded("leak", count);
+    let growth = kib(&report, "rss_late_kib") - kib(&report, "rss_early_kib");
+    assert!(growth < LEAK_MAX_KIB, "grew by {growth} KiB: {report}");
+    station.wait_metric("associations_open", &[], |open| open == 0.0);
 }

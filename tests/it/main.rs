@@ -5,6 +5,7 @@
 mod admission;
 mod answers;
 mod archives;
+mod bench;
 mod corpus;
 mod crash;
 mod dcmtk;

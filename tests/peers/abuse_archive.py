@@ -29,15 +29,18 @@ def request(sock):
     return body
 
 
-def accept(sock, result=0, syntax=None, number=None, extra=b""):
-    body = request(sock)
+def accept_bytes(body, result=0, syntax=None, number=None, extra=b""):
     answer = body[:68] + wire.item(0x10, wire.APPLICATION.encode("ascii"))
     for kind, inner in wire.items(body[68:]):
         if kind == 0x20:
             own = syntax or dict(wire.items(inner[4:]))[0x40]
             answer += wire.item(0x21, bytes([number or inner[0], 0, result, 0]) + wire.item(0x40, own))
     answer += wire.item(0x50, wire.item(0x51, struct.pack(">I", 16384)) + wire.item(0x52, b"1.2.3")) + extra
-    sock.sendall(wire.pdu(wire.ASSOCIATE_AC, answer))
+    return wire.pdu(wire.ASSOCIATE_AC, answer)
+
+
+def accept(sock, **more):
+    sock.sendall(accept_bytes(request(sock), **more))
 
 
 def message(sock):

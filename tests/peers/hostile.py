@@ -1,4 +1,4 @@
-"""The hostile corpus: every case of `abuse_wire` and `abuse_doors` against one running box, while a good modality stores.
+"""The hostile corpus: every case of the `abuse_*` modules against one running box, while a good modality stores.
 
 usage: hostile.py ENVIRONMENT [NAME PART]
 
@@ -12,6 +12,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import abuse_doors
+import abuse_rows
+import abuse_states
 import abuse_wire
 import modality
 import wire
@@ -89,7 +91,8 @@ def main():
     with open(sys.argv[1], encoding="utf-8") as file:
         env = json.load(file)
     chosen = sys.argv[2] if len(sys.argv) > 2 else ""
-    cases = {**abuse_wire.CASES, **abuse_doors.CASES}
+    cases = {**abuse_wire.CASES, **abuse_doors.CASES, **abuse_rows.CASES, **abuse_states.CASES}
+    assert not abuse_rows.missing(cases), abuse_rows.missing(cases)
     cases = {name: case for name, case in cases.items() if chosen in name}
     box = Box(env["pid"])
     good = Good(env["port"])

@@ -70,12 +70,26 @@ impl<'a> Elements<'a> {
     pub(super) fn text(&self, element: u16) -> Option<String> {
         let value = self.value(element)?;
         let text = String::from_utf8_lossy(value);
-        let text = cut(text.trim_matches([' ', '\0']));
+        // Twice: the cut may end in what would be padding when it is written and read again.
+        let text = cut(text.trim_matches([' ', '\0'])).trim_end_matches([' ', '\0']);
         (!text.is_empty()).then(|| text.to_owned())
     }
 
     pub(super) fn uid(&self, element: u16) -> Option<Uid> {
         Uid::parse(std::str::from_utf8(self.value(element)?).ok()?).ok()
+    }
+
+    /// The instance that a response is about; absent and empty are the same.
+    ///
+    /// # Errors
+    /// `Malformed` for what is no UID: it is not the instance that was sent, and must not pass for an absent one.
+    pub(super) fn answered_instance(&self) -> Result<Option<Uid>, CommandError> {
+        let said = self.value(AFFECTED_INSTANCE).unwrap_or_default();
+        if said.iter().all(|byte| matches!(byte, b' ' | b'\0')) {
+            return Ok(None);
+        }
+        let uid = self.uid(AFFECTED_INSTANCE).ok_or(CommandError::Malformed)?;
+        Ok(Some(uid))
     }
 
     pub(super) fn move_originator(&self) -> Option<(AeTitle, u16)> {

@@ -137,7 +137,7 @@ impl Command {
                 message_id,
                 status: status()?,
                 sop_class: elements.uid(AFFECTED_CLASS),
-                sop_instance: elements.uid(AFFECTED_INSTANCE),
+                sop_instance: elements.answered_instance()?,
                 comment: elements.text(ERROR_COMMENT),
             }),
             CANCEL_RQ if !has_data_set => Self::Cancel { message_id },
@@ -367,6 +367,49 @@ mod tests {
             panic!("a C-STORE-RSP");
         };
         assert_eq!(read.comment.map(|c| c.len()), Some(64));
+    }
+
+    #[test]
+    fn a_comment_that_is_cut_at_a_blank_reads_back_as_itself() {
+        // Found by libFuzzer: the blank at the 64th place was kept, and lost when it was read again.
+        let said = format!("{} {}", "x".repeat(63), "y".repeat(20));
+        let bytes = raw(&[
+            (COMMAND_FIELD, &[1, 0x80]),
+            (RESPONDED_TO, &[1, 0]),
+            (DATA_SET_TYPE, &[1, 1]),
+            (STATUS, &[0, 0xA7]),
+            (ERROR_COMMENT, said.as_bytes()),
+        ]);
+        let read = Command::parse(&bytes).unwrap();
+        let again = Command::parse(&read.write()).unwrap();
+        assert_eq!(again, read);
+        let Command::StoreRsp(StoreRsp { comment, .. }) = read else {
+            panic!("a C-STORE-RSP");
+        };
+        assert_eq!(comment.map(|comment| comment.len()), Some(63));
+    }
+
+    #[test]
+    fn an_answer_about_something_that_is_no_uid_is_no_answer() {
+        let answer = |instance: &[u8]| {
+            let bytes = raw(&[
+                (COMMAND_FIELD, &[1, 0x80]),
+                (RESPONDED_TO, &[1, 0]),
+                (DATA_SET_TYPE, &[1, 1]),
+                (STATUS, &[0, 0]),
+                (AFFECTED_INSTANCE, instance),
+            ]);
+            match Command::parse(&bytes) {
+                Ok(Command::StoreRsp(store)) => Ok(store.sop_instance),
+                Ok(other) => panic!("{other:?}"),
+                Err(error) => Err(error),
+            }
+        };
+        assert_eq!(answer(b"1.2.3\0"), Ok(Some(uid("1.2.3"))));
+        assert_eq!((answer(b""), answer(b"  ")), (Ok(None), Ok(None)));
+        for wrong in [&b"../../../tmp/x"[..], b"$(id)", b"1.2\0/x", &[0xff; 8]] {
+            assert_eq!(answer(wrong), Err(CommandError::Malformed), "{wrong:?}");
+        }
     }
 
     proptest::proptest! {

@@ -1,0 +1,6 @@
+//! Heads in explicit big endian.
+#![no_main]
+#![forbid(unsafe_code)]
+libfuzzer_sys::fuzz_target!(init: waystation_fuzz::plant("head_big"), |bytes: &[u8]| {
+    waystation_fuzz::heads::scan(bytes, waystation_fuzz::heads::BIG);
+});

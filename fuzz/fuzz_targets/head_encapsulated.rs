@@ -1,0 +1,6 @@
+//! Heads before encapsulated pixels.
+#![no_main]
+#![forbid(unsafe_code)]
+libfuzzer_sys::fuzz_target!(init: waystation_fuzz::plant("head_encapsulated"), |bytes: &[u8]| {
+    waystation_fuzz::heads::scan(bytes, waystation_fuzz::heads::JPEG);
+});

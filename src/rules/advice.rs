@@ -1,0 +1,262 @@
+//! What is allowed in a rule but most likely not meant: warnings of `rules check`, with file, line, column and what to do.
+//! A set with warnings is loaded; a literal that can never be written is an error, because its line would hold every image.
+use super::Problem;
+use super::lex::{Placed, Token};
+use crate::dicom::edit::{Edit, EditError};
+use crate::dicom::head::Head;
+use crate::dicom::path::{Path, Selector};
+use crate::dicom::syntax::Syntax;
+use dicom_core::VR;
+use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry};
+use dicom_dictionary_std::StandardDataDictionary;
+use std::path::Path as FilePath;
+
+/// The functions that Waystation calls by itself.
+const ENTRIES: [&str; 2] = ["morph", "route"];
+const MORPH_FOR: &str = "morph_for_";
+const SET_VALUES: &str = "set_values";
+
+/// Literals that can never be written where a line puts them: errors.
+pub(super) fn impossible(file: &FilePath, all: &[Placed]) -> Vec<Problem> {
+    let Ok(empty) = Head::scan(Syntax::of(&crate::base::names::Uid::known("1.2.840.10008.1.2.1")), &[]) else {
+        return Vec::new();
+    };
+    let written = assignments(all).filter_map(|(at, path, value)| Some((at, path, value?)));
+    let problem = |(at, path, value): (usize, Path, &str)| {
+        let values: Vec<String> = value.split('\\').map(str::to_owned).collect();
+        let message = match Edit::text(&empty, path, &values) {
+            Err(EditError::TooLong) => "the value is too long for this attribute's VR: every image would be held",
+            Err(EditError::NotANumber) => "the value is no number that this attribute can hold",
+            Err(_) | Ok(_) => return None,
+        };
+        Some(place(file, &all[at], message.to_owned()))
+    };
+    written.filter_map(problem).collect()
+}
+
+/// What one file holds that its writer should look at again. `calls` are the words of every file of the folder, so that a
+/// function that another file calls is not called unused; `entry` says whether Waystation calls `morph` and `route` here.
+pub(super) fn warnings(file: &FilePath, all: &[Placed], calls: &[&[Placed]], entry: bool) -> Vec<Problem> {
+    let mut found = Vec::new();
+    for (at, path, _) in assignments(all) {
+        if is_uid(&path) {
+            let message =
+                "a UID is changed by hand: references to it in other images would no longer fit; use uid::remap";
+            found.push(place(file, &all[at], message.to_owned()));
+        }
+    }
+    found.extend(unreachable(all).map(|at| {
+        place(
+            file,
+            &all[at],
+            "is never reached: the line before it leaves the function".to_owned(),
+        )
+    }));
+    found.extend(repeated(all).into_iter().map(|(at, line)| {
+        let message = format!("is never true here: line {line} asks the same before it");
+        place(file, &all[at], message)
+    }));
+    for at in 0..all.len().saturating_sub(1) {
+        if all[at].word() != Some("fn") {
+            continue;
+        }
+        let Some(name) = all[at + 1].word() else { continue };
+        let ours = entry && (ENTRIES.contains(&name) || name.starts_with(MORPH_FOR));
+        if !ours && !calls.iter().any(|tokens| is_named(tokens, name)) {
+            found.push(place(file, &all[at + 1], format!("`{name}` is never called")));
+        }
+    }
+    found
+}
+
+/// Destinations whose `morph_for_…` can never run, because no `to("…")` names them. Nothing is said when a rule computes the
+/// name of a destination.
+pub(super) fn never_routed<'a>(file: &FilePath, all: &'a [Placed], calls: &[&'a [Placed]]) -> Vec<Problem> {
+    let mut named: Vec<&str> = Vec::new();
+    for tokens in calls {
+        for at in 0..tokens.len() {
+            if !tokens[at].word().is_some_and(|word| word.starts_with("to")) || !is(tokens, at + 1, '(') {
+                continue;
+            }
+            match tokens[at].word() {
+                Some("to") if tokens.get(at + 2).and_then(Placed::text).is_none() => return Vec::new(),
+                _ => {}
+            }
+        }
+        named.extend(tokens.iter().filter_map(Placed::text));
+    }
+    let mut found = Vec::new();
+    for pair in all.windows(2).filter(|pair| pair[0].word() == Some("fn")) {
+        let destination = pair[1].word().and_then(|name| name.strip_prefix(MORPH_FOR));
+        if let Some(destination) = destination
+            && !named.iter().any(|text| text.replace('-', "_") == destination)
+        {
+            let message = format!("never runs: no rule sends to `{destination}`");
+            found.push(place(file, &pair[1], message));
+        }
+    }
+    found
+}
+
+/// Every write of an element that the text shows: the token of its path, the path, and the literal when it is one.
+fn assignments(all: &[Placed]) -> impl Iterator<Item = (usize, Path, Option<&str>)> {
+    let images = (0..all.len()).filter(|at| all[*at].word() == Some("image") && !(*at > 0 && is(all, at - 1, '.')));
+    images.filter_map(|at| {
+        let (name, after) = if is(all, at + 1, '.') {
+            match all.get(at + 2).and_then(Placed::word)? {
+                SET_VALUES | "remove" => return method(all, at + 4),
+                word => (word, at + 3),
+            }
+        } else if is(all, at + 1, '[') && is(all, at + 3, ']') {
+            (all.get(at + 2)?.text()?, at + 4)
+        } else {
+            return None;
+        };
+        // `=`, but neither `==` nor `=>`.
+        let assigned = is(all, after, '=') && !is(all, after + 1, '=') && !is(all, after + 1, '>');
+        let path = Path::parse(name).ok().filter(|_| assigned)?;
+        let value = all
+            .get(after + 1)
+            .and_then(Placed::text)
+            .filter(|_| is(all, after + 2, ';'));
+        Some((at + 2, path, value))
+    })
+}
+
+fn method(all: &[Placed], at: usize) -> Option<(usize, Path, Option<&str>)> {
+    let path = Path::parse(all.get(at)?.text()?).ok()?;
+    Some((at, path, None))
+}
+
+fn is_uid(path: &Path) -> bool {
+    let Selector::Tag(tag) = path.leaf else {
+        return false;
+    };
+    let entry = StandardDataDictionary.by_tag(tag);
+    entry.is_some_and(|entry| entry.vr().relaxed() == VR::UI)
+}
+
+/// Tokens that stand behind a `return …;` or `throw …;` in the same block.
+fn unreachable(all: &[Placed]) -> impl Iterator<Item = usize> {
+    let leaves = (0..all.len()).filter(|at| matches!(all[*at].word(), Some("return" | "throw")));
+    leaves.filter_map(|at| {
+        let mut depth = 0_usize;
+        for next in at..all.len() {
+            match all[next].token {
+                Token::Mark('(' | '[' | '{') => depth += 1,
+                Token::Mark(')' | ']' | '}') if depth == 0 => return None,
+                Token::Mark(')' | ']' | '}') => depth -= 1,
+                Token::Mark(';') if depth == 0 => {
+                    return (next + 1 < all.len() && !is(all, next + 1, '}')).then_some(next + 1);
+                }
+                Token::Mark(_) | Token::Word(_) | Token::Text(_) => {}
+            }
+        }
+        None
+    })
+}
+
+/// Conditions of an `else if` that an earlier one of the same chain has already asked, with that one's line.
+fn repeated(all: &[Placed]) -> Vec<(usize, usize)> {
+    let mut found = Vec::new();
+    // Conditions of the chain under way, for each depth of braces.
+    let mut chains: Vec<Vec<(Vec<&Token>, usize)>> = vec![Vec::new()];
+    for at in 0..all.len() {
+        if is(all, at, '{') {
+            chains.push(Vec::new());
+        } else if is(all, at, '}') {
+            chains.truncate(chains.len().saturating_sub(1).max(1));
+        }
+        if all[at].word() != Some("if") {
+            continue;
+        }
+        let condition: Vec<&Token> = all[at + 1..]
+            .iter()
+            .take_while(|t| !t.is('{'))
+            .map(|t| &t.token)
+            .collect();
+        let chained = at > 0 && all[at - 1].word() == Some("else");
+        // There is always a chain: the first level is never taken away.
+        let Some(chain) = chains.last_mut() else { continue };
+        if !chained {
+            chain.clear();
+        }
+        if let Some((_, line)) = chain.iter().find(|(before, _)| *before == condition) {
+            found.push((at + 1, *line));
+        }
+        chain.push((condition, all[at].line));
+    }
+    found
+}
+
+/// Whether a name occurs other than in its definition.
+fn is_named(all: &[Placed], name: &str) -> bool {
+    (0..all.len()).any(|at| {
+        let defined = at > 0 && all[at - 1].word() == Some("fn");
+        !defined && (all[at].word() == Some(name) || all[at].text() == Some(name))
+    })
+}
+
+fn is(all: &[Placed], at: usize, mark: char) -> bool {
+    all.get(at).is_some_and(|token| token.is(mark))
+}
+
+fn place(file: &FilePath, token: &Placed, message: String) -> Problem {
+    Problem {
+        file: file.to_owned(),
+        line: Some(token.line),
+        column: Some(token.column),
+        message,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::lex::tokens;
+    use super::*;
+
+    fn warned(source: &str) -> Vec<String> {
+        let all = tokens(source);
+        let mut found = warnings(FilePath::new("m"), &all, &[&all], true);
+        found.extend(never_routed(FilePath::new("m"), &all, &[&all]));
+        found.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn what_never_runs_is_named() {
+        let source = "fn morph(image, from) {\n  if from.source == \"a\" { return; }\n  else if image.Modality == \"CT\" { throw 1; image.X = 1; }\n  \
+            else if from.source == \"a\" { }\n}\nfn route(image, from) { to(\"vna\"); }\nfn morph_for_cad(image, from) { }\nfn spare() { }";
+        assert_eq!(
+            warned(source),
+            [
+                "m:3:45: is never reached: the line before it leaves the function",
+                "m:4:11: is never true here: line 2 asks the same before it",
+                "m:8:4: `spare` is never called",
+                "m:7:4: never runs: no rule sends to `cad`",
+            ]
+        );
+    }
+
+    #[test]
+    fn good_rules_get_no_warning() {
+        let source = "fn morph(image, from) { help(image); if image.Modality == \"CT\" { return; } image.PatientID = \"1\"; }\n\
+            fn help(image) { image.StudyInstanceUID == \"1.2\" }\nfn route(image, from) { let a = [\"cad\"]; to(a[0]); }\n\
+            fn morph_for_cad(image, from) { if image.PatientID == \"A\" { } if image.PatientID == \"A\" { } }";
+        assert_eq!(warned(source), [""; 0]);
+    }
+
+    #[test]
+    fn a_uid_that_is_set_by_hand_is_named() {
+        let source = "fn morph(image, from) { image.StudyInstanceUID = \"1.2\"; image[\"SeriesInstanceUID\"] = x; image.remove(\"(0008,0018)\"); }";
+        assert_eq!(warned(source).iter().filter(|w| w.contains("uid::remap")).count(), 3);
+    }
+
+    #[test]
+    fn a_literal_that_cannot_be_written_is_an_error() {
+        let source = "fn morph(image, from) { image.AccessionNumber = \"12345678901234567\"; image.PatientID = \"1\"; image.Rows = \"x\"; }";
+        let found = impossible(FilePath::new("m"), &tokens(source));
+        let texts: Vec<String> = found.iter().map(ToString::to_string).collect();
+        assert_eq!(texts.len(), 2, "{texts:?}");
+        assert!(texts[0].starts_with("m:1:31: the value is too long"), "{texts:?}");
+    }
+}

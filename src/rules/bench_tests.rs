@@ -1,0 +1,79 @@
+//! The bench's own reports: coverage, JUnit, JSON fixtures, filters.
+use super::cli::{self, Asked};
+use super::tests::destinations;
+use super::{Config, cli::Said};
+use std::path::Path;
+
+const RULES: &str = "fn morph(image, from) {\n    if image.PatientID == \"A\" {\n        image.PatientID = \"B\";\n    } else {\n        \
+    text::trim(image, \"PatientID\");\n    }\n}\nfn route(image, from) {\n    to(\"vna\");\n    switch image.Modality {\n        \
+    \"MG\" => to(\"cad\"),\n        _ => ()\n    }\n}\n";
+
+fn folder(fixtures: &[(&str, &str)]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("main.rhai"), RULES).unwrap();
+    std::fs::create_dir(folder.path().join("fixtures")).unwrap();
+    for (name, text) in fixtures {
+        std::fs::write(folder.path().join("fixtures").join(name), text).unwrap();
+    }
+    folder
+}
+
+fn run(folder: &Path, asked: &Asked) -> (Said, String) {
+    cli::test(folder, &Config::default(), &destinations(), asked)
+}
+
+const ONE: &str = "[[case]]\nname = \"a & b\"\njson = \"ct.json\"\n[case.expect]\ndeliveries = { vna = \"routine\" }\nedits = { PatientID = \"B\" }\n\
+    [[case]]\nname = \"wrong\"\n[case.input]\nPatientID = \"A\"\n[case.expect]\ndeliveries = { vna = \"routine\" }\nedits = { PatientID = \"<C>\" }\n\
+    flags = [\"never\"]\n";
+
+#[test]
+fn coverage_names_the_lines_that_no_case_reached() {
+    let folder = folder(&[("a.toml", ONE), ("ct.json", r#"{"PatientID": "A", "Modality": "CT"}"#)]);
+    let asked = Asked {
+        only: "a & b".to_owned(),
+        coverage: true,
+        at_least: None,
+    };
+    let (said, _) = run(folder.path(), &asked);
+    assert_eq!(said.code, 0, "{}", said.text);
+    let expected =
+        "never ran: main.rhai 5, 11\ncoverage: 5 of 7 lines, 71 %\nok    a.toml: a & b\n1 passed, 0 failed\n";
+    assert_eq!(said.text, expected);
+    let strict = Asked {
+        at_least: Some(72),
+        ..asked
+    };
+    assert_eq!(run(folder.path(), &strict).0.code, 1);
+}
+
+#[test]
+fn a_failed_case_shows_its_difference_and_stands_in_the_junit_file() {
+    let folder = folder(&[
+        ("a.toml", ONE),
+        ("ct.json", r#"{"00100020": {"vr": "LO", "Value": ["A"]}}"#),
+    ]);
+    let (said, xml) = run(folder.path(), &Asked::default());
+    assert_eq!(said.code, 1);
+    for line in [
+        "- flag: never",
+        "- vna: PatientID = \"<C>\"",
+        "+ vna: PatientID = \"B\"",
+        "1 passed, 1 failed",
+    ] {
+        assert!(said.text.contains(line), "{line}\n{}", said.text);
+    }
+    assert!(
+        xml.contains("<testsuites name=\"waystation rules test\" tests=\"2\" failures=\"1\">"),
+        "{xml}"
+    );
+    assert!(xml.contains("name=\"a &amp; b\""), "{xml}");
+    assert!(xml.contains("- vna: PatientID = &quot;&lt;C&gt;&quot;"), "{xml}");
+}
+
+#[test]
+fn a_fixture_that_cannot_be_read_fails_its_case_in_words() {
+    let folder = folder(&[("a.toml", ONE), ("ct.json", "{")]);
+    let (said, _) = run(folder.path(), &Asked::default());
+    assert!(said.text.contains("ct.json: line 1: it is not JSON"), "{}", said.text);
+    assert!(said.text.ends_with("0 passed, 2 failed\n"), "{}", said.text);
+}

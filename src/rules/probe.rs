@@ -1,0 +1,246 @@
+//! Which lines of the rules ran, and how long each took, for `rules test --coverage` and `rules trace`. Rhai tells neither,
+//! so a copy of the rules is compiled in which every statement first says its line. The rules in force are never changed.
+//!
+//! Line numbers stay as they are: what is added stands on the statement's own line.
+use super::lex::{Placed, tokens};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+/// What statements call. No rule can name it: the lint knows no such function.
+pub(super) const MARK: &str = "__ran";
+
+/// What one evaluation did, by file and line.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Steps {
+    pub(super) ran: BTreeMap<(String, usize), Step>,
+    last: Option<((String, usize), Instant)>,
+}
+
+/// How often a line ran and how long it took, calls that it made included only as far as they have no lines of their own.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Step {
+    pub(super) times: u32,
+    pub(super) took: Duration,
+}
+
+impl Steps {
+    /// A statement begins: what went before ends.
+    pub(super) fn step(&mut self, file: &str, line: usize) {
+        let now = self.end();
+        self.ran.entry((file.to_owned(), line)).or_default().times += 1;
+        self.last = Some(((file.to_owned(), line), now));
+    }
+
+    /// The last statement ends.
+    pub(super) fn end(&mut self) -> Instant {
+        let now = Instant::now();
+        if let Some((place, began)) = self.last.take() {
+            self.ran.entry(place).or_default().took += now.duration_since(began);
+        }
+        now
+    }
+}
+
+/// The text with marks, and the lines that have one.
+pub(super) struct Marked {
+    pub(super) text: String,
+    pub(super) lines: BTreeSet<usize>,
+}
+
+/// Marks every statement inside functions, and every arm of a `switch`.
+pub(super) fn marked(source: &str) -> Marked {
+    let all = tokens(source);
+    let mut marker = Marker {
+        all: &all,
+        levels: Vec::new(),
+        inserts: Vec::new(),
+        lines: BTreeSet::new(),
+        starters: vec![None],
+    };
+    marker.run();
+    let Marker { mut inserts, lines, .. } = marker;
+    inserts.sort_by_key(|insert| (insert.line, insert.column, insert.order));
+    Marked {
+        text: with(source, &inserts),
+        lines,
+    }
+}
+
+struct Insert {
+    line: usize,
+    column: usize,
+    /// A closing brace goes before a mark at the same place.
+    order: u8,
+    text: String,
+}
+
+fn with(source: &str, inserts: &[Insert]) -> String {
+    let (mut out, mut line, mut column) = (String::with_capacity(source.len() * 2), 1, 1);
+    let mut due = inserts.iter().peekable();
+    for letter in source.chars() {
+        while let Some(insert) = due.next_if(|insert| (insert.line, insert.column) == (line, column)) {
+            out.push_str(&insert.text);
+        }
+        out.push(letter);
+        (line, column) = if letter == '\n' {
+            (line + 1, 1)
+        } else {
+            (line, column + 1)
+        };
+    }
+    out
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Level {
+    Block,
+    Switch,
+    /// A map, parentheses, brackets: no statements.
+    Plain,
+}
+
+struct Marker<'a> {
+    all: &'a [Placed],
+    levels: Vec<Level>,
+    inserts: Vec<Insert>,
+    lines: BTreeSet<usize>,
+    /// The word that began the statement under way, for each level.
+    starters: Vec<Option<String>>,
+}
+
+/// Statements that end with their block, without a semicolon.
+const BLOCKS: [&str; 9] = ["if", "for", "while", "loop", "do", "switch", "fn", "try", "private"];
+
+impl Marker<'_> {
+    fn run(&mut self) {
+        let (mut starts, mut switch) = (true, false);
+        // Arms opened by us, by the depth at which they end.
+        let mut arms: Vec<usize> = Vec::new();
+        for at in 0..self.all.len() {
+            let word = self.all[at].word().map(str::to_owned);
+            if starts && !self.is(at, '}') {
+                self.starts(at, word.as_deref());
+            }
+            starts = false;
+            if word.as_deref() == Some("switch") {
+                switch = true;
+            }
+            if self.is(at, '{') {
+                let map = at > 0 && self.is(at - 1, '#');
+                let level = match (map, switch) {
+                    (true, _) => Level::Plain,
+                    (false, true) => Level::Switch,
+                    (false, false) => Level::Block,
+                };
+                switch = switch && map;
+                self.open(level);
+                starts = level == Level::Block;
+            } else if self.is(at, '(') || self.is(at, '[') {
+                self.open(Level::Plain);
+            } else if self.is(at, ')') || self.is(at, ']') {
+                self.close();
+            } else if self.is(at, '}') {
+                if arms.last() == Some(&self.levels.len()) {
+                    arms.pop();
+                    self.insert(at, 0, " }".to_owned());
+                }
+                let level = self.close();
+                starts = level != Some(Level::Plain) && self.ends(at + 1);
+            } else if self.is(at, ';') {
+                starts = matches!(self.levels.last(), None | Some(Level::Block));
+            } else if self.is(at, ',') && arms.last() == Some(&self.levels.len()) {
+                arms.pop();
+                self.insert(at, 0, " }".to_owned());
+            } else if self.arrow(at) && !self.is(at + 1, '{') && at + 1 < self.all.len() {
+                let line = self.all[at + 1].line;
+                self.insert(at + 1, 1, format!("{{ {MARK}({line}); "));
+                self.lines.insert(line);
+                arms.push(self.levels.len());
+            }
+        }
+    }
+
+    fn is(&self, at: usize, mark: char) -> bool {
+        self.all.get(at).is_some_and(|token| token.is(mark))
+    }
+
+    /// The `>` of a `=>` in the body of a `switch`.
+    fn arrow(&self, at: usize) -> bool {
+        self.levels.last() == Some(&Level::Switch) && self.is(at, '>') && at > 0 && self.is(at - 1, '=')
+    }
+
+    fn open(&mut self, level: Level) {
+        self.levels.push(level);
+        self.starters.push(None);
+    }
+
+    fn close(&mut self) -> Option<Level> {
+        self.starters.pop();
+        self.levels.pop()
+    }
+
+    fn starts(&mut self, at: usize, word: Option<&str>) {
+        if let Some(starter) = self.starters.last_mut() {
+            *starter = word.map(str::to_owned);
+        }
+        if self.levels.last() == Some(&Level::Block) && word != Some("fn") {
+            let line = self.all[at].line;
+            self.insert(at, 1, format!("{MARK}({line}); "));
+            self.lines.insert(line);
+        }
+    }
+
+    /// Whether the token at `at`, after a closed block, begins a statement.
+    fn ends(&self, at: usize) -> bool {
+        let starter = self.starters.last().and_then(Option::as_deref);
+        let next = self.all.get(at).and_then(Placed::word);
+        match starter {
+            Some("do") if matches!(next, Some("while" | "until")) => false,
+            Some(word) if BLOCKS.contains(&word) => !matches!(next, Some("else" | "catch")) && !self.is(at, ';'),
+            Some(_) | None => false,
+        }
+    }
+
+    fn insert(&mut self, at: usize, order: u8, text: String) {
+        let Placed { line, column, .. } = self.all[at];
+        self.inserts.push(Insert {
+            line,
+            column,
+            order,
+            text,
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(source: &str) -> Vec<usize> {
+        let marked = marked(source);
+        let compiled = rhai::Engine::new_raw().compile(&marked.text);
+        assert!(compiled.is_ok(), "{}\n{:?}", marked.text, compiled.err());
+        assert_eq!(source.lines().count(), marked.text.lines().count());
+        marked.lines.into_iter().collect()
+    }
+
+    #[test]
+    fn every_statement_of_a_function_has_its_line() {
+        let source = "const A = 1;\nfn f(x) {\n  let y = 2;\n  if x {\n    y\n  } else if y == 1 {\n    x = #{a: 1};\n  } else {\n    y = 3\n  }\n  \
+            for i in 0..3 { x += i; }\n  do { x = 1; } while x == 2;\n  let z = if x { 1 } else { 2 };\n  return z;\n}";
+        assert_eq!(lines(source), [3, 4, 5, 7, 9, 11, 12, 13, 14]);
+    }
+
+    #[test]
+    fn arms_of_a_switch_count_each() {
+        let source = "fn f(x) {\n switch x {\n 1 | 2 => g(x, [1, 2]),\n 3 if x == 3 => { h(x); }\n 4 => #{a: 1, b: 2},\n _ => k(x)\n }\n k(1)\n}\n\
+            fn g(x, y) { }\nfn h(x) { x }\nfn k(x) { switch x { 1 => 2, _ => switch x { 5 => 6, _ => 7 } } }";
+        assert_eq!(lines(source), [2, 3, 4, 5, 6, 8, 11, 12]);
+    }
+
+    #[test]
+    fn texts_and_comments_are_left_alone() {
+        let source = "fn f(x) {\n // a; b\n let s = `a;${if x { 1; 2 } else { 3 }};b`;\n /* { ; } */ s\n}";
+        assert_eq!(lines(source), [3, 4]);
+    }
+}

@@ -1,0 +1,448 @@
+//! Rule sets by their content, and which of them is in force: what `rules promote`, `rollback` and `history` write and the box
+//! reads. Everything lies in the rule folder: `sets/EPOCH/` holds a copy of each promoted set, `active.json` says which one is
+//! in force (and which one is a canary), `sets/history.jsonl` who did what and when.
+//!
+//! Promises: what is in force changes in one rename, so that neither a crash nor a reader in between sees half a set; a set in
+//! `sets/` is never changed, and one whose files no longer have their hash is refused. A folder without `active.json` is in
+//! force as it stands.
+use super::{Config, Facts, Problem, RuleSet};
+use crate::base::names::{DestinationId, SourceId};
+use crate::dicom::head::Head;
+use serde::{Deserialize, Serialize};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+pub(super) const ACTIVE: &str = "active.json";
+const SETS: &str = "sets";
+const HISTORY: &str = "history.jsonl";
+/// One file of a set that is copied, and all of its fixtures.
+const COPY_MAX: u64 = 64 << 20;
+const REASON_MAX: usize = 200;
+
+/// What is in force.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Active {
+    /// The set's hash, as `rules check` shows it.
+    pub current: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Canary>,
+    /// What `rollback` returns to, the latest last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub before: Vec<String>,
+}
+
+/// A set that decides for a part of the images only.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Canary {
+    pub set: String,
+    pub part: Part,
+}
+
+/// Which images a canary decides for.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    Sources(Vec<SourceId>),
+    /// Per cent of the studies; a study stays whole.
+    Share(u8),
+}
+
+/// One line of the history.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Line {
+    pub at: String,
+    pub who: String,
+    /// `promote`, `canary`, `finish`, `rollback`.
+    pub what: String,
+    pub set: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+}
+
+/// Why a change was not made. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum PromotionError {
+    #[error("{}: {what}: {}", .path.display(), .error.kind())]
+    Disk {
+        path: PathBuf,
+        what: &'static str,
+        error: std::io::Error,
+    },
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Who orders a change, when, and why.
+#[derive(Clone, Debug)]
+pub struct Order {
+    pub who: String,
+    pub at: String,
+    pub reason: String,
+}
+
+impl Part {
+    /// Whether the canary decides for this image. The share goes by the study, so that one patient's images stay together.
+    #[must_use]
+    pub fn holds(&self, facts: &Facts, head: &Head) -> bool {
+        match self {
+            Self::Sources(sources) => sources.contains(&facts.source),
+            Self::Share(percent) => {
+                let study = head.first(dicom_core::Tag(0x0020, 0x000D));
+                let name = if study.is_empty() {
+                    facts.sop_instance.as_str()
+                } else {
+                    study.as_str()
+                };
+                let hash = blake3::hash(name.as_bytes());
+                let first = u64::from_be_bytes(std::array::from_fn(|at| hash.as_bytes()[at]));
+                first % 100 < u64::from(*percent)
+            }
+        }
+    }
+}
+
+/// What the folder says is in force; `None` when it has never seen a promotion.
+///
+/// # Errors
+/// The file is there and cannot be read: nothing may be guessed then.
+pub fn active(folder: &Path) -> Result<Option<Active>, Problem> {
+    let path = folder.join(ACTIVE);
+    let problem = |message: String| Problem {
+        file: path.clone(),
+        line: None,
+        column: None,
+        message,
+    };
+    match std::fs::read_to_string(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(problem(format!("cannot be read: {}", error.kind()))),
+        Ok(text) => match serde_json::from_str(&text) {
+            Ok(active) => Ok(Some(active)),
+            Err(error) => Err(problem(format!(
+                "is damaged at line {}: promote a set anew, or remove the file to use the folder itself",
+                error.line()
+            ))),
+        },
+    }
+}
+
+/// The folder that a set of this hash lies in.
+#[must_use]
+pub fn place(folder: &Path, set: &str) -> PathBuf {
+    folder.join(SETS).join(set)
+}
+
+/// Loads a set from `sets/` and makes sure that it is still what its name says.
+///
+/// # Errors
+/// Its problems, or that its files were changed.
+pub fn load(
+    folder: &Path,
+    set: &str,
+    config: &Config,
+    destinations: &[DestinationId],
+) -> Result<RuleSet, Vec<Problem>> {
+    let path = place(folder, set);
+    let loaded = RuleSet::load(&path, config, destinations)?;
+    if name(&loaded) == set {
+        return Ok(loaded);
+    }
+    Err(vec![Problem {
+        file: path,
+        line: None,
+        column: None,
+        message: "was changed after it was promoted: promote the change as a new set".to_owned(),
+    }])
+}
+
+/// A set's name in `sets/`.
+#[must_use]
+pub fn name(set: &RuleSet) -> String {
+    format!("{:016x}", set.epoch())
+}
+
+/// Puts a copy of `candidate` in force: whole, or as a canary for a part of the images.
+///
+/// # Errors
+/// The copy cannot be made, or there is no set for the rest of the images yet.
+pub fn promote(
+    folder: &Path,
+    candidate: &Path,
+    set: &RuleSet,
+    part: Option<Part>,
+    order: &Order,
+) -> Result<Active, PromotionError> {
+    let new = name(set);
+    let before = known(folder)?;
+    copy(candidate, &place(folder, &new))?;
+    let (next, what) = match (part, before) {
+        (None, None) => (only(&new), "promote"),
+        (None, Some(before)) => (after(before, &new), "promote"),
+        (Some(_), None) => {
+            let message = "a canary needs a set for the other images: promote the set in force first";
+            return Err(PromotionError::Refused(message.to_owned()));
+        }
+        (Some(part), Some(before)) => {
+            let canary = Some(Canary { set: new.clone(), part });
+            (Active { canary, ..before }, "canary")
+        }
+    };
+    write(folder, &next, (what, &new), order)?;
+    Ok(next)
+}
+
+/// Puts the canary in force for all images.
+///
+/// # Errors
+/// There is none.
+pub fn finish(folder: &Path, order: &Order) -> Result<Active, PromotionError> {
+    let before = known(folder)?;
+    let Some((active, canary)) = before.and_then(|active| Some((active.clone(), active.canary?))) else {
+        return Err(PromotionError::Refused("there is no canary".to_owned()));
+    };
+    let next = after(active, &canary.set);
+    write(folder, &next, ("finish", &canary.set), order)?;
+    Ok(next)
+}
+
+/// Ends a canary, or returns to the set before.
+///
+/// # Errors
+/// There is neither a canary nor a set before.
+pub fn rollback(folder: &Path, order: &Order) -> Result<Active, PromotionError> {
+    let refused = |message: &str| PromotionError::Refused(message.to_owned());
+    let Some(mut active) = known(folder)? else {
+        return Err(refused("nothing was promoted yet"));
+    };
+    if active.canary.take().is_none() {
+        active.current = active
+            .before
+            .pop()
+            .ok_or_else(|| refused("there is no set before this one"))?;
+    }
+    let set = active.current.clone();
+    write(folder, &active, ("rollback", &set), order)?;
+    Ok(active)
+}
+
+/// Who did what, the oldest first. Lines that cannot be read are left out.
+#[must_use]
+pub fn history(folder: &Path) -> Vec<Line> {
+    let text = std::fs::read_to_string(folder.join(SETS).join(HISTORY)).unwrap_or_default();
+    text.lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect()
+}
+
+fn known(folder: &Path) -> Result<Option<Active>, PromotionError> {
+    active(folder).map_err(|problem| PromotionError::Refused(problem.to_string()))
+}
+
+fn only(set: &str) -> Active {
+    Active {
+        current: set.to_owned(),
+        canary: None,
+        before: Vec::new(),
+    }
+}
+
+/// Sets that a rollback can return to are kept in name; the oldest are forgotten, their folders stay.
+const BEFORE_MAX: usize = 50;
+
+fn after(mut active: Active, set: &str) -> Active {
+    if active.current != set {
+        active
+            .before
+            .push(std::mem::replace(&mut active.current, set.to_owned()));
+        let surplus = active.before.len().saturating_sub(BEFORE_MAX);
+        active.before.drain(..surplus);
+    }
+    active.canary = None;
+    active
+}
+
+/// A set's own files: rules, tables and fixtures. Made beside its place and renamed, so that a half copy has no name.
+fn copy(from: &Path, to: &Path) -> Result<(), PromotionError> {
+    if to.is_dir() {
+        return Ok(());
+    }
+    let disk = |path: &Path, what: &'static str| {
+        let path = path.to_owned();
+        move |error| PromotionError::Disk { path, what, error }
+    };
+    let parent = to.parent().unwrap_or(to);
+    std::fs::create_dir_all(parent).map_err(disk(parent, "cannot be made"))?;
+    let draft = tempfile::Builder::new()
+        .prefix(".draft-")
+        .tempdir_in(parent)
+        .map_err(disk(parent, "cannot be written to"))?;
+    for (folder, kinds) in [("", &["rhai", "csv"][..]), ("fixtures", &["toml", "json", "dcm"][..])] {
+        let source = from.join(folder);
+        let Ok(entries) = std::fs::read_dir(&source) else {
+            continue;
+        };
+        let target = draft.path().join(folder);
+        std::fs::create_dir_all(&target).map_err(disk(&target, "cannot be made"))?;
+        for path in entries.filter_map(|entry| entry.ok().map(|entry| entry.path())) {
+            let kind = path.extension().and_then(|kind| kind.to_str()).unwrap_or_default();
+            let about = std::fs::metadata(&path).map_err(disk(&path, "cannot be read"))?;
+            let (Some(name), true) = (path.file_name(), about.is_file() && about.len() <= COPY_MAX) else {
+                continue;
+            };
+            if kinds.contains(&kind) {
+                let text = std::fs::read(&path).map_err(disk(&path, "cannot be read"))?;
+                durable(&target.join(name), &text).map_err(disk(&target, "cannot be written"))?;
+            }
+        }
+    }
+    let draft = draft.keep();
+    // The box reads it as a user of its own.
+    readable(&draft).map_err(disk(&draft, "cannot be made readable"))?;
+    std::fs::rename(&draft, to).map_err(disk(to, "cannot be put in place"))?;
+    settle(parent).map_err(disk(parent, "cannot be flushed"))
+}
+
+fn readable(folder: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))
+}
+
+fn durable(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = std::fs::File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+fn settle(folder: &Path) -> std::io::Result<()> {
+    std::fs::File::open(folder)?.sync_all()
+}
+
+/// The history first: a change that is in force is always explained, one that is explained may have been cut off.
+fn write(folder: &Path, active: &Active, (what, set): (&str, &str), order: &Order) -> Result<(), PromotionError> {
+    let path = folder.join(ACTIVE);
+    let disk = |what: &'static str| {
+        let path = path.clone();
+        move |error| PromotionError::Disk { path, what, error }
+    };
+    let line = Line {
+        at: order.at.clone(),
+        who: order.who.clone(),
+        what: what.to_owned(),
+        set: set.to_owned(),
+        before: known(folder)?.map(|active| active.current),
+        reason: order
+            .reason
+            .chars()
+            .filter(|l| !l.is_control())
+            .take(REASON_MAX)
+            .collect(),
+    };
+    // Plain strings always serialise.
+    let text = serde_json::to_string(&line).unwrap_or_default() + "\n";
+    let mut log = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(folder.join(SETS).join(HISTORY))
+        .map_err(disk("history cannot be opened"))?;
+    log.write_all(text.as_bytes())
+        .map_err(disk("history cannot be written"))?;
+    log.sync_all().map_err(disk("history cannot be flushed"))?;
+    let draft = folder.join(".active.json.new");
+    let text = serde_json::to_string_pretty(active).unwrap_or_default() + "\n";
+    durable(&draft, text.as_bytes()).map_err(disk("cannot be written"))?;
+    std::fs::rename(&draft, &path).map_err(disk("cannot be put in place"))?;
+    settle(folder).map_err(disk("cannot be flushed"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::tests::{destinations, empty_head, facts};
+
+    fn candidate(text: &str) -> (tempfile::TempDir, RuleSet) {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("main.rhai"), text).unwrap();
+        std::fs::create_dir(folder.path().join("fixtures")).unwrap();
+        std::fs::write(folder.path().join("fixtures/a.toml"), "case = []").unwrap();
+        let set = RuleSet::load(folder.path(), &Config::default(), &destinations()).unwrap();
+        (folder, set)
+    }
+
+    fn order(reason: &str) -> Order {
+        Order {
+            who: "root".to_owned(),
+            at: "2026-01-01T00:00:00Z".to_owned(),
+            reason: reason.to_owned(),
+        }
+    }
+
+    const A: &str = "fn route(image, from) { to(\"vna\"); }";
+    const B: &str = "fn route(image, from) { to(\"cad\"); }";
+
+    #[test]
+    fn a_promoted_set_is_in_force_until_it_is_rolled_back() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(active(folder.path()).unwrap(), None);
+        assert!(rollback(folder.path(), &order("")).is_err());
+        let ((a, first), (b, second)) = (candidate(A), candidate(B));
+        promote(folder.path(), a.path(), &first, None, &order("")).unwrap();
+        let now = promote(folder.path(), b.path(), &second, None, &order("new cad")).unwrap();
+        assert_eq!(active(folder.path()).unwrap(), Some(now.clone()));
+        assert_eq!((now.current, now.before), (name(&second), vec![name(&first)]));
+        assert!(place(folder.path(), &name(&first)).join("fixtures/a.toml").exists());
+        let loaded = load(folder.path(), &name(&first), &Config::default(), &destinations()).unwrap();
+        assert_eq!(loaded.epoch(), first.epoch());
+        assert_eq!(rollback(folder.path(), &order("wrong")).unwrap().current, name(&first));
+        assert!(rollback(folder.path(), &order("")).is_err());
+        let lines = history(folder.path());
+        let said: Vec<(&str, &str)> = lines.iter().map(|l| (l.what.as_str(), l.reason.as_str())).collect();
+        assert_eq!(said, [("promote", ""), ("promote", "new cad"), ("rollback", "wrong")]);
+    }
+
+    #[test]
+    fn a_canary_decides_for_its_part_and_ends_either_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let ((a, first), (b, second)) = (candidate(A), candidate(B));
+        let part = || Some(Part::Sources(vec![facts().source]));
+        assert!(promote(folder.path(), b.path(), &second, part(), &order("")).is_err());
+        promote(folder.path(), a.path(), &first, None, &order("")).unwrap();
+        let now = promote(folder.path(), b.path(), &second, part(), &order("")).unwrap();
+        assert_eq!(now.current, name(&first));
+        assert!(now.canary.unwrap().part.holds(&facts(), &empty_head()));
+        assert_eq!(rollback(folder.path(), &order("")).unwrap(), only(&name(&first)));
+        promote(folder.path(), b.path(), &second, part(), &order("")).unwrap();
+        let done = finish(folder.path(), &order("")).unwrap();
+        assert_eq!((done.current, done.canary), (name(&second), None));
+        assert!(finish(folder.path(), &order("")).is_err());
+    }
+
+    #[test]
+    fn a_share_takes_about_its_per_cent_of_the_studies() {
+        let share = |percent: u8| {
+            let taken = (0..2_000).filter(|n| {
+                let mut facts = facts();
+                facts.sop_instance = crate::base::names::Uid::parse(&format!("1.2.{n}")).unwrap();
+                Part::Share(percent).holds(&facts, &empty_head())
+            });
+            taken.count()
+        };
+        assert_eq!((share(0), share(100)), (0, 2_000));
+        assert!((300..500).contains(&share(20)), "{}", share(20));
+    }
+
+    #[test]
+    fn a_promoted_set_that_was_changed_by_hand_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let (a, first) = candidate(A);
+        promote(folder.path(), a.path(), &first, None, &order("")).unwrap();
+        std::fs::write(place(folder.path(), &name(&first)).join("main.rhai"), B).unwrap();
+        let problems = load(folder.path(), &name(&first), &Config::default(), &destinations());
+        assert!(problems.err().unwrap()[0].message.contains("promote the change"));
+        std::fs::write(folder.path().join(ACTIVE), "{").unwrap();
+        assert!(active(folder.path()).is_err());
+    }
+}

@@ -1,0 +1,232 @@
+//! `rules replay`: what a candidate set would do otherwise than the set in force, image by image over the heads in the spool.
+//! Nothing is sent and nothing is written. What it shows of patients goes to the terminal of the person who asked.
+use super::set::Outcome;
+use super::trace::path_text;
+use super::{Facts, RuleSet};
+use crate::base::names::SourceId;
+use crate::dicom::head::Head;
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+
+/// Images that are shown one by one; all are counted.
+const EXAMPLES_MAX: usize = 20;
+
+/// What came of a replay.
+#[derive(Default, Serialize)]
+pub(super) struct Replay {
+    pub(super) images: u64,
+    pub(super) changed: u64,
+    /// Files that could not be read as DICOM.
+    pub(super) unread: u64,
+    pub(super) sources: BTreeMap<SourceId, Counts>,
+    pub(super) examples: Vec<Example>,
+}
+
+/// Of one source: how many images differ, and in what.
+#[derive(Default, Serialize)]
+pub(super) struct Counts {
+    pub(super) images: u64,
+    pub(super) changed: u64,
+    /// Images that would get or lose a destination, or another urgency there, as `+ vna`, `- cad`, `vna routine -> stat`.
+    pub(super) destinations: BTreeMap<String, u64>,
+    /// Images that would be held, or no longer, as `+ error: main.rhai line 7: …`.
+    pub(super) holds: BTreeMap<String, u64>,
+    /// Images in which this attribute would leave otherwise, as `vna: PatientID`.
+    pub(super) attributes: BTreeMap<String, u64>,
+}
+
+/// One image that differs.
+#[derive(Serialize)]
+pub(super) struct Example {
+    pub(super) sop_instance: String,
+    pub(super) source: SourceId,
+    pub(super) differences: Vec<String>,
+}
+
+impl Replay {
+    /// Decides on one image with both sets and counts what differs.
+    pub(super) fn image(&mut self, old: &RuleSet, new: &RuleSet, facts: &Facts, head: &Head) {
+        let (before, after) = (old.run(facts, head, false, None), new.run(facts, head, false, None));
+        let counts = self.sources.entry(facts.source.clone()).or_default();
+        self.images += 1;
+        counts.images += 1;
+        let mut lines = destinations(&before, &after);
+        lines
+            .iter()
+            .for_each(|line| *counts.destinations.entry(line.clone()).or_default() += 1);
+        let holds = holds(&before, &after);
+        holds
+            .iter()
+            .for_each(|line| *counts.holds.entry(line.clone()).or_default() += 1);
+        lines.extend(holds);
+        for (name, line) in attributes(&before, &after, head) {
+            *counts.attributes.entry(name).or_default() += 1;
+            lines.push(line);
+        }
+        if lines.is_empty() {
+            return;
+        }
+        self.changed += 1;
+        counts.changed += 1;
+        if self.examples.len() < EXAMPLES_MAX {
+            self.examples.push(Example {
+                sop_instance: facts.sop_instance.to_string(),
+                source: facts.source.clone(),
+                differences: lines,
+            });
+        }
+    }
+
+    /// The report for people: images one by one, then the counts of each source, the sum last.
+    pub(super) fn text(&self) -> String {
+        let mut out = String::new();
+        // Writing into a string cannot fail.
+        for example in &self.examples {
+            let _ = writeln!(out, "{} from {}", example.sop_instance, example.source);
+            for line in &example.differences {
+                let _ = writeln!(out, "    {line}");
+            }
+        }
+        if self.changed > self.examples.len() as u64 {
+            let _ = writeln!(out, "… and {} more", self.changed - self.examples.len() as u64);
+        }
+        for (source, counts) in &self.sources {
+            let _ = writeln!(
+                out,
+                "\n{source}: {} images, {} would differ",
+                counts.images, counts.changed
+            );
+            for (kind, all) in [
+                ("destination", &counts.destinations),
+                ("hold", &counts.holds),
+                ("attribute", &counts.attributes),
+            ] {
+                for (what, count) in all {
+                    let _ = writeln!(out, "{count:>8}  {kind}  {what}");
+                }
+            }
+        }
+        let _ = writeln!(
+            out,
+            "\n{} images, {} would differ, {} unread",
+            self.images, self.changed, self.unread
+        );
+        out
+    }
+}
+
+fn destinations(before: &Outcome, after: &Outcome) -> Vec<String> {
+    let of = |outcome: &Outcome| -> BTreeMap<String, &'static str> {
+        let all = outcome.decision.deliveries.iter();
+        all.map(|d| (d.destination.to_string(), d.priority.as_str())).collect()
+    };
+    let (old, new) = (of(before), of(after));
+    let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    let line = |name: &String| match (old.get(name), new.get(name)) {
+        (None, Some(_)) => Some(format!("+ {name}")),
+        (Some(_), None) => Some(format!("- {name}")),
+        (Some(old), Some(new)) if old != new => Some(format!("{name} {old} -> {new}")),
+        (_, _) => None,
+    };
+    names.into_iter().filter_map(line).collect()
+}
+
+fn holds(before: &Outcome, after: &Outcome) -> Vec<String> {
+    let text = |outcome: &Outcome| {
+        let hold = outcome.decision.hold.as_ref();
+        hold.map(|hold| format!("{}: {}", hold.kind.as_str(), hold.reason))
+    };
+    let (old, new) = (text(before), text(after));
+    if old == new {
+        return Vec::new();
+    }
+    let gone = old.map(|text| format!("- {text}"));
+    let come = new.map(|text| format!("+ {text}"));
+    gone.into_iter().chain(come).collect()
+}
+
+/// Attributes that would leave otherwise at a destination that both sets name: its short name, and the line with values.
+fn attributes(before: &Outcome, after: &Outcome, head: &Head) -> Vec<(String, String)> {
+    let (old, new) = (values(before), values(after));
+    let common = |destination: &String| old.contains_key(destination) && new.contains_key(destination);
+    let mut found = Vec::new();
+    for destination in old.keys().filter(|destination| common(destination)) {
+        let (old, new) = (&old[destination], &new[destination]);
+        let paths: BTreeSet<_> = old.keys().chain(new.keys()).collect();
+        for path in paths {
+            let came = || head.find(path).map(|_| head.text(path).unwrap_or_default());
+            let of = |edits: &BTreeMap<_, Option<Vec<String>>>| edits.get(path).cloned().unwrap_or_else(came);
+            let (old, new) = (of(old), of(new));
+            if old != new {
+                let name = format!("{destination}: {}", path_text(path));
+                found.push((name.clone(), format!("{name}: {} -> {}", shown(old), shown(new))));
+            }
+        }
+    }
+    found
+}
+
+type Edits = BTreeMap<crate::dicom::path::Path, Option<Vec<String>>>;
+
+fn values(outcome: &Outcome) -> BTreeMap<String, Edits> {
+    let each = outcome.decision.deliveries.iter().zip(&outcome.changes);
+    each.map(|(delivery, changes)| {
+        let edits = changes
+            .iter()
+            .map(|change| (change.path.clone(), change.values.clone()));
+        (delivery.destination.to_string(), edits.collect())
+    })
+    .collect()
+}
+
+fn shown(values: Option<Vec<String>>) -> String {
+    values.map_or_else(|| "absent".to_owned(), |values| format!("{:?}", values.join("\\")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{facts, set};
+    use super::super::words_tests::head_of;
+    use super::*;
+
+    fn replayed(old: &str, new: &str) -> Replay {
+        let mut replay = Replay::default();
+        let sets = [old, new].map(|text| set(text).unwrap_or_else(|problems| panic!("{problems:?}")));
+        let head = head_of(&[("PatientID", "1"), ("Modality", "CT")]);
+        replay.image(&sets[0], &sets[1], &facts(), &head);
+        replay
+    }
+
+    #[test]
+    fn a_changed_attribute_destination_and_hold_are_each_named() {
+        let old = "fn morph(image, from) { image.PatientID = \"A1\"; } fn route(image, from) { to(\"vna\"); hold(\"old\"); to(\"cad\"); }";
+        let new = "fn morph(image, from) { image.PatientID = \"B1\"; image.Modality = (); } \
+            fn route(image, from) { to(\"vna\", #{ priority: \"stat\" }); to(\"night-archive\"); }";
+        let replay = replayed(old, new);
+        assert_eq!(
+            replay.examples[0].differences,
+            [
+                "- cad",
+                "+ night-archive",
+                "vna routine -> stat",
+                "- rule: old",
+                "vna: Modality: \"CT\" -> absent",
+                "vna: PatientID: \"A1\" -> \"B1\"",
+            ]
+        );
+        assert!(
+            replay.text().ends_with("1 images, 1 would differ, 0 unread\n"),
+            "{}",
+            replay.text()
+        );
+    }
+
+    #[test]
+    fn a_rule_written_otherwise_with_the_same_effect_differs_in_nothing() {
+        let old = "fn route(image, from) { to(\"vna\"); }";
+        let new = "fn morph(image, from) { image.PatientID = \"2\"; image.PatientID = \"1\"; } fn route(image, from) { to(\"vna\"); to(\"vna\"); }";
+        let replay = replayed(old, new);
+        assert_eq!((replay.images, replay.changed), (1, 0), "{}", replay.text());
+    }
+}

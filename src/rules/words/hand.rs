@@ -1,0 +1,109 @@
+//! What a word works with: the image under the rule, read and written by path. Every error gets the place of the call and
+//! every read and write its line in the trace.
+use crate::rules::api::{Image, note};
+use crate::rules::fault::Fault;
+use crate::rules::state::Evaluation;
+use rhai::{EvalAltResult, NativeCallContext};
+
+/// One call of a word.
+pub(in crate::rules) struct Hand<'a, 'c> {
+    context: &'a NativeCallContext<'c>,
+    evaluation: &'a Evaluation,
+}
+
+type Raised<T> = Result<T, Box<EvalAltResult>>;
+
+impl<'a, 'c> Hand<'a, 'c> {
+    pub(in crate::rules) fn new(context: &'a NativeCallContext<'c>, image: &'a Image) -> Self {
+        Self {
+            context,
+            evaluation: &image.0,
+        }
+    }
+
+    /// The evaluation, for what paths cannot say (the head's bytes, facts, tables).
+    pub(in crate::rules) fn evaluation(&self) -> &'a Evaluation {
+        self.evaluation
+    }
+
+    /// Ends the call with a fault at its place.
+    pub(in crate::rules) fn raise<T>(&self, fault: Fault) -> Raised<T> {
+        Err(fault.raise(self.context.call_position()))
+    }
+
+    /// `result` with its fault placed.
+    pub(in crate::rules) fn placed<T>(&self, result: Result<T, Fault>) -> Raised<T> {
+        result.or_else(|fault| self.raise(fault))
+    }
+
+    /// A line for `rules trace`; not made when nobody traces.
+    pub(in crate::rules) fn note(&self, text: impl FnOnce() -> String) {
+        note(self.context, self.evaluation, text);
+    }
+
+    /// The values at `path` as rules see them now; `None` when it is absent.
+    pub(in crate::rules) fn values(&self, path: &str) -> Raised<Option<Vec<String>>> {
+        let values = self
+            .evaluation
+            .path(path)
+            .and_then(|path| self.evaluation.values(&path));
+        let values = self.placed(values)?;
+        self.note(|| format!("read {path} = {values:?}"));
+        Ok(values)
+    }
+
+    /// The first value at `path` without its padding; `""` when it is absent or empty.
+    pub(in crate::rules) fn text(&self, path: &str) -> Raised<String> {
+        let values = self.values(path)?.unwrap_or_default();
+        let first = values.into_iter().next().unwrap_or_default();
+        Ok(first.trim().to_owned())
+    }
+
+    /// Writes the values at `path`. Writing what stands there already is no edit.
+    pub(in crate::rules) fn set(&self, path: &str, values: Vec<String>) -> Raised<()> {
+        self.note(|| format!("set {path} = {values:?}"));
+        let done = self
+            .evaluation
+            .path(path)
+            .and_then(|path| self.evaluation.set(path, values));
+        self.placed(done)
+    }
+
+    /// Writes one value at `path`.
+    pub(in crate::rules) fn set_text(&self, path: &str, value: impl Into<String>) -> Raised<()> {
+        self.set(path, vec![value.into()])
+    }
+
+    /// Removes the element at `path`, if it is there.
+    pub(in crate::rules) fn remove(&self, path: &str) -> Raised<()> {
+        self.note(|| format!("remove {path}"));
+        let done = self.evaluation.path(path).and_then(|path| self.evaluation.remove(path));
+        self.placed(done)
+    }
+
+    pub(in crate::rules) fn has(&self, path: &str) -> Raised<bool> {
+        let answer = self.evaluation.path(path).and_then(|path| self.evaluation.has(&path));
+        self.placed(answer)
+    }
+
+    /// How many items the sequence at `path` has.
+    pub(in crate::rules) fn items(&self, path: &str) -> Raised<usize> {
+        let count = self.evaluation.path(path).and_then(|path| self.evaluation.items(&path));
+        self.placed(count)
+    }
+
+    /// Holds the instance. `reason` is a constant of this crate, so it may be shown.
+    pub(in crate::rules) fn hold(&self, reason: &'static str) {
+        self.note(|| format!("hold {reason:?}"));
+        self.evaluation.state().hold.get_or_insert_with(|| reason.to_owned());
+    }
+
+    /// Marks the instance without holding it: counted, logged and kept with the instance. A constant of this crate.
+    pub(in crate::rules) fn flag(&self, flag: &'static str) {
+        self.note(|| format!("flag {flag:?}"));
+        let mut state = self.evaluation.state();
+        if !state.flags.contains(&flag) {
+            state.flags.push(flag);
+        }
+    }
+}

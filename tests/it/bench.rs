@@ -1,0 +1,174 @@
+//! The rule writer's bench beside a running box: replay, trace of a spooled image, promotion, canary, rollback, history, and
+//! the release of held images by the mended rules.
+use crate::harness::peers::send;
+use crate::harness::{Object, SOON, Setup, Station, objects, wait_until};
+use std::fs;
+use std::path::PathBuf;
+
+const OLD: &str = "fn route(image, from) { to(\"keep\"); }\n";
+const NEW: &str = "fn morph(image, from) { image.PatientID = \"NEW-\" + image.PatientID; }\nfn route(image, from) { to(\"keep\"); to(\"other\"); }\n";
+const FIXTURE: &str = "[[case]]\nname = \"new\"\n[case.input]\nPatientID = \"1\"\n[case.expect]\n\
+    deliveries = { keep = \"routine\", other = \"routine\" }\nedits = { PatientID = \"NEW-1\" }\n";
+
+fn station() -> Station {
+    Setup::new().rules(OLD).folder("keep").folder("other").start()
+}
+
+fn candidate(station: &Station, rules: &str, fixture: &str) -> PathBuf {
+    let folder = station.setup.folder_of("candidate");
+    fs::create_dir_all(folder.join("fixtures")).unwrap();
+    fs::write(folder.join("main.rhai"), rules).unwrap();
+    fs::write(folder.join("fixtures/new.toml"), fixture).unwrap();
+    folder
+}
+
+fn sent(station: &Station, patient: &str) -> Object {
+    let mut object = Object::new(objects::CT);
+    object.patient_id = patient.to_owned();
+    send(station.setup.dicom, station.setup.path(), std::slice::from_ref(&object));
+    object
+}
+
+#[test]
+fn a_replay_shows_what_a_candidate_would_do_otherwise_and_sends_nothing() {
+    let station = station();
+    let images = [sent(&station, "A"), sent(&station, "B")];
+    wait_until("both", SOON, || station.folder("keep").len() == 2);
+    let folder = candidate(&station, NEW, FIXTURE);
+    let folder = folder.to_str().unwrap();
+    let said = station
+        .cli(&["rules", "replay", "--candidate", folder, "--since", "1h"])
+        .ok()
+        .out;
+    for line in [
+        "+ other",
+        "keep: PatientID: \"A\" -> \"NEW-A\"",
+        "2 images, 2 would differ, 0 unread",
+    ] {
+        assert!(said.contains(line), "{line}\n{said}");
+    }
+    let report = station
+        .cli(&["rules", "replay", "--candidate", folder, "--json"])
+        .json();
+    assert_eq!(report["changed"], 2);
+    assert!(station.folder("other").is_empty());
+    assert!(!station.log().contains("NEW-A"));
+    let traced = station.cli(&["rules", "trace", &images[0].sop]).ok().out;
+    assert!(
+        traced.contains("to keep (routine)") && traced.contains("µs"),
+        "{traced}"
+    );
+    let unknown = station.cli(&["rules", "trace", "1.2.3.4.5.6.7"]);
+    assert_eq!(unknown.code, Some(1), "{}", unknown.err);
+}
+
+#[test]
+fn a_promoted_set_is_in_force_at_once_across_a_restart_and_until_the_rollback() {
+    let mut station = station();
+    let folder = candidate(&station, NEW, FIXTURE);
+    let folder = folder.to_str().unwrap().to_owned();
+    let own = station.setup.path().join("rules").to_str().unwrap().to_owned();
+    station
+        .cli(&["rules", "promote", &own, "--force", "--reason", "first"])
+        .ok();
+    let first = station
+        .cli(&["rules", "promote", &folder, "--reason", "site prefix"])
+        .ok();
+    assert!(first.out.contains("in force: "), "{}", first.out);
+    let image = sent(&station, "A");
+    wait_until("the other", SOON, || station.folder("other").contains_key(&image.sop));
+    station.restart();
+    let image = sent(&station, "B");
+    wait_until("the other", SOON, || station.folder("other").contains_key(&image.sop));
+    station
+        .cli(&["rules", "rollback", "--reason", "archive is not ready"])
+        .ok();
+    let image = sent(&station, "C");
+    wait_until("keep", SOON, || station.folder("keep").contains_key(&image.sop));
+    assert!(!station.folder("other").contains_key(&image.sop));
+    let history = station.cli(&["rules", "history", "--json"]).json();
+    let said: Vec<(&str, &str)> = history
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|line| (line["what"].as_str().unwrap(), line["reason"].as_str().unwrap()))
+        .collect();
+    assert_eq!(
+        said,
+        [
+            ("promote", "first"),
+            ("promote", "site prefix"),
+            ("rollback", "archive is not ready")
+        ]
+    );
+}
+
+#[test]
+fn a_set_whose_fixtures_fail_is_not_promoted() {
+    let station = station();
+    let folder = candidate(&station, NEW, &FIXTURE.replace("NEW-1", "NEW-2"));
+    let said = station.cli(&["rules", "promote", folder.to_str().unwrap()]);
+    assert_eq!(said.code, Some(1));
+    assert!(said.out.contains("+ keep: PatientID = \"NEW-1\""), "{}", said.out);
+    assert!(
+        station
+            .cli(&["rules", "history"])
+            .ok()
+            .out
+            .contains("nothing was promoted")
+    );
+}
+
+#[test]
+fn a_canary_decides_for_its_source_only_until_it_is_finished() {
+    let station = Setup::new()
+        .rules(OLD)
+        .folder("keep")
+        .folder("other")
+        .sources("[[sources]]\nname = \"ct1\"\ncalling_ae = [\"CT1\"]\naddresses = [\"127.0.0.0/8\"]\n[[sources]]\nname = \"ct2\"\ncalling_ae = [\"CT2\"]\naddresses = [\"127.0.0.0/8\"]\n")
+        .start();
+    let folder = candidate(&station, NEW, FIXTURE);
+    let folder = folder.to_str().unwrap();
+    let own = station.setup.path().join("rules").to_str().unwrap().to_owned();
+    station
+        .cli(&["rules", "promote", &own, "--force", "--reason", "first"])
+        .ok();
+    station
+        .cli(&["rules", "promote", folder, "--canary", "source=ct2"])
+        .ok();
+    let from = |title: &str| {
+        let object = Object::new(objects::CT);
+        let file = object.write(station.setup.path());
+        crate::harness::peers::dcmtk("storescu", station.setup.dicom, title, &["-aec", "WAYSTATION"], &[file]).ok();
+        object
+    };
+    let (plain, canary) = (from("CT1"), from("CT2"));
+    wait_until("both", SOON, || station.folder("keep").len() == 2);
+    wait_until("the canary", SOON, || station.folder("other").contains_key(&canary.sop));
+    assert!(!station.folder("other").contains_key(&plain.sop));
+    assert_eq!(
+        station.metric("rule_canary_decisions_total", &[("outcome", "routed")]),
+        1.0
+    );
+    station.cli(&["rules", "promote", "--finish"]).ok();
+    let plain = from("CT1");
+    wait_until("all", SOON, || station.folder("other").contains_key(&plain.sop));
+}
+
+#[test]
+fn held_images_are_decided_anew_by_the_rules_in_force() {
+    let station = Setup::new()
+        .rules("fn route(image, from) { to(\"keep\"); let x = [1]; x[7]; }\n")
+        .folder("keep")
+        .start();
+    let image = sent(&station, "A");
+    wait_until("the hold", SOON, || station.jobs(&["--state", "held"]).len() == 1);
+    station.setup.rule_file("main.rhai", OLD);
+    station.cli(&["reload"]).ok();
+    let said = station
+        .cli(&["queue", "release", "--rules", "current", "--kind", "error"])
+        .ok()
+        .out;
+    assert!(said.contains("1 changed"), "{said}");
+    wait_until("the image", SOON, || station.folder("keep").contains_key(&image.sop));
+}
