@@ -1,11 +1,12 @@
 //! The composition root: configuration → parts → tasks, the order of start, and the order of drain. Layer 7.
 //!
-//! Start: log, spool (which reconciles itself), rules, lanes, what a rebuild left undecided, then the ports, ready last.
+//! Start: log, spool (which reconciles and salvages itself), rules, lanes, then the ports, ready last; what a salvage left
+//! undecided is decided meanwhile.
 //! Stop (SIGTERM, SIGINT, or a failed spool): listeners and associations first, so that nothing new is acknowledged; then the
 //! lanes, each finishing what it sends; then the spool. Each phase is bounded, and says what it still waits for.
 use crate::base::clock::Clock;
 use crate::base::drain::Drain;
-use crate::base::names::DestinationId;
+use crate::base::names::{DestinationId, JobId};
 use crate::base::panics;
 use crate::config::Config;
 use crate::control::{self, verbs::Verbs};
@@ -160,7 +161,7 @@ impl Parts {
             .map(Bound::bind)
             .collect::<Result<_, _>>()?;
         control.start(&self.service, self.verbs().handler());
-        self.decide_recovered().await;
+        self.start_recovery();
         let admission = Admission::new(config.sources.clone(), &config.limits);
         let shared = Shared::new(
             self.ingest.clone(),
@@ -194,11 +195,21 @@ impl Parts {
                 (!health.commit_alive, "commit thread not running"),
                 (inward.is_stopping(), "stopping"),
             ];
-            facts
-                .into_iter()
-                .filter(|(holds, _)| *holds)
-                .map(|(_, words)| words)
-                .collect()
+            let notes = [
+                (
+                    health.salvage_unread,
+                    "instances were lost or are doubtful: read `waystation spool salvage`",
+                ),
+                (health.damaged > 0, "payloads are damaged: see `waystation spool scrub`"),
+            ];
+            let that_hold = |facts: &[(bool, &'static str)]| {
+                let holding = facts.iter().filter(|(holds, _)| *holds);
+                holding.map(|(_, words)| *words).collect()
+            };
+            web::Standing {
+                reasons: that_hold(&facts),
+                notes: that_hold(&notes),
+            }
         })
     }
 
@@ -243,27 +254,16 @@ impl Parts {
         appliance::ready(status);
     }
 
-    /// What a rebuild found again is decided by the rules of today. What cannot be read stays held, for a person.
-    async fn decide_recovered(&self) {
-        loop {
-            let found = self.spool.recovered(RECOVERED_BATCH).await.unwrap_or_default();
-            let mut decided = 0;
-            for (job, instance) in &found {
-                match self.decider().decide(instance, None).await {
-                    Ok((jobs, epoch)) => match self.spool.redecide(*job, jobs, epoch, "recovery").await {
-                        Ok(_) => decided += 1,
-                        Err(error) => tracing::error!(%job, %error, "a recovered instance could not be decided"),
-                    },
-                    Err(error) => {
-                        tracing::error!(%job, %error, "a recovered instance could not be read; it stays held")
-                    }
-                }
+    /// What a salvage or rebuild found again is decided by the rules of today, while the box takes images already: of a resend
+    /// that comes first, only one is delivered.
+    fn start_recovery(&self) {
+        let (decider, drain) = (self.decider(), self.inward.clone());
+        self.inward.spawn("recovery", async move {
+            tokio::select! {
+                () = drain.stopping() => {}
+                () = decider.decide_recovered() => {}
             }
-            if decided == 0 {
-                return;
-            }
-            tracing::info!(decided, "recovered instances decided by the rules in force");
-        }
+        });
     }
 
     /// Inward first, outward next, the service doors last, then the spool.
@@ -301,6 +301,45 @@ struct Decider {
 }
 
 impl Decider {
+    /// Until nothing is left that can be decided. What cannot be read stays held, for a person.
+    async fn decide_recovered(&self) {
+        let mut total = 0;
+        loop {
+            let found = self.spool.recovered(RECOVERED_BATCH).await.unwrap_or_default();
+            // Together: their records share synced batches.
+            let mut deciding = tokio::task::JoinSet::new();
+            let mut decided = 0;
+            for (job, instance) in found {
+                if deciding.len() >= RECOVERED_TOGETHER {
+                    decided += u64::from(matches!(deciding.join_next().await, Some(Ok(true))));
+                }
+                let decider = self.clone();
+                deciding.spawn(async move { decider.decide_one(job, &instance).await });
+            }
+            while let Some(done) = deciding.join_next().await {
+                decided += u64::from(matches!(done, Ok(true)));
+            }
+            if decided == 0 {
+                break;
+            }
+            total += decided;
+        }
+        if total > 0 {
+            tracing::info!(decided = total, "recovered instances decided by the rules in force");
+        }
+    }
+
+    async fn decide_one(&self, job: JobId, instance: &Instance) -> bool {
+        match self.decide(instance, None).await {
+            Ok((jobs, epoch)) => match self.spool.redecide(job, jobs, epoch, "recovery").await {
+                Ok(_) => return true,
+                Err(error) => tracing::error!(%job, %error, "a recovered instance could not be decided"),
+            },
+            Err(error) => tracing::error!(%job, %error, "a recovered instance could not be read; it stays held"),
+        }
+        false
+    }
+
     /// The jobs and the epoch.
     ///
     /// # Errors
@@ -351,7 +390,9 @@ async fn drained(phase: &str, drain: &Drain, bound: Duration) -> Result<(), Stri
 const SAY_AGAIN: Duration = Duration::from_secs(5);
 
 /// Instances of a rebuild that are decided at a time.
-const RECOVERED_BATCH: usize = 200;
+const RECOVERED_BATCH: usize = 1_000;
+/// Of these, at once.
+const RECOVERED_TOGETHER: usize = 16;
 const SERVICE_BOUND: Duration = Duration::from_secs(5);
 
 /// Opens the spool, or begins one, but not where this box has had one that is not there now.
@@ -380,6 +421,9 @@ fn found(report: &OpenReport) {
         quarantined = report.quarantined,
         "spool opened"
     );
+    for id in &report.unreadable {
+        tracing::error!(instance = %id, "a payload without a record cannot be read; it lies in quarantine");
+    }
     for id in &report.missing {
         tracing::error!(instance = %id, "payload missing: this instance is lost on this box; send it again from its modality");
     }

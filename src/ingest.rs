@@ -157,6 +157,7 @@ impl Ingest {
                     reason: "the evaluation of the rules stopped unexpectedly".to_owned(),
                 }),
                 flags: Vec::new(),
+                aliases: Vec::new(),
                 epoch,
             },
         }

@@ -32,7 +32,7 @@ fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
         Command::Send(args) => send(&args),
         Command::Synthesise(args) => Ok(cli::synthesise::run(&args)),
         Command::Rules { verb } => Ok(runtime()?.block_on(cli::rules::run(verb))),
-        Command::Spool { verb } => Ok(cli::spool::run(verb)),
+        Command::Spool { verb } => Ok(runtime()?.block_on(cli::spool::run(verb))),
         Command::Version => {
             println!("{}", cli::version());
             Ok(ExitCode::SUCCESS)

@@ -63,7 +63,7 @@ pub enum Command {
         #[command(subcommand)]
         verb: rules::Verb,
     },
-    /// Verify, rebuild and export a spool that no box has open
+    /// Verify, rebuild and export a spool that no box has open; salvage reports and the scrub of one
     Spool {
         #[command(subcommand)]
         verb: spool::Verb,

@@ -272,6 +272,7 @@ fn show(request: &Request, response: &Response, json: bool) -> ExitCode {
             Response::Job { job } => print!("{}", details(job)),
             Response::Acted { matched, changed } => println!("{}", acted(request, *matched, *changed)),
             Response::Lanes { lanes } => print!("{}", lane_table(lanes)),
+            Response::Scrub { status, damaged } => print!("{}", super::spool::scrub_words(status, damaged)),
             Response::Done { message } => println!("{message}"),
             Response::Refused { message } => eprintln!("waystation: {message}"),
         }

@@ -1,12 +1,14 @@
-//! `spool fsck|rebuild|export`: what can be done with a spool that no box has open.
-use super::FAILED;
+//! `spool fsck|rebuild|export`: what can be done with a spool that no box has open. `spool salvage` reads the reports of one,
+//! with or without a box; `spool scrub` and an acknowledgement ask the running box.
+use super::{FAILED, Talk};
 use clap::{Args, Subcommand};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use waystation::base::clock::Clock;
 use waystation::base::names::{InstanceId, SourceId, Uid};
 use waystation::config;
-use waystation::spool::{self, Filter};
+use waystation::control::protocol::Request;
+use waystation::spool::{self, DamagedInstance, Fate, Filter, ScrubStatus};
 
 #[derive(Subcommand, Debug)]
 pub enum Verb {
@@ -22,6 +24,31 @@ pub enum Verb {
     Rebuild {
         #[command(flatten)]
         at: At,
+    },
+    /// Show the reports of instances that were found lost, damaged or doubtful
+    Salvage {
+        /// You have read them: the running box takes its note off readiness, and puts your name on the ledger
+        #[arg(long)]
+        acknowledge: bool,
+        /// Also those that were acknowledged
+        #[arg(long)]
+        all: bool,
+        /// At most so many instances of each report
+        #[arg(long, default_value_t = 1_000)]
+        limit: usize,
+        /// The spool itself, instead of the one that the configuration names
+        #[arg(long, value_name = "FOLDER")]
+        path: Option<PathBuf>,
+        #[command(flatten)]
+        talk: Talk,
+    },
+    /// Where the running box's scrub stands, and which payloads are damaged
+    Scrub {
+        /// Read every payload again, beginning now
+        #[arg(long)]
+        now: bool,
+        #[command(flatten)]
+        talk: Talk,
     },
     /// Copy payloads out as DICOM files under readable names
     Export {
@@ -65,8 +92,29 @@ pub struct Which {
     instance: Option<InstanceId>,
 }
 
-pub fn run(verb: Verb) -> ExitCode {
-    match carry_out(verb) {
+pub async fn run(verb: Verb) -> ExitCode {
+    let done = match verb {
+        Verb::Scrub { now, talk } => return super::queue::ask(&Request::Scrub { now }, &talk).await,
+        Verb::Salvage {
+            acknowledge: true,
+            talk,
+            ..
+        } => return super::queue::ask(&Request::AcknowledgeSalvage, &talk).await,
+        Verb::Salvage {
+            all, limit, path, talk, ..
+        } => {
+            let at = At {
+                config: talk.config,
+                path,
+                json: talk.json,
+            };
+            reports(&at, all, limit)
+        }
+        Verb::Fsck { at, deep } => fsck(&at, deep),
+        Verb::Rebuild { at } => rebuild(&at),
+        Verb::Export { at, to, which } => export(&at, &to, which),
+    };
+    match done {
         Ok(code) => code,
         Err(message) => {
             eprintln!("waystation: {message}");
@@ -75,66 +123,147 @@ pub fn run(verb: Verb) -> ExitCode {
     }
 }
 
-fn carry_out(verb: Verb) -> Result<ExitCode, String> {
-    match verb {
-        Verb::Fsck { at, deep } => {
-            let report = spool::fsck(&at.spool()?, deep).map_err(|error| error.to_string())?;
-            show(&at, &report, || {
-                for problem in &report.problems {
-                    println!("{problem}");
-                }
-                println!(
-                    "{} instances, {} jobs ({} queued, {} held), {} facts, {} bytes verified: {} problems",
-                    report.instances,
-                    report.jobs,
-                    report.queued,
-                    report.held,
-                    report.facts,
-                    report.bytes_verified,
-                    report.problem_count
-                );
-            });
-            Ok(if report.problem_count == 0 {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::from(FAILED)
-            })
+fn fsck(at: &At, deep: bool) -> Result<ExitCode, String> {
+    let report = spool::fsck(&at.spool()?, deep).map_err(|error| error.to_string())?;
+    show(at, &report, || {
+        for problem in &report.problems {
+            println!("{problem}");
         }
-        Verb::Rebuild { at } => {
-            let report = spool::rebuild(&at.spool()?, &Clock::System).map_err(|error| error.to_string())?;
-            show(&at, &report, || {
-                if let Some(aside) = &report.aside {
-                    println!("the old index is now {}", aside.display());
-                }
-                match &report.forgotten {
-                    Some(why) => println!(
-                        "the old index could not be read ({why}): what was held by a rule or a person, and which \
-                         destinations were suspended, is not known any more; suspend them again before the box starts"
-                    ),
-                    None if !report.suspended.is_empty() => {
-                        println!("still suspended: {}", report.suspended.join(", "));
-                    }
-                    None => {}
-                }
-                for id in &report.quarantined {
-                    println!("{id}: damaged, put into quarantine");
-                }
-                println!(
-                    "{} to be decided anew, {} held, {} already delivered, {} damaged, {} empty files removed",
-                    report.recovered,
-                    report.held,
-                    report.delivered,
-                    report.quarantined.len(),
-                    report.empty
-                );
-            });
-            Ok(if report.quarantined.is_empty() {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::from(FAILED)
-            })
+        println!(
+            "{} instances, {} jobs ({} queued, {} held), {} facts, {} bytes verified: {} problems",
+            report.instances,
+            report.jobs,
+            report.queued,
+            report.held,
+            report.facts,
+            report.bytes_verified,
+            report.problem_count
+        );
+    });
+    Ok(code(report.problem_count == 0))
+}
+
+fn rebuild(at: &At) -> Result<ExitCode, String> {
+    let report = spool::rebuild(&at.spool()?, &Clock::System).map_err(|error| error.to_string())?;
+    show(at, &report, || {
+        if let Some(aside) = &report.aside {
+            println!("the old index is now {}", aside.display());
         }
-        Verb::Export { at, to, which } => export(&at, &to, which),
+        if let Some(why) = &report.forgotten {
+            println!("the old index could not be read, or not to its end ({why})");
+            if report.orders_lost {
+                println!(
+                    "what a person had held is not known any more: such instances are held as doubtful; suspend \
+                     destinations again before the box starts"
+                );
+            }
+        }
+        if !report.suspended.is_empty() {
+            println!("still suspended: {}", report.suspended.join(", "));
+        }
+        for id in &report.quarantined {
+            println!("{id}: damaged, put into quarantine");
+        }
+        for id in &report.lost {
+            println!("{id}: no whole payload; its jobs are held");
+        }
+        println!(
+            "{} as they were, {} to be decided anew, {} held, {} already delivered, {} damaged, {} lost, {} empty files \
+             removed",
+            report.kept,
+            report.recovered,
+            report.held,
+            report.delivered,
+            report.quarantined.len(),
+            report.lost.len(),
+            report.empty
+        );
+    });
+    Ok(code(report.quarantined.is_empty() && report.lost.is_empty()))
+}
+
+/// Fails while a report is open, so that a script sees it.
+fn reports(at: &At, all: bool, limit: usize) -> Result<ExitCode, String> {
+    let path = at.spool()?;
+    let mut reports = spool::salvages(&path, limit).map_err(|error| format!("{}: {error}", path.display()))?;
+    let open = reports.iter().any(|report| report.acknowledged.is_none());
+    reports.retain(|report| all || report.acknowledged.is_none());
+    show(at, &reports, || {
+        for report in &reports {
+            println!("{}  {}", report.time, report.cause);
+            if let Some(who) = &report.acknowledged {
+                println!("  acknowledged by {who}");
+            }
+            if !report.complete {
+                println!("  cut: the start that wrote it ended early");
+            }
+            for named in &report.named {
+                let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "?".to_owned());
+                println!(
+                    "  {}  {}  {}  {}",
+                    word(named.fate),
+                    named.instance,
+                    text(&named.sop_instance),
+                    text(&named.source)
+                );
+            }
+            let counts = report
+                .counts
+                .iter()
+                .map(|(fate, count)| format!("{count} {}", word(*fate)));
+            println!("  {}", counts.collect::<Vec<_>>().join(", "));
+        }
+        if reports.is_empty() {
+            println!("nothing to report");
+        }
+    });
+    Ok(code(!open))
+}
+
+fn word(fate: Fate) -> &'static str {
+    match fate {
+        Fate::Lost => "lost",
+        Fate::Damaged => "damaged",
+        Fate::Doubtful => "doubtful",
+        Fate::Held => "held",
+        Fate::DecidedAnew => "decided-anew",
+    }
+}
+
+/// The scrub's answer, for people.
+pub(super) fn scrub_words(status: &ScrubStatus, damaged: &[DamagedInstance]) -> String {
+    use std::fmt::Write;
+    let never = || "never".to_owned();
+    let mut out = format!(
+        "{}: {} payloads, {} bytes, {} damaged, {} headers damaged; began {}, last completed {}\n",
+        if status.running { "running" } else { "at rest" },
+        status.payloads,
+        status.bytes,
+        status.damaged,
+        status.headers,
+        status.started.clone().unwrap_or_else(never),
+        status.completed.clone().unwrap_or_else(never)
+    );
+    for one in damaged {
+        let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "?".to_owned());
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            out,
+            "damaged  {}  {}  {}  {}: send it again",
+            one.instance,
+            text(&one.sop_instance),
+            text(&one.source),
+            one.why
+        );
+    }
+    out
+}
+
+fn code(good: bool) -> ExitCode {
+    if good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(FAILED)
     }
 }
 
@@ -163,11 +292,7 @@ fn export(at: &At, to: &Path, which: Which) -> Result<ExitCode, String> {
         report.bytes,
         to.display()
     );
-    Ok(if report.skipped.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(FAILED)
-    })
+    Ok(code(report.skipped.is_empty()))
 }
 
 fn show<T: serde::Serialize>(at: &At, report: &T, people: impl FnOnce()) {

@@ -1,7 +1,7 @@
 //! What is said over the control socket. Both sides are this binary, usually of one version; an unknown request is refused, not guessed.
 use crate::base::names::{DestinationId, InstanceId, SourceId, Uid};
 use crate::base::units::Span;
-use crate::spool::{HoldKind, JobState};
+use crate::spool::{DamagedInstance, HoldKind, JobState, ScrubStatus};
 use serde::{Deserialize, Serialize};
 
 /// One question or order.
@@ -39,6 +39,13 @@ pub enum Request {
         #[serde(default)]
         note: Option<String>,
     },
+    /// Where the scrub stands and what is damaged; `now` begins a pass at once.
+    Scrub {
+        #[serde(default)]
+        now: bool,
+    },
+    /// A person has read the reports of lost and doubtful instances.
+    AcknowledgeSalvage,
 }
 
 /// What an order does to a job.
@@ -101,6 +108,10 @@ pub enum Response {
     },
     Lanes {
         lanes: Vec<Lane>,
+    },
+    Scrub {
+        status: ScrubStatus,
+        damaged: Vec<DamagedInstance>,
     },
     /// Done, with one line for the operator.
     Done {

@@ -59,8 +59,27 @@ impl Verbs {
             Request::Resume { destination } => self.suspend(who, &destination, None, false).await,
             Request::Lanes => Ok(self.lanes()),
             Request::Reload { note } => self.reload(who, note).await,
+            Request::Scrub { now } => self.scrub(now).await.map_err(|error| error.to_string()),
+            Request::AcknowledgeSalvage => self.acknowledge(who).await.map_err(|error| error.to_string()),
         };
         done.unwrap_or_else(|message| Response::Refused { message })
+    }
+
+    async fn scrub(&self, now: bool) -> Result<Response, ReadError> {
+        if now {
+            self.spool.scrub_now();
+        }
+        Ok(Response::Scrub {
+            status: self.spool.scrub_status(),
+            damaged: self.spool.damaged(LIMIT_MAX).await?,
+        })
+    }
+
+    async fn acknowledge(&self, who: &str) -> Result<Response, CommitError> {
+        let count = self.spool.acknowledge_salvage(who).await?;
+        Ok(Response::Done {
+            message: format!("{count} reports acknowledged"),
+        })
     }
 
     async fn list(&self, filter: &Filter, limit: usize) -> Result<Response, ReadError> {

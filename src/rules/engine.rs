@@ -8,7 +8,7 @@
 use super::Config;
 use super::fault::Fault;
 use super::state::Evaluation;
-use super::words::Book;
+use super::words::{Book, Shapes};
 use super::{api, verbs};
 use rhai::packages::{
     ArithmeticPackage, BasicArrayPackage, BasicFnPackage, BasicIteratorPackage, BasicMapPackage, BasicMathPackage,
@@ -41,6 +41,7 @@ pub(super) struct Parts {
     words: Vec<(&'static str, Shared<Module>)>,
     /// `namespace::name` of every word.
     pub(super) word_names: Vec<String>,
+    pub(super) word_shapes: Shapes,
     operations: u64,
     pub(super) deadline: Duration,
     pub(super) text: usize,
@@ -67,6 +68,7 @@ impl Parts {
             packages,
             probed: false,
             word_names: book.names(),
+            word_shapes: book.shapes(),
             words: book.modules(),
             operations: config.operations,
             deadline: config.deadline.0,

@@ -179,6 +179,16 @@ fn blocks(page: &str) -> Vec<(String, String)> {
     found
 }
 
+/// The tables of a page: fenced `csv` blocks with the file's name on their fence.
+fn tables(page: &str) -> Vec<(String, String)> {
+    let blocks = page.split("\n```csv ").skip(1);
+    let table = |block: &str| {
+        let (name, rest) = block.split_once('\n')?;
+        Some((name.trim().to_owned(), rest.split("```").next()?.to_owned()))
+    };
+    blocks.filter_map(table).collect()
+}
+
 /// A block that is no whole rule set gets what it lacks: statements become the body of `morph`, and `route` is added.
 fn whole(text: &str) -> String {
     let text = if text.contains("fn ") {
@@ -206,10 +216,9 @@ fn every_example_of_the_guide_loads_and_decides_or_fails_as_it_says() {
         for (fence, text) in blocks(&page) {
             count += 1;
             let helpers = include_str!("../../rules/helpers.rhai").to_owned();
-            let sources = [
-                ("main.rhai".to_owned(), whole(&text)),
-                ("helpers.rhai".to_owned(), helpers),
-            ];
+            let mut sources = tables(&page);
+            sources.push(("main.rhai".to_owned(), whole(&text)));
+            sources.push(("helpers.rhai".to_owned(), helpers));
             let set = RuleSet::from_sources(&sources, &Config::default(), &shipped());
             if fence.contains("refused") {
                 assert!(set.is_err(), "{}:\n{text}", path.display());

@@ -12,6 +12,8 @@ use crate::dicom::path::Path;
 use std::collections::BTreeSet;
 use std::path::Path as FilePath;
 
+mod words;
+
 /// What one file may refer to.
 pub(super) struct Names<'a> {
     pub(super) destinations: &'a [DestinationId],
@@ -169,7 +171,7 @@ impl Lint<'_> {
             self.function_exists(at, word);
         }
         if qualified {
-            self.word_exists(at, word);
+            self.word_exists(at, word, known);
         }
         let arguments = self.arguments(at + 1);
         match word {
@@ -192,13 +194,15 @@ impl Lint<'_> {
     }
 
     /// `namespace::word(`, when the namespace is one of the vocabulary's; others are imported files.
-    fn word_exists(&mut self, at: usize, word: &str) {
+    fn word_exists(&mut self, at: usize, word: &str, known: &mut Knowledge) {
         let namespace = at.checked_sub(3).and_then(|at| self.word(at)).unwrap_or_default();
         let of = |name: &&str| name.split("::").next() == Some(namespace);
-        let known: Vec<&str> = self.names.words.iter().map(String::as_str).filter(of).collect();
+        let all: Vec<&str> = self.names.words.iter().map(String::as_str).filter(of).collect();
         let name = format!("{namespace}::{word}");
-        if !known.is_empty() && !known.contains(&name.as_str()) {
-            let message = unknown("word", &name, known);
+        if all.contains(&name.as_str()) {
+            self.word_call(at, &name, known);
+        } else if !all.is_empty() {
+            let message = unknown("word", &name, all);
             self.problem(at, message);
         }
     }

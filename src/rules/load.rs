@@ -9,6 +9,7 @@ use super::lint::{self, Findings, Names};
 use super::probe::marked;
 use super::set::MAIN;
 use super::state::Knowledge;
+use super::tables::{self, is_table};
 use crate::base::names::DestinationId;
 use rhai::{AST, EvalAltResult, Position};
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,6 +35,7 @@ impl<'a> Draft<'a> {
             folder,
             sources: sources
                 .iter()
+                .filter(|(name, _)| !is_table(name))
                 .map(|(name, text)| (name.as_str(), text.as_str()))
                 .collect(),
             problems: Vec::new(),
@@ -90,7 +92,8 @@ impl<'a> Draft<'a> {
         destinations: &[DestinationId],
         (natives, words): (&[String], &[String]),
     ) -> BTreeMap<String, Vec<lint::Function>> {
-        let files: BTreeSet<String> = sources.iter().map(|(name, _)| stem(name).to_owned()).collect();
+        let scripts = || sources.iter().filter(|(name, _)| !is_table(name));
+        let files: BTreeSet<String> = scripts().map(|(name, _)| stem(name).to_owned()).collect();
         let names = Names {
             destinations,
             files: &files,
@@ -98,7 +101,7 @@ impl<'a> Draft<'a> {
             words,
         };
         let mut functions = BTreeMap::new();
-        for (name, text) in sources {
+        for (name, text) in scripts() {
             let file = self.folder.join(name);
             let Findings {
                 problems,
@@ -268,12 +271,12 @@ pub(super) fn epoch(sources: &[(String, String)]) -> u64 {
     u64::from_be_bytes(first)
 }
 
-/// The folder's own `*.rhai` files, sorted by name; not those of folders in it.
+/// The folder's own `*.rhai` and `*.csv` files, sorted by name; not those of folders in it.
 pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>, Vec<Problem>> {
     let wrong = |message: String| vec![whole(folder, message)];
     let entries =
         std::fs::read_dir(folder).map_err(|e| wrong(format!("the rule folder cannot be read: {}", e.kind())))?;
-    let mut files = Vec::new();
+    let (mut files, mut tables) = (Vec::new(), Vec::new());
     for entry in entries {
         let path = entry
             .map_err(|e| wrong(format!("the rule folder cannot be read: {}", e.kind())))?
@@ -281,32 +284,47 @@ pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>, Vec<Problem>> {
         let hidden = path
             .file_name()
             .is_some_and(|name| name.to_string_lossy().starts_with('.'));
-        if path.extension().is_some_and(|kind| kind == "rhai") && !hidden {
-            files.push(path);
+        match path.extension().and_then(|kind| kind.to_str()) {
+            Some("rhai") if !hidden => files.push(path),
+            Some("csv") if !hidden => tables.push(path),
+            _ => {}
         }
     }
-    files.sort();
-    match files.len() {
-        0 => Err(wrong("the rule folder holds no .rhai file".to_owned())),
-        1..=FILES_MAX => Ok(files),
-        _ => Err(wrong(format!(
-            "the rule folder holds more than {FILES_MAX} .rhai files"
-        ))),
+    let too_many = |max: usize, kind: &str| wrong(format!("the rule folder holds more than {max} {kind} files"));
+    if files.is_empty() {
+        return Err(wrong("the rule folder holds no .rhai file".to_owned()));
     }
+    if files.len() > FILES_MAX {
+        return Err(too_many(FILES_MAX, ".rhai"));
+    }
+    if tables.len() > tables::FILES_MAX {
+        return Err(too_many(tables::FILES_MAX, ".csv"));
+    }
+    files.append(&mut tables);
+    files.sort();
+    Ok(files)
 }
 
 pub(super) fn read(folder: &Path) -> Result<Vec<(String, String)>, Vec<Problem>> {
     let (mut sources, mut problems) = (Vec::new(), Vec::new());
+    // What the tables may still hold, all together.
+    let mut room = tables::BYTES_MAX;
     for path in files(folder)? {
-        match (name(&path), own(folder, &path).and_then(|()| text(&path))) {
+        let mut alone = FILE_BYTES_MAX;
+        let is_table = is_table(&path.to_string_lossy());
+        let room = if is_table { &mut room } else { &mut alone };
+        match (name(&path), own(folder, &path).and_then(|()| text(&path, room))) {
             (Some(name), Ok(text)) => sources.push((name, text)),
             (None, _) => {
                 problems.push(whole(
                     &path,
-                    "a rule file's name is letters, digits, `_` and `-`, then .rhai".to_owned(),
+                    "a rule file's name is letters, digits, `_` and `-`, then .rhai or .csv".to_owned(),
                 ));
             }
-            (_, Err(message)) => problems.push(whole(&path, message)),
+            (_, Err((line, message))) => problems.push(Problem {
+                line,
+                ..whole(&path, message)
+            }),
         }
     }
     if problems.is_empty() {
@@ -318,32 +336,54 @@ pub(super) fn read(folder: &Path) -> Result<Vec<(String, String)>, Vec<Problem>>
 
 fn name(path: &Path) -> Option<String> {
     let name = path.file_name()?.to_str()?;
-    let plain = stem(name)
+    let stem = stem(name).trim_end_matches(".csv");
+    let plain = stem
         .bytes()
         .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
-    (plain && !stem(name).is_empty()).then(|| name.to_owned())
+    (plain && !stem.is_empty()).then(|| name.to_owned())
 }
 
 /// A link within the folder is fine (mounted configuration is made of them); one that leaves it would make any file of the
 /// machine a rule.
-fn own(folder: &Path, path: &Path) -> Result<(), String> {
-    let place = |path: &Path| std::fs::canonicalize(path).map_err(|e| format!("cannot be read: {}", e.kind()));
+fn own(folder: &Path, path: &Path) -> Result<(), Unread> {
+    let place = |path: &Path| std::fs::canonicalize(path).map_err(|e| unread(&e));
     if place(path)?.starts_with(place(folder)?) {
         Ok(())
     } else {
-        Err("is a link that leaves the rule folder".to_owned())
+        Err((None, "is a link that leaves the rule folder".to_owned()))
     }
 }
 
-fn text(path: &Path) -> Result<String, String> {
-    let about = std::fs::metadata(path).map_err(|e| format!("cannot be read: {}", e.kind()))?;
+/// The line and what is wrong.
+type Unread = (Option<usize>, String);
+
+fn unread(error: &std::io::Error) -> Unread {
+    (None, format!("cannot be read: {}", error.kind()))
+}
+
+/// The file's text, at most `room` bytes of it, which are then gone from `room`.
+fn text(path: &Path, room: &mut u64) -> Result<String, Unread> {
+    let about = std::fs::metadata(path).map_err(|e| unread(&e))?;
     if !about.is_file() {
-        return Err("is not a plain file".to_owned());
+        return Err((None, "is not a plain file".to_owned()));
     }
-    if about.len() > FILE_BYTES_MAX {
-        return Err(format!("is longer than {FILE_BYTES_MAX} bytes"));
+    *room = room.checked_sub(about.len()).ok_or_else(|| {
+        let message = if is_table(&path.to_string_lossy()) {
+            format!("the tables are together longer than {} bytes", tables::BYTES_MAX)
+        } else {
+            format!("is longer than {FILE_BYTES_MAX} bytes")
+        };
+        (None, message)
+    })?;
+    let bytes = std::fs::read(path).map_err(|e| unread(&e))?;
+    if bytes.len() as u64 != about.len() {
+        return Err((None, "changed while it was read".to_owned()));
     }
-    std::fs::read_to_string(path).map_err(|e| format!("cannot be read as UTF-8 text: {}", e.kind()))
+    String::from_utf8(bytes).map_err(|error| {
+        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = 1 + good.iter().filter(|byte| **byte == b'\n').count();
+        (Some(line), "is not UTF-8 text".to_owned())
+    })
 }
 
 fn whole(file: &Path, message: String) -> Problem {

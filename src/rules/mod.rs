@@ -10,11 +10,13 @@
 //! `fixtures`, `trace`, `cli` are the bench.
 use crate::base::clock::Wall;
 use crate::base::names::{AeTitle, DestinationId, SourceId, Uid};
+use crate::base::phi::Phi;
 use crate::base::units::{Size, Span};
 use crate::dicom::edit::Plan;
 use std::path::PathBuf;
 
 mod advice;
+mod aliases;
 mod api;
 pub mod cli;
 mod coverage;
@@ -32,6 +34,7 @@ mod replay;
 mod set;
 mod state;
 mod store;
+mod tables;
 mod trace;
 mod verbs;
 mod words;
@@ -49,7 +52,13 @@ mod hostile_tests;
 #[cfg(test)]
 mod load_tests;
 #[cfg(test)]
+mod tables_tests;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod words_corpus_tests;
+#[cfg(test)]
+mod words_random_tests;
 #[cfg(test)]
 mod words_tests;
 
@@ -76,7 +85,18 @@ pub struct Decision {
     pub hold: Option<Hold>,
     /// What words of the vocabulary found worth knowing without holding the instance: constants of this crate, each once.
     pub flags: Vec<&'static str>,
+    /// Values that words replaced and by which others will ask. Empty when a rule failed.
+    pub aliases: Vec<Alias>,
     pub epoch: u64,
+}
+
+/// A value that a word of the vocabulary wrote, and what the modality had sent in its place.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Alias {
+    /// What kind of value: `accession`, `uid`. A constant of this crate.
+    pub kind: &'static str,
+    pub sent: Phi<String>,
+    pub written: Phi<String>,
 }
 
 /// One destination with the plan of edits for it (`morph` and `morph_for_DEST` together).
@@ -133,7 +153,7 @@ pub struct Problem {
 #[derive(Clone, Debug, serde::Deserialize, serde::Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// The folder of `*.rhai` files.
+    /// The folder of `*.rhai` files and `*.csv` tables.
     pub path: Option<PathBuf>,
     /// Wall-clock time for one instance, over all its rule functions.
     pub deadline: Span,

@@ -5,6 +5,7 @@ use super::fault::{Failure, Fault};
 use super::load::{self, Draft};
 use super::probe::{Steps, marked};
 use super::state::{Change, Changes, Evaluation, Event, Knowledge, Phase};
+use super::tables;
 use super::{Config, Decision, Delivery, Facts, Hold, HoldKind, Problem};
 use crate::base::names::DestinationId;
 use crate::base::panics::contain;
@@ -44,7 +45,7 @@ pub(super) struct Outcome {
 }
 
 impl RuleSet {
-    /// Compiles every `*.rhai` file of `folder` (entry: `main.rhai`, which may `import` the others).
+    /// Compiles every `*.rhai` file of `folder` (entry: `main.rhai`, which may `import` the others) and reads every `*.csv` table.
     ///
     /// # Errors
     /// All problems found, with file, line and column. Destinations that rules name but `destinations` lacks are problems.
@@ -133,8 +134,9 @@ impl RuleSet {
         let flags = std::mem::take(&mut state.flags);
         let mut steps = state.steps.take().unwrap_or_default();
         steps.end();
-        let (routed, hold) = match ran {
-            Err(failure) => (Vec::new(), Some(failure.hold())),
+        let aliases = std::mem::take(&mut state.aliases).into_list();
+        let (routed, aliases, hold) = match ran {
+            Err(failure) => (Vec::new(), Vec::new(), Some(failure.hold())),
             Ok(routed) => {
                 let hold = state.hold.take().map(|reason| Hold {
                     kind: HoldKind::Rule,
@@ -144,7 +146,7 @@ impl RuleSet {
                     kind: HoldKind::NoDestination,
                     reason: "no rule named a destination".to_owned(),
                 });
-                (routed, hold.or(nowhere))
+                (routed, aliases, hold.or(nowhere))
             }
         };
         let changes = routed
@@ -157,6 +159,7 @@ impl RuleSet {
                 deliveries,
                 hold,
                 flags,
+                aliases,
                 epoch: self.epoch,
             },
             changes,
@@ -248,6 +251,8 @@ impl RuleSet {
         let compiler = parts.compiler(until);
         let mut draft = Draft::new(folder, sources, parts.text);
         let mut trees = draft.parse(&compiler, probed)?;
+        draft.known.shapes = parts.word_shapes.clone();
+        draft.known.tables = tables::read_all(folder, sources, &mut draft.problems);
         let natives = parts.function_names();
         let functions = draft.lint(sources, destinations, (&natives, &parts.word_names));
         let entry = draft.entry(&trees)?;

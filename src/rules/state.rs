@@ -3,8 +3,11 @@
 //!
 //! Reads see earlier writes. Writes are compacted: one edit for each path, the last one wins, and a write of the value that
 //! already stands is none.
+use super::aliases::Aliases;
 use super::fault::Fault;
 use super::probe::Steps;
+use super::tables::Tables;
+use super::words::Shapes;
 use super::{Facts, Urgency};
 use crate::base::names::DestinationId;
 use crate::dicom::edit::{Edit, EditError, Plan};
@@ -30,6 +33,10 @@ pub(super) struct Knowledge {
     /// Regular expressions that stand as literals, compiled.
     pub(super) patterns: BTreeMap<String, Regex>,
     pub(super) text_max: usize,
+    /// What calls of words are checked by at load.
+    pub(super) shapes: Shapes,
+    /// The CSV files beside the rules.
+    pub(super) tables: Tables,
 }
 
 pub(super) struct Evaluation {
@@ -57,6 +64,7 @@ pub(super) struct State {
     pub(super) deliveries: Vec<(DestinationId, Urgency)>,
     pub(super) hold: Option<String>,
     pub(super) flags: Vec<&'static str>,
+    pub(super) aliases: Aliases,
     /// Regular expressions that a rule computed.
     pub(super) patterns: Vec<(String, Regex)>,
     /// Filled for `rules trace` only.
@@ -224,6 +232,10 @@ impl Evaluation {
             self.state().changes.forget(&path);
             return Ok(());
         }
+        // What stands there undecodable may stay; it is never written as the sign for what could not be read.
+        if values.iter().any(|value| value.contains('\u{FFFD}')) {
+            return Err(refused(&EditError::Unencodable));
+        }
         let edit = self
             .state()
             .changes
@@ -234,6 +246,30 @@ impl Evaluation {
             edit,
             values: Some(values),
         })
+    }
+
+    /// Writes the values without the blanks that stand around them, which `set` would leave as they came.
+    pub(super) fn set_bare(&self, path: Path, values: Vec<String>) -> Result<(), Fault> {
+        let came = matches!(self.state().changes.seen(&path), Seen::Untouched);
+        let lossy = values.iter().any(|value| value.contains('\u{FFFD}'));
+        let node = self
+            .head
+            .find(&path)
+            .filter(|_| came && !lossy && !self.head.is_repeated(&path));
+        let Some(node) = node else {
+            return self.set(path, values);
+        };
+        self.may_change()?;
+        self.in_reach(&path)?;
+        let edit = Edit::text_anew(&self.head, path.clone(), &values).map_err(|e| refused(&e))?;
+        match &edit {
+            Edit::Set { value, .. } if value[..] == *self.head.raw(node) => Ok(()),
+            Edit::Set { .. } | Edit::Remove { .. } => self.state().changes.push(Change {
+                path,
+                edit,
+                values: Some(values),
+            }),
+        }
     }
 
     fn stands(&self, path: &Path, values: &[String]) -> bool {

@@ -2,6 +2,7 @@
 //! replacements of Rhai's own that could fill the memory.
 use super::api::{self, Image};
 use super::fault::Fault;
+use super::words::Hand;
 use regex::{Regex, RegexBuilder};
 use rhai::{EvalAltResult, FuncRegistration, ImmutableString, Module, NativeCallContext};
 
@@ -104,24 +105,53 @@ fn with<T>(c: &Context, pattern: &str, work: impl FnOnce(&Regex) -> Result<T, Fa
 
 fn replace_regex(c: &Context, text: &str, pattern: &str, by: &str) -> Raised<ImmutableString> {
     let limit = limit(c);
-    with(c, pattern, |regex| {
-        if by.len() > REPLACEMENT_MAX {
-            return Err(Fault::budget("the replacement of replace_regex is too long"));
-        }
-        let (mut out, mut last) = (String::new(), 0);
-        for found in regex.captures_iter(text) {
-            // Group 0 is the whole match and always there.
-            let whole = found.get(0).map_or(last..last, |m| m.range());
-            out.push_str(&text[last..whole.start]);
-            found.expand(by, &mut out);
-            last = whole.end;
-            if out.len() > limit {
-                return Err(Fault::budget("a value grew over its limit"));
+    with(c, pattern, |regex| expanded(regex, text, by, limit).map(Into::into))
+}
+
+/// `text` with every match of `pattern` replaced, when doing so again would change nothing more: what words promise.
+///
+/// # Errors
+/// A pattern that is not valid; a result that would change again; a result that no value can hold.
+pub(super) fn settled(hand: &Hand, text: &str, pattern: &str, by: &str) -> Result<String, Fault> {
+    let (c, mut result) = (hand.context(), Ok(String::new()));
+    let limit = limit(c);
+    let done = with(c, pattern, |regex| {
+        result = expanded(regex, text, by, limit).and_then(|once| {
+            let again = expanded(regex, &once, by, limit)?;
+            if again != once {
+                return Err(Fault::error(
+                    "the pattern matches what it makes: replacing again would change the value again",
+                ));
             }
+            let banned = |letter: char| (letter.is_control() || letter == '\\') && !text.contains(letter);
+            if once.contains(banned) {
+                return Err(Fault::error("the replacement makes a backslash or a control character"));
+            }
+            Ok(once)
+        });
+        Ok(())
+    });
+    done.map_err(|_| Fault::error("a regular expression is not valid"))?;
+    result
+}
+
+fn expanded(regex: &Regex, text: &str, by: &str, limit: usize) -> Result<String, Fault> {
+    if by.len() > REPLACEMENT_MAX {
+        return Err(Fault::budget("the replacement of a regular expression is too long"));
+    }
+    let (mut out, mut last) = (String::new(), 0);
+    for found in regex.captures_iter(text) {
+        // Group 0 is the whole match and always there.
+        let whole = found.get(0).map_or(last..last, |m| m.range());
+        out.push_str(&text[last..whole.start]);
+        found.expand(by, &mut out);
+        last = whole.end;
+        if out.len() > limit {
+            return Err(Fault::budget("a value grew over its limit"));
         }
-        out.push_str(&text[last..]);
-        Ok(out.into())
-    })
+    }
+    out.push_str(&text[last..]);
+    Ok(out)
 }
 
 fn replaced(c: &Context, text: &str, old: &str, new: &str) -> Raised<ImmutableString> {

@@ -10,6 +10,7 @@ use super::payload::PayloadReader;
 use super::template::Template;
 use super::transport::Progress;
 use crate::base::fault::{Plant, planted};
+use crate::base::names::DestinationId;
 use crate::dicom::part10::FileMeta;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 /// A folder as a destination, with its template parsed.
 #[derive(Clone, Debug)]
 pub struct Shelf {
+    name: DestinationId,
     root: PathBuf,
     template: Template,
 }
@@ -27,6 +29,7 @@ impl Shelf {
     /// The template's; the configuration's check has shown it before.
     pub fn new(config: &Folder) -> Result<Self, super::template::TemplateError> {
         Ok(Self {
+            name: config.name.clone(),
             root: config.path.clone(),
             template: Template::parse(&config.template)?,
         })
@@ -76,7 +79,7 @@ impl Shelf {
         blocking(move || make_folders(&root, Path::new("")))
             .await
             .map_err(Failure::Root)?;
-        let (root, id) = (self.root.clone(), format!("{}-{}", job.instance, job.id));
+        let (root, id) = (self.root.clone(), format!("{}-{}", job.instance, self.name));
         let mut draft = blocking(move || Draft::begin(&root, &folder, &id)).await?;
         let mut piece = Some(meta.write().into());
         while let Some(bytes) = piece {
@@ -121,7 +124,8 @@ struct Draft {
 impl Draft {
     fn begin(root: &Path, folder: &Path, id: &str) -> io::Result<Self> {
         make_folders(root, folder)?;
-        // Our own ids only. What a crash left under the same name is from the same job, and is written over.
+        // Our own ids only, and none that a rebuild of the index gives anew: what a crash left under the same name is of the same
+        // instance for the same destination, and is written over.
         let temporary = root.join(folder).join(format!(".waystation-{id}.part"));
         Ok(Self {
             file: File::create(&temporary)?,

@@ -1,5 +1,6 @@
 //! What a commit does to the index: is this instance new, a repeat, or another content under a known UID; and its jobs.
 //! Runs in the commit thread only, so that two concurrent sends of one UID see each other.
+use super::damaged;
 use super::db::Cf;
 use super::keys;
 use super::ledger::{Fact, FactKind};
@@ -7,6 +8,7 @@ use super::model::{Commit, CommitError, Committed, HoldKind, HoldReason, JobKey,
 use super::payload::path_of;
 use super::record::{InstanceRecord, JobRecord, SEEN_MAX, SeenEntry, SeenRecord};
 use super::txn::{Effect, Txn};
+use super::witness::Order;
 use crate::base::fault::{Plant, planted};
 use crate::base::names::{InstanceId, JobId, Uid};
 
@@ -17,9 +19,13 @@ pub(super) fn admit(txn: &mut Txn<'_>, record: &InstanceRecord, commit: Commit) 
     let same = seen.entries.iter().position(|entry| entry.digest == instance.digest);
     let conflict = same.is_none() && !seen.entries.is_empty();
     let mut jobs = distinct(commit.jobs, txn);
-    if let (Some(index), Repeat::Acknowledge) = (same, commit.repeat) {
-        let entry = &seen.entries[index];
-        jobs.retain(|(dest, _)| !entry.knows(*dest));
+    let mut healed = None;
+    if let Some(index) = same {
+        let entry = &mut seen.entries[index];
+        if commit.repeat == Repeat::Acknowledge {
+            jobs.retain(|(dest, _)| !entry.knows(*dest));
+        }
+        healed = damaged::heal(txn, entry, &mut jobs)?;
         if jobs.is_empty() {
             let first = entry.instance;
             txn.fact(Fact::new(FactKind::Repeated).instance(first));
@@ -33,7 +39,11 @@ pub(super) fn admit(txn: &mut Txn<'_>, record: &InstanceRecord, commit: Commit) 
     {
         return overwrite(txn, record, first.instance);
     }
-    txn.put_instance(record);
+    match healed {
+        None => txn.put_instance(record),
+        // What it replaces may have been delivered elsewhere.
+        Some(done) => txn.put_instance(&InstanceRecord { done, ..record.clone() }),
+    }
     if let Some(study) = &instance.study {
         txn.put(Cf::Study, keys::study(study, instance.id), Vec::new());
     }
@@ -137,6 +147,10 @@ pub(super) fn place(txn: &mut Txn<'_>, key: JobKey, job: &JobRecord) {
             txn.put(Cf::Hold, keys::hold(key, *since), vec![reason.kind as u8]);
             let name = lane.map(|lane| lane.name.clone());
             txn.effects.push(Effect::Held(name, reason.kind));
+            if reason.kind == HoldKind::Operator {
+                let order = Order::held(job.instance, key.job, &reason.text);
+                txn.effects.push(Effect::Order(order));
+            }
         }
         (None, Some(_)) if planted(Plant::LoseDue) && key.job.0.is_multiple_of(3) => {}
         (None, Some(lane)) => {
@@ -155,6 +169,9 @@ pub(super) fn displace(txn: &mut Txn<'_>, key: JobKey, job: &JobRecord) {
             txn.delete(Cf::Hold, keys::hold(key, *since));
             let name = lane.map(|lane| lane.name.clone());
             txn.effects.push(Effect::Unheld(name, reason.kind));
+            if reason.kind == HoldKind::Operator {
+                txn.effects.push(Effect::Order(Order::Over { job: key.job.0 }));
+            }
         }
         (None, Some(lane)) => {
             txn.delete(Cf::Due, keys::due(key, job.priority, job.due));

@@ -44,6 +44,7 @@ pub(super) fn evict(txn: &mut Txn<'_>, max: usize) -> Result<Vec<InstanceId>, Co
 pub(super) fn remove(txn: &mut Txn<'_>, id: InstanceId) -> Result<(), CommitError> {
     let record = txn.instance(id)?;
     txn.delete(Cf::Instance, id.0);
+    super::damaged::unmark(txn, id)?;
     match record {
         Some(record) => {
             txn.delete(Cf::Cached, keys::cached(record.instance.arrival, id));

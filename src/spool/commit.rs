@@ -5,10 +5,11 @@
 use super::core::Core;
 use super::db::{Cf, Db};
 use super::model::CommitError;
-use super::payload::Mark;
+use super::payload::{Mark, path_of};
 use super::txn::{Book, DESTINATION, Effect, NEXT_JOB, Txn, encode_number, meta_key};
-use super::{count, recover};
+use super::{count, recover, witness};
 use crate::base::fault::{Plant, panic_if, planted};
+use crate::base::names::InstanceId;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
@@ -182,6 +183,7 @@ impl Committer {
         drop(db);
         match written {
             Ok(()) => {
+                self.core.witness.note(self.book.ledger);
                 apply(&self.core, effects, Some(&self.marks));
                 for work in batch {
                     work.answer(Ok(()));
@@ -238,6 +240,11 @@ impl Committer {
             return Err(error.to_string());
         }
         let mut book = Book::load(self.core.clone(), &db).map_err(|e| e.to_string())?;
+        let lost = witness::lost_facts(root, &book.ledger);
+        if lost > 0 {
+            // Acknowledged batches are gone: the next start finds the same, and salvages.
+            return Err(format!("the index lacks the last {lost} facts of its ledger"));
+        }
         book.next_job = book.next_job.max(self.book.next_job);
         let mut proof = vec![(Cf::Meta, NEXT_JOB.to_vec(), Some(encode_number(book.next_job)))];
         for lane in self.core.lanes.all() {
@@ -276,8 +283,12 @@ fn refuse(batch: Vec<Box<dyn Work>>) {
 
 /// What memory learns from a durable batch. Without `marks` (at start) the state letters are written here.
 pub(super) fn apply(core: &Core, effects: Vec<Effect>, marks: Option<&SyncSender<Mark>>) {
+    let mut orders = Vec::new();
     for effect in effects {
         match effect {
+            Effect::Order(order) => orders.push(order),
+            Effect::Damaged(change) => core.metrics.spool_damaged.add(change),
+            Effect::Aside(id) => put_aside(core, id),
             Effect::Queued(lane, priority, due) => {
                 count::queued(core, &lane.name, priority).inc();
                 lane.queued(priority, due);
@@ -302,6 +313,21 @@ pub(super) fn apply(core: &Core, effects: Vec<Effect>, marks: Option<&SyncSender
                 );
             }
         }
+    }
+    if !orders.is_empty() {
+        core.witness.record(&orders);
+    }
+}
+
+/// A damaged file leaves `payload/`; one that is missing has left already. What stays is put aside at the next start.
+fn put_aside(core: &Core, id: InstanceId) {
+    let root = &core.config.path;
+    let to = root.join("quarantine").join(format!("{id}.dcm"));
+    match std::fs::rename(path_of(root, id), to) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            core.metrics.gate_errors_total.with_label_values(&["quarantine"]).inc();
+        }
+        _ => {}
     }
 }
 

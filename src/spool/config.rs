@@ -20,6 +20,26 @@ pub struct Config {
     pub repeat_window: Span,
     /// A job that waits this long counts one priority class higher, again for each further step, up to `high`.
     pub age_step: Span,
+    /// What a start does when the index is damaged or gone.
+    pub salvage: Salvage,
+    /// Bytes a second that the scrub reads at rest; 0 for no scrub.
+    pub scrub_rate: Size,
+    /// How often every payload file is read again.
+    pub scrub_every: Span,
+}
+
+/// What a start does when the index is damaged or gone, and with an instance of which neither the old index nor the list of
+/// persons' orders tells whether a person had held it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Salvage {
+    /// The index is made anew from the payload files; such an instance is held as `doubtful`.
+    #[default]
+    Hold,
+    /// The index is made anew; such an instance is delivered by the rules in force.
+    Deliver,
+    /// The box stops in words: a person runs `spool rebuild`.
+    Stop,
 }
 
 impl Default for Config {
@@ -32,6 +52,9 @@ impl Default for Config {
             cache_high_water: Share::Percent(10.0),
             repeat_window: Span::secs(7 * 86_400),
             age_step: Span::secs(30 * 60),
+            salvage: Salvage::Hold,
+            scrub_rate: Size::mib(8),
+            scrub_every: Span::secs(7 * 86_400),
         }
     }
 }
@@ -55,6 +78,9 @@ impl Config {
         }
         if self.age_step.0.is_zero() {
             problems.push("spool.age_step must be longer than 0s".into());
+        }
+        if self.scrub_rate.0 > 0 && self.scrub_every.0 < Span::secs(3600).0 {
+            problems.push("spool.scrub_every must be at least 1h: the disk would be read all the time".into());
         }
         problems
     }
@@ -80,8 +106,9 @@ mod tests {
             low_water: Share::Bytes(1),
             cache_high_water: Share::Bytes(0),
             age_step: Span::secs(0),
+            scrub_every: Span::secs(0),
             ..Config::default()
         };
-        assert_eq!(wrong.check().len(), 3);
+        assert_eq!(wrong.check().len(), 4);
     }
 }

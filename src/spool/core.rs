@@ -7,9 +7,12 @@ use super::gate::{Gate, is_full, is_passing};
 use super::model::{ArriveError, CommitError};
 use super::payload::DISK_DEADLINE;
 use super::pool::Pool;
+use super::scrub::Desk;
+use super::witness::Witness;
 use crate::base::clock::Clock;
 use crate::telemetry::metrics::Metrics;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
@@ -22,6 +25,11 @@ pub(super) struct Core {
     pub pool: Pool,
     pub gate: Gate,
     pub disk: Disk,
+    pub witness: Witness,
+    pub scrub: Desk,
+    /// When an instance last began to arrive, in milliseconds since this was made.
+    arrived_ms: AtomicU64,
+    made: Instant,
     /// `None` while it is being reopened.
     db: RwLock<Option<Arc<Db>>>,
 }
@@ -33,6 +41,10 @@ impl Core {
             pool: Pool::new(&config.path),
             gate: Gate::new(metrics.clone()),
             disk: Disk::new(&config, metrics.clone()),
+            witness: Witness::new(&config.path, metrics.clone()),
+            scrub: Desk::default(),
+            arrived_ms: AtomicU64::new(0),
+            made: Instant::now(),
             db: RwLock::new(None),
             config,
             clock,
@@ -71,6 +83,17 @@ impl Core {
                 }
             }
         }
+    }
+
+    /// Whether an instance began to arrive within the last `span`.
+    pub(super) fn arrived_within(&self, span: Duration) -> bool {
+        let last = Duration::from_millis(self.arrived_ms.load(Ordering::Relaxed));
+        !last.is_zero() && self.made.elapsed().saturating_sub(last) < span
+    }
+
+    pub(super) fn note_arrival(&self) {
+        let now = u64::try_from(self.made.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.arrived_ms.store(now.max(1), Ordering::Relaxed);
     }
 
     /// Whether an instance may start to arrive.

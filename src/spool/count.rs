@@ -49,6 +49,7 @@ pub(super) fn count(core: &Core, db: &Db) -> Result<OpenReport, DbError> {
         report.delivered += 1;
         true
     })?;
+    core.metrics.spool_damaged.set(super::damaged::count(db)?);
     let pending = report.instances.saturating_sub(report.delivered);
     instances(core, "pending").set(i64::try_from(pending).unwrap_or(i64::MAX));
     instances(core, "delivered").set(i64::try_from(report.delivered).unwrap_or(i64::MAX));

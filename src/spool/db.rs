@@ -57,12 +57,25 @@ impl Cf {
 
 /// RocksDB's own words on what went wrong. They name files of the index, never values.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("{0}")]
-pub(super) struct DbError(String);
+pub(super) enum DbError {
+    /// What lies there is not what was written, or a file of it is gone: a salvage is the way out.
+    #[error("{0}")]
+    Damaged(String),
+    /// The disk or the process could not, now: it may pass, and says nothing of what lies there.
+    #[error("{0}")]
+    Trouble(String),
+}
 
 impl From<rocksdb::Error> for DbError {
     fn from(error: rocksdb::Error) -> Self {
-        Self(error.into_string())
+        let kind = error.kind();
+        let text = error.into_string();
+        // RocksDB has one kind for all errors of the system; a file that is gone is the one that does not pass.
+        if kind == rocksdb::ErrorKind::IOError && !text.contains("No such file or directory") {
+            Self::Trouble(text)
+        } else {
+            Self::Damaged(text)
+        }
     }
 }
 
@@ -99,8 +112,24 @@ impl Db {
         Ok(Self(DB::open_cf_for_read_only(&database(false), path, names, false)?))
     }
 
+    /// For a salvage: as much of a damaged index as can be read, whichever records or families it has lost. Writes nothing.
+    pub(super) fn open_remains(path: &Path) -> Result<Self, DbError> {
+        let mut options = database(false);
+        options.set_wal_recovery_mode(DBRecoveryMode::SkipAnyCorruptedRecord);
+        options.set_track_and_verify_wals_in_manifest(false);
+        options.set_paranoid_checks(false);
+        let left = DB::list_cf(&options, path)?;
+        let names = Cf::ALL.map(Cf::name);
+        let names = names.iter().filter(|name| left.iter().any(|found| found == *name));
+        Ok(Self(DB::open_cf_for_read_only(&options, path, names, false)?))
+    }
+
     pub(super) fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Vec<u8>>, DbError> {
-        Ok(self.0.get_cf(self.handle(cf), key)?)
+        // Only the remains of an index can lack a family: every other open fails without it.
+        match self.0.cf_handle(cf.name()) {
+            Some(handle) => Ok(self.0.get_cf(handle, key)?),
+            None => Ok(None),
+        }
     }
 
     /// Calls `each` for the keys from `from` on, below `end` (empty: to the end), until it answers false.
@@ -111,6 +140,9 @@ impl Db {
         end: &[u8],
         mut each: impl FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), DbError> {
+        if self.0.cf_handle(cf.name()).is_none() {
+            return Ok(());
+        }
         let mut range = self.range(cf, from, end);
         while let Some((key, value)) = range.item() {
             if !each(key, value) {

@@ -21,6 +21,7 @@ pub(super) struct Disk {
     wants_room: AtomicBool,
     free_bytes: AtomicU64,
     free_inodes: AtomicU64,
+    used: AtomicU64,
 }
 
 /// What the file system says.
@@ -46,6 +47,7 @@ impl Disk {
             wants_room: AtomicBool::new(false),
             free_bytes: AtomicU64::new(0),
             free_inodes: AtomicU64::new(0),
+            used: AtomicU64::new(0),
         }
     }
 
@@ -89,6 +91,8 @@ impl Disk {
         self.in_critical.store(critical, Ordering::Relaxed);
         self.free_bytes.store(space.free_bytes, Ordering::Relaxed);
         self.free_inodes.store(space.free_inodes, Ordering::Relaxed);
+        self.used
+            .store(space.bytes.saturating_sub(space.free_bytes), Ordering::Relaxed);
         self.metrics.spool_low_water.set(i64::from(low || critical));
         self.metrics.spool_free_bytes.set(gauge(space.free_bytes));
         self.metrics.spool_free_inodes.set(gauge(space.free_inodes));
@@ -105,6 +109,11 @@ impl Disk {
     /// The cache should give way.
     pub(super) fn wants_room(&self) -> bool {
         self.wants_room.load(Ordering::Relaxed)
+    }
+
+    /// Bytes in use on the file system: an upper bound of what the payload files hold.
+    pub(super) fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
     }
 
     pub(super) fn free(&self) -> (u64, u64) {

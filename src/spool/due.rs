@@ -48,6 +48,8 @@ pub(super) struct Lane {
 struct State {
     leased: HashSet<JobId>,
     suspended: bool,
+    /// What the destination confirmed and the index has not recorded yet: never to be sent again in this life.
+    confirmed: BTreeMap<JobId, (u16, String)>,
     /// Per class: no live key lies below. Spares a scan the tombstones of what was delivered.
     cursors: [Wall; 4],
 }
@@ -101,6 +103,29 @@ impl Lane {
             job,
             worker: false,
         })
+    }
+
+    /// Remembers a confirmation until it is recorded. Bounded: jobs that a person ended meanwhile are forgotten with the oldest.
+    pub(super) fn confirmed(&self, job: JobId, status: u16, note: &str) {
+        let mut state = self.lock();
+        if state.confirmed.len() >= CONFIRMED_MAX {
+            state.confirmed.pop_first();
+        }
+        state.confirmed.insert(job, (status, note.to_owned()));
+    }
+
+    pub(super) fn recorded(&self, job: JobId) {
+        self.lock().confirmed.remove(&job);
+    }
+
+    /// The confirmation of a job that the index still holds as open.
+    pub(super) fn unrecorded(&self, job: JobId) -> Option<(u16, String)> {
+        self.lock().confirmed.get(&job).cloned()
+    }
+
+    /// Jobs that workers, or a person's verb, have in hand.
+    pub(super) fn in_flight(&self) -> usize {
+        self.lock().leased.len()
     }
 
     pub(super) fn is_leased(&self, job: JobId) -> bool {
@@ -204,6 +229,7 @@ impl Lanes {
             state: Mutex::new(State {
                 leased: HashSet::new(),
                 suspended: false,
+                confirmed: BTreeMap::new(),
                 cursors: [Wall(0); 4],
             }),
             in_flight,
@@ -381,6 +407,8 @@ fn micros(span: Duration) -> u64 {
 }
 
 /// No retry is put off for longer than this: `settle` sees to it.
+/// Confirmations waiting for their record; each was in flight when the disk failed.
+const CONFIRMED_MAX: usize = 4_096;
 pub(super) const LATEST: Duration = Duration::from_secs(24 * 3600);
 
 /// The first key behind everything of this class that is due at `now`.

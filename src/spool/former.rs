@@ -1,10 +1,13 @@
-//! The index that a rebuild has put aside, as far as it can still be read: what a person or a rule held back must not leave
-//! because the index was made anew, and what was delivered must not go twice. Read only; called by `rebuild.rs` alone.
+//! The index that a rebuild replaces, as far as it can still be read: what a person or a rule held back must not leave
+//! because the index was made anew, and what was delivered must not go twice. Each block of it carries a checksum, so that
+//! what can be read is what was written, however much cannot. Changes nothing but a lost `CURRENT`; called by `rebuild.rs`.
 use super::db::{Cf, Db, DbError};
+use super::due::LATEST;
 use super::keys;
 use super::model::{CommitError, HoldKind, HoldReason, NewJob, Priority};
 use super::record::{Done, InstanceRecord, JobRecord, SeenEntry, SeenRecord};
 use super::txn::{DESTINATION, NEXT_JOB, SUSPENDED, Txn, aside, decode_number};
+use super::witness::Standing;
 use crate::base::clock::Wall;
 use crate::base::names::{DestinationId, InstanceId, JobId};
 use std::collections::BTreeMap;
@@ -16,13 +19,53 @@ pub(super) struct Former {
     names: BTreeMap<u32, DestinationId>,
 }
 
-/// What it tells of one instance.
+/// What is known of one instance beside its file.
 #[derive(Default)]
 pub(super) struct Known {
-    /// All its open jobs, when one of them is held back on purpose; else empty: the rules decide anew.
+    /// Its record was there and could be read.
+    pub told: bool,
+    /// No job was open any more.
+    pub delivered: bool,
+    /// All its open jobs, as they were.
     pub kept: Vec<NewJob>,
     /// Where it went, by name: numbers are given anew.
     pub done: Vec<(DestinationId, Done)>,
+    /// Why it is held when no job is kept; `None`: the rules decide anew by themselves.
+    pub hold: Option<HoldReason>,
+}
+
+impl Known {
+    /// Adds what persons had ordered. `orders` is `None` when nobody knows that: then `unknown` is the hold of an instance that
+    /// the old index does not know either.
+    pub(super) fn with_orders(
+        mut self,
+        id: InstanceId,
+        orders: Option<&Standing>,
+        unknown: Option<HoldReason>,
+    ) -> Self {
+        match orders {
+            None if !self.told => {
+                for job in &mut self.kept {
+                    if job.hold.as_ref().is_some_and(|hold| hold.kind == HoldKind::Recovered) && unknown.is_some() {
+                        job.hold.clone_from(&unknown);
+                    }
+                }
+                self.hold = unknown;
+            }
+            None => {}
+            Some(orders) => {
+                if let Some(reason) = orders.held.get(&id) {
+                    let hold = HoldReason::new(HoldKind::Operator, reason.clone());
+                    let already = |job: &NewJob| job.hold.as_ref().is_some_and(|hold| hold.kind == HoldKind::Operator);
+                    if !self.kept.iter().any(already) {
+                        self.kept.iter_mut().for_each(|job| job.hold = Some(hold.clone()));
+                        self.hold = Some(hold);
+                    }
+                }
+            }
+        }
+        self
+    }
 }
 
 /// A content whose payload has left the cache: the raw key of its SOP Instance UID, where it went, and the entry.
@@ -55,7 +98,9 @@ impl Evicted {
 
 impl Former {
     pub(super) fn open(path: &Path) -> Result<Self, DbError> {
-        let db = Db::open_read_only(path)?;
+        // A `CURRENT` that is mended in vain changes nothing: the open says what is wrong.
+        drop(mend_current(path));
+        let db = Db::open_remains(path)?;
         let mut names = BTreeMap::new();
         db.scan(Cf::Meta, DESTINATION, &keys::behind(DESTINATION), |key, value| {
             let number = decode_number(value).ok().and_then(|n| u32::try_from(n).ok());
@@ -90,6 +135,8 @@ impl Former {
         let record = self.db.get(Cf::Instance, &id.0)?;
         if let Some(Ok(record)) = record.map(|raw| InstanceRecord::decode(&raw)) {
             let named = |done: Done| Some((self.names.get(&done.dest)?.clone(), done));
+            known.told = true;
+            known.delivered = record.delivered;
             known.done = record.done.into_iter().filter_map(named).collect();
         }
         let mut open = Vec::new();
@@ -97,38 +144,59 @@ impl Former {
             open.extend(keys::reference_of(key).map(|(_, job)| job));
             true
         })?;
-        let mut on_purpose = false;
         for key in open {
             let raw = self.db.get(Cf::Job, &keys::job(key))?;
             let job = raw.and_then(|raw| JobRecord::decode(&raw).ok());
-            on_purpose |= job.as_ref().is_some_and(held_on_purpose);
+            // One that cannot be read leaves the instance to be decided anew, beside the jobs that are known.
+            known.told &= job.is_some();
             known.kept.push(self.again(key.dest, job, now));
         }
-        if !on_purpose {
-            known.kept.clear();
-        }
+        known.delivered &= known.kept.is_empty();
         Ok(known)
     }
 
     /// A job as it was. What cannot be read, or has lost its destination, is for the rules or a person to decide.
     fn again(&self, dest: u32, job: Option<JobRecord>, now: Wall) -> NewJob {
         let destination = self.names.get(&dest).cloned();
-        let hold = job.as_ref().and_then(|job| job.hold.clone()).map(|(_, reason)| reason);
-        let hold = match (&job, &destination) {
-            (Some(_), Some(_)) => hold,
-            (Some(_), None) | (None, _) => hold.or(Some(HoldReason::new(
+        let Some(job) = job else {
+            return NewJob {
+                destination: None,
+                priority: Priority::Routine,
+                plan: Vec::new(),
+                due: now,
+                hold: Some(HoldReason::new(
+                    HoldKind::Recovered,
+                    "its job could not be read; to be decided anew",
+                )),
+            };
+        };
+        let hold = job.hold.map(|(_, reason)| reason);
+        let hold = match destination {
+            Some(_) => hold,
+            None => hold.or(Some(HoldReason::new(
                 HoldKind::Recovered,
-                "its job could not be read; to be decided anew",
+                "its destination could not be read; to be decided anew",
             ))),
         };
-        let (priority, plan) = job.map_or((Priority::Routine, Vec::new()), |job| (job.priority, job.plan));
         NewJob {
             destination,
-            priority,
-            plan,
-            due: now,
+            priority: job.priority,
+            plan: job.plan,
+            due: job.due.min(now.plus(LATEST)),
             hold,
         }
+    }
+
+    /// Calls `each` with the records of all instances that were not delivered, as far as they can be read.
+    pub(super) fn pending(&self, mut each: impl FnMut(InstanceRecord)) -> Result<(), DbError> {
+        self.db.scan(Cf::Instance, &[], &[], |_, value| {
+            if let Ok(record) = InstanceRecord::decode(value)
+                && !record.delivered
+            {
+                each(record);
+            }
+            true
+        })
     }
 
     /// The next contents from `from` on whose payload has left the cache, out of at most `max` records, and where to go on;
@@ -169,8 +237,26 @@ fn name_of(key: &[u8], prefix: &[u8]) -> Option<DestinationId> {
     DestinationId::parse(name).ok()
 }
 
-/// Held by a rule's word, by a person, or as another content under a known UID: not to leave without a person.
-fn held_on_purpose(job: &JobRecord) -> bool {
-    let kind = job.hold.as_ref().map(|(_, reason)| reason.kind);
-    matches!(kind, Some(HoldKind::Rule | HoldKind::Operator | HoldKind::Conflict))
+/// `CURRENT` names the manifest in force. Gone or damaged, it is made again when only one manifest is there to be meant; the
+/// damaged one stays beside it.
+fn mend_current(index: &Path) -> std::io::Result<()> {
+    let current = index.join("CURRENT");
+    let named = std::fs::read_to_string(&current).unwrap_or_default();
+    if named.ends_with('\n') && named.starts_with("MANIFEST-") && index.join(named.trim_end()).is_file() {
+        return Ok(());
+    }
+    let mut manifests = Vec::new();
+    for entry in std::fs::read_dir(index)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name.starts_with("MANIFEST-") {
+            manifests.push(name);
+        }
+    }
+    let [only] = manifests.as_slice() else {
+        return Ok(());
+    };
+    if current.exists() {
+        std::fs::rename(&current, index.join("CURRENT.damaged"))?;
+    }
+    std::fs::write(current, format!("{only}\n"))
 }

@@ -27,6 +27,10 @@ pub enum FactKind {
     Recovered,
     /// Rules were put in force on a person's word.
     Rules,
+    /// A damaged payload was replaced by a resend of the same bytes.
+    Healed,
+    /// A person has read a salvage report.
+    Acknowledged,
 }
 
 /// One line of the ledger.

@@ -1,14 +1,19 @@
 //! Opening and closing: the threads, who owns them, and the order in which they end.
 use super::commit::{Committer, QUEUE, Request, apply};
+use super::config::Salvage;
 use super::core::Core;
-use super::db::Db;
+use super::db::{Db, DbError};
 use super::former::Known;
 use super::keeper::{Keeper, MARKS};
-use super::model::{CommitError, OpenError, OpenReport};
+use super::model::{CommitError, HoldKind, OpenError, OpenReport};
 use super::payload::Mark;
+use super::record::InstanceRecord;
+use super::salvage::{self, Fate, Named};
+use super::scrub::Scrub;
 use super::txn::{Book, Txn};
-use super::{Config, Spool, count, recover};
+use super::{Config, Spool, adopt, count, recover, witness};
 use crate::base::clock::Clock;
+use crate::base::names::InstanceId;
 use crate::telemetry::metrics::Metrics;
 use std::fs::File;
 use std::sync::mpsc::sync_channel;
@@ -16,7 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use tokio::sync::mpsc;
 
-/// The commit queue's strong end and the threads behind it. When it goes, they end: commit, then keeper and pool.
+/// The commit queue's strong end and the threads behind it. When it goes, they end: scrub, commit, then keeper and pool.
 pub(super) struct Owner {
     core: Arc<Core>,
     running: Mutex<Option<Running>>,
@@ -27,6 +32,7 @@ struct Running {
     commit: JoinHandle<()>,
     keeper: JoinHandle<()>,
     pool: JoinHandle<()>,
+    scrub: JoinHandle<()>,
     /// The lock on the spool directory.
     lock: File,
 }
@@ -52,8 +58,12 @@ impl Owner {
             commit,
             keeper,
             pool,
+            scrub,
             lock,
         } = running;
+        // First: its last position needs the commit thread.
+        self.core.scrub.close();
+        drop(scrub.join());
         drop(queue);
         self.core.pool.close();
         for thread in [commit, keeper, pool] {
@@ -83,46 +93,30 @@ impl Spool {
     pub fn open(config: Config, clock: Clock, metrics: Metrics) -> Result<(Self, OpenReport), OpenError> {
         let root = config.path.clone();
         let (lock, created) = recover::lock(&root, true)?;
-        let core = Arc::new(Core::new(config, clock, metrics));
+        let prepared = match Prepared::of(&config, &clock, &metrics) {
+            Err(error) if error.is_damage() && config.salvage != Salvage::Stop => {
+                tracing::error!(%error, "the index is damaged: it is made anew from the payload files, and the old one is kept");
+                let report = salvage::salvage(&config, &clock, &error.to_string())?;
+                let mut prepared = Prepared::of(&config, &clock, &metrics)?;
+                prepared.report.salvaged = Some(report);
+                prepared
+            }
+            prepared => prepared?,
+        };
+        let Prepared {
+            core,
+            book,
+            db,
+            mut report,
+        } = prepared;
+        report.created = created;
         let io = |what| {
             let path = root.clone();
             move |error| OpenError::Io { path, what, error }
         };
-        core.disk.look().map_err(io("cannot be measured"))?;
-        recover::directories(&root)?;
-        let db = recover::open_index(&root)?;
-        let damaged = |detail: String| OpenError::IndexDamaged {
-            path: root.clone(),
-            detail,
-        };
-        recover::lanes(&core, &db).map_err(|error| damaged(error.to_string()))?;
-        let mut report = count::count(&core, &db).map_err(|error| damaged(error.to_string()))?;
-        report.created = created;
-        let mut book = Book::load(core.clone(), &db).map_err(|error| damaged(error.to_string()))?;
-        let (strays, missing) = recover::differences(&root, &db).map_err(damaged)?;
-        let adopted = recover::strays(&core, &db, &strays, &mut report).map_err(io("strays cannot be put aside"))?;
-        for id in missing {
-            let held = apply_now(&core, &db, &mut book, |txn| recover::payload_missing(txn, id));
-            if held.map_err(|error| damaged(error.to_string()))? {
-                report.missing.push(id);
-                core.metrics
-                    .quarantined_total
-                    .with_label_values(&["missing_payload"])
-                    .inc();
-                tracing::error!(instance = %id, "a payload file is missing; its jobs are held");
-            }
-        }
-        for record in adopted {
-            let id = record.instance.id;
-            let done = apply_now(&core, &db, &mut book, |txn| {
-                recover::adopt(txn, &record, &Known::default())
-            });
-            done.map_err(|error| damaged(error.to_string()))?;
-            report.adopted.push(id);
-            core.metrics.quarantined_total.with_label_values(&["lost_record"]).inc();
-            tracing::error!(instance = %id, "an acknowledged instance had lost its record; taken in again");
-        }
-        report.quarantined = count_quarantine(&db).map_err(damaged)?;
+        core.witness.begin(&db, book.ledger);
+        let unread = salvage::open_reports(&root).map_err(io("salvage reports cannot be listed"))?;
+        core.metrics.salvage_unacknowledged.set(i64::from(!unread.is_empty()));
         core.set_db(db);
         let owner = start(core.clone(), book, lock).map_err(io("threads cannot be started"))?;
         let owner = Arc::new(owner);
@@ -138,13 +132,99 @@ impl Spool {
     }
 }
 
-fn count_quarantine(db: &Db) -> Result<u64, String> {
+/// An index that is open and agrees with the payload files; no thread runs yet.
+struct Prepared {
+    core: Arc<Core>,
+    db: Db,
+    book: Book,
+    report: OpenReport,
+}
+
+impl Prepared {
+    fn of(config: &Config, clock: &Clock, metrics: &Metrics) -> Result<Self, OpenError> {
+        let root = config.path.clone();
+        let core = Arc::new(Core::new(config.clone(), clock.clone(), metrics.clone()));
+        let io = |what| {
+            let path = root.clone();
+            move |error| OpenError::Io { path, what, error }
+        };
+        core.disk.look().map_err(io("cannot be measured"))?;
+        recover::directories(&root)?;
+        let db = recover::open_index(&root)?;
+        let index = |error: DbError| recover::index_error(&root, &error);
+        recover::lanes(&core, &db).map_err(index)?;
+        let mut report = count::count(&core, &db).map_err(index)?;
+        let book = Book::load(core.clone(), &db).map_err(index)?;
+        let lost = witness::lost_facts(&root, &book.ledger);
+        if lost > 0 {
+            return Err(OpenError::IndexDamaged {
+                path: root,
+                detail: format!("it lacks the last {lost} facts of its ledger"),
+            });
+        }
+        let (strays, missing) = recover::differences(&root, &db)?;
+        let adopted = recover::strays(&core, &db, &strays, &mut report).map_err(io("strays cannot be put aside"))?;
+        report.quarantined = count_quarantine(&db).map_err(index)?;
+        let mut prepared = Self { core, db, book, report };
+        let named = prepared
+            .reconcile(missing, &adopted)
+            .map_err(|error| OpenError::IndexTrouble {
+                path: root.clone(),
+                detail: error.to_string(),
+            })?;
+        salvage::report_found(&root, clock.now(), &named).map_err(io("the salvage report cannot be written"))?;
+        Ok(prepared)
+    }
+
+    /// Holds what misses its payload, takes in what misses its record. Answers what is to be named.
+    fn reconcile(&mut self, missing: Vec<InstanceId>, adopted: &[InstanceRecord]) -> Result<Vec<Named>, CommitError> {
+        let Self { core, db, book, report } = self;
+        let mut named: Vec<Named> = report.unreadable.iter().map(|id| Named::cut(&id.to_string())).collect();
+        for id in missing {
+            let (held, record) = apply_now(core, db, book, |txn| {
+                let record = txn.instance(id)?;
+                Ok((adopt::payload_missing(txn, id)?, record))
+            })?;
+            if held {
+                report.missing.push(id);
+                named.push(match record {
+                    Some(record) => Named::of(&record.instance, Fate::Lost),
+                    None => Named::cut(&id.to_string()),
+                });
+                let counter = &core.metrics.quarantined_total;
+                counter.with_label_values(&["missing_payload"]).inc();
+                tracing::error!(instance = %id, "a payload file is missing; its jobs are held");
+            }
+        }
+        let orders = if adopted.is_empty() {
+            None
+        } else {
+            witness::standing(&core.config.path)
+        };
+        for record in adopted {
+            let id = record.instance.id;
+            let known = Known::default().with_orders(id, orders.as_ref(), core.config.salvage.hold());
+            let held = apply_now(core, db, book, |txn| adopt::adopt(txn, record, &known))?;
+            let fate = match held {
+                Some(HoldKind::Doubtful) => Fate::Doubtful,
+                Some(HoldKind::Recovered) | None => Fate::DecidedAnew,
+                Some(_) => Fate::Held,
+            };
+            named.push(Named::of(&record.instance, fate));
+            report.adopted.push(id);
+            core.metrics.quarantined_total.with_label_values(&["lost_record"]).inc();
+            tracing::error!(instance = %id, "an acknowledged instance had lost its record; taken in again");
+        }
+        Ok(named)
+    }
+}
+
+fn count_quarantine(db: &Db) -> Result<u64, DbError> {
     let mut count = 0;
     db.scan(super::db::Cf::Quarantine, &[], &[], |_, _| {
         count += 1;
         true
-    })
-    .map_err(|error| error.to_string())?;
+    })?;
     Ok(count)
 }
 
@@ -171,12 +251,14 @@ fn start(core: Arc<Core>, book: Book, lock: File) -> std::io::Result<Owner> {
     let (marks, marked) = sync_channel::<Mark>(MARKS);
     let committer = Committer::new(core.clone(), book, marks);
     let keeper = Keeper::new(core.clone(), queue.downgrade());
+    let scrub = Scrub::new(core.clone(), queue.downgrade());
     let pool = core.clone();
     let thread = |name: &str| std::thread::Builder::new().name(name.into());
     let running = Running {
         commit: thread("spool-commit").spawn(move || committer.run(requests))?,
         keeper: thread("spool-keeper").spawn(move || keeper.run(&marked))?,
         pool: thread("spool-pool").spawn(move || pool.pool.run(&pool.clock, &pool.gate, &pool.disk))?,
+        scrub: thread("spool-scrub").spawn(move || scrub.run())?,
         queue,
         lock,
     };

@@ -1,11 +1,12 @@
 //! Queue entries that a claim stumbled over: their job or instance record is gone or damaged. What the rest of the
 //! spool still tells is put right; what it does not is parked, visibly. Nothing is deleted.
 use super::admit::{add_job, undecided};
+use super::adopt::hold_corrupt;
 use super::core::Core;
 use super::db::Cf;
 use super::keys;
 use super::model::{CommitError, HoldKind, JobKey};
-use super::recover::{Found, hold_corrupt, inspect};
+use super::recover::{Found, inspect};
 use super::txn::{Effect, Txn};
 use crate::base::names::InstanceId;
 

@@ -6,6 +6,7 @@
 //! are rebuilt at start (`recover.rs`). After a write error nothing is taken until the index was reopened (`gate.rs`).
 //! Nothing leaves but by `Settlement::Confirmed` or a person's `discard`, and a delivered payload by `cache.rs`.
 mod admit;
+mod adopt;
 mod browse;
 mod cache;
 mod codec;
@@ -13,6 +14,7 @@ mod commit;
 mod config;
 mod core;
 mod count;
+mod damaged;
 mod db;
 mod disk;
 mod due;
@@ -36,13 +38,17 @@ mod reader;
 mod rebuild;
 mod record;
 mod recover;
+mod salvage;
+mod scrub;
 mod settle;
 #[cfg(test)]
 mod tests;
 mod txn;
+mod witness;
 
 pub use browse::browse;
-pub use config::Config;
+pub use config::{Config, Salvage};
+pub use damaged::DamagedInstance;
 pub use due::Lease;
 pub use export::{ExportReport, export};
 pub use fsck::{FsckReport, fsck};
@@ -57,6 +63,8 @@ pub use query::{Filter, JobState, Row};
 pub use reader::Payload;
 pub use rebuild::{RebuildReport, rebuild};
 pub use recover::is_there;
+pub use salvage::{Fate, Named, SalvageReport, salvages};
+pub use scrub::ScrubStatus;
 
 use self::core::Core;
 use crate::base::clock::Wall;
@@ -80,6 +88,7 @@ impl Spool {
     /// The disk is below its low-water mark, failed or too slow.
     pub async fn arrive(&self, arriving: Arriving) -> Result<Incoming, ArriveError> {
         self.core.may_arrive()?;
+        self.core.note_arrival();
         let core = self.core.clone();
         let taken = tokio::task::spawn_blocking(move || core.pool.take(&core.clock));
         let (id, guarded) = self.core.on_disk(taken, "payload_open").await?;
@@ -133,7 +142,25 @@ impl Spool {
             // A lane must not stumble over it again; if this fails, the next claim reports it once more.
             let _ = self.submit(move |txn| mend::mend_dangling(txn, dangling)).await;
         }
-        leases
+        self.record_confirmed(leases).await
+    }
+
+    /// Records what the destination has confirmed and the disk refused to record (or was too slow for); answers the others.
+    async fn record_confirmed(&self, leases: Vec<Lease>) -> Vec<Lease> {
+        let mut open = Vec::with_capacity(leases.len());
+        for lease in leases {
+            match lease.guard.lane().unrecorded(lease.job) {
+                None => open.push(lease),
+                Some((status, note)) => {
+                    let settled = self.settle(lease, Settlement::Confirmed { status, note }).await;
+                    if settled.is_err() {
+                        // It is remembered still. The job is back in its queue, and would be claimed again at once.
+                        tokio::time::sleep(UNRECORDED_REST).await;
+                    }
+                }
+            }
+        }
+        open
     }
 
     /// Tells the longest pause of a destination's retries (24 h until then). A job that is due later was written by a clock
@@ -162,13 +189,20 @@ impl Spool {
             .clone()
     }
 
-    /// Ends a lease, durably. On an error the job is due again.
+    /// Ends a lease, durably. On an error the job is due again; a confirmation is remembered, and recorded at the next claim
+    /// instead of another delivery.
     ///
     /// # Errors
     /// `Gone`: the job was not there any more. Otherwise nothing was recorded, or (`Deadline`) it may have been.
     pub async fn settle(&self, lease: Lease, settlement: Settlement) -> Result<(), CommitError> {
         let guard = lease.guard;
-        match self.submit(move |txn| settle::settle(txn, guard, settlement)).await? {
+        let lane = guard.lane();
+        if let Settlement::Confirmed { status, note } = &settlement {
+            lane.confirmed(lease.job, *status, note);
+        }
+        let settled = self.submit(move |txn| settle::settle(txn, guard, settlement)).await?;
+        lane.recorded(lease.job);
+        match settled {
             true => Ok(()),
             false => Err(CommitError::Gone),
         }
@@ -205,6 +239,8 @@ impl Spool {
             free_bytes,
             free_inodes,
             commit_alive: self.owner.commit_alive(),
+            salvage_unread: self.core.metrics.salvage_unacknowledged.get() > 0,
+            damaged: u64::try_from(self.core.metrics.spool_damaged.get()).unwrap_or(0),
         }
     }
 
@@ -246,6 +282,9 @@ impl Spool {
         }
     }
 }
+
+/// Before a confirmation that could not be recorded is tried again.
+const UNRECORDED_REST: Duration = Duration::from_millis(250);
 
 /// The longest that a listing over the whole queue may take.
 const LISTING_DEADLINE: Duration = Duration::from_secs(120);

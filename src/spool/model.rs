@@ -94,10 +94,12 @@ pub enum HoldKind {
     Recovered = 10,
     /// A person said so.
     Operator = 11,
+    /// Found again by a salvage that could not learn whether a person had held it.
+    Doubtful = 12,
 }
 
 impl HoldKind {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Rule,
         Self::Error,
         Self::Budget,
@@ -109,6 +111,7 @@ impl HoldKind {
         Self::Corrupt,
         Self::Recovered,
         Self::Operator,
+        Self::Doubtful,
     ];
 
     /// The word of listings, filters and metrics.
@@ -126,12 +129,18 @@ impl HoldKind {
             Self::Corrupt => "corrupt",
             Self::Recovered => "recovered",
             Self::Operator => "operator",
+            Self::Doubtful => "doubtful",
         }
     }
 
     /// Whether it says that the rules need a person (alarm metric `rule_failures`).
     pub(super) fn is_rule_failure(self) -> bool {
         matches!(self, Self::Error | Self::Budget | Self::NoDestination | Self::Edit)
+    }
+
+    /// Whether only a person's word may let it go: neither a rebuild nor a resend that heals its payload does.
+    pub(super) fn is_on_purpose(self) -> bool {
+        matches!(self, Self::Rule | Self::Operator | Self::Conflict | Self::Doubtful)
     }
 
     pub(super) fn from_byte(byte: u8) -> Option<Self> {
@@ -275,6 +284,11 @@ pub enum OpenError {
     IndexMissing { path: PathBuf, payloads: u64 },
     #[error("the index of spool {path} does not open ({detail}): run `waystation spool rebuild`")]
     IndexDamaged { path: PathBuf, detail: String },
+    /// It may pass; when it does not, the next start takes it for damage.
+    #[error(
+        "the index of spool {path} cannot be read now ({detail}): if this happens again, it is salvaged, or run `waystation spool rebuild`"
+    )]
+    IndexTrouble { path: PathBuf, detail: String },
     #[error("spool {path}: {what}: {error}")]
     Io {
         path: PathBuf,
@@ -283,10 +297,25 @@ pub enum OpenError {
     },
 }
 
+impl OpenError {
+    /// Whether a salvage is the way out.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::IndexMissing { .. } | Self::IndexDamaged { .. } => true,
+            Self::InUse(_) | Self::NotASpool(_) | Self::Newer { .. } | Self::IndexTrouble { .. } | Self::Io { .. } => {
+                false
+            }
+        }
+    }
+}
+
 /// What was found at start.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct OpenReport {
     pub created: bool,
+    /// The index was damaged and was made anew from the payload files; where it names what is lost or doubtful.
+    pub salvaged: Option<PathBuf>,
     pub instances: u64,
     /// Of `instances`: delivered, kept as cache.
     pub delivered: u64,
@@ -302,6 +331,8 @@ pub struct OpenReport {
     pub adopted: Vec<InstanceId>,
     /// Instances whose payload file is gone. Their jobs are held with kind `corrupt`.
     pub missing: Vec<InstanceId>,
+    /// Payload files without a record that could not be read: put into `quarantine/`.
+    pub unreadable: Vec<InstanceId>,
     /// Records that could not be read and were put into quarantine.
     pub quarantined: u64,
 }
@@ -319,6 +350,10 @@ pub struct Health {
     pub free_inodes: u64,
     /// The commit thread runs.
     pub commit_alive: bool,
+    /// A report of lost or doubtful instances waits for a person.
+    pub salvage_unread: bool,
+    /// Instances with open jobs whose payload is missing or not what arrived.
+    pub damaged: u64,
 }
 
 /// A payload that is whole and flushed, but not committed. Dropped without a commit, its file is removed.

@@ -10,6 +10,7 @@ use super::query::{Filter, Row, find, walk};
 use super::record::JobRecord;
 use super::settle::{end, retire};
 use super::txn::{Effect, SUSPENDED, Txn, encode_number, meta_key};
+use super::witness;
 use crate::base::names::{DestinationId, InstanceId, JobId};
 
 /// Jobs in one batch of a verb.
@@ -163,6 +164,14 @@ impl Spool {
         self.submit(move |txn| {
             let number = txn.number(Some(&to));
             let key = meta_key(SUSPENDED, to.as_str());
+            let destination = to.clone();
+            txn.effects.push(Effect::Order(match on {
+                true => witness::Order::Suspended {
+                    destination,
+                    since: txn.now.0,
+                },
+                false => witness::Order::Resumed { destination },
+            }));
             if on {
                 let since = encode_number(txn.now.0);
                 txn.put(Cf::Meta, key, since);
@@ -223,7 +232,7 @@ fn batch(txn: &mut Txn<'_>, keys: &[JobKey], order: &Order) -> Result<u64, Commi
 }
 
 /// Keeps a job from the workers until the batch is durable; `Err` when one has it now.
-fn reserve(txn: &mut Txn<'_>, key: JobKey) -> Result<(), ()> {
+pub(super) fn reserve(txn: &mut Txn<'_>, key: JobKey) -> Result<(), ()> {
     let Some(lane) = txn.lane(key.dest) else {
         return Ok(());
     };

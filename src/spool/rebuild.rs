@@ -1,22 +1,27 @@
-//! `spool rebuild`: makes the index anew from the payload files. The old index is moved aside, never deleted.
-//! What was delivered becomes cache; everything else becomes one undecided job of kind `recovered`, which the running
-//! box decides by the rules of the day. A file that is not what arrived goes to `quarantine/`, and is named.
+//! Making the index anew from the payload files: by a person (`spool rebuild`), or by a start that finds it damaged
+//! (`salvage.rs`). The old index is moved aside at the end, never deleted.
 //!
-//! The files do not tell what a rule or a person held back, nor which destinations are suspended, nor where a delivered
-//! instance went. That is taken from the old index where it can still be read; where not, the report says so.
-use super::admit::remember;
-use super::config::Config;
+//! The files tell what every instance is and, by their state letter, whether it was delivered. They do not tell where to, nor
+//! what a rule or a person held back, nor which destinations are suspended. That is taken from the old index where it can be
+//! read (its jobs go on as they were), and from the list of persons' orders (`witness.rs`). What neither knows becomes one
+//! undecided job: `recovered`, which the running box decides by the rules of the day, or held as `doubtful`.
+//! A file that is not what arrived goes to `quarantine/`. What is lost or doubtful is named, one by one.
+use super::admit::{remember, undecided};
+use super::config::{Config, Salvage};
 use super::core::Core;
 use super::db::{Cf, Db, DbError};
 use super::former::{Former, Known};
 use super::keys;
 use super::ledger::{Fact, FactKind};
 use super::lifecycle::apply_now;
-use super::model::{CommitError, HoldKind, OpenError};
+use super::model::{CommitError, HoldKind, HoldReason, OpenError};
 use super::payload::{FileState, path_of};
 use super::record::InstanceRecord;
 use super::recover::{self, Found};
-use super::txn::{Book, Effect, SUSPENDED, Txn, meta_key};
+use super::salvage::{Fate, Named};
+use super::txn::{Book, Effect, SUSPENDED, Txn, encode_number, meta_key};
+use super::witness::{self, Standing};
+use super::{admit, adopt};
 use crate::base::clock::{Clock, Wall};
 use crate::base::names::{InstanceId, JobId};
 use crate::telemetry::metrics::Metrics;
@@ -29,26 +34,41 @@ use std::sync::Arc;
 /// What a rebuild made of the files.
 #[derive(Clone, PartialEq, Eq, Debug, Default, serde::Serialize)]
 pub struct RebuildReport {
+    /// Taken in again with all its jobs as they were, none of them held.
+    pub kept: u64,
     /// Taken in again, to be decided anew.
     pub recovered: u64,
-    /// Taken in again and held: held back before, or another content under a known SOP Instance UID.
+    /// Taken in again and held: held back before, doubtful, or another content under a known SOP Instance UID.
     pub held: u64,
     /// Taken in as cache.
     pub delivered: u64,
     /// Our ids of the files that were put into `quarantine/`.
     pub quarantined: Vec<String>,
+    /// Our ids of instances that the old index knew as not delivered and that have no whole file; their jobs are held.
+    pub lost: Vec<String>,
     /// Empty files that were removed.
     pub empty: u64,
     /// Where the old index lies now.
     pub aside: Option<PathBuf>,
     /// Destinations that stay suspended.
     pub suspended: Vec<String>,
-    /// Why the old index could not be read (to its end): suspensions and holds by rules and persons are then lost.
+    /// Why the old index could not be read (to its end).
     pub forgotten: Option<String>,
+    /// The list of persons' orders was gone or damaged: their holds and suspensions are known only from the old index.
+    pub orders_lost: bool,
+}
+
+/// How a rebuild goes about it.
+pub(super) struct Manner {
+    /// Every payload is read whole. Without it only headers are: a start must not take hours, and the scrub comes after.
+    pub deep: bool,
+    pub salvage: Salvage,
 }
 
 /// Instances in one synced batch.
 const BATCH: usize = 256;
+/// Names the index that is being replaced, from before it is moved until the new one stands.
+const UNDER_WAY: &str = "rebuild-under-way";
 
 /// Rebuilds the index of a spool that no process has open. Reads every payload once.
 ///
@@ -56,71 +76,134 @@ const BATCH: usize = 256;
 /// It is no spool, is in use, or the disk fails.
 pub fn rebuild(path: &Path, clock: &Clock) -> Result<RebuildReport, OpenError> {
     let (lock, _) = recover::lock(path, false)?;
+    let manner = Manner {
+        deep: true,
+        salvage: Salvage::Hold,
+    };
+    let report = remake(path, clock, &manner, &mut |_| Ok(()))?;
+    drop(lock);
+    Ok(report)
+}
+
+/// Called with everything that is lost, damaged or doubtful.
+pub(super) type Namer<'a> = dyn FnMut(Named) -> io::Result<()> + 'a;
+
+/// The caller has the lock. Cut at any moment, it is begun again with the same old index.
+pub(super) fn remake(
+    path: &Path,
+    clock: &Clock,
+    manner: &Manner,
+    name: &mut Namer<'_>,
+) -> Result<RebuildReport, OpenError> {
     let failed = |what| {
         let path = path.to_owned();
         move |error: io::Error| OpenError::Io { path, what, error }
     };
-    let mut report = RebuildReport::default();
-    let index = recover::index_path(path);
-    if index.exists() {
-        let aside = path.join(format!("index.damaged-{}", clock.now().0));
-        fs::rename(&index, &aside).map_err(failed("the old index cannot be moved aside"))?;
-        report.aside = Some(aside);
-    }
-    recover::directories(path)?;
-    let damaged = |detail: String| OpenError::IndexDamaged {
+    let damaged = |error: &CommitError| OpenError::IndexTrouble {
         path: path.to_owned(),
-        detail,
+        detail: error.to_string(),
     };
-    // Made under another name and moved at the end: a rebuild that was cut is started again, never half used.
+    recover::directories(path)?;
     let building = path.join("index.building");
     match fs::remove_dir_all(&building) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("cannot be cleared")(error)),
         _ => {}
     }
-    let mut files = look(path, &mut report).map_err(failed("a payload cannot be read"))?;
+    let mut report = RebuildReport::default();
+    let former = former(path, &mut report);
+    let orders = witness::standing(path);
+    report.orders_lost = orders.is_none();
+    let mut files = look(path, manner.deep, &mut report).map_err(failed("a payload cannot be read"))?;
     // The first content under a UID is the one that the others conflict with.
     files.sort_unstable();
-    let db = Db::open(&building, true).map_err(|error| damaged(error.to_string()))?;
+    let index = |error: DbError| recover::index_error(path, &error);
+    let db = Db::open(&building, true).map_err(index)?;
     let config = Config {
         path: path.to_owned(),
         ..Config::default()
     };
     let core = Arc::new(Core::new(config, clock.clone(), Metrics::new()));
-    let book = Book::load(core.clone(), &db).map_err(|error| damaged(error.to_string()))?;
+    let book = Book::load(core.clone(), &db).map_err(index)?;
     let mut site = Site {
         core,
         db,
         book,
-        former: former(&mut report),
+        former,
+        orders,
+        unknown: manner.salvage,
         report,
     };
-    site.carry_over(&files).map_err(|error| damaged(error.to_string()))?;
+    site.carry_over(&files).map_err(|error| damaged(&error))?;
     for chunk in files.chunks(BATCH) {
         let records = again(path, chunk).map_err(failed("a payload cannot be read"))?;
-        site.take_in(&records).map_err(|error| damaged(error.to_string()))?;
+        let named = site.take_in(&records).map_err(|error| damaged(&error))?;
+        named
+            .into_iter()
+            .try_for_each(&mut *name)
+            .map_err(failed("the report cannot be written"))?;
     }
-    let report = site.report;
-    drop((site.book, site.core, site.db));
-    fs::rename(&building, &index).map_err(failed("the new index cannot be moved"))?;
-    super::pool::sync_directory(path).map_err(failed("cannot be flushed"))?;
-    drop(lock);
+    let named = site.lost(&files).map_err(|error| damaged(&error))?;
+    named
+        .into_iter()
+        .try_for_each(&mut *name)
+        .map_err(failed("the report cannot be written"))?;
+    let mut report = site.report;
+    drop((site.book, site.core, site.former, site.db));
+    replace(path, &building, clock.now(), &mut report).map_err(failed("the new index cannot be moved"))?;
     Ok(report)
 }
 
-/// The old index, if it opens.
-fn former(report: &mut RebuildReport) -> Option<Former> {
-    let Some(aside) = &report.aside else {
-        report.forgotten = Some("there was no old index".to_owned());
-        return None;
-    };
-    match Former::open(aside) {
+/// The old index, if it opens; and where it lies when an earlier rebuild was cut after it was moved.
+fn former(path: &Path, report: &mut RebuildReport) -> Option<Former> {
+    let mut index = recover::index_path(path);
+    if !index.exists() {
+        let note = fs::read_to_string(path.join(UNDER_WAY)).unwrap_or_default();
+        // The note is ours; it names a folder of the spool itself.
+        match note.trim() {
+            name if name.starts_with(ASIDE) && !name.contains('/') => {
+                index = path.join(name);
+                report.aside = Some(index.clone());
+            }
+            _ => {
+                report.forgotten = Some("there was no old index".to_owned());
+                return None;
+            }
+        }
+    }
+    match Former::open(&index) {
         Ok(former) => Some(former),
         Err(error) => {
             report.forgotten = Some(error.to_string());
             None
         }
     }
+}
+
+const ASIDE: &str = "index.damaged-";
+
+/// The new index takes the old one's place.
+fn replace(path: &Path, building: &Path, now: Wall, report: &mut RebuildReport) -> io::Result<()> {
+    let index = recover::index_path(path);
+    if index.exists() {
+        let name = format!("{ASIDE}{}", now.0);
+        fs::write(path.join(UNDER_WAY), &name)?;
+        fs::File::open(path.join(UNDER_WAY))?.sync_all()?;
+        super::pool::sync_directory(path)?;
+        let aside = path.join(name);
+        fs::rename(&index, &aside)?;
+        report.aside = Some(aside);
+    }
+    witness::forget_ledger(path)?;
+    super::pool::sync_directory(path)?;
+    fs::rename(building, &index)?;
+    super::pool::sync_directory(path)?;
+    for note in [UNDER_WAY, recover::SUSPECT] {
+        match fs::remove_file(path.join(note)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    super::pool::sync_directory(path)
 }
 
 /// A payload file: when it arrived, its name, and whether it was delivered.
@@ -132,20 +215,20 @@ struct Site {
     db: Db,
     book: Book,
     former: Option<Former>,
+    orders: Option<Standing>,
+    unknown: Salvage,
     report: RebuildReport,
 }
 
 impl Site {
-    /// Asks the old index. It is not asked again after an error: what it says then is not to be trusted.
+    /// Asks the old index. A part of it that cannot be read makes no other part wrong.
     fn ask<T: Default>(&mut self, question: impl FnOnce(&Former) -> Result<T, DbError>) -> T {
-        let Some(former) = &self.former else {
-            return T::default();
-        };
-        match question(former) {
-            Ok(answer) => answer,
-            Err(error) => {
-                self.report.forgotten = Some(error.to_string());
-                self.former = None;
+        let answer = self.former.as_ref().map(question);
+        match answer {
+            None => T::default(),
+            Some(Ok(answer)) => answer,
+            Some(Err(error)) => {
+                self.report.forgotten.get_or_insert(error.to_string());
                 T::default()
             }
         }
@@ -154,7 +237,14 @@ impl Site {
     /// What does not hang on a file: job numbers, suspensions, and what was delivered and has left the cache.
     fn carry_over(&mut self, files: &[File]) -> Result<(), CommitError> {
         self.book.next_job = self.ask(Former::next_job).max(self.book.next_job);
-        let suspended = self.ask(Former::suspended);
+        let mut suspended = self.ask(Former::suspended);
+        if let Some(orders) = &self.orders {
+            // The list is never behind the index.
+            let listed = orders.suspended.iter();
+            suspended = listed
+                .map(|(name, since)| (name.clone(), encode_number(since.0)))
+                .collect();
+        }
         self.report.suspended = suspended.iter().map(|(name, _)| name.to_string()).collect();
         apply_now(&self.core, &self.db, &mut self.book, |txn| {
             for (name, since) in suspended {
@@ -176,45 +266,118 @@ impl Site {
         Ok(())
     }
 
-    fn take_in(&mut self, records: &[(InstanceRecord, bool)]) -> Result<(), CommitError> {
+    /// What is known of an instance: by the old index, by persons' orders, or by nobody.
+    fn known(&mut self, id: InstanceId) -> Known {
         let now = self.core.clock.now();
-        let mut known = Vec::with_capacity(records.len());
-        for (record, _) in records {
-            known.push(self.ask(|former| former.known(record.instance.id, now)));
-        }
+        let told = self.ask(|former| former.known(id, now));
+        told.with_orders(id, self.orders.as_ref(), self.unknown.hold())
+    }
+
+    fn take_in(&mut self, records: &[(InstanceRecord, bool)]) -> Result<Vec<Named>, CommitError> {
+        let known: Vec<Known> = records
+            .iter()
+            .map(|(record, _)| self.known(record.instance.id))
+            .collect();
+        let mut named = Vec::new();
         let report = &mut self.report;
         apply_now(&self.core, &self.db, &mut self.book, |txn| {
             for ((record, delivered), known) in records.iter().zip(&known) {
-                if *delivered {
+                if *delivered || known.delivered {
                     as_cache(txn, record, known)?;
                     report.delivered += 1;
                     continue;
                 }
-                match recover::adopt(txn, record, known)? {
-                    Some(HoldKind::Recovered) => report.recovered += 1,
-                    Some(_) | None => report.held += 1,
-                }
+                let held = adopt::adopt(txn, record, known)?;
+                let fate = match held {
+                    None => {
+                        report.kept += 1;
+                        continue;
+                    }
+                    Some(HoldKind::Recovered) => {
+                        report.recovered += 1;
+                        Fate::DecidedAnew
+                    }
+                    Some(kind) => {
+                        report.held += 1;
+                        match (kind, known.told) {
+                            (_, true) => continue,
+                            (HoldKind::Doubtful, false) => Fate::Doubtful,
+                            (_, false) => Fate::Held,
+                        }
+                    }
+                };
+                named.push(Named::of(&record.instance, fate));
             }
             Ok(())
-        })
+        })?;
+        Ok(named)
+    }
+
+    /// What the old index knew as not delivered and has no whole file: held, visibly, so that its modality can send it again.
+    fn lost(&mut self, files: &[File]) -> Result<Vec<Named>, CommitError> {
+        let present: HashSet<InstanceId> = files.iter().map(|(_, id, _)| *id).collect();
+        let mut lost = Vec::new();
+        let asked = self.former.as_ref().map(|former| {
+            former.pending(|record| {
+                if !present.contains(&record.instance.id) {
+                    lost.push(record);
+                }
+            })
+        });
+        if let Some(Err(error)) = asked {
+            self.report.forgotten.get_or_insert(error.to_string());
+        }
+        let mut named = Vec::new();
+        let cut: HashSet<String> = self.report.quarantined.iter().cloned().collect();
+        for record in &lost {
+            let id = record.instance.id;
+            let known = self.known(id);
+            apply_now(&self.core, &self.db, &mut self.book, |txn| missing(txn, record, &known))?;
+            self.report.lost.push(id.to_string());
+            let fate = if cut.contains(&id.to_string()) {
+                Fate::Damaged
+            } else {
+                Fate::Lost
+            };
+            named.push(Named::of(&record.instance, fate));
+        }
+        let told: HashSet<String> = lost.iter().map(|record| record.instance.id.to_string()).collect();
+        for id in self.report.quarantined.iter().filter(|id| !told.contains(*id)) {
+            named.push(Named::cut(id));
+        }
+        Ok(named)
     }
 }
 
-/// Reads every file, once and whole. What is not what arrived is put aside here.
-fn look(root: &Path, report: &mut RebuildReport) -> io::Result<Vec<File>> {
+impl Salvage {
+    /// How an instance is held of which nobody knows whether a person had held it.
+    pub(super) fn hold(self) -> Option<HoldReason> {
+        match self {
+            Self::Hold | Self::Stop => Some(HoldReason::new(
+                HoldKind::Doubtful,
+                "its record is lost; whether a person had held it is not known",
+            )),
+            Self::Deliver => None,
+        }
+    }
+}
+
+/// Reads every file once, whole when `deep`. What is not what arrived is put aside here.
+fn look(root: &Path, deep: bool, report: &mut RebuildReport) -> io::Result<Vec<File>> {
     let mut found = Vec::new();
     for id in recover::list(root)? {
-        match recover::inspect(root, id, true)? {
-            Found::Empty => {
+        match recover::inspect(root, id, deep) {
+            Ok(Found::Empty) => {
                 fs::remove_file(path_of(root, id))?;
                 report.empty += 1;
             }
-            Found::Partial => {
+            Ok(Found::Whole(record, state)) => {
+                found.push((record.instance.arrival, id, state == FileState::Delivered));
+            }
+            Err(error) if recover::is_passing(&error) => return Err(error),
+            Ok(Found::Partial) | Err(_) => {
                 fs::rename(path_of(root, id), root.join("quarantine").join(format!("{id}.dcm")))?;
                 report.quarantined.push(id.to_string());
-            }
-            Found::Whole(record, state) => {
-                found.push((record.instance.arrival, id, state == FileState::Delivered));
             }
         }
     }
@@ -233,9 +396,33 @@ fn again(root: &Path, files: &[File]) -> io::Result<Vec<(InstanceRecord, bool)>>
     Ok(records)
 }
 
+/// An instance without its payload: its jobs, or one undecided, are held; a resend is taken in.
+fn missing(txn: &mut Txn<'_>, record: &InstanceRecord, known: &Known) -> Result<(), CommitError> {
+    let record = adopt::with_done(txn, record, known);
+    let id = record.instance.id;
+    txn.put_instance(&record);
+    txn.effects.push(Effect::Pending(1));
+    let mut jobs = known.kept.clone();
+    if jobs.is_empty() {
+        jobs.push(undecided(HoldKind::Corrupt, "the payload file is missing", txn));
+    }
+    for mut job in jobs {
+        let purpose = job.hold.as_ref().is_some_and(|hold| hold.kind.is_on_purpose());
+        if !purpose {
+            job.hold = Some(HoldReason::new(HoldKind::Corrupt, "the payload file is missing"));
+        }
+        let dest = txn.number(job.destination.as_ref());
+        admit::add_job(txn, id, dest, job);
+    }
+    let mut seen = txn.seen(&record.instance.sop_instance)?;
+    remember(&mut seen, &record, adopt::went(&record));
+    txn.put_seen(&record.instance.sop_instance, &seen);
+    super::damaged::mark(txn, id, "the payload file is missing")
+}
+
 /// A delivered instance, as the cache holds it. A resend of it has nothing to do where it went; anywhere, when that is not known.
 fn as_cache(txn: &mut Txn<'_>, record: &InstanceRecord, known: &Known) -> Result<(), CommitError> {
-    let mut record = recover::with_done(txn, record, known);
+    let mut record = adopt::with_done(txn, record, known);
     record.delivered = true;
     let instance = &record.instance;
     if let Some(study) = &instance.study {
@@ -247,7 +434,7 @@ fn as_cache(txn: &mut Txn<'_>, record: &InstanceRecord, known: &Known) -> Result
     txn.put_instance(&record);
     let went = match record.done.is_empty() {
         true => vec![(keys::ANYWHERE, JobId(0))],
-        false => recover::went(&record),
+        false => adopt::went(&record),
     };
     // Discarded by a person, and by nobody confirmed: a resend is delivered, as it was before.
     if !went.is_empty() {

@@ -1,17 +1,15 @@
 //! Start: lock, marker, index; then payload files and records are held against each other, both ways, and every
 //! difference is named. Nothing acknowledged is dropped, nothing that never was is delivered.
-use super::admit::{add_job, displace, place, remember, undecided};
 use super::core::Core;
 use super::db::{Cf, Db, DbError};
-use super::former::Known;
 use super::keys;
-use super::ledger::{Fact, FactKind};
-use super::model::{CommitError, HoldKind, HoldReason, JobKey, OpenError, OpenReport};
+use super::ledger::Head;
+use super::model::{OpenError, OpenReport};
 use super::payload::{FileState, HEADER_MAX, find_private, path_of};
-use super::record::{Done, InstanceRecord, SeenEntry, SeenRecord};
-use super::settle::lost_payload;
-use super::txn::{DESTINATION, Effect, SCHEMA, SUSPENDED, Txn, aside, decode_number, encode_number};
-use crate::base::names::{DestinationId, InstanceId, JobId};
+use super::record::{InstanceRecord, SeenEntry, SeenRecord};
+use super::txn::{DESTINATION, SCHEMA, SUSPENDED, aside, decode_number, encode_number};
+use super::witness;
+use crate::base::names::{DestinationId, InstanceId};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -22,7 +20,7 @@ use std::sync::atomic::Ordering;
 const FORMAT: u64 = 1;
 const MARKER: &str = "waystation-spool";
 /// Stands in the spool after a read error of the index that a reopening did not mend.
-const SUSPECT: &str = "index-suspect";
+pub(super) const SUSPECT: &str = "index-suspect";
 
 pub(super) fn index_path(root: &Path) -> PathBuf {
     root.join("index")
@@ -114,17 +112,15 @@ pub(super) fn open_index(root: &Path) -> Result<Db, OpenError> {
     let create = !Db::exists(&path);
     if create {
         let payloads = payloads(root).map_err(failed(root, "payloads cannot be listed"))?;
-        if payloads > 0 {
+        // A ledger that had facts says the same when everything has been delivered and has left the cache.
+        if payloads > 0 || witness::lost_facts(root, &Head::default()) > 0 {
             return Err(OpenError::IndexMissing {
                 path: root.to_owned(),
                 payloads,
             });
         }
     }
-    let damaged = |error: DbError| OpenError::IndexDamaged {
-        path: root.to_owned(),
-        detail: error.to_string(),
-    };
+    let damaged = |error: DbError| index_error(root, &error);
     let opened = match Db::open(&path, create) {
         // A first start that was cut leaves an index without all its families, and nothing was taken in yet.
         Err(_) if !create && payloads(root).is_ok_and(|payloads| payloads == 0) => Db::open(&path, true),
@@ -151,6 +147,28 @@ pub(super) fn open_index(root: &Path) -> Result<Db, OpenError> {
     Ok(db)
 }
 
+/// What an error of the index means at start. Trouble that met the start before this one too does not pass: it is damage.
+pub(super) fn index_error(root: &Path, error: &DbError) -> OpenError {
+    let (path, detail) = (root.to_owned(), error.to_string());
+    match error {
+        DbError::Damaged(_) => OpenError::IndexDamaged { path, detail },
+        // The process or the disk is out of something: no reason to distrust what lies there, however often it comes.
+        DbError::Trouble(text)
+            if ["No space left", "Too many open files"]
+                .iter()
+                .any(|out| text.contains(out)) =>
+        {
+            OpenError::IndexTrouble { path, detail }
+        }
+        DbError::Trouble(_) if root.join(SUSPECT).exists() => OpenError::IndexDamaged { path, detail },
+        DbError::Trouble(_) => {
+            // Without the note the next start only tries once more.
+            drop(suspect(root));
+            OpenError::IndexTrouble { path, detail }
+        }
+    }
+}
+
 /// Leaves a note for the next start that the index must be read through first.
 pub(super) fn suspect(root: &Path) -> io::Result<()> {
     File::create(root.join(SUSPECT))?.sync_all()?;
@@ -163,10 +181,7 @@ fn clear_suspicion(root: &Path, db: &Db) -> Result<(), OpenError> {
     if !note.exists() {
         return Ok(());
     }
-    db.verify().map_err(|error| OpenError::IndexDamaged {
-        path: root.to_owned(),
-        detail: error.to_string(),
-    })?;
+    db.verify().map_err(|error| index_error(root, &error))?;
     fs::remove_file(note).map_err(failed(root, "the note about its index cannot be removed"))
 }
 
@@ -267,8 +282,15 @@ pub(super) fn inspect(root: &Path, id: InstanceId, deep: bool) -> io::Result<Fou
         return Ok(Found::Empty);
     }
     let mut start = Vec::new();
-    (&mut file).take(HEADER_MAX as u64).read_to_end(&mut start)?;
-    let Some((record, state)) = find_private(&start) else {
+    (&mut file).take(HEADER_USUAL).read_to_end(&mut start)?;
+    let mut private = find_private(&start);
+    if private.is_none() {
+        (&mut file)
+            .take(HEADER_MAX as u64 - HEADER_USUAL)
+            .read_to_end(&mut start)?;
+        private = find_private(&start);
+    }
+    let Some((record, state)) = private else {
         return Ok(Found::Partial);
     };
     let whole = record.instance.id == id && size == u64::from(record.data_set_offset) + record.instance.length;
@@ -276,6 +298,19 @@ pub(super) fn inspect(root: &Path, id: InstanceId, deep: bool) -> io::Result<Fou
         return Ok(Found::Partial);
     }
     Ok(Found::Whole(Box::new(record), state))
+}
+
+/// Our own header fits; a longer one is read in a second step.
+const HEADER_USUAL: u64 = 4_096;
+
+/// An error that says nothing of this file: the process or the machine is out of something.
+pub(super) fn is_passing(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let errno = Errno::from_io_error(error);
+    matches!(
+        errno,
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::INTR | Errno::AGAIN)
+    )
 }
 
 pub(super) fn digest(file: &mut File, data_set_offset: u32) -> io::Result<[u8; 32]> {
@@ -297,7 +332,17 @@ pub(super) fn strays(
     let mut adopt = Vec::new();
     for id in strays {
         let path = path_of(root, *id);
-        match inspect(root, *id, true)? {
+        let found = match inspect(root, *id, true) {
+            Err(error) if is_passing(&error) => return Err(error),
+            // It may have been acknowledged: put aside, and named.
+            Err(_) => {
+                fs::rename(path, root.join("quarantine").join(format!("{id}.dcm")))?;
+                report.unreadable.push(*id);
+                continue;
+            }
+            Ok(found) => found,
+        };
+        match found {
             Found::Empty => {
                 fs::remove_file(path)?;
                 report.pool_cleared += 1;
@@ -338,8 +383,8 @@ fn was_evicted(db: &Db, record: &InstanceRecord) -> io::Result<bool> {
 }
 
 /// Both ways: ids with a file but no record, and ids with a record but no file.
-pub(super) fn differences(root: &Path, db: &Db) -> Result<(Vec<InstanceId>, Vec<InstanceId>), String> {
-    let files = list(root).map_err(|error| error.to_string())?;
+pub(super) fn differences(root: &Path, db: &Db) -> Result<(Vec<InstanceId>, Vec<InstanceId>), OpenError> {
+    let files = list(root).map_err(failed(root, "payloads cannot be listed"))?;
     let (mut strays, mut missing, mut at) = (Vec::new(), Vec::new(), 0);
     let scan = db.scan(Cf::Instance, &[], &[], |key, _| {
         let Some(id) = keys::instance_of(key) else {
@@ -356,106 +401,7 @@ pub(super) fn differences(root: &Path, db: &Db) -> Result<(Vec<InstanceId>, Vec<
         }
         true
     });
-    scan.map_err(|error| error.to_string())?;
+    scan.map_err(|error| index_error(root, &error))?;
     strays.extend_from_slice(&files[at..]);
     Ok((strays, missing))
-}
-
-/// Takes an instance in again that the index has lost: with the jobs that are `known`, or else with one undecided job, for the
-/// rules to decide anew. Another content under a UID that is known waits for a person. Answers the kind of the hold.
-pub(super) fn adopt(
-    txn: &mut Txn<'_>,
-    record: &InstanceRecord,
-    known: &Known,
-) -> Result<Option<HoldKind>, CommitError> {
-    let record = with_done(txn, record, known);
-    let instance = &record.instance;
-    txn.put_instance(&record);
-    if let Some(study) = &instance.study {
-        txn.put(Cf::Study, keys::study(study, instance.id), Vec::new());
-    }
-    txn.effects.push(Effect::Pending(1));
-    txn.fact(Fact::new(FactKind::Recovered).instance(instance.id));
-    let mut seen = txn.seen(&instance.sop_instance)?;
-    let other = seen
-        .entries
-        .first()
-        .is_some_and(|first| first.digest != instance.digest);
-    let jobs = match (known.kept.is_empty(), other) {
-        (false, _) => known.kept.clone(),
-        (true, true) => vec![undecided(
-            HoldKind::Conflict,
-            "found again: same SOP Instance UID with other content",
-            txn,
-        )],
-        (true, false) => vec![undecided(
-            HoldKind::Recovered,
-            "found again without a record; to be decided anew",
-            txn,
-        )],
-    };
-    let held = jobs.iter().find_map(|job| job.hold.as_ref()).map(|reason| reason.kind);
-    let mut added = went(&record);
-    for job in jobs {
-        let dest = txn.number(job.destination.as_ref());
-        added.push((dest, add_job(txn, instance.id, dest, job)));
-    }
-    remember(&mut seen, &record, added);
-    txn.put_seen(&instance.sop_instance, &seen);
-    Ok(held)
-}
-
-/// The record with what is known of its deliveries.
-pub(super) fn with_done(txn: &mut Txn<'_>, record: &InstanceRecord, known: &Known) -> InstanceRecord {
-    let mut record = record.clone();
-    for (name, done) in &known.done {
-        let dest = txn.number(Some(name));
-        record.done.push(Done { dest, ..done.clone() });
-    }
-    record
-}
-
-/// The deliveries that were confirmed.
-pub(super) fn went(record: &InstanceRecord) -> Vec<(u32, JobId)> {
-    let confirmed = record.done.iter().filter(|done| done.status.is_some());
-    confirmed.map(|done| (done.dest, done.job)).collect()
-}
-
-/// The payload file of a record is gone: its jobs are held, visibly; a delivered one leaves the index.
-pub(super) fn payload_missing(txn: &mut Txn<'_>, id: InstanceId) -> Result<bool, CommitError> {
-    let references = txn.keys(Cf::Ref, &id.0, usize::MAX)?;
-    if references.is_empty() {
-        super::cache::remove(txn, id)?;
-        return Ok(false);
-    }
-    for reference in references {
-        if let Some((_, key)) = keys::reference_of(&reference) {
-            hold_corrupt(txn, key, "the payload file is missing")?;
-        }
-    }
-    Ok(true)
-}
-
-pub(super) fn hold_corrupt(txn: &mut Txn<'_>, key: JobKey, text: &str) -> Result<(), CommitError> {
-    let Some(mut job) = txn.job(key)? else {
-        return Ok(());
-    };
-    if job
-        .hold
-        .as_ref()
-        .is_some_and(|(_, reason)| reason.kind == HoldKind::Corrupt)
-    {
-        return Ok(());
-    }
-    displace(txn, key, &job);
-    job.hold = Some((txn.now, HoldReason::new(HoldKind::Corrupt, text)));
-    place(txn, key, &job);
-    let name = txn.name(key.dest);
-    txn.fact(
-        Fact::new(FactKind::Held)
-            .instance(job.instance)
-            .job(key.job, name)
-            .text(format!("corrupt: {text}")),
-    );
-    lost_payload(txn, key, &job)
 }

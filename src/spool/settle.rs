@@ -1,5 +1,6 @@
 //! How a lease ends in the index: confirmed, to be tried again, or held. One synced batch each, with its fact.
-use super::admit::{displace, forget, place};
+use super::admit::{displace, place};
+use super::damaged;
 use super::db::Cf;
 use super::due::{Guard, LATEST};
 use super::keys;
@@ -40,11 +41,11 @@ pub(super) fn settle(txn: &mut Txn<'_>, guard: Guard, settlement: Settlement) ->
         Settlement::Hold { reason } => {
             txn.fact(fact(FactKind::Held).text(format!("{}: {}", reason.kind.word(), reason.text)));
             job.outcome.clone_from(&reason.text);
-            let corrupt = reason.kind == HoldKind::Corrupt;
+            let corrupt = (reason.kind == HoldKind::Corrupt).then(|| reason.text.clone());
             job.hold = Some((txn.now, reason));
             place(txn, key, &job);
-            if corrupt {
-                lost_payload(txn, key, &job)?;
+            if let Some(text) = corrupt {
+                lost_payload(txn, key, &job, &text)?;
             }
         }
     }
@@ -58,12 +59,13 @@ fn another(txn: &Txn<'_>, own: JobKey) -> Result<JobKey, CommitError> {
     Ok(others.rfind(|key| *key != own).unwrap_or(own))
 }
 
-/// The payload is not what arrived: a resend of the same content must be taken in again, not answered as a repeat.
-pub(super) fn lost_payload(txn: &mut Txn<'_>, key: JobKey, job: &JobRecord) -> Result<(), CommitError> {
-    match txn.instance(job.instance)? {
-        Some(record) => forget(txn, &record.instance.sop_instance, key),
-        None => Ok(()),
+/// The payload is not what arrived: a resend of the same content must be taken in again, not answered as a repeat, and takes
+/// its place (`damaged.rs`).
+pub(super) fn lost_payload(txn: &mut Txn<'_>, key: JobKey, job: &JobRecord, text: &str) -> Result<(), CommitError> {
+    if let Some(record) = txn.instance(job.instance)? {
+        damaged::forget_job(txn, &record.instance.sop_instance, key)?;
     }
+    damaged::mark(txn, job.instance, text)
 }
 
 /// A job ends for good. With the last one its instance becomes cache. `status` is `None` when a person discarded it.
@@ -83,7 +85,14 @@ fn drop_reference(txn: &mut Txn<'_>, key: JobKey, job: &JobRecord, status: Optio
         at: txn.now,
         status,
     });
+    if status.is_some() {
+        // It was read and verified on its way.
+        damaged::unmark(txn, job.instance)?;
+    }
     let last = txn.keys(Cf::Ref, &job.instance.0, 1)?.is_empty();
+    if last && damaged::is_marked(txn, job.instance)? {
+        return damaged::leave(txn, job.instance);
+    }
     if last {
         retire(txn, &mut record);
     }

@@ -8,6 +8,7 @@ use super::ledger::{Fact, Head};
 use super::model::{CommitError, HoldKind, JobKey, Priority};
 use super::payload::Mark;
 use super::record::{Damaged, InstanceRecord, JobRecord, SeenRecord};
+use super::witness::Order;
 use crate::base::clock::Wall;
 use crate::base::names::{DestinationId, InstanceId, JobId, Uid};
 use std::collections::BTreeMap;
@@ -35,6 +36,12 @@ pub(super) enum Effect {
     Mark(Mark),
     Return(Guard),
     Quarantined(Cf),
+    /// For the list of persons' orders.
+    Order(Order),
+    /// So many instances more, or fewer, whose payload is damaged.
+    Damaged(i64),
+    /// The file of an instance that has left goes to `quarantine/`.
+    Aside(InstanceId),
 }
 
 type Place = (Cf, Vec<u8>);

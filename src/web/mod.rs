@@ -34,8 +34,16 @@ impl Default for Config {
     }
 }
 
-/// Says why the box is not ready, in constant words; empty when it is. Must not block.
-pub type Readiness = Arc<dyn Fn() -> Vec<&'static str> + Send + Sync>;
+/// Says how the box stands. Must not block.
+pub type Readiness = Arc<dyn Fn() -> Standing + Send + Sync>;
+
+/// Why peers should not come now, and what a person should look at all the same; both in constant words.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Standing {
+    /// Empty when the box is ready.
+    pub reasons: Vec<&'static str>,
+    pub notes: Vec<&'static str>,
+}
 
 /// Connections served at once; one more waits in the kernel's queue.
 const CONNECTIONS_MAX: usize = 32;
@@ -161,17 +169,19 @@ async fn metrics(State(shared): State<Shared>) -> Response {
 struct Ready {
     ready: bool,
     reasons: Vec<&'static str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<&'static str>,
 }
 
 async fn ready(State(shared): State<Shared>) -> Response {
-    let reasons = (shared.readiness)();
+    let Standing { reasons, notes } = (shared.readiness)();
     let ready = reasons.is_empty();
     let code = if ready {
         StatusCode::OK
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    (code, Json(Ready { ready, reasons })).into_response()
+    (code, Json(Ready { ready, reasons, notes })).into_response()
 }
 
 #[cfg(test)]
@@ -190,10 +200,14 @@ mod tests {
         let sick = Arc::new(AtomicBool::new(false));
         let seen = sick.clone();
         let readiness: Readiness = Arc::new(move || {
-            if seen.load(Ordering::Relaxed) {
+            let reasons = if seen.load(Ordering::Relaxed) {
                 vec!["spool gate latched"]
             } else {
                 Vec::new()
+            };
+            Standing {
+                reasons,
+                notes: Vec::new(),
             }
         });
         let config = Config {

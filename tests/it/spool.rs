@@ -51,9 +51,65 @@ fn fsck_finds_a_sound_spool_sound_and_a_flipped_bit() {
 }
 
 #[test]
-fn a_lost_index_is_never_taken_for_an_empty_spool_and_rebuild_loses_nothing() {
+fn a_lost_index_is_salvaged_by_itself_and_what_was_held_waits() {
+    let (mut station, mut archive, delivered, waiting) = half_delivered();
+    station.start();
+    station
+        .cli(&[
+            "queue",
+            "hold",
+            "--sop",
+            &waiting[4].sop,
+            "--reason",
+            "wrong table position",
+        ])
+        .ok();
+    assert!(station.terminate().success());
+    std::fs::remove_dir_all(station.setup.spool_path().join("index")).expect("the index");
+    archive.start();
+    station.start();
+    archive.wait_stored(8);
+    wait_until("only the held one is left", SOON, || station.jobs(&[]).len() == 1);
+    archive.holds_exactly(&[&delivered[..], &waiting[..4]].concat());
+    let held = station.jobs(&["--state", "held"]);
+    assert_eq!(held[0]["sop_instance"].as_str(), Some(waiting[4].sop.as_str()));
+    assert_eq!(held[0]["reason"].as_str(), Some("wrong table position"));
+
+    let (status, body) = crate::harness::http::get(station.setup.web, "/readyz").expect("it answers");
+    let body = String::from_utf8_lossy(&body).into_owned();
+    assert!(status == 200 && body.contains("waystation spool salvage"), "{body}");
+    let listed = station.cli(&["spool", "salvage"]);
+    assert_eq!(listed.code, Some(1), "a script sees an open report: {listed:?}");
+    for object in &waiting {
+        assert!(
+            listed.out.contains(&object.sop),
+            "{} is not named:\n{}",
+            object.sop,
+            listed.out
+        );
+    }
+    let reports = station.cli(&["spool", "salvage", "--json"]).out;
+    let reports: serde_json::Value = serde_json::from_str(&reports).expect("JSON");
+    assert_eq!(reports[0]["counts"]["held"], 1);
+    station.cli(&["spool", "salvage", "--acknowledge"]).ok();
+    station.cli(&["spool", "salvage"]).ok();
+    let (_, body) = crate::harness::http::get(station.setup.web, "/readyz").expect("it answers");
+    assert!(!String::from_utf8_lossy(&body).contains("notes"));
+
+    station.cli(&["queue", "release", "--kind", "operator"]).ok();
+    archive.wait_stored(9);
+    station.wait_drained(SOON);
+    archive.holds_exactly(&[delivered, waiting].concat());
+    station.terminate();
+    station.cli(&["spool", "fsck", "--deep"]).ok();
+}
+
+#[test]
+fn a_site_that_wants_it_so_is_told_to_rebuild_and_a_rebuild_loses_nothing() {
     let (mut station, mut archive, delivered, waiting) = half_delivered();
     std::fs::remove_dir_all(station.setup.spool_path().join("index")).expect("the index");
+    station.setup =
+        std::mem::replace(&mut station.setup, Setup::new()).environment("WAYSTATION_SPOOL__SALVAGE", "stop");
     station.launch();
     wait_until("the box refuses to start", SOON, || !station.running());
     assert!(
@@ -68,9 +124,34 @@ fn a_lost_index_is_never_taken_for_an_empty_spool_and_rebuild_loses_nothing() {
     station.start();
     archive.wait_stored(9);
     station.wait_drained(SOON);
-    archive.holds_exactly(&[delivered.clone(), waiting].concat());
+    archive.holds_exactly(&[delivered, waiting].concat());
     station.terminate();
     station.cli(&["spool", "fsck", "--deep"]).ok();
+}
+
+#[test]
+fn the_scrub_finds_a_flipped_bit_and_a_resend_heals_it() {
+    let (mut station, mut archive, delivered, waiting) = half_delivered();
+    flip_a_bit(&payload(&station, &waiting[1]));
+    flip_a_bit(&payload(&station, &delivered[0]));
+    station.start();
+    station.cli(&["spool", "scrub", "--now"]).ok();
+    station.wait_metric("spool_damaged", &[], |n| n == 1.0);
+    station.wait_metric("scrub_payloads_total", &[], |n| n == 9.0);
+    assert_eq!(station.metric("scrub_payloads_total", &[("result", "damaged")]), 2.0);
+    let shown = station.cli(&["spool", "scrub"]).ok();
+    assert!(
+        shown.out.contains(&waiting[1].sop) && shown.out.contains("send it again"),
+        "{}",
+        shown.out
+    );
+    assert_eq!(station.jobs(&["--state", "held", "--kind", "corrupt"]).len(), 1);
+    send(station.setup.dicom, station.setup.path(), &waiting[1..2]);
+    station.wait_metric("spool_damaged", &[], |n| n == 0.0);
+    archive.start();
+    archive.wait_stored(9);
+    station.wait_drained(SOON);
+    archive.holds_exactly(&[delivered, waiting].concat());
 }
 
 #[test]

@@ -1,6 +1,7 @@
-//! Each kind of file of a spool, damaged in five ways while the box is down. Whatever was acknowledged is afterwards delivered
-//! whole, or its job is held, or it lies named in quarantine: never silently fewer. A box that does not start says so, names
-//! the way out, and `spool rebuild` is that way.
+//! Each kind of file of a spool, damaged in five ways while the box is down. The box comes up by itself, or its service manager
+//! starts it again (a marker that is damaged is the one exception: it is refused in words). Whatever was acknowledged is
+//! afterwards delivered whole, or its job is held, or it lies named in quarantine: never silently fewer; and a salvage has
+//! left a report that is open until somebody reads it.
 use crate::harness::objects;
 use crate::harness::rig::Rig;
 use crate::{Order, Tally};
@@ -33,7 +34,17 @@ const fn index(name: &'static str, begins: &'static str, ends: &'static str) -> 
     }
 }
 
-const KINDS: [Kind; 8] = [
+const fn beside(name: &'static str, begins: &'static str) -> Kind {
+    Kind {
+        name,
+        folder: "",
+        begins,
+        ends: "",
+        payload: false,
+    }
+}
+
+const KINDS: [Kind; 10] = [
     index("log", "", ".log"),
     index("table", "", ".sst"),
     index("manifest", "MANIFEST-", ""),
@@ -47,21 +58,22 @@ const KINDS: [Kind; 8] = [
         ends: ".dcm",
         payload: true,
     },
-    Kind {
-        name: "marker",
-        folder: "",
-        begins: "waystation-spool",
-        ends: "",
-        payload: false,
-    },
+    beside("marker", "waystation-spool"),
+    beside("witness", "witness"),
+    beside("orders", "orders"),
 ];
 
-/// Every case, or so many of them drawn by the seed when `order.count` is not 0.
+/// Generous: the machine may be busy with other things.
+const READY: Duration = Duration::from_secs(120);
+/// Starts of a service manager, after which it would give up.
+const STARTS: usize = 3;
+
+/// Every case, or so many of them drawn by the seed when `order.count` is not 0; more than there are come at further seeds.
 pub fn soak(tally: &mut Tally, order: Order) {
     let mut cases: Vec<(&Kind, &str)> = KINDS.iter().flat_map(|kind| DAMAGES.map(|how| (kind, how))).collect();
     if order.count > 0 {
         cases.shuffle(&mut StdRng::seed_from_u64(order.seed));
-        cases.truncate(order.count);
+        cases = cases.into_iter().cycle().take(order.count).collect();
     }
     for (number, (kind, how)) in cases.into_iter().enumerate() {
         let seed = order.seed + number as u64;
@@ -94,7 +106,15 @@ fn case(seed: u64, kind: &Kind, how: &str, plant: Option<&str>) -> Result<String
         rig.crash();
     }
     let spool = rig.station.setup.spool_path();
-    let files = objects::files_in(&spool.join(kind.folder));
+    let files = match kind.folder {
+        // Its own files, not those of all folders below.
+        "" => KINDS
+            .iter()
+            .map(|kind| spool.join(kind.begins))
+            .filter(|path| path.is_file())
+            .collect(),
+        folder => objects::files_in(&spool.join(folder)),
+    };
     let wanted = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let long = fs::metadata(path).is_ok_and(|meta| meta.len() > 0);
@@ -104,8 +124,8 @@ fn case(seed: u64, kind: &Kind, how: &str, plant: Option<&str>) -> Result<String
     let victim = &files[rig.generator.random_range(0..files.len().max(1)).min(files.len() - 1)];
     damage(victim, how, &mut rig.generator);
     rig.archive.start();
-    let rebuilt = revive(&mut rig)?;
-    after(&mut rig, kind, how, rebuilt)
+    let salvaged = revive(&mut rig)?;
+    after(&mut rig, kind, how, salvaged)
 }
 
 fn damage(file: &Path, how: &str, generator: &mut StdRng) {
@@ -127,46 +147,46 @@ fn damage(file: &Path, how: &str, generator: &mut StdRng) {
     fs::write(file, bytes).expect("writable");
 }
 
-/// Starts the box. When it ends again it must have named the way out, which is taken; answers whether it was.
+/// Starts the box as a service manager does: again when it has ended. Answers whether it has salvaged itself.
 fn revive(rig: &mut Rig) -> Result<bool, String> {
-    for rebuilt in [false, true] {
+    for _ in 0..STARTS {
         rig.station.launch();
-        let until = Instant::now() + Duration::from_secs(30);
+        let until = Instant::now() + READY;
         let mut quiet = 0;
         while rig.station.running() && quiet < 10 && Instant::now() < until {
             let ready = crate::harness::http::get(rig.station.setup.web, "/readyz");
             quiet = if matches!(ready, Some((200, _))) { quiet + 1 } else { 0 };
             std::thread::sleep(Duration::from_millis(50));
         }
-        if rig.station.running() {
-            return Ok(rebuilt);
+        if rig.station.running() && quiet < 10 {
+            return Err(format!("it is not ready\n{}", rig.station.log_tail()));
         }
-        if rebuilt {
-            return Err(format!("it does not start after a rebuild\n{}", rig.station.log_tail()));
+        if rig.station.running() {
+            let reported = rig.station.metric("salvage_unacknowledged", &[]) > 0.0;
+            let listed = rig.station.cli(&["spool", "salvage"]);
+            if reported == (listed.code == Some(0)) {
+                return Err(format!("metric and reports differ: {reported}, {}", listed.out));
+            }
+            return Ok(reported);
         }
         let log = rig.station.log_tail();
         let last = log.lines().last().unwrap_or_default();
         // A marker that is gone, of a later format or no text: refused untouched, and a person writes it anew.
-        let marker = ["not a waystation spool", "newer", "marker"]
+        let marker = ["not a waystation spool", "neither empty nor a spool", "newer", "marker"]
             .iter()
             .any(|word| last.contains(word));
         if marker {
             let path = rig.station.setup.spool_path().join("waystation-spool");
             fs::write(&path, "1\n").expect("writable");
-            continue;
-        }
-        if !last.contains("spool rebuild") {
-            return Err(format!("it ended without a way out\n{log}"));
-        }
-        let ran = rig.station.cli(&["spool", "rebuild"]);
-        if ran.code != Some(0) {
-            return Err(format!("rebuild: {}{}", ran.out, ran.err));
         }
     }
-    Err("unreachable".to_owned())
+    Err(format!("it does not come up by itself\n{}", rig.station.log_tail()))
 }
 
-fn after(rig: &mut Rig, kind: &Kind, how: &str, rebuilt: bool) -> Result<String, String> {
+fn after(rig: &mut Rig, kind: &Kind, how: &str, salvaged: bool) -> Result<String, String> {
+    // What a salvage left to the rules is decided while the box takes images already.
+    rig.station
+        .wait_metric("jobs_held", &[("kind", "recovered")], |n| n == 0.0);
     rig.station.wait_drained(crate::harness::rig::DRAIN);
     let report = rig.report();
     let length = |name: &str| report[name].as_array().map_or(0, Vec::len);
@@ -177,7 +197,7 @@ fn after(rig: &mut Rig, kind: &Kind, how: &str, rebuilt: bool) -> Result<String,
     }
     let missing = length("missing_at_archive").max(length("missing_in_folder"));
     let named = (held as usize).max(aside);
-    let words = format!("rebuilt {rebuilt}, {missing} missing, {held} jobs held, {aside} in quarantine");
+    let words = format!("salvaged {salvaged}, {missing} missing, {held} jobs held, {aside} in quarantine");
     let allowed = usize::from(kind.payload);
     if missing > named || missing > allowed {
         return Err(format!("silently fewer: {words}: {report}"));

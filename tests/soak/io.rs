@@ -3,7 +3,7 @@
 //! when the disk works again (mounted anew where the file system had given up), everything acknowledged is delivered.
 use crate::failing::{self, FailingDisk};
 use crate::harness::http;
-use crate::harness::rig::{ASSOCIATIONS, DRAIN, Rig};
+use crate::harness::rig::{DRAIN, Rig};
 use crate::{Order, Tally};
 use rand::Rng;
 use std::os::unix::fs::symlink;
@@ -87,12 +87,7 @@ fn run(seed: u64, kind: &str, share: f64) -> Result<String, String> {
         }
     }
     let numbers = format!("{failed} requests failed, {restarts} restarts, {way}, {held} held and released");
-    let said = if way == REBUILT {
-        whole(rig)
-    } else {
-        // A confirmation that the disk did not take is forgotten: the instance goes once more.
-        rig.verdict_with(ASSOCIATIONS)
-    };
+    let said = if way == REBUILT { whole(rig) } else { rig.verdict() };
     let said = said.map_err(|wrong| format!("{wrong}\n{numbers}"))?;
     if failed == 0 {
         return Err(format!("no request failed: {said}"));

@@ -4,7 +4,7 @@
 //! Writes are counted over all threads and to regular files only (`writes.rs`). Flushes, renames, unlinks and reads, which can
 //! only be of files, are hit by strace, which kills the box or answers an error at the N-th call of one kind; there N counts the
 //! calls of one thread (strace keeps a count for each), and the first thread that gets there is hit.
-use crate::harness::rig::{ASSOCIATIONS, Rig};
+use crate::harness::rig::Rig;
 use crate::harness::{http, tools};
 use crate::writes::{self, Library};
 use crate::{Order, Tally};
@@ -169,7 +169,7 @@ pub fn first_flushes(seed: u64, plant: Option<&str>) -> Result<String, String> {
     finish(&mut rig);
     rig.end_load();
     rig.station.wait_ready();
-    let verdict = rig.verdict_with(ASSOCIATIONS);
+    let verdict = rig.verdict();
     tracer.kill();
     flushed_again(&trace)?;
     verdict
@@ -262,7 +262,7 @@ pub fn point(seed: u64, call: &str, rule: &str, plant: Option<&str>) -> Result<S
     if call == "pread64" {
         return unreadable(&mut rig);
     }
-    let said = rig.verdict_with(if rule.starts_with("error") { ASSOCIATIONS } else { 0 })?;
+    let said = rig.verdict()?;
     flushed_again(&trace)?;
     Ok(said)
 }

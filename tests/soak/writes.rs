@@ -1,6 +1,6 @@
 //! A fault at the N-th write to a file, for the script of `syscalls`: SIGKILL, ENOSPC, EIO, or half of the bytes written. N counts
 //! the writes of all threads to regular files (`fault.c`, preloaded into the box), so every point is one that a disk can have.
-use crate::harness::rig::{ASSOCIATIONS, Rig};
+use crate::harness::rig::Rig;
 use crate::harness::tools;
 use crate::syscalls::{EACH, drained, finish};
 use std::path::{Path, PathBuf};
@@ -72,16 +72,11 @@ impl Library {
         drained(&mut rig);
         let notes = std::fs::read_to_string(rig.station.setup.folder_of("faults")).unwrap_or_default();
         let hit = if notes.contains("hit") { "" } else { "not reached; " };
-        let unrecorded = if matches!(kind, "kill" | "short") {
-            0
-        } else {
-            ASSOCIATIONS
-        };
         let refused = || rig.report()["answers"] != serde_json::json!({});
         // A write that is cut short is gone on with: nobody notices.
         if kind == "short" && refused() {
             return Err(format!("an instance was refused for a short write: {}", rig.report()));
         }
-        Ok(format!("{hit}{}", rig.verdict_with(unrecorded)?))
+        Ok(format!("{hit}{}", rig.verdict()?))
     }
 }

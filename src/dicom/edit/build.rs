@@ -29,6 +29,16 @@ impl Edit {
         let value = value(vr, values, &charset)?;
         Ok(Self::Set { path, vr, value })
     }
+
+    /// As `text`, but written anew even where the same text stands: without the blanks around it.
+    ///
+    /// # Errors
+    /// As `text`.
+    pub fn text_anew(head: &Head, path: Path, values: &[String]) -> Result<Self, EditError> {
+        let vr = vr_at(head, &path)?;
+        let value = value(vr, values, &head.charset(&path))?;
+        Ok(Self::Set { path, vr, value })
+    }
 }
 
 impl Plan {

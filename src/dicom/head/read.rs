@@ -52,6 +52,17 @@ impl Head {
         (self.nodes[node].kind == Kind::Sequence).then(|| self.children(Some(node)).count())
     }
 
+    /// Whether the element at `path` is, or would be written as, a text that may have lines (ST, LT, UT).
+    #[must_use]
+    pub fn is_long_text(&self, path: &Path) -> bool {
+        let vr = match (self.find(path), &path.leaf) {
+            (Some(node), _) => self.reading_vr(&self.nodes[node]),
+            (None, Selector::Tag(tag)) => dictionary_vr(*tag),
+            (None, Selector::Private { .. }) => VR::LO,
+        };
+        matches!(vr, VR::ST | VR::LT | VR::UT)
+    }
+
     /// The first value of a top-level element, trimmed; empty when absent.
     #[must_use]
     pub fn first(&self, tag: Tag) -> String {

@@ -2,6 +2,7 @@
 //!
 //! Reading never fails: what a set cannot say becomes U+FFFD and is reported as lossy. Writing never loses: what a set cannot
 //! say is refused. Values are split after decoding, because second bytes of multi-byte characters look like delimiters.
+pub mod name;
 mod repertoire;
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 //! every read and write its line in the trace.
 use crate::rules::api::{Image, note};
 use crate::rules::fault::Fault;
-use crate::rules::state::Evaluation;
+use crate::rules::state::{Evaluation, Phase};
 use rhai::{EvalAltResult, NativeCallContext};
 
 /// One call of a word.
@@ -24,6 +24,10 @@ impl<'a, 'c> Hand<'a, 'c> {
     /// The evaluation, for what paths cannot say (the head's bytes, facts, tables).
     pub(in crate::rules) fn evaluation(&self) -> &'a Evaluation {
         self.evaluation
+    }
+
+    pub(in crate::rules) fn context(&self) -> &'a NativeCallContext<'c> {
+        self.context
     }
 
     /// Ends the call with a fault at its place.
@@ -52,11 +56,43 @@ impl<'a, 'c> Hand<'a, 'c> {
         Ok(values)
     }
 
+    /// The values at `path` as the instance came; `None` when it was absent.
+    pub(in crate::rules) fn original(&self, path: &str) -> Raised<Option<Vec<String>>> {
+        let path = self.placed(self.evaluation.path(path))?;
+        Ok(self.evaluation.head.text(&path))
+    }
+
     /// The first value at `path` without its padding; `""` when it is absent or empty.
     pub(in crate::rules) fn text(&self, path: &str) -> Raised<String> {
         let values = self.values(path)?.unwrap_or_default();
         let first = values.into_iter().next().unwrap_or_default();
         Ok(first.trim().to_owned())
+    }
+
+    /// The value at `path` where DICOM allows one only, without the blanks around it; `""` when there is none. Several hold
+    /// the instance, for none of them may be lost or preferred, and read as none.
+    pub(in crate::rules) fn single(&self, path: &str) -> Raised<String> {
+        let values = self.values(path)?.unwrap_or_default();
+        if values.len() > 1 {
+            self.hold("an element that has one value only came with several");
+            return Ok(String::new());
+        }
+        Ok(values.into_iter().next().unwrap_or_default().trim().to_owned())
+    }
+
+    /// Whether the element at `path` is a text that may have lines (ST, LT, UT).
+    pub(in crate::rules) fn is_long_text(&self, path: &str) -> Raised<bool> {
+        let path = self.placed(self.evaluation.path(path))?;
+        Ok(self.evaluation.head.is_long_text(&path))
+    }
+
+    /// Whether two texts name one element.
+    pub(in crate::rules) fn is_same(&self, one: &str, other: &str) -> Raised<bool> {
+        let both = self
+            .evaluation
+            .path(one)
+            .and_then(|one| Ok(one == self.evaluation.path(other)?));
+        self.placed(both)
     }
 
     /// Writes the values at `path`. Writing what stands there already is no edit.
@@ -66,6 +102,16 @@ impl<'a, 'c> Hand<'a, 'c> {
             .evaluation
             .path(path)
             .and_then(|path| self.evaluation.set(path, values));
+        self.placed(done)
+    }
+
+    /// Writes the values at `path` without the blanks around them, also where they stand already.
+    pub(in crate::rules) fn set_bare(&self, path: &str, values: Vec<String>) -> Raised<()> {
+        self.note(|| format!("set {path} = {values:?}"));
+        let done = self
+            .evaluation
+            .path(path)
+            .and_then(|path| self.evaluation.set_bare(path, values));
         self.placed(done)
     }
 
@@ -105,5 +151,14 @@ impl<'a, 'c> Hand<'a, 'c> {
         if !state.flags.contains(&flag) {
             state.flags.push(flag);
         }
+    }
+
+    /// Records that `written` stands where the modality had sent `old`, so that the box can answer for both.
+    pub(in crate::rules) fn alias(&self, kind: &'static str, old: &str, written: &str) -> Raised<()> {
+        let mut state = self.evaluation.state();
+        let for_all = state.phase == Phase::Morph;
+        let done = state.aliases.add(kind, old, written, for_all);
+        drop(state);
+        self.placed(done)
     }
 }

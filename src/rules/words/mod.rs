@@ -9,11 +9,21 @@
 use rhai::{FuncRegistration, Module, RhaiNativeFunc, Shared};
 use std::collections::BTreeMap;
 
+mod accession;
+mod code;
 mod hand;
+mod identity;
+mod issuer;
+mod lookup;
+mod name;
+mod options;
+mod others;
 mod plain;
+mod table;
 mod text;
 
 pub(super) use hand::Hand;
+pub(super) use options::{Choice, Takes};
 
 /// A word of the vocabulary and everything that is said of it, in English for people who never saw Rhai.
 pub(super) struct Word {
@@ -66,8 +76,21 @@ pub(super) struct Book {
     /// Those without a namespace: their functions are registered elsewhere.
     plain: Vec<Word>,
     pub(super) words: Vec<Word>,
+    shapes: Shapes,
     modules: BTreeMap<&'static str, Module>,
 }
+
+/// What a call of a word can be checked by at load.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Shape {
+    pub(super) parameters: &'static str,
+    pub(super) choices: &'static [Choice],
+    /// The columns that it needs in its table, each with the option that names another one.
+    pub(super) columns: &'static [(&'static str, &'static str)],
+}
+
+/// The shapes of all words by `namespace::name`.
+pub(super) type Shapes = BTreeMap<String, Shape>;
 
 impl Book {
     /// The whole vocabulary. Built once for each rule set; the order is that of the reference page.
@@ -76,7 +99,14 @@ impl Book {
             plain: plain::words(),
             ..Self::default()
         };
+        identity::register(&mut book);
+        others::register(&mut book);
+        issuer::register(&mut book);
+        accession::register(&mut book);
         text::register(&mut book);
+        name::register(&mut book);
+        code::register(&mut book);
+        table::register(&mut book);
         book
     }
 
@@ -89,7 +119,32 @@ impl Book {
         R: Clone + Send + Sync + 'static,
     {
         self.also(word.namespace, word.name, function);
+        let shape = self
+            .shapes
+            .entry(format!("{}::{}", word.namespace, word.name))
+            .or_default();
+        shape.parameters = word.parameters;
         self.words.push(word);
+    }
+
+    /// The options that a word takes in its last argument.
+    pub(super) fn options(&mut self, namespace: &'static str, name: &'static str, choices: &'static [Choice]) {
+        self.shapes.entry(format!("{namespace}::{name}")).or_default().choices = choices;
+    }
+
+    /// The columns that a word needs in its table, each with the option that names another one (`""`: none does).
+    pub(super) fn columns(
+        &mut self,
+        namespace: &'static str,
+        name: &'static str,
+        columns: &'static [(&'static str, &'static str)],
+    ) {
+        self.shapes.entry(format!("{namespace}::{name}")).or_default().columns = columns;
+    }
+
+    /// What calls are checked by.
+    pub(super) fn shapes(&self) -> Shapes {
+        self.shapes.clone()
     }
 
     /// Another form of a word: the same name with other parameters (most often without its options).

@@ -116,3 +116,17 @@ async fn a_folder_that_cannot_be_written_is_the_lanes_trouble() {
     fine.probe().await.unwrap();
     assert_eq!(files(&root.path().join("new")), Vec::<PathBuf>::new());
 }
+
+#[tokio::test]
+async fn what_a_crash_left_is_written_over_though_its_job_has_another_number() {
+    let root = tempfile::tempdir().unwrap();
+    let shelf = shelf(root.path(), "{SOPInstanceUID}.dcm");
+    let mut job = job(1);
+    let left = root.path().join(format!(".waystation-{}-out.part", job.instance));
+    std::fs::write(&left, b"half").unwrap();
+    job.id = JobId(77);
+    let bytes = data_set("1.2.3.1", 10);
+    let outcome = shelf.store(&job, Memory::new(&bytes, 64), &Progress::new()).await;
+    assert_eq!(outcome, Outcome::Confirmed { status: 0 });
+    assert_eq!(files(root.path()), [root.path().join("1.2.3.1.dcm")]);
+}

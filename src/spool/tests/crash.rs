@@ -145,7 +145,7 @@ async fn a_lost_index_is_never_started_empty_and_is_rebuilt_from_the_files() {
     let rotten = id_of(bench.store("1.3", b"rotten", vec![to("a")]).await);
     bench.spool.take().unwrap().close().await;
     fs::remove_dir_all(bench.path().join("index")).unwrap();
-    let opened = Spool::open(config(bench.path()), Clock::System, Metrics::new()).map(|_| ());
+    let opened = Spool::open(stopping(bench.path()), Clock::System, Metrics::new()).map(|_| ());
     assert!(matches!(opened, Err(OpenError::IndexMissing { payloads: 3, .. })));
     let path = payload::path_of(bench.path(), rotten);
     let mut bytes = fs::read(&path).unwrap();
@@ -188,6 +188,8 @@ async fn an_acknowledged_instance_whose_record_was_lost_is_taken_in_again() {
         fs::remove_dir_all(path.join("index")).unwrap();
         fs::create_dir(path.join("index")).unwrap();
         copy(&older, &path.join("index"));
+        // Without it a start sees only that a record is missing, not that the index has lost a batch.
+        fs::remove_file(path.join("witness")).unwrap();
     });
     assert_eq!(bench.report.adopted, vec![lost]);
     let recovered = bench.spool().recovered(9).await.unwrap();

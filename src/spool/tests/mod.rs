@@ -5,6 +5,8 @@ mod model;
 mod queue;
 mod rebuilt;
 mod repeats;
+mod salvaged;
+mod scrubbed;
 mod trouble;
 
 use super::*;
@@ -36,6 +38,15 @@ fn config(path: &Path) -> Config {
         cache_high_water: Share::Bytes(0),
         repeat_window: Span::secs(7 * 86_400),
         age_step: Span::secs(1_800),
+        ..Config::default()
+    }
+}
+
+/// A box that leaves a damaged index to a person.
+fn stopping(path: &Path) -> Config {
+    Config {
+        salvage: Salvage::Stop,
+        ..config(path)
     }
 }
 

@@ -1,0 +1,193 @@
+//! Instances whose payload is not what arrived: marked in the index as long as they have jobs, counted in
+//! `waystation_spool_damaged`, named by `waystation spool scrub`. The damaged file stays for a person to look at.
+//!
+//! A resend of the same bytes heals: the new payload takes over all jobs of the damaged one, with what persons and rules
+//! held back, and the damaged file goes to `quarantine/`. Called by admit, settle, recover and the scrub.
+use super::admit::displace;
+use super::adopt::hold_corrupt;
+use super::cache;
+use super::codec::{unwrap_body, wrap};
+use super::db::{Cf, Db, DbError};
+use super::keys;
+use super::ledger::{Fact, FactKind};
+use super::model::{CommitError, HoldReason, NewJob, ReadError};
+use super::operator::reserve;
+use super::record::{Done, InstanceRecord, SeenEntry};
+use super::txn::{Effect, Txn};
+use crate::base::names::{InstanceId, Uid};
+
+pub(super) const DAMAGED: &[u8] = b"damaged/";
+
+/// A damaged instance, for a person: what to have sent again, and by whom.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+pub struct DamagedInstance {
+    pub instance: String,
+    pub why: String,
+    #[serde(default)]
+    pub sop_instance: Option<String>,
+    #[serde(default)]
+    pub study: Option<String>,
+    #[serde(default)]
+    pub source: Option<String>,
+    #[serde(default)]
+    pub arrival: Option<String>,
+}
+
+fn key_of(id: InstanceId) -> Vec<u8> {
+    [DAMAGED, &id.0].concat()
+}
+
+/// Marks an instance; the first reason stays.
+pub(super) fn mark(txn: &mut Txn<'_>, id: InstanceId, why: &str) -> Result<(), CommitError> {
+    if is_marked(txn, id)? {
+        return Ok(());
+    }
+    txn.put(Cf::Meta, key_of(id), wrap(why.as_bytes()));
+    txn.effects.push(Effect::Damaged(1));
+    Ok(())
+}
+
+pub(super) fn is_marked(txn: &Txn<'_>, id: InstanceId) -> Result<bool, CommitError> {
+    Ok(txn.get(Cf::Meta, &key_of(id))?.is_some())
+}
+
+pub(super) fn unmark(txn: &mut Txn<'_>, id: InstanceId) -> Result<(), CommitError> {
+    if is_marked(txn, id)? {
+        txn.delete(Cf::Meta, key_of(id));
+        txn.effects.push(Effect::Damaged(-1));
+    }
+    Ok(())
+}
+
+/// A resend is no repeat of this job any more. Unlike `admit::forget`, the content itself stays known: that is how a resend
+/// finds what it heals.
+pub(super) fn forget_job(txn: &mut Txn<'_>, sop_instance: &Uid, key: super::model::JobKey) -> Result<(), CommitError> {
+    let mut seen = txn.seen(sop_instance)?;
+    for entry in &mut seen.entries {
+        entry.jobs.retain(|known| *known != (key.dest, key.job));
+    }
+    txn.put_seen(sop_instance, &seen);
+    Ok(())
+}
+
+/// Takes an instance without jobs out of the index; its file goes to `quarantine/`.
+pub(super) fn leave(txn: &mut Txn<'_>, id: InstanceId) -> Result<(), CommitError> {
+    cache::remove(txn, id)?;
+    txn.effects.push(Effect::Aside(id));
+    Ok(())
+}
+
+/// What the scrub found of an instance that is still there: its open jobs are held, a cached one leaves. False: it is gone.
+pub(super) fn quarantine(txn: &mut Txn<'_>, id: InstanceId, why: &str) -> Result<bool, CommitError> {
+    if txn.instance(id)?.is_none() {
+        return Ok(false);
+    }
+    let references = txn.keys(Cf::Ref, &id.0, usize::MAX)?;
+    let fact = Fact::new(FactKind::Quarantined).instance(id);
+    txn.fact(fact.text(format!("payload: {why}")));
+    if references.is_empty() {
+        leave(txn, id)?;
+        return Ok(true);
+    }
+    for (_, key) in references.iter().filter_map(|raw| keys::reference_of(raw)) {
+        // A worker that has it in hand verifies it itself, before its last byte leaves.
+        if reserve(txn, key).is_ok() {
+            hold_corrupt(txn, key, why)?;
+        }
+    }
+    mark(txn, id, why)?;
+    Ok(true)
+}
+
+/// A resend of the content `entry` came. When that one's payload is damaged, its jobs move to `jobs`, and it leaves; answers
+/// where it had been delivered to. `None`: nothing to heal.
+pub(super) fn heal(
+    txn: &mut Txn<'_>,
+    entry: &mut SeenEntry,
+    jobs: &mut Vec<(u32, NewJob)>,
+) -> Result<Option<Vec<Done>>, CommitError> {
+    let old = entry.instance;
+    if !is_marked(txn, old)? {
+        return Ok(None);
+    }
+    let references = txn.keys(Cf::Ref, &old.0, usize::MAX)?;
+    let open: Vec<_> = references.iter().filter_map(|raw| keys::reference_of(raw)).collect();
+    for (_, key) in &open {
+        if reserve(txn, *key).is_err() {
+            return Ok(None);
+        }
+    }
+    for (_, key) in open {
+        let Some(job) = txn.job(key)? else { continue };
+        displace(txn, key, &job);
+        txn.delete(Cf::Job, keys::job(key));
+        txn.delete(Cf::Ref, keys::reference(old, key));
+        entry.jobs.retain(|known| *known != (key.dest, key.job));
+        let held = job.hold.map(|(_, reason)| reason);
+        let hold: Option<HoldReason> = held.filter(|reason| reason.kind.is_on_purpose());
+        match jobs.iter_mut().find(|(dest, _)| *dest == key.dest) {
+            Some((_, new)) => new.hold = hold.or(new.hold.take()),
+            None if key.dest == keys::UNDECIDED && hold.is_none() => {}
+            None => {
+                let new = NewJob {
+                    destination: txn.name(key.dest),
+                    priority: job.priority,
+                    plan: job.plan,
+                    due: txn.now,
+                    hold,
+                };
+                jobs.push((key.dest, new));
+            }
+        }
+    }
+    let done = txn.instance(old)?.map_or(Vec::new(), |record| record.done);
+    leave(txn, old)?;
+    txn.fact(Fact::new(FactKind::Healed).instance(old));
+    Ok(Some(done))
+}
+
+/// How many are marked.
+pub(super) fn count(db: &Db) -> Result<i64, DbError> {
+    let mut count = 0;
+    db.scan(Cf::Meta, DAMAGED, &keys::behind(DAMAGED), |_, _| {
+        count += 1;
+        true
+    })?;
+    Ok(count)
+}
+
+impl super::Spool {
+    /// The damaged instances that still have jobs, oldest first.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub async fn damaged(&self, limit: usize) -> Result<Vec<DamagedInstance>, ReadError> {
+        self.read(move |db| {
+            let mut found = Vec::new();
+            db.scan(Cf::Meta, DAMAGED, &keys::behind(DAMAGED), |key, value| {
+                let id = keys::instance_of(&key[DAMAGED.len()..]);
+                let why = unwrap_body(value).map_or(String::new(), |body| String::from_utf8_lossy(body).into_owned());
+                found.extend(id.map(|id| (id, why)));
+                found.len() < limit
+            })?;
+            found.into_iter().map(|(id, why)| described(db, id, why)).collect()
+        })
+        .await
+    }
+}
+
+fn described(db: &Db, id: InstanceId, why: String) -> Result<DamagedInstance, DbError> {
+    let raw = db.get(Cf::Instance, &id.0)?;
+    let record = raw.and_then(|raw| InstanceRecord::decode(&raw).ok());
+    let instance = record.map(|record| record.instance);
+    Ok(DamagedInstance {
+        instance: id.to_string(),
+        why,
+        sop_instance: instance.as_ref().map(|instance| instance.sop_instance.to_string()),
+        study: instance
+            .as_ref()
+            .and_then(|instance| instance.study.as_ref().map(ToString::to_string)),
+        source: instance.as_ref().map(|instance| instance.source.to_string()),
+        arrival: instance.as_ref().map(|instance| instance.arrival.iso()),
+    })
+}

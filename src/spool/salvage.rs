@@ -1,0 +1,332 @@
+//! Salvage: a start that finds the index damaged or gone makes it anew by itself (`rebuild.rs`), and names each instance that is
+//! lost, damaged or doubtful in a report. A start that misses a payload, or finds one that the index has lost, reports too.
+//!
+//! A report is a file below `salvage/` in the spool, one JSON object a line: what happened, each instance, and at the end the
+//! counts. It stays. Until a person acknowledges it, `waystation_salvage_unacknowledged` is 1 and readiness has a note.
+//! Our own ids, UIDs and names from the configuration only; a report is never deleted by the box.
+use super::Spool;
+use super::config::Config;
+use super::ledger::{Fact, FactKind};
+use super::model::{CommitError, Instance, OpenError};
+use super::pool::sync_directory;
+use super::rebuild::{Manner, RebuildReport, remake};
+use crate::base::clock::{Clock, Wall};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+const FOLDER: &str = "salvage";
+const ENDS: &str = ".jsonl";
+/// Beside a report: who acknowledged it, and when.
+const ACKNOWLEDGED: &str = ".acknowledged";
+
+/// What became of an instance that a report names.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fate {
+    /// Its payload is gone. Only its modality can send it again.
+    Lost,
+    /// Its payload is cut or cannot be read; it lies in `quarantine/`.
+    Damaged,
+    /// Nobody knows whether a person had held it: held as `doubtful`.
+    Doubtful,
+    /// Held: a person had held it, or another content with its UID is known.
+    Held,
+    /// Where it had been delivered to is not known: the rules in force decide anew, and it may arrive twice.
+    DecidedAnew,
+}
+
+/// One instance of a report.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Named {
+    pub fate: Fate,
+    /// Our own id.
+    pub instance: String,
+    /// `None` when nothing but the id is left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sop_instance: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub study: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arrival: Option<String>,
+}
+
+impl Named {
+    pub(super) fn of(instance: &Instance, fate: Fate) -> Self {
+        Self {
+            fate,
+            instance: instance.id.to_string(),
+            sop_instance: Some(instance.sop_instance.to_string()),
+            study: instance.study.as_ref().map(ToString::to_string),
+            source: Some(instance.source.to_string()),
+            arrival: Some(instance.arrival.iso()),
+        }
+    }
+
+    /// A file that nothing but its name is left of: cut while it arrived and never acknowledged, or damaged since.
+    pub(super) fn cut(id: &str) -> Self {
+        Self {
+            fate: Fate::Damaged,
+            instance: id.to_owned(),
+            sop_instance: None,
+            study: None,
+            source: None,
+            arrival: None,
+        }
+    }
+}
+
+/// A report as `waystation spool salvage` shows it.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
+pub struct SalvageReport {
+    /// The name of its file.
+    pub name: String,
+    pub time: String,
+    /// What had been found.
+    pub cause: String,
+    /// What the rebuild made of it, when there was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rebuilt: Option<serde_json::Value>,
+    /// False when the report was cut: the start that wrote it ended early, and the next one wrote another.
+    pub complete: bool,
+    /// Who acknowledged it, and when.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub acknowledged: Option<String>,
+    /// How many it names, by fate.
+    pub counts: BTreeMap<Fate, u64>,
+    /// At most as many as were asked for.
+    pub named: Vec<Named>,
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Head {
+    time: String,
+    cause: String,
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct End {
+    end: bool,
+    #[serde(default)]
+    rebuilt: Option<serde_json::Value>,
+}
+
+/// A report in the making.
+pub(super) struct Writing {
+    path: PathBuf,
+    out: BufWriter<File>,
+}
+
+impl Writing {
+    pub(super) fn begin(root: &Path, now: Wall, cause: &str) -> io::Result<Self> {
+        let folder = root.join(FOLDER);
+        fs::create_dir_all(&folder)?;
+        // Two reports in one microsecond would be one: never, as one process has the spool.
+        let path = folder.join(format!("{:020}{ENDS}", now.0));
+        let mut writing = Self {
+            out: BufWriter::new(File::create(&path)?),
+            path,
+        };
+        let head = Head {
+            time: now.iso(),
+            cause: cause.to_owned(),
+        };
+        writing.line(&head)?;
+        Ok(writing)
+    }
+
+    pub(super) fn line<T: serde::Serialize>(&mut self, value: &T) -> io::Result<()> {
+        serde_json::to_writer(&mut self.out, value)?;
+        self.out.write_all(b"\n")
+    }
+
+    /// Durable when this returns.
+    pub(super) fn end(mut self, rebuilt: Option<&RebuildReport>) -> io::Result<PathBuf> {
+        let rebuilt = rebuilt.map(serde_json::to_value).transpose()?;
+        self.line(&End { end: true, rebuilt })?;
+        let file = self.out.into_inner().map_err(io::IntoInnerError::into_error)?;
+        file.sync_all()?;
+        if let Some(folder) = self.path.parent() {
+            sync_directory(folder)?;
+            folder.parent().map_or(Ok(()), sync_directory)?;
+        }
+        Ok(self.path)
+    }
+}
+
+/// Makes a damaged or lost index anew, and reports. The caller has the lock; the index is not open.
+pub(super) fn salvage(config: &Config, clock: &Clock, cause: &str) -> Result<PathBuf, OpenError> {
+    let root = &config.path;
+    let failed = |error| OpenError::Io {
+        path: root.clone(),
+        what: "the salvage report cannot be written",
+        error,
+    };
+    let mut writing = Writing::begin(root, clock.now(), cause).map_err(failed)?;
+    let manner = Manner {
+        deep: false,
+        salvage: config.salvage,
+    };
+    let made = remake(root, clock, &manner, &mut |named| writing.line(&named));
+    let report = match made {
+        Ok(report) => report,
+        Err(error) => {
+            // Nothing has changed yet, and the next start begins anew: with a report of its own.
+            drop(fs::remove_file(&writing.path));
+            return Err(error);
+        }
+    };
+    let path = writing.end(Some(&report)).map_err(failed)?;
+    tracing::error!(
+        kept = report.kept,
+        decided_anew = report.recovered,
+        held = report.held,
+        delivered = report.delivered,
+        lost = report.lost.len(),
+        damaged = report.quarantined.len(),
+        report = %path.display(),
+        "the index was damaged and was made anew from the payload files: read `waystation spool salvage`"
+    );
+    Ok(path)
+}
+
+/// The report of a start without a rebuild. `None` when there is nothing to name.
+pub(super) fn report_found(root: &Path, now: Wall, named: &[Named]) -> io::Result<()> {
+    if named.is_empty() {
+        return Ok(());
+    }
+    let mut writing = Writing::begin(root, now, "payload files and index differ at start")?;
+    named.iter().try_for_each(|named| writing.line(named))?;
+    writing.end(None).map(drop)
+}
+
+/// All reports of a spool, oldest first, each with at most `max` of the instances that it names. Needs no lock.
+///
+/// # Errors
+/// The folder or a report cannot be read.
+pub fn salvages(root: &Path, max: usize) -> io::Result<Vec<SalvageReport>> {
+    names(root)?.into_iter().map(|name| read(root, &name, max)).collect()
+}
+
+fn names(root: &Path) -> io::Result<Vec<String>> {
+    let entries = match fs::read_dir(root.join(FOLDER)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name.ends_with(ENDS) {
+            found.push(name);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// A line that cannot be read is passed over: the others still name theirs.
+fn read(root: &Path, name: &str, max: usize) -> io::Result<SalvageReport> {
+    let path = root.join(FOLDER).join(name);
+    let mut report = SalvageReport {
+        name: name.to_owned(),
+        time: String::new(),
+        cause: String::new(),
+        rebuilt: None,
+        complete: false,
+        acknowledged: fs::read_to_string(mark_of(root, name))
+            .ok()
+            .map(|text| text.trim().to_owned()),
+        counts: BTreeMap::new(),
+        named: Vec::new(),
+    };
+    for line in BufReader::new(File::open(path)?).split(b'\n') {
+        let line = line?;
+        if let Ok(head) = serde_json::from_slice::<Head>(&line) {
+            (report.time, report.cause) = (head.time, head.cause);
+        } else if let Ok(named) = serde_json::from_slice::<Named>(&line) {
+            *report.counts.entry(named.fate).or_default() += 1;
+            if report.named.len() < max {
+                report.named.push(named);
+            }
+        } else if let Ok(end) = serde_json::from_slice::<End>(&line) {
+            (report.complete, report.rebuilt) = (end.end, end.rebuilt);
+        }
+    }
+    Ok(report)
+}
+
+fn mark_of(root: &Path, name: &str) -> PathBuf {
+    root.join(FOLDER).join(format!("{name}{ACKNOWLEDGED}"))
+}
+
+/// The reports that nobody has acknowledged.
+pub(super) fn open_reports(root: &Path) -> io::Result<Vec<String>> {
+    let mut open = names(root)?;
+    open.retain(|name| !mark_of(root, name).exists());
+    Ok(open)
+}
+
+impl Spool {
+    /// A person has read all reports: readiness forgets them, the ledger does not. Answers how many were open.
+    ///
+    /// # Errors
+    /// Nothing was recorded.
+    pub async fn acknowledge_salvage(&self, who: &str) -> Result<usize, CommitError> {
+        let root = self.core.config.path.clone();
+        let text = format!("{who}, {}\n", self.core.clock.now().iso());
+        let fact_who = who.to_owned();
+        let marking = tokio::task::spawn_blocking(move || {
+            let open = open_reports(&root)?;
+            for name in &open {
+                fs::write(mark_of(&root, name), &text)?;
+                File::open(mark_of(&root, name))?.sync_all()?;
+            }
+            io::Result::Ok(open)
+        });
+        let marked = tokio::time::timeout(super::payload::DISK_DEADLINE, marking).await;
+        let open = match marked {
+            Err(_) => return Err(CommitError::Deadline),
+            Ok(Err(_) | Ok(Err(_))) => return Err(CommitError::DiskFull),
+            Ok(Ok(Ok(open))) => open,
+        };
+        let count = open.len();
+        self.submit(move |txn| {
+            for name in open {
+                let text = format!("salvage report {name}");
+                txn.fact(Fact::new(FactKind::Acknowledged).who(&fact_who).text(text));
+            }
+            Ok(())
+        })
+        .await?;
+        self.core.metrics.salvage_unacknowledged.set(0);
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spool::record::tests::instance;
+
+    #[test]
+    fn a_report_reads_back_and_a_cut_one_says_so() {
+        let root = tempfile::tempdir().unwrap();
+        assert!(salvages(root.path(), 9).unwrap().is_empty());
+        let mut writing = Writing::begin(root.path(), Wall(5), "test").unwrap();
+        writing.line(&Named::of(&instance(), Fate::Lost)).unwrap();
+        writing.line(&Named::cut("00")).unwrap();
+        let path = writing.end(Some(&RebuildReport::default())).unwrap();
+        let report = salvages(root.path(), 1).unwrap().remove(0);
+        assert_eq!((report.cause.as_str(), report.complete), ("test", true));
+        assert_eq!(report.named, [Named::of(&instance(), Fate::Lost)]);
+        assert_eq!(report.counts, BTreeMap::from([(Fate::Lost, 1), (Fate::Damaged, 1)]));
+        assert_eq!(open_reports(root.path()).unwrap(), [report.name]);
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, &text[..text.find("\"end\"").unwrap()]).unwrap();
+        let cut = salvages(root.path(), 9).unwrap().remove(0);
+        assert!(!cut.complete && cut.named.len() == 2);
+    }
+}

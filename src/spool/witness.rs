@@ -1,0 +1,295 @@
+//! What stands beside the index so that its losses are seen and a person's word outlives it. Two small files, both hints:
+//! the index alone decides while it is whole.
+//!
+//! `witness` holds the end of the ledger, written after each durable batch and never flushed. The kernel keeps it over a
+//! `kill -9`, and a power cut can only make it older than the index: an index whose ledger ends before it has lost
+//! acknowledged batches (a lost log, a cut one, a cut manifest: RocksDB opens all three without a word).
+//!
+//! `orders` lists the holds and suspensions that persons ordered and that still stand; a payload file does not tell them.
+//! Made anew from the index at each start, appended to and flushed with each order (they are few). A salvage reads it.
+use super::codec::{unwrap_body, wrap};
+use super::db::{Cf, Db};
+use super::keys;
+use super::ledger::Head;
+use super::model::HoldKind;
+use super::pool::sync_directory;
+use super::record::JobRecord;
+use super::txn::SUSPENDED;
+use crate::base::clock::Wall;
+use crate::base::names::{DestinationId, InstanceId, JobId};
+use crate::telemetry::metrics::Metrics;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+const WITNESS: &str = "witness";
+const ORDERS: &str = "orders";
+
+/// A person's word about the queue.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(tag = "order", rename_all = "snake_case")]
+pub(super) enum Order {
+    Held {
+        instance: String,
+        job: u64,
+        reason: String,
+    },
+    /// The hold of this job is over.
+    Over {
+        job: u64,
+    },
+    Suspended {
+        destination: DestinationId,
+        since: u64,
+    },
+    Resumed {
+        destination: DestinationId,
+    },
+}
+
+impl Order {
+    pub(super) fn held(instance: InstanceId, job: JobId, reason: &str) -> Self {
+        Self::Held {
+            instance: instance.to_string(),
+            job: job.0,
+            reason: reason.to_owned(),
+        }
+    }
+}
+
+/// The orders that stood when the box ended.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Standing {
+    /// Per instance the reason of the hold.
+    pub held: BTreeMap<InstanceId, String>,
+    pub suspended: BTreeMap<DestinationId, Wall>,
+}
+
+/// Both files of an open spool. A write that fails costs the hint, never the batch.
+pub(super) struct Witness {
+    root: PathBuf,
+    metrics: Metrics,
+    files: Mutex<Files>,
+}
+
+#[derive(Default)]
+struct Files {
+    witness: Option<File>,
+    orders: Option<File>,
+}
+
+impl Witness {
+    pub(super) fn new(root: &Path, metrics: Metrics) -> Self {
+        Self {
+            root: root.to_owned(),
+            metrics,
+            files: Mutex::default(),
+        }
+    }
+
+    /// Makes both files anew from the index. Without them (a full disk) the box works; a salvage then knows less.
+    pub(super) fn begin(&self, db: &Db, head: Head) {
+        let mut files = self.lock();
+        let witness = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(self.root.join(WITNESS));
+        files.witness = self.counted(witness);
+        files.orders = self.counted(make_orders(&self.root, db));
+        if files.orders.is_none() {
+            // An old list would speak of holds that are over.
+            drop(fs::remove_file(self.root.join(ORDERS)));
+        }
+        drop(files);
+        self.note(head);
+    }
+
+    /// A batch that ends the ledger here is durable.
+    pub(super) fn note(&self, head: Head) {
+        let files = self.lock();
+        if let Some(file) = &files.witness {
+            let body = [&head.seq.to_be_bytes()[..], &head.hash].concat();
+            let written = file.write_all_at(&wrap(&body), 0);
+            self.counted(written);
+        }
+    }
+
+    /// Orders that the index has recorded. Flushed; a list whose flush failed is given up, and never flushed again.
+    pub(super) fn record(&self, orders: &[Order]) {
+        let mut files = self.lock();
+        let Some(file) = files.orders.as_mut() else { return };
+        let text: String = orders.iter().map(line).collect();
+        let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_data());
+        if self.counted(written).is_none() {
+            files.orders = None;
+            drop(fs::remove_file(self.root.join(ORDERS)));
+        }
+    }
+
+    fn counted<T>(&self, result: io::Result<T>) -> Option<T> {
+        if result.is_err() {
+            self.metrics.gate_errors_total.with_label_values(&[WITNESS]).inc();
+        }
+        result.ok()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Files> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How many facts of the ledger the index has lost; 0 when none, or when nothing tells.
+pub(super) fn lost_facts(root: &Path, head: &Head) -> u64 {
+    let Ok(raw) = fs::read(root.join(WITNESS)) else {
+        return 0;
+    };
+    let Ok(Some((seq, hash))) = unwrap_body(&raw).map(|body| body.split_first_chunk::<8>()) else {
+        return 0;
+    };
+    let seq = u64::from_be_bytes(*seq);
+    if seq == head.seq && hash != head.hash {
+        return 1;
+    }
+    seq.saturating_sub(head.seq)
+}
+
+/// Before an index made anew takes the old one's place: its ledger begins anew.
+pub(super) fn forget_ledger(root: &Path) -> io::Result<()> {
+    match fs::remove_file(root.join(WITNESS)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// The orders that stand; `None` when the list is gone or damaged, so that nobody knows.
+pub(super) fn standing(root: &Path) -> Option<Standing> {
+    let text = fs::read_to_string(root.join(ORDERS)).ok()?;
+    let mut lines = text.lines();
+    if lines.next() != Some(HEAD) {
+        return None;
+    }
+    let mut standing = Standing::default();
+    let mut held: BTreeMap<u64, (InstanceId, String)> = BTreeMap::new();
+    for line in lines {
+        let (sum, json) = line.split_once(' ')?;
+        if u32::from_str_radix(sum, 16).ok()? != crc32fast::hash(json.as_bytes()) {
+            return None;
+        }
+        match serde_json::from_str(json).ok()? {
+            Order::Held { instance, job, reason } => {
+                held.insert(job, (InstanceId::parse(&instance).ok()?, reason));
+            }
+            Order::Over { job } => drop(held.remove(&job)),
+            Order::Suspended { destination, since } => drop(standing.suspended.insert(destination, Wall(since))),
+            Order::Resumed { destination } => drop(standing.suspended.remove(&destination)),
+        }
+    }
+    standing.held = held.into_values().collect();
+    // Without its last line end the list was cut.
+    text.ends_with('\n').then_some(standing)
+}
+
+const HEAD: &str = "waystation orders 1";
+
+fn line(order: &Order) -> String {
+    // Plain texts and numbers always serialise.
+    let json = serde_json::to_string(order).unwrap_or_default();
+    format!("{:08x} {json}\n", crc32fast::hash(json.as_bytes()))
+}
+
+/// Writes the list under another name first: half a list would hide orders.
+fn make_orders(root: &Path, db: &Db) -> io::Result<File> {
+    let fresh = root.join("orders.new");
+    let mut text = format!("{HEAD}\n");
+    let scan = db.scan(Cf::Hold, &[], &[], |key, value| {
+        if value == [HoldKind::Operator as u8]
+            && let Some((key, _)) = keys::hold_of(key)
+            && let Ok(Some(raw)) = db.get(Cf::Job, &keys::job(key))
+            && let Ok(job) = JobRecord::decode(&raw)
+            && let Some((_, reason)) = &job.hold
+        {
+            text += &line(&Order::held(job.instance, key.job, &reason.text));
+        }
+        true
+    });
+    scan.map_err(io::Error::other)?;
+    let scan = db.scan(Cf::Meta, SUSPENDED, &keys::behind(SUSPENDED), |key, value| {
+        let name = String::from_utf8_lossy(&key[SUSPENDED.len()..]).into_owned();
+        if let Ok(destination) = DestinationId::parse(&name) {
+            let since = super::txn::decode_number(value).unwrap_or(0);
+            text += &line(&Order::Suspended { destination, since });
+        }
+        true
+    });
+    scan.map_err(io::Error::other)?;
+    let mut file = File::create(&fresh)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_data()?;
+    fs::rename(&fresh, root.join(ORDERS))?;
+    sync_directory(root)?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(root: &Path, orders: &[Order]) {
+        let text: String = orders.iter().map(line).collect();
+        fs::write(root.join(ORDERS), format!("{HEAD}\n{text}")).unwrap();
+    }
+
+    #[test]
+    fn what_is_over_does_not_stand_and_a_damaged_list_tells_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(standing(root.path()), None);
+        let (a, b) = (InstanceId::new(1, 1), InstanceId::new(2, 2));
+        let destination = DestinationId::parse("vna").unwrap();
+        let orders = [
+            Order::held(a, JobId(1), "look"),
+            Order::held(b, JobId(2), "look too"),
+            Order::Over { job: 1 },
+            Order::Suspended {
+                destination: destination.clone(),
+                since: 7,
+            },
+        ];
+        write(root.path(), &orders);
+        let found = standing(root.path()).unwrap();
+        assert_eq!(found.held, BTreeMap::from([(b, "look too".to_owned())]));
+        assert_eq!(found.suspended, BTreeMap::from([(destination, Wall(7))]));
+        let whole = fs::read(root.path().join(ORDERS)).unwrap();
+        for bit in 0..whole.len() * 8 {
+            let mut bad = whole.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            fs::write(root.path().join(ORDERS), &bad).unwrap();
+            assert!(standing(root.path()).is_none_or(|now| now == found), "bit {bit}");
+        }
+        fs::write(root.path().join(ORDERS), &whole[..whole.len() - 1]).unwrap();
+        assert_eq!(standing(root.path()), None);
+    }
+
+    #[test]
+    fn an_older_witness_is_no_loss_and_a_newer_one_is() {
+        let root = tempfile::tempdir().unwrap();
+        let head = |seq, byte| Head {
+            seq,
+            hash: [byte; 32],
+            at: Wall(1),
+        };
+        assert_eq!(lost_facts(root.path(), &head(0, 0)), 0);
+        let witness = Witness::new(root.path(), Metrics::new());
+        witness.lock().witness = Some(File::create(root.path().join(WITNESS)).unwrap());
+        witness.note(head(9, 1));
+        assert_eq!(lost_facts(root.path(), &head(9, 1)), 0);
+        assert_eq!(lost_facts(root.path(), &head(12, 3)), 0);
+        assert_eq!(lost_facts(root.path(), &head(4, 3)), 5);
+        assert_eq!(lost_facts(root.path(), &head(9, 2)), 1);
+        forget_ledger(root.path()).unwrap();
+        assert_eq!(lost_facts(root.path(), &head(4, 3)), 0);
+    }
+}
