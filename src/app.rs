@@ -10,7 +10,7 @@ use crate::base::names::{DestinationId, JobId};
 use crate::base::panics;
 use crate::config::Config;
 use crate::control::{self, verbs::Verbs};
-use crate::dicom::head::{Head, Progress, Scanner};
+use crate::dicom::head::Scanner;
 use crate::dicom::syntax::Syntax;
 use crate::ingest::Ingest;
 use crate::listener::Limits;
@@ -351,15 +351,11 @@ impl Decider {
     ) -> Result<(Vec<spool::NewJob>, u64), ReadError> {
         let mut payload = self.spool.payload(&instance.id).await?;
         let mut scanner = Scanner::new(Syntax::of(&instance.transfer_syntax));
-        let mut progress = Progress::More;
-        while progress == Progress::More {
-            let Some(piece) = payload.next().await? else { break };
-            progress = scanner.push(&piece).map_err(|_| ReadError::Corrupt)?;
+        // To the end, although the head comes first: rules must know whether anything stands behind the pixels.
+        while let Some(piece) = payload.next().await? {
+            scanner.push(&piece).map_err(|_| ReadError::Corrupt)?;
         }
-        let head: Head = match scanner.head() {
-            Some(head) => head.clone(),
-            None => scanner.finish().map_err(|_| ReadError::Corrupt)?,
-        };
+        let head = scanner.finish().map_err(|_| ReadError::Corrupt)?;
         let facts = Facts {
             source: instance.source.clone(),
             calling_ae: instance.calling_ae.clone(),

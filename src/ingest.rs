@@ -157,6 +157,7 @@ impl Ingest {
                     reason: "the evaluation of the rules stopped unexpectedly".to_owned(),
                 }),
                 flags: Vec::new(),
+                clock_skew: None,
                 aliases: Vec::new(),
                 epoch,
             },

@@ -2,7 +2,7 @@
 //! The only place that names figment.
 use super::keys::Sources;
 use super::{Config, Node, Problem};
-use crate::base::names::DestinationId;
+use crate::base::names::{DestinationId, SourceId};
 use figment::Figment;
 use figment::providers::{Format, Serialized, Toml};
 use figment::value::{Dict, Value};
@@ -76,7 +76,7 @@ pub(super) fn config(sources: &Sources) -> Extracted {
     if let Some(node) = &node {
         parts.state_defaults(node);
     }
-    let (log, spool, rules) = (parts.table("log"), parts.table("spool"), parts.table("rules"));
+    let (log, spool, rules) = (parts.table("log"), parts.table("spool"), parts.rules());
     let (web, control, limits) = (parts.table("web"), parts.table("control"), parts.table("limits"));
     let (listeners, sources) = (parts.list("listeners"), parts.list("sources"));
     let destinations = parts.list("destinations");
@@ -144,7 +144,7 @@ pub(super) fn rules(sources: &Sources) -> Result<(crate::rules::Config, Vec<Dest
         problems: &mut problems,
         left_out: &mut left_out,
     };
-    let limits = parts.table("rules");
+    let limits = parts.rules();
     let destinations: Option<Vec<crate::sender::Config>> = parts.list("destinations");
     match (limits, destinations) {
         (Some(limits), Some(found)) if problems.is_empty() => {
@@ -173,6 +173,20 @@ struct Parts<'a> {
 }
 
 impl Parts<'_> {
+    /// `[rules]`, with what `[[sources]]` say that concerns the rules. What is wrong with a source is said where sources are read.
+    fn rules(&mut self) -> Option<crate::rules::Config> {
+        let mut rules: crate::rules::Config = self.table("rules")?;
+        let sources = self.figment.find_value("sources").ok().and_then(Value::into_array);
+        for source in sources.unwrap_or_default() {
+            let text = |key: &str| Some(source.find_ref(key)?.as_str()?.to_owned());
+            let name = text("name").and_then(|name| SourceId::parse(&name).ok());
+            if let (Some(name), Some(charset)) = (name, text("charset")) {
+                rules.charsets.insert(name, charset);
+            }
+        }
+        Some(rules)
+    }
+
     /// What lies below the state folder unless said otherwise.
     fn state_defaults(&mut self, node: &Node) {
         self.default("spool.path", &node.state.join("spool"));

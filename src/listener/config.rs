@@ -3,6 +3,7 @@ use super::tls;
 use crate::base::names::{AeTitle, SourceId};
 use crate::base::units::{Size, Span};
 use crate::dicom::association::Timeouts;
+use crate::dicom::text::Charset;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -87,6 +88,9 @@ pub struct SourceConfig {
     /// What a repeated send of the same instance with the same content does.
     #[serde(default)]
     pub repeat: Repeat,
+    /// The character set of its text where neither the text nor Specific Character Set says it; for the rules' `charset::` words.
+    #[serde(default)]
+    pub charset: Option<String>,
 }
 
 /// What a repeated send of the same instance with the same content does.
@@ -178,6 +182,14 @@ impl SourceConfig {
             if normal_fingerprint(fingerprint).is_none() {
                 problems.push("`certificate_fingerprints` has an entry that is not 64 hexadecimal digits".to_owned());
             }
+        }
+        if self
+            .charset
+            .as_deref()
+            .is_some_and(|name| Charset::named(name).is_none())
+        {
+            problems
+                .push("`charset` is no character set: write a term such as \"ISO_IR 100\" or \"GB18030\"".to_owned());
         }
         problems
     }

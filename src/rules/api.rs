@@ -18,7 +18,7 @@ pub(super) struct Image(pub(super) Arc<Evaluation>);
 pub(super) struct From(pub(super) Arc<Evaluation>);
 
 /// The properties of `from`.
-pub(super) const FACTS: [&str; 7] = [
+pub(super) const FACTS: [&str; 8] = [
     "source",
     "calling_ae",
     "called_ae",
@@ -26,6 +26,7 @@ pub(super) const FACTS: [&str; 7] = [
     "sop_instance",
     "transfer_syntax",
     "arrival",
+    "charset",
 ];
 
 /// The methods of `image` that take a path first.
@@ -200,6 +201,7 @@ fn fact(c: &Context, from: &From, name: &str) -> Raised<ImmutableString> {
         "sop_instance" => facts.sop_instance.to_string(),
         "transfer_syntax" => facts.transfer_syntax.to_string(),
         "arrival" => facts.arrival.iso(),
+        "charset" => from.0.known.charsets.get(&facts.source).cloned().unwrap_or_default(),
         _ => return Err(Fault::error("`from` has no such property").raise(c.call_position())),
     };
     note(c, &from.0, || format!("read from.{name} = {value:?}"));

@@ -9,7 +9,7 @@ use super::{Facts, RuleSet, dataset_json};
 use crate::base::clock::Wall;
 use crate::base::names::{AeTitle, NameError, SourceId, Uid};
 use crate::dicom::edit::{Edit, Plan};
-use crate::dicom::head::{Head, Progress, Scanner};
+use crate::dicom::head::{Head, Scanner};
 use crate::dicom::part10::{FileMeta, META_MAX};
 use crate::dicom::path::Path as ElementPath;
 use crate::dicom::syntax::Syntax;
@@ -337,10 +337,8 @@ pub(super) fn load(path: &Path) -> Result<(Head, FileMeta), String> {
     let mut scanner = Scanner::new(Syntax::of(&meta.transfer_syntax));
     let mut rest = piece[start..].to_vec();
     loop {
-        let progress = scanner.push(&rest).map_err(|e| wrong(e.to_string()))?;
-        if let (Progress::HeadComplete, Some(head)) = (progress, scanner.head()) {
-            return Ok((head.clone(), meta));
-        }
+        // To the end, although the head comes first: words of privacy ask what stands behind the pixels.
+        scanner.push(&rest).map_err(|e| wrong(e.to_string()))?;
         if more(&mut rest)? == 0 {
             return scanner
                 .finish()

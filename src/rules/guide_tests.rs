@@ -1,6 +1,6 @@
 //! What the repository ships is true: the starter set and its fixtures, the examples, every fenced block of the guide, and the
 //! bench's own reports.
-use super::tests::{destinations, facts};
+use super::tests::{config, destinations, facts};
 use super::{Config, RuleSet, cli};
 use crate::base::names::{DestinationId, Uid};
 use crate::dicom::edit::{Edit, Plan};
@@ -31,7 +31,7 @@ fn the_starter_set_and_every_example_pass_their_fixtures() {
     assert!(!folders.is_empty());
     folders.push(repository("rules"));
     for folder in folders {
-        let said = cli::test(&folder, &Config::default(), &shipped(), &cli::Asked::default()).0;
+        let said = cli::test(&folder, &config(), &shipped(), &cli::Asked::default()).0;
         assert_eq!(said.code, 0, "{}\n{}", folder.display(), said.text);
         assert!(said.text.contains(", 0 failed"), "{}", said.text);
     }
@@ -219,13 +219,19 @@ fn every_example_of_the_guide_loads_and_decides_or_fails_as_it_says() {
             let mut sources = tables(&page);
             sources.push(("main.rhai".to_owned(), whole(&text)));
             sources.push(("helpers.rhai".to_owned(), helpers));
-            let set = RuleSet::from_sources(&sources, &Config::default(), &shipped());
+            let set = RuleSet::from_sources(&sources, &config(), &shipped());
             if fence.contains("refused") {
                 assert!(set.is_err(), "{}:\n{text}", path.display());
                 continue;
             }
             let set = set.unwrap_or_else(|problems| panic!("{}: {problems:?}\n{text}", path.display()));
-            let head = Head::scan(Syntax::of(&facts().transfer_syntax), &[]).unwrap();
+            // A patient, for what goes by the patient.
+            let patient: &[(&str, &str)] = if text.contains("privacy::") {
+                &[("PatientID", "1")]
+            } else {
+                &[]
+            };
+            let head = super::words_tests::head_of(patient);
             let hold = set.decide(&facts(), &head).hold.map(|hold| hold.kind.as_str());
             let wanted = fence.contains("fails").then_some("error");
             assert_eq!(hold, wanted, "{}:\n{text}", path.display());

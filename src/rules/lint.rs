@@ -7,6 +7,7 @@ use super::engine::module_name;
 use super::lex::{Placed, Token, tokens};
 use super::state::Knowledge;
 use super::verbs;
+use super::words::charset_lint;
 use crate::base::names::DestinationId;
 use crate::dicom::path::Path;
 use std::collections::BTreeSet;
@@ -204,6 +205,10 @@ impl Lint<'_> {
         } else if !all.is_empty() {
             let message = unknown("word", &name, all);
             self.problem(at, message);
+        } else if namespace == "charset" {
+            for (place, message) in charset_lint::problems(word, &self.all[at + 1..]) {
+                self.problem(at + 1 + place, message);
+            }
         }
     }
 

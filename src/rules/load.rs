@@ -109,6 +109,8 @@ impl<'a> Draft<'a> {
             } = lint::check(&file, text, &names, &mut self.known);
             self.problems.extend(problems);
             self.problems.extend(advice::impossible(&file, &tokens(text)));
+            self.problems
+                .extend(super::words::check::check(&file, text, &self.known.local));
             functions.insert(name.clone(), own);
         }
         functions

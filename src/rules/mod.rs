@@ -5,7 +5,7 @@
 //! `ingest` asks `RuleStore::decide`; `main` calls `cli`; nobody else comes here. It never opens a file after the load,
 //! reads no clock but for the deadline, and has no shared lock on the path of a decision.
 //!
-//! `set` loads a folder · `engine` is the sandbox · `state` one evaluation · `api`, `verbs` and `words` what scripts see ·
+//! `set` loads a folder · `engine` is the sandbox · `state` one evaluation · `reading` what text is in · `api`, `verbs` and `words` what scripts see ·
 //! `fault` errors without values · `lex` and `lint` find typos at load · `store` holds the set in force and reloads ·
 //! `fixtures`, `trace`, `cli` are the bench.
 use crate::base::clock::Wall;
@@ -13,6 +13,7 @@ use crate::base::names::{AeTitle, DestinationId, SourceId, Uid};
 use crate::base::phi::Phi;
 use crate::base::units::{Size, Span};
 use crate::dicom::edit::Plan;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 mod advice;
@@ -27,10 +28,13 @@ mod fixtures;
 mod lex;
 mod lint;
 mod load;
+mod local;
 mod probe;
 pub mod promotion;
+mod reading;
 mod reference;
 mod replay;
+mod rewrite;
 mod set;
 mod state;
 mod store;
@@ -46,11 +50,17 @@ mod cap_tests;
 #[cfg(test)]
 mod charset_tests;
 #[cfg(test)]
+mod charset_words_tests;
+#[cfg(test)]
 mod guide_tests;
 #[cfg(test)]
 mod hostile_tests;
 #[cfg(test)]
 mod load_tests;
+#[cfg(test)]
+mod local_tests;
+#[cfg(test)]
+mod privacy_tests;
 #[cfg(test)]
 mod tables_tests;
 #[cfg(test)]
@@ -87,6 +97,8 @@ pub struct Decision {
     pub flags: Vec<&'static str>,
     /// Values that words replaced and by which others will ask. Empty when a rule failed.
     pub aliases: Vec<Alias>,
+    /// How many seconds after its arrival the instance says it was made (negative: before), when a word judged that.
+    pub clock_skew: Option<i64>,
     pub epoch: u64,
 }
 
@@ -163,6 +175,13 @@ pub struct Config {
     pub text: Size,
     /// Whether to reload when a file of the folder changes. SIGHUP reloads in any case.
     pub watch: bool,
+    /// The site's IANA time zone, for the words of `timezone`.
+    pub zone: Option<String>,
+    /// The file with the site's secret key, for the words of `privacy` and `uid`. There is no default key.
+    pub key_file: Option<PathBuf>,
+    /// The character sets that `[[sources]]` name, by source.
+    #[serde(skip)]
+    pub charsets: BTreeMap<SourceId, String>,
 }
 
 impl Default for Config {
@@ -173,6 +192,9 @@ impl Default for Config {
             operations: 1_000_000,
             text: Size(16 << 10),
             watch: true,
+            zone: None,
+            key_file: None,
+            charsets: BTreeMap::new(),
         }
     }
 }

@@ -162,7 +162,7 @@ pub fn load(
 /// A set's name in `sets/`.
 #[must_use]
 pub fn name(set: &RuleSet) -> String {
-    format!("{:016x}", set.epoch())
+    format!("{:016x}", set.content())
 }
 
 /// Puts a copy of `candidate` in force: whole, or as a canary for a part of the images.

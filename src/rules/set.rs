@@ -3,6 +3,7 @@ use super::api::{From, Image};
 use super::engine::{Modules, Parts};
 use super::fault::{Failure, Fault};
 use super::load::{self, Draft};
+use super::local::Local;
 use super::probe::{Steps, marked};
 use super::state::{Change, Changes, Evaluation, Event, Knowledge, Phase};
 use super::tables;
@@ -31,6 +32,7 @@ pub struct RuleSet {
     morph_for: BTreeMap<DestinationId, String>,
     system: String,
     epoch: u64,
+    content: u64,
     warnings: Vec<Problem>,
 }
 
@@ -100,6 +102,12 @@ impl RuleSet {
         &self.warnings
     }
 
+    /// A hash of all files' names and contents alone: the same wherever the files lie.
+    #[must_use]
+    pub fn content(&self) -> u64 {
+        self.content
+    }
+
     /// Decides on one instance. Bounded in operations, memory and wall-clock time; never panics; pure.
     /// Blocks up to the deadline: call it on a thread that may. Needs 1 MiB of stack.
     #[must_use]
@@ -134,6 +142,7 @@ impl RuleSet {
         let flags = std::mem::take(&mut state.flags);
         let mut steps = state.steps.take().unwrap_or_default();
         steps.end();
+        let clock_skew = state.clock_skew;
         let aliases = std::mem::take(&mut state.aliases).into_list();
         let (routed, aliases, hold) = match ran {
             Err(failure) => (Vec::new(), Vec::new(), Some(failure.hold())),
@@ -159,6 +168,7 @@ impl RuleSet {
                 deliveries,
                 hold,
                 flags,
+                clock_skew,
                 aliases,
                 epoch: self.epoch,
             },
@@ -226,6 +236,10 @@ impl RuleSet {
             fault,
         };
         let edits = changes.edits(&evaluation.head).map_err(failure)?;
+        if changes.is_anonymous {
+            // The record of changes would tell what was taken out.
+            return Ok(Plan { edits, stamp: None });
+        }
         if !edits.is_empty() && !Plan::can_stamp(&evaluation.head) {
             // Every changed image says who changed it: better held now than when it is sent.
             return Err(failure(Fault::edit(EditError::BeyondHead.to_string())));
@@ -253,6 +267,7 @@ impl RuleSet {
         let mut trees = draft.parse(&compiler, probed)?;
         draft.known.shapes = parts.word_shapes.clone();
         draft.known.tables = tables::read_all(folder, sources, &mut draft.problems);
+        draft.known.local = Local::read(config)?;
         let natives = parts.function_names();
         let functions = draft.lint(sources, destinations, (&natives, &parts.word_names));
         let entry = draft.entry(&trees)?;
@@ -268,6 +283,8 @@ impl RuleSet {
         }
         let warnings = draft.warnings(&entry);
         draft.known.destinations = destinations.to_vec();
+        let epoch = draft.known.local.epoch(load::epoch(sources));
+        draft.known.charsets = config.charsets.clone();
         Ok(Self {
             morph: load::has(&tree, "morph"),
             parts,
@@ -277,8 +294,9 @@ impl RuleSet {
             known: Arc::new(draft.known),
             morph_for,
             system: "Waystation".to_owned(),
-            epoch: load::epoch(sources),
             warnings,
+            content: load::epoch(sources),
+            epoch,
         })
     }
 }

@@ -5,15 +5,18 @@
 //! already stands is none.
 use super::aliases::Aliases;
 use super::fault::Fault;
+use super::local::Local;
 use super::probe::Steps;
+use super::reading::Reading;
 use super::tables::Tables;
 use super::words::Shapes;
 use super::{Facts, Urgency};
-use crate::base::names::DestinationId;
+use crate::base::names::{DestinationId, SourceId};
 use crate::dicom::edit::{Edit, EditError, Plan};
 use crate::dicom::head::read::SPECIFIC_CHARACTER_SET;
 use crate::dicom::head::{Head, HeadEnd, PIXEL_GROUP};
 use crate::dicom::path::{Path, PathError, Selector};
+use crate::dicom::profile::Table;
 use regex::Regex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -37,6 +40,11 @@ pub(super) struct Knowledge {
     pub(super) shapes: Shapes,
     /// The CSV files beside the rules.
     pub(super) tables: Tables,
+    pub(super) local: Local,
+    /// PS3.15 Table E.1-1.
+    pub(super) profile: Table,
+    /// The default character sets of sources, as the configuration has them.
+    pub(super) charsets: BTreeMap<SourceId, String>,
 }
 
 pub(super) struct Evaluation {
@@ -64,6 +72,7 @@ pub(super) struct State {
     pub(super) deliveries: Vec<(DestinationId, Urgency)>,
     pub(super) hold: Option<String>,
     pub(super) flags: Vec<&'static str>,
+    pub(super) clock_skew: Option<i64>,
     pub(super) aliases: Aliases,
     /// Regular expressions that a rule computed.
     pub(super) patterns: Vec<(String, Regex)>,
@@ -83,8 +92,14 @@ pub(super) struct Event {
 
 #[derive(Clone, Default)]
 pub(super) struct Changes {
-    list: Vec<Change>,
-    bytes: usize,
+    pub(super) list: Vec<Change>,
+    pub(super) bytes: usize,
+    /// What words that treat the whole image have made: these edits and bytes do not count against the rules' own limits.
+    pub(super) whole: (usize, usize),
+    /// A word of `privacy` took part: nothing may tell what stood there before.
+    pub(super) is_anonymous: bool,
+    /// What a word about character sets found the text to be in.
+    pub(super) reading: Option<Arc<Reading>>,
 }
 
 #[derive(Clone)]
@@ -185,7 +200,13 @@ impl Evaluation {
         let Some(node) = self.head.find(path) else {
             return Ok(None);
         };
-        match self.head.text(path) {
+        let reading = self.state().changes.reading.clone();
+        let found = reading.as_ref().and_then(|reading| reading.survey.found(node));
+        let text = match found {
+            Some(charset) => self.head.decoded_in(node, charset).map(|decoded| decoded.values),
+            None => self.head.text(path),
+        };
+        match text {
             _ if self.head.raw(node).len() > self.known.text_max => {
                 Err(Fault::budget("the value is longer than rules may read"))
             }
@@ -236,11 +257,15 @@ impl Evaluation {
         if values.iter().any(|value| value.contains('\u{FFFD}')) {
             return Err(refused(&EditError::Unencodable));
         }
-        let edit = self
-            .state()
-            .changes
-            .text_edit(&self.head, &path, &values)
-            .map_err(|e| refused(&e))?;
+        let edit = self.state().changes.text_edit(&self.head, &path, &values);
+        let edit = match edit {
+            // A word has asked for a set that can, and put off declaring it as long as ASCII was enough.
+            Err(EditError::Unencodable) if self.declare_wish()? => {
+                self.state().changes.text_edit(&self.head, &path, &values)
+            }
+            edit => edit,
+        };
+        let edit = edit.map_err(|e| refused(&e))?;
         self.state().changes.push(Change {
             path,
             edit,
@@ -304,7 +329,7 @@ impl Evaluation {
         })
     }
 
-    fn may_change(&self) -> Result<(), Fault> {
+    pub(super) fn may_change(&self) -> Result<(), Fault> {
         match self.state().phase {
             Phase::Morph | Phase::MorphFor => Ok(()),
             Phase::Route => Err(Fault::error(
@@ -329,7 +354,7 @@ impl Changes {
         self.list.iter()
     }
 
-    fn plan(&self) -> Plan {
+    pub(super) fn plan(&self) -> Plan {
         Plan {
             edits: self.list.iter().map(|change| change.edit.clone()).collect(),
             stamp: None,
@@ -355,7 +380,9 @@ impl Changes {
     /// and so is the text that no rule touched.
     pub(super) fn edits(&self, head: &Head) -> Result<Vec<Edit>, Fault> {
         let mut plan = self.plan();
-        if !plan.changes_charset() {
+        let reading = self.reading.as_deref();
+        plan.edits.extend(self.inner_declarations());
+        if reading.is_none() && !plan.changes_charset() {
             return Ok(plan.edits);
         }
         for at in 0..self.list.len() {
@@ -364,9 +391,18 @@ impl Changes {
                 plan.edits[at] = plan.text_edit(head, path.clone(), values).map_err(|e| refused(&e))?;
             }
         }
-        let carried = plan.recoded(head).map_err(|e| refused(&e))?;
+        let carried = plan
+            .recoded(head, reading.map(|reading| &*reading.survey))
+            .map_err(|e| refused(&e))?;
         plan.edits.extend(carried);
         Ok(plan.edits)
+    }
+
+    /// The declarations of items that a word changed, where no rule changed them or took them away.
+    fn inner_declarations(&self) -> Vec<Edit> {
+        let edits = self.reading.iter().flat_map(|reading| &reading.inner);
+        let untouched = |edit: &&Edit| matches!(self.seen(edit.path()), Seen::Untouched);
+        edits.filter(untouched).cloned().collect()
     }
 
     fn seen(&self, path: &Path) -> Seen<'_> {
@@ -402,7 +438,7 @@ impl Changes {
     fn push(&mut self, change: Change) -> Result<(), Fault> {
         self.forget(&change.path);
         let bytes = weight(&change);
-        if self.list.len() >= CHANGES_MAX || self.bytes + bytes > CHANGED_BYTES_MAX {
+        if self.list.len() >= CHANGES_MAX + self.whole.0 || self.bytes + bytes > CHANGED_BYTES_MAX + self.whole.1 {
             return Err(Fault::budget("the rules change more than allowed"));
         }
         self.bytes += bytes;
@@ -446,7 +482,7 @@ fn below(path: &Path, sequence: &Path) -> bool {
     path.items.len() > depth && path.items[..depth] == sequence.items[..] && path.items[depth].0 == sequence.leaf
 }
 
-fn weight(change: &Change) -> usize {
+pub(super) fn weight(change: &Change) -> usize {
     let texts = change.values.iter().flatten();
     64 + texts.map(String::len).sum::<usize>()
 }
@@ -456,6 +492,6 @@ fn same(a: &[String], b: &[String]) -> bool {
     a.join("\\") == b.join("\\")
 }
 
-fn refused(error: &EditError) -> Fault {
+pub(super) fn refused(error: &EditError) -> Fault {
     Fault::edit(error.to_string())
 }

@@ -12,6 +12,7 @@ use super::transport::Progress;
 use crate::base::fault::{Plant, planted};
 use crate::base::names::DestinationId;
 use crate::dicom::part10::FileMeta;
+use dicom_core::Tag;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -71,7 +72,8 @@ impl Shelf {
             sop_class: job.sop_class.clone(),
             sop_instance: data_set.sop_instance().clone(),
             transfer_syntax: job.transfer_syntax.clone(),
-            source_ae: Some(job.source_ae.clone()),
+            // The header of a file without identity does not name the station that made it.
+            source_ae: (head.first(PATIENT_IDENTITY_REMOVED) != "YES").then(|| job.source_ae.clone()),
             private: None,
         };
         let folder = name.parent().unwrap_or(Path::new("")).to_owned();
@@ -278,5 +280,6 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
 
 /// Files with different content that may stand beside each other under one name.
 const NUMBERS_MAX: u32 = 1_000;
+const PATIENT_IDENTITY_REMOVED: Tag = Tag(0x0012, 0x0062);
 const TOO_MANY: &str = "too many files of that name";
 const NAME_TAKEN: &str = "another file or folder stands in the way of its name";

@@ -1,5 +1,5 @@
 //! A plan's edits, made on the tree of the head.
-use super::tree::{Body, Level, in_layout, padded};
+use super::tree::{Body, Level, Sequence, in_layout, padded};
 use super::{Edit, EditError, Plan, stamp};
 use crate::base::fault::{Plant, planted};
 use crate::dicom::head::{Head, Kind, PIXEL_GROUP};
@@ -49,7 +49,7 @@ fn write(root: &Level, head: &Head) -> Result<Vec<u8>, EditError> {
 }
 
 /// Walks down to the item and makes the change; answers whether anything changed. As deep as the path, which is at most `DEPTH_MAX`.
-fn step(
+pub(super) fn step(
     level: &mut Level,
     head: &Head,
     items: &[(Selector, usize)],
@@ -108,16 +108,32 @@ fn change(level: &mut Level, head: &Head, edit: &Edit, at_root: bool) -> Result<
             if at_root {
                 check_place(head, &path.leaf, true)?;
             }
-            if *vr == VR::SQ {
+            if *vr == VR::SQ && !value.is_empty() {
                 return Err(EditError::NotAValue);
             }
             let tag = level.resolve_or_reserve(head, &path.leaf)?;
             if at_root {
                 in_reach(head, tag)?;
             }
+            if *vr == VR::SQ {
+                return Ok(empty(level, head, tag));
+            }
             set(level, head, tag, *vr, value)
         }
     }
+}
+
+/// Leaves a sequence without items.
+fn empty(level: &mut Level, head: &Head, tag: Tag) -> bool {
+    let stands = level.position(tag).is_some_and(|at| match level.elements[at].body {
+        Body::Original(node) => head.nodes[node].kind == Kind::Sequence && head.children(Some(node)).next().is_none(),
+        Body::Ready(_) | Body::Value { .. } | Body::Sequence(_) => false,
+    });
+    if stands && !level.is_repeated(tag) {
+        return false;
+    }
+    level.put(tag, Body::Sequence(Sequence::new(level.layout)));
+    true
 }
 
 fn set(level: &mut Level, head: &Head, tag: Tag, vr: VR, value: &[u8]) -> Result<bool, EditError> {

@@ -5,7 +5,7 @@ use crate::dicom::head::read::SPECIFIC_CHARACTER_SET;
 use crate::dicom::head::{Head, Kind, dictionary_vr};
 use crate::dicom::path::{Path, Selector};
 use crate::dicom::syntax::Layout;
-use crate::dicom::text::value::{binary, form, is_affected, looks_like_text, strings};
+use crate::dicom::text::value::{binary, form, is_affected, looks_like_text, strings, unit};
 use crate::dicom::text::{Charset, Form};
 use dicom_core::VR;
 
@@ -38,6 +38,25 @@ impl Edit {
         let vr = vr_at(head, &path)?;
         let value = value(vr, values, &head.charset(&path))?;
         Ok(Self::Set { path, vr, value })
+    }
+}
+
+impl Edit {
+    /// Sets an element to plain ASCII text, numbers (of which what is none counts as zero) or bytes of zero, whatever stands
+    /// there; a sequence to no items. For values that this crate makes.
+    #[must_use]
+    pub fn plain(path: Path, vr: VR, values: &[String]) -> Self {
+        let bytes = if vr == VR::SQ || values.is_empty() {
+            Vec::new()
+        } else if form(vr).is_some() {
+            values.join("\\").into_bytes()
+        } else {
+            let zero = || vec![0; unit(vr).max(2)];
+            let numbers = values.iter().map(|text| binary(vr, text).unwrap_or_else(zero));
+            numbers.collect::<Vec<_>>().concat()
+        };
+        let value = padded(bytes, vr);
+        Self::Set { path, vr, value }
     }
 }
 

@@ -3,14 +3,19 @@
 //! Promises: what no edit names leaves byte for byte; the same head and plan give the same bytes; an edit that changes nothing
 //! leaves nothing changed. Called by rules (to build plans), by ingest (to store them) and by the sender (to apply them).
 //! Never decodes more than the elements it is asked for. Changing Specific Character Set re-encodes nothing by itself:
-//! `Plan::recoded` makes the edits that carry the text over.
+//! `Plan::recoded` makes the edits that carry the text over, and `Survey` finds out what it really is in.
 mod apply;
 mod build;
 mod codec;
+mod former;
 #[cfg(test)]
 mod model_tests;
+mod places;
 mod recode;
 mod stamp;
+mod survey;
+#[cfg(test)]
+mod survey_tests;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -18,12 +23,14 @@ mod tree;
 use super::head::Head;
 use super::path::Path;
 use dicom_core::VR;
+pub use survey::{Advice, Declaration, Survey};
 
 /// One change. Values are raw bytes in little endian, already padded to even length.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Edit {
     /// Sets an element, creating it, its sequence and (at index = item count) its item when missing. The VR of an existing
-    /// element stays when both are short strings or both are long texts; otherwise `vr` is written.
+    /// element stays when both are short strings or both are long texts; otherwise `vr` is written. With VR SQ and no bytes
+    /// it is a sequence without items.
     Set { path: Path, vr: VR, value: Vec<u8> },
     /// Removes an element (or a whole sequence). Nothing happens when it is absent.
     Remove { path: Path },

@@ -1,12 +1,13 @@
 //! Who changed what: one item each in Original Attributes (PS3.3 C.12.1) and Contributing Equipment.
 use super::apply::in_reach;
+use super::former::{self, Former};
 use super::tree::{Body, Element, Level, header, in_layout, write_value};
 use super::{EditError, Stamp};
 use crate::dicom::head::read::is_creator;
 use crate::dicom::head::{Head, ITEM_END, Kind, SEQUENCE_END};
 use crate::dicom::syntax::{Layout, Syntax};
 use dicom_core::{Tag, VR};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Adds both items. Items that stand there already are never rewritten.
 ///
@@ -16,7 +17,7 @@ pub(super) fn add(root: &mut Level, head: &Head, words: &Stamp) -> Result<(), Ed
     if !is_in_reach(head) {
         return Err(EditError::BeyondHead);
     }
-    let prior = prior(root, head)?;
+    let (prior, formers) = prior(root, head)?;
     let item = append(root, head, ORIGINAL_ATTRIBUTES)?;
     text(item, Tag(0x0400, 0x0562), VR::DT, &words.at, 26);
     text(item, Tag(0x0400, 0x0563), VR::LO, &words.system, 64);
@@ -33,6 +34,12 @@ pub(super) fn add(root: &mut Level, head: &Head, words: &Stamp) -> Result<(), Ed
         modified.put(tag, Body::Ready(bytes));
     }
     item.touch(MODIFIED_ATTRIBUTES);
+    for former in formers {
+        let sequence = item.open(head, NONCONFORMING)?;
+        let end = sequence.len();
+        former.tell(sequence.open(head, end)?);
+        item.touch(NONCONFORMING);
+    }
     root.touch(ORIGINAL_ATTRIBUTES);
 
     let item = append(root, head, CONTRIBUTING_EQUIPMENT)?;
@@ -62,16 +69,25 @@ pub(super) fn is_in_reach(head: &Head) -> bool {
 
 /// The top-level elements that changed, as they stood before: whole, in their bytes; without a value what was not there.
 /// A private element comes with the creator of its block, or nobody could tell what it is.
-fn prior(root: &Level, head: &Head) -> Result<BTreeMap<Tag, Vec<u8>>, EditError> {
-    let mut prior = BTreeMap::new();
+/// Text that breaks its own declaration is empty there and comes apart.
+fn prior(root: &Level, head: &Head) -> Result<(BTreeMap<Tag, Vec<u8>>, Vec<Former>), EditError> {
+    let mut changed = BTreeSet::new();
     for node in head.children(None) {
-        let found = &head.nodes[node];
-        let now = root.position(found.tag).map(|at| &root.elements[at]);
+        let tag = head.nodes[node].tag;
+        let now = root.position(tag).map(|at| &root.elements[at]);
         // A dropped group length says nothing of its own.
-        if found.tag.1 != 0 && !now.is_some_and(Element::is_original) {
-            prior
-                .entry(found.tag)
-                .or_insert_with(|| head.bytes[found.range()].to_vec());
+        if tag.1 != 0 && !now.is_some_and(Element::is_original) {
+            changed.insert(tag);
+        }
+    }
+    let formers = former::nonconforming(head, &changed);
+    let before = former::emptied(head, &formers)?;
+    let mut prior = BTreeMap::new();
+    for element in before.elements.iter().filter(|element| changed.contains(&element.tag)) {
+        if !prior.contains_key(&element.tag) {
+            let mut bytes = Vec::new();
+            element.write(head, before.layout, &mut bytes)?;
+            prior.insert(element.tag, bytes);
         }
     }
     for element in &root.elements {
@@ -100,7 +116,7 @@ fn prior(root: &Level, head: &Head) -> Result<BTreeMap<Tag, Vec<u8>>, EditError>
             prior.insert(block, creator);
         }
     }
-    Ok(prior)
+    Ok((prior, formers))
 }
 
 /// One element of the head's layout in implicit little endian.
@@ -178,5 +194,6 @@ fn text(level: &mut Level, tag: Tag, vr: VR, words: &str, max: usize) {
 
 const ORIGINAL_ATTRIBUTES: Tag = Tag(0x0400, 0x0561);
 const MODIFIED_ATTRIBUTES: Tag = Tag(0x0400, 0x0550);
+const NONCONFORMING: Tag = Tag(0x0400, 0x0551);
 const CONTRIBUTING_EQUIPMENT: Tag = Tag(0x0018, 0xA001);
 const PURPOSE: Tag = Tag(0x0040, 0xA170);

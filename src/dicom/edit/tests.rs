@@ -134,7 +134,7 @@ fn what_cannot_be_done_is_refused() {
             EditError::NoSuchItem,
         ),
         (set("ContentSequence", VR::LO, b"A "), EditError::NotAValue),
-        (set("OtherPatientIDsSequence", VR::SQ, b""), EditError::NotAValue),
+        (set("OtherPatientIDsSequence", VR::SQ, b"XX"), EditError::NotAValue),
         (set("PatientID", VR::LO, &[b'x'; 65_536]), EditError::TooLong),
         (set("(7FE0,0010)", VR::OW, b"AB"), EditError::BeyondHead),
         (set("(7FE1,\"X\",10)", VR::OW, b"AB"), EditError::BeyondHead),

@@ -97,6 +97,11 @@ impl Level {
         }
     }
 
+    /// As `put`, a value in little endian.
+    pub fn put_value(&mut self, tag: Tag, vr: VR, value: Vec<u8>) {
+        self.put(tag, Body::Value { vr, value });
+    }
+
     /// Removes an element with all its duplicates: what is to go must not come to light behind the first one.
     pub fn remove(&mut self, tag: Tag) {
         let before = self.elements.len();

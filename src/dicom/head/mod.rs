@@ -90,6 +90,19 @@ pub enum HeadEnd {
     Cap,
 }
 
+/// What stands behind the head, as far as the scanner has looked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Behind {
+    /// The data set ended with the head.
+    Nothing,
+    /// Pixel data and the tables of its frames (7FE0,0001 to 7FE0,0010), nothing else.
+    Pixels,
+    /// Other elements as well.
+    More,
+    /// The scanner stopped at the head, could not follow, or would have to inflate.
+    Unseen,
+}
+
 /// Why a head cannot be understood. Carries places and lengths, never values.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum HeadError {
@@ -121,6 +134,8 @@ pub struct Head {
     pub end: HeadEnd,
     /// The first element after the head; `None` when the data set ended.
     pub follows: Option<Tag>,
+    /// Known when the scanner has seen the whole data set.
+    pub behind: Behind,
 }
 
 /// Patient data stands in the bytes: only sizes are printed.

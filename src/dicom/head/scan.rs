@@ -5,7 +5,7 @@ use super::header::{self, Header, Parsed, is_delimiter};
 use super::hidden;
 use super::inflate::Inflate;
 use super::tail::Tail;
-use super::{Head, HeadEnd, HeadError, ITEM, ITEM_END, Kind, Node, PIXEL_GROUP, SEQUENCE_END};
+use super::{Behind, Head, HeadEnd, HeadError, ITEM, ITEM_END, Kind, Node, PIXEL_GROUP, SEQUENCE_END};
 use crate::base::limits::{DEPTH_MAX, HEAD_MAX, NODES_MAX};
 use crate::dicom::syntax::{Layout, Syntax};
 use bytes::Bytes;
@@ -75,6 +75,9 @@ impl Scanner {
             self.complete(HeadEnd::DataSet, None);
         } else if !self.syntax.deflated {
             self.tail.finish()?;
+            if let Some(head) = self.head.as_mut().filter(|head| head.behind == Behind::Unseen) {
+                head.behind = self.tail.behind();
+            }
         }
         match self.head {
             Some(head) => Ok(head),
@@ -131,6 +134,10 @@ impl Scanner {
             nodes,
             end,
             follows,
+            behind: match end {
+                HeadEnd::DataSet => Behind::Nothing,
+                HeadEnd::Pixels | HeadEnd::Cap => Behind::Unseen,
+            },
         });
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Costs a header for each element and nothing for values. Never refuses: what it does not understand makes it look away.
 use super::header::{self, Parsed};
-use super::{HeadError, ITEM, ITEM_END, Kind, SEQUENCE_END};
+use super::{Behind, HeadError, ITEM, ITEM_END, Kind, PIXEL_GROUP, SEQUENCE_END};
 use crate::dicom::syntax::Layout;
 use dicom_core::Tag;
 
@@ -20,6 +20,8 @@ pub(super) struct Tail {
     fragments: bool,
     /// It stopped following.
     lost: bool,
+    /// It came by an element at the root that is not of the pixels.
+    more: bool,
     at: u64,
     tag: Tag,
 }
@@ -34,6 +36,7 @@ impl Tail {
             implicit_from: None,
             fragments: false,
             lost: false,
+            more: false,
             at: 0,
             tag: Tag(0, 0),
         }
@@ -82,6 +85,15 @@ impl Tail {
         Err(HeadError::Truncated { tag: self.tag, at })
     }
 
+    /// What stands behind the head, when all of it was pushed.
+    pub fn behind(&self) -> Behind {
+        match (self.lost, self.more) {
+            (true, _) => Behind::Unseen,
+            (false, true) => Behind::More,
+            (false, false) => Behind::Pixels,
+        }
+    }
+
     fn inside(&self) -> Layout {
         match self.implicit_from {
             Some(_) => Layout::ImplicitLittle,
@@ -90,6 +102,8 @@ impl Tail {
     }
 
     fn follow(&mut self, tag: Tag, kind: Kind, length: Option<u32>, inside: Layout) {
+        let is_of_pixels = tag.0 == PIXEL_GROUP && matches!(tag.1, 0x0001..=0x0003 | 0x0008..=0x0010);
+        self.more |= self.open == 0 && !is_of_pixels;
         match (tag, length) {
             (SEQUENCE_END, _) if self.open > 0 => {
                 self.open -= 1;

@@ -2,14 +2,18 @@
 //!
 //! Reading never fails: what a set cannot say becomes U+FFFD and is reported as lossy. Writing never loses: what a set cannot
 //! say is refused. Values are split after decoding, because second bytes of multi-byte characters look like delimiters.
+//! `term` knows how the sets are called, rightly and wrongly; `repertoire` what their bytes mean.
+
 pub mod name;
 mod repertoire;
+mod term;
 #[cfg(test)]
 mod tests;
 pub mod value;
 
 use encoding_rs::{Encoding, GB18030, GBK, UTF_8};
 use repertoire::{Active, G0, G1};
+use term::Term;
 
 /// The character sets in scope for an item, from its Specific Character Set.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -28,6 +32,8 @@ enum Whole {
     Utf8,
     Gb18030,
     Gbk,
+    /// A set of the field that DICOM has no term for (Shift-JIS, Big5): it can be read, and never be declared.
+    Foreign(&'static Encoding),
 }
 
 /// How a value is divided, which decides where active sets are reset.
@@ -47,6 +53,9 @@ pub struct Decoded {
     pub values: Vec<String>,
     /// Some bytes could not be decoded and became U+FFFD.
     pub lossy: bool,
+    /// It was read more generously than the set allows: without the escape sequences it demands, with some it did not declare,
+    /// or with the typographic signs of Windows in the place of control characters. Strict readers read something else.
+    pub loose: bool,
 }
 
 /// A text that a character set cannot express.
@@ -56,36 +65,115 @@ pub struct Unencodable;
 
 impl Charset {
     /// From the values of (0008,0005). Unknown terms are kept as the default repertoire and reported by `is_known`.
-    /// Misspelt terms of the field (`ISO IR 100`, `ISO-IR 192`) are understood; of several terms a multi-byte set without code
-    /// extensions stands alone, whatever the others say.
+    /// Misspelt terms of the field (`ISO IR 100`, `ISO-IR 192`, two terms with a comma) are understood; of several terms a
+    /// multi-byte set without code extensions stands alone, whatever the others say.
     #[must_use]
     pub fn of(terms: &[String]) -> Self {
-        let terms: Vec<String> = terms.iter().map(|term| normal(term)).collect();
+        let terms: Vec<&str> = terms.iter().flat_map(|term| term.split(',')).collect();
         let mut charset = Self::default();
-        for (index, term) in terms.iter().enumerate() {
-            let whole = match term.as_str() {
-                "ISO IR 192" | "ISO 2022 IR 192" | "UTF 8" | "UTF8" => Some(Whole::Utf8),
-                "GB18030" => Some(Whole::Gb18030),
-                "GBK" => Some(Whole::Gbk),
-                _ => None,
-            };
-            charset.whole = charset.whole.or(whole);
-            let Some(active) = repertoire::of_term(term) else {
-                charset.unknown |= whole.is_none();
-                continue;
-            };
-            if index == 0 {
-                charset.initial = active;
-            }
-            if terms.len() > 1 || term.starts_with("ISO 2022") {
-                charset.extensions.push(active);
+        for (index, text) in terms.iter().enumerate() {
+            match term::parse(text) {
+                Term::Unknown => charset.unknown = true,
+                Term::Whole(whole) => charset.whole = charset.whole.or(Some(whole)),
+                Term::Set { set, extends } => {
+                    if index == 0 {
+                        charset.initial = set;
+                    }
+                    if terms.len() > 1 || extends {
+                        charset.extensions.push(set);
+                    }
+                }
             }
         }
-        if !charset.extensions.is_empty() && !charset.extensions.contains(&Active::default()) {
-            // ASCII can always be called back (PS3.3 C.12.1.1.2).
-            charset.extensions.push(Active::default());
+        charset.with_ascii()
+    }
+
+    /// ASCII can always be called back (PS3.3 C.12.1.1.2).
+    fn with_ascii(mut self) -> Self {
+        if !self.extensions.is_empty() && !self.extensions.contains(&Active::default()) {
+            self.extensions.push(Active::default());
         }
-        charset
+        self
+    }
+
+    /// The set that a person names: terms parted by backslashes, or one of the field that DICOM has no term for
+    /// (`SHIFT_JIS`, `EUC-JP`, `EUC-KR`, `BIG5`, `KOI8-R`, `WINDOWS-1250` to `-1258`). `None` when it is not known.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        if let Some(encoding) = term::foreign(name) {
+            return Some(Self {
+                whole: Some(Whole::Foreign(encoding)),
+                ..Self::default()
+            });
+        }
+        let terms: Vec<String> = name.split('\\').map(str::to_owned).collect();
+        Some(Self::of(&terms)).filter(Self::is_known)
+    }
+
+    /// Names to suggest when one is not known.
+    pub const NAMES: [&'static str; 25] = term::NAMES;
+
+    /// UTF-8, as `ISO_IR 192` declares it.
+    #[must_use]
+    pub fn utf8() -> Self {
+        Self {
+            whole: Some(Whole::Utf8),
+            ..Self::default()
+        }
+    }
+
+    /// The values of (0008,0005) that declare this set rightly (PS3.3 C.12.1.1.2, Tables C.12-2 to C.12-5): none for ASCII;
+    /// `None` when DICOM has no term for it. What unknown terms meant is not in them.
+    #[must_use]
+    pub fn terms(&self) -> Option<Vec<String>> {
+        term::of(self.whole, self.initial, &self.extensions)
+    }
+
+    /// Whether `terms` declare this set in the standard's own words. ASCII alone may be called `ISO_IR 6`: it is no defined term,
+    /// and nobody misunderstands it.
+    #[must_use]
+    pub fn is_said_by(&self, terms: &[String]) -> bool {
+        let said = terms.iter().map(|text| text.trim_matches([' ', '\0']));
+        let said: Vec<&str> = said
+            .enumerate()
+            .filter_map(|(index, text)| match text {
+                "ISO_IR 6" | "ISO 2022 IR 6" => (index == 0).then_some(""),
+                text => Some(text),
+            })
+            .collect();
+        let said = if said == [""] { &[] } else { &said[..] };
+        !self.unknown && self.terms().is_some_and(|terms| terms == said)
+    }
+
+    /// This set with what the escape sequences in `bytes` call, for those who forgot to declare it.
+    #[must_use]
+    pub fn extended(&self, bytes: &[u8]) -> Self {
+        let called = repertoire::called(bytes);
+        if called.is_empty() {
+            return self.clone();
+        }
+        let mut charset = match self.whole {
+            Some(_) => Self::default(),
+            None => self.clone(),
+        };
+        if charset.extensions.is_empty() {
+            charset.extensions.push(charset.initial);
+        }
+        for set in called {
+            if !charset.extensions.contains(&set) {
+                charset.extensions.push(set);
+            }
+        }
+        charset.with_ascii()
+    }
+
+    /// Whether its letters are ASCII and Latin ones only, so that of the bytes of another set it makes letters and signs side by side.
+    #[must_use]
+    pub fn is_latin(&self) -> bool {
+        let is_latin = |set: &Active| {
+            set.g0 == G0::Ascii && matches!(set.g1, G1::None | G1::Single(100 | 101 | 109 | 110 | 148 | 203))
+        };
+        self.whole.is_none() && is_latin(&self.initial) && self.extensions.iter().all(is_latin)
     }
 
     /// From the bytes of (0008,0005).
@@ -98,6 +186,19 @@ impl Charset {
     #[must_use]
     pub fn is_known(&self) -> bool {
         !self.unknown
+    }
+
+    /// Whether two bytes make a character, in this set or in one that it calls.
+    #[must_use]
+    pub fn is_multi_byte(&self) -> bool {
+        let is_wide = |set: &Active| matches!(repertoire::number_of(*set), 58 | 87 | 149 | 159);
+        self.is_whole() || is_wide(&self.initial) || self.extensions.iter().any(is_wide)
+    }
+
+    /// Whether it is a multi-byte set without code extensions.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.whole.is_some()
     }
 
     /// Whether text is written as UTF-8.
@@ -114,9 +215,10 @@ impl Charset {
             return Decoded {
                 values: split(&text, form),
                 lossy,
+                loose: false,
             };
         }
-        repertoire::decode(bytes, self.initial, self.fallback(), form)
+        repertoire::decode(bytes, self.initial, &self.extensions, self.fallback(), form)
     }
 
     /// Encodes one value, or several joined by backslashes. Never lossy.
@@ -126,7 +228,9 @@ impl Charset {
     pub fn encode(&self, text: &str, form: Form) -> Result<Vec<u8>, Unencodable> {
         if let Some(whole) = self.whole {
             let (bytes, _, failed) = whole.encoding().encode(text);
-            return if failed {
+            // The encoder's euro sign in one byte is Microsoft's, not GBK's.
+            let is_foreign = whole == Whole::Gbk && text.contains('€');
+            return if failed || is_foreign {
                 Err(Unencodable)
             } else {
                 Ok(bytes.into_owned())
@@ -152,6 +256,7 @@ impl Whole {
             Self::Utf8 => UTF_8,
             Self::Gb18030 => GB18030,
             Self::Gbk => GBK,
+            Self::Foreign(encoding) => encoding,
         }
     }
 }
@@ -162,15 +267,6 @@ fn split(text: &str, form: Form) -> Vec<String> {
         Form::Text => vec![text.to_owned()],
         Form::Values | Form::Names => text.split('\\').map(str::to_owned).collect(),
     }
-}
-
-/// A term in upper case with single spaces between its words.
-fn normal(term: &str) -> String {
-    let term = term
-        .trim_matches([' ', '\0'])
-        .to_ascii_uppercase()
-        .replace(['_', '-'], " ");
-    term.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 impl Active {

@@ -33,28 +33,56 @@ pub struct Active {
     pub g1: G1,
 }
 
-/// The sets of a normalised term; `None` when it is not known (or stands alone, as UTF-8 does).
-pub fn of_term(term: &str) -> Option<Active> {
-    let number = match term {
-        "" => "6",
-        _ => term
-            .strip_prefix("ISO IR ")
-            .or_else(|| term.strip_prefix("ISO 2022 IR "))?,
-    };
+/// The sets of an ISO-IR number.
+pub fn of_number(number: u8) -> Option<Active> {
     let (g0, g1) = match number {
-        "6" => (G0::Ascii, G1::None),
-        "13" => (G0::Romaji, G1::Single(13)),
-        "87" => (G0::Kanji, G1::None),
-        "159" => (G0::KanjiSupplement, G1::None),
-        "149" => (G0::Ascii, G1::Korean),
-        "58" => (G0::Ascii, G1::Chinese),
+        6 => (G0::Ascii, G1::None),
+        13 => (G0::Romaji, G1::Single(13)),
+        87 => (G0::Kanji, G1::None),
+        159 => (G0::KanjiSupplement, G1::None),
+        149 => (G0::Ascii, G1::Korean),
+        58 => (G0::Ascii, G1::Chinese),
         _ => {
-            let number = number.parse().ok()?;
             encoding(number)?;
             (G0::Ascii, G1::Single(number))
         }
     };
     Some(Active { g0, g1 })
+}
+
+/// The ISO-IR number of a set; the other way round.
+pub fn number_of(set: Active) -> u8 {
+    match (set.g0, set.g1) {
+        (G0::Kanji, _) => 87,
+        (G0::KanjiSupplement, _) => 159,
+        (_, G1::Single(number)) => number,
+        (_, G1::Korean) => 149,
+        (_, G1::Chinese) => 58,
+        (G0::Romaji, G1::None) => 13,
+        (G0::Ascii, G1::None) => 6,
+    }
+}
+
+/// The sets that the escape sequences of a text call, each once.
+pub fn called(bytes: &[u8]) -> Vec<Active> {
+    let mut called = Vec::new();
+    for (at, _) in bytes.iter().enumerate().filter(|(_, byte)| **byte == ESC) {
+        let mut active = Active::default();
+        if escape(&bytes[at + 1..], &mut active).is_some() {
+            // Both halves of JIS X 0201 have sequences of their own, and one term.
+            let set = match (active.g0, active.g1) {
+                (G0::Romaji, _) | (_, G1::Single(13)) => Active {
+                    g0: G0::Romaji,
+                    g1: G1::Single(13),
+                },
+                _ => active,
+            };
+            if set != Active::default() && !called.contains(&set) {
+                called.push(set);
+            }
+        }
+    }
+    called
 }
 
 /// The encoding whose upper half is the single-byte set's. Windows-1252, -1254 and -874 agree with ISO 8859-1, 8859-9 and TIS-620
@@ -116,23 +144,26 @@ const UPPER: [(u8, u8); 11] = [
 const ESC: u8 = 0x1B;
 
 /// Decodes and splits in one pass. `fallback` is what upper bytes mean where no set was called.
-pub fn decode(bytes: &[u8], first: Active, fallback: G1, form: Form) -> Decoded {
-    // A two-byte set cannot be there from the start: it must be called.
+pub fn decode(bytes: &[u8], first: Active, extensions: &[Active], fallback: G1, form: Form) -> Decoded {
     let initial = start(first);
     let mut active = initial;
-    let mut values = vec![String::new()];
+    let mut values = Vec::new();
     let mut text = String::new();
-    let mut lossy = false;
+    let (mut lossy, mut loose) = (false, false);
     let mut at = 0;
     while let Some(&byte) = bytes.get(at) {
         let rest = &bytes[at..];
         if byte == ESC
             && let Some(length) = escape(&rest[1..], &mut active)
         {
+            let is_declared = extensions.iter().any(|set| set.g0 == active.g0)
+                && (active.g1 == initial.g1 || extensions.iter().any(|set| set.g1 == active.g1));
+            loose |= !is_declared;
             at += 1 + length;
             continue;
         }
         let (found, length) = next(rest, active, fallback);
+        loose |= byte >= 0x80 && (active.g1 == G1::None || byte < 0xA0);
         at += length;
         if length == 1 && byte == b'\\' && form != Form::Text {
             values.push(std::mem::take(&mut text));
@@ -145,14 +176,20 @@ pub fn decode(bytes: &[u8], first: Active, fallback: G1, form: Form) -> Decoded 
         }
     }
     values.push(text);
-    values.remove(0);
-    Decoded { values, lossy }
+    Decoded { values, lossy, loose }
 }
 
+/// What is active from the start: a two-byte set is not, it must be called.
 fn start(first: Active) -> Active {
-    match first.g0 {
-        G0::Kanji | G0::KanjiSupplement => Active { g0: G0::Ascii, ..first },
-        G0::Ascii | G0::Romaji => first,
+    Active {
+        g0: match first.g0 {
+            G0::Kanji | G0::KanjiSupplement => G0::Ascii,
+            single @ (G0::Ascii | G0::Romaji) => single,
+        },
+        g1: match first.g1 {
+            G1::Korean | G1::Chinese => G1::None,
+            single @ (G1::None | G1::Single(_)) => single,
+        },
     }
 }
 
@@ -172,7 +209,7 @@ fn next(rest: &[u8], active: Active, fallback: G1) -> (Option<char>, usize) {
     if byte < 0x80 {
         let is_graphic = |byte: u8| (0x21..=0x7E).contains(&byte);
         return match active.g0 {
-            G0::Kanji if is_graphic(byte) && is_graphic(second) => (one(rs::EUC_JP, &[byte | 0x80, second | 0x80]), 2),
+            G0::Kanji if is_graphic(byte) && is_graphic(second) => (kanji(byte, second), 2),
             G0::KanjiSupplement if is_graphic(byte) && is_graphic(second) => {
                 (one(rs::EUC_JP, &[0x8F, byte | 0x80, second | 0x80]), 2)
             }
@@ -190,6 +227,40 @@ fn next(rest: &[u8], active: Active, fallback: G1) -> (Option<char>, usize) {
         G1::Chinese if byte > 0xA0 && second > 0xA0 => (one(rs::GBK, &[byte, second]), 2),
         G1::Korean | G1::Chinese => (None, 1),
     }
+}
+
+/// A character of JIS X 0208. The encoder's table is that of Windows; six signs of the standard's own table differ, and the
+/// toolkits of the field (iconv, Python, Java) follow the standard.
+fn kanji(row: u8, cell: u8) -> Option<char> {
+    let sign = JIS_SIGNS.iter().find(|(code, _, _)| *code == [row, cell]);
+    match sign {
+        Some((_, sign, _)) => Some(*sign),
+        None => one(rs::EUC_JP, &[row | 0x80, cell | 0x80]),
+    }
+}
+
+/// Code, character of JIS X 0208:1997 (as Unicode's JIS0208.TXT has it), and the one of Windows that stands for it.
+const JIS_SIGNS: [([u8; 2], char, char); 6] = [
+    ([0x21, 0x41], '\u{301C}', '\u{FF5E}'),
+    ([0x21, 0x42], '\u{2016}', '\u{2225}'),
+    ([0x21, 0x5D], '\u{2212}', '\u{FF0D}'),
+    ([0x21, 0x71], '\u{00A2}', '\u{FFE0}'),
+    ([0x21, 0x72], '\u{00A3}', '\u{FFE1}'),
+    ([0x22, 0x4C], '\u{00AC}', '\u{FFE2}'),
+];
+
+/// JIS X 0212 by character, as lines of `CODE RCEE`: code point, row and cell in hexadecimal, sorted. encoding_rs reads this set
+/// and does not write it; the table is its decoder's (WHATWG index jis0212), which `tests` compares.
+const SUPPLEMENT: &[u8] = include_bytes!("jisx0212.txt");
+const SUPPLEMENT_LINE: usize = 10;
+
+/// Row and cell in JIS X 0212.
+fn supplement(char: char) -> Option<Vec<u8>> {
+    let wanted = format!("{:04X}", u32::from(char));
+    let (lines, _) = SUPPLEMENT.as_chunks::<SUPPLEMENT_LINE>();
+    let at = lines.binary_search_by(|line| line[..4].cmp(wanted.as_bytes())).ok()?;
+    let code = std::str::from_utf8(&lines[at][5..9]).ok()?;
+    Some(u16::from_str_radix(code, 16).ok()?.to_be_bytes().to_vec())
 }
 
 fn one(set: &'static Encoding, bytes: &[u8]) -> Option<char> {
@@ -290,12 +361,14 @@ fn below(char: char, g0: G0) -> Option<Vec<u8>> {
             .filter(|byte| !matches!(byte, b'\\' | b'~'))
             .map(|byte| vec![byte]),
         // Rows 1 to 8 and 16 to 84 are the standard's; the encoder knows more.
-        G0::Kanji => match pair(rs::EUC_JP, char)? {
-            [row @ (0xA1..=0xA8 | 0xB0..=0xF4), cell] => Some(vec![row & 0x7F, cell & 0x7F]),
-            _ => None,
+        G0::Kanji => match JIS_SIGNS.iter().find(|(_, sign, _)| *sign == char) {
+            Some((code, _, _)) => Some(code.to_vec()),
+            None => match pair(rs::EUC_JP, char)? {
+                [row @ (0xA1..=0xA8 | 0xB0..=0xF4), cell] => Some(vec![row & 0x7F, cell & 0x7F]),
+                _ => None,
+            },
         },
-        // encoding_rs decodes JIS X 0212 but does not encode it: nothing is written in it.
-        G0::KanjiSupplement => None,
+        G0::KanjiSupplement => supplement(char),
     }
 }
 

@@ -197,6 +197,115 @@ fn values_lose_their_padding_and_numbers_become_decimal() {
     );
 }
 
+#[test]
+fn the_table_of_the_supplement_is_the_decoders_and_all_of_it_is_written() {
+    let japanese = charset(&["", "ISO 2022 IR 159"]);
+    let mut count = 0;
+    for (row, cell) in (0x21..=0x7E).flat_map(|row| (0x21..=0x7E).map(move |cell| (row, cell))) {
+        let bytes = [0x8F, row | 0x80, cell | 0x80];
+        let decoded = encoding_rs::EUC_JP.decode_without_bom_handling_and_without_replacement(&bytes);
+        let Some(text) = decoded.map(String::from) else {
+            continue;
+        };
+        count += 1;
+        let wanted = [b"\x1B$(D".as_slice(), &[row, cell], b"\x1B(B"].concat();
+        assert_eq!(japanese.encode(&text, Form::Values), Ok(wanted), "{row:X}{cell:X}");
+    }
+    assert_eq!(count, 6067, "the characters of JIS X 0212-1990");
+}
+
+#[test]
+fn kanji_signs_are_those_of_the_standard_not_of_windows() {
+    let kanji = charset(&["", "ISO 2022 IR 87"]);
+    for (standard, windows) in
+        ["〜～", "‖∥", "−－", "¢￠", "£￡", "¬￢"].map(|pair| pair.split_at(pair.chars().next().unwrap().len_utf8()))
+    {
+        let bytes = kanji.encode(standard, Form::Text).unwrap();
+        assert_eq!(kanji.encode(windows, Form::Text), Ok(bytes.clone()), "{windows}");
+        assert_eq!(kanji.decode(&bytes, Form::Text).values, [standard]);
+    }
+}
+
+#[test]
+fn sets_are_said_in_the_standards_words() {
+    let table: [(&[&str], &[&str]); 19] = [
+        (&[], &[]),
+        (&["ISO_IR 6"], &[]),
+        (&["ISO_IR 100"], &["ISO_IR 100"]),
+        (&["iso_ir 100 "], &["ISO_IR 100"]),
+        (&["ISO-8859-15"], &["ISO_IR 203"]),
+        (&["TIS-620"], &["ISO_IR 166"]),
+        (&["ISO 2022 IR 100"], &["ISO_IR 100"]),
+        (&["ISO IR 192"], &["ISO_IR 192"]),
+        (&["UTF-8"], &["ISO_IR 192"]),
+        (&["ISO 2022 IR 6", "ISO_IR 192"], &["ISO_IR 192"]),
+        (&["ISO_IR 149"], &["", "ISO 2022 IR 149"]),
+        (&["ISO 2022 IR 87"], &["", "ISO 2022 IR 87"]),
+        (&["ISO 2022 IR 6", "ISO 2022 IR 87"], &["", "ISO 2022 IR 87"]),
+        (&["ISO_IR 13", "ISO 2022 IR 87"], &["ISO 2022 IR 13", "ISO 2022 IR 87"]),
+        (
+            &["ISO 2022 IR 13", "ISO 2022 IR 87", "ISO 2022 IR 159"],
+            &["ISO 2022 IR 13", "ISO 2022 IR 87", "ISO 2022 IR 159"],
+        ),
+        (&["ISO 2022 IR 6, IS"], &[]),
+        (&["GB2312"], &["GB18030"]),
+        (&["gbk"], &["GBK"]),
+        (&["", "ISO_IR 58"], &["", "ISO 2022 IR 58"]),
+    ];
+    for (written, wanted) in table {
+        assert_eq!(charset(written).terms().unwrap(), wanted, "{written:?}");
+    }
+    let is_said = |terms: &[&str]| {
+        let terms: Vec<String> = terms.iter().map(|term| (*term).to_owned()).collect();
+        Charset::of(&terms).is_said_by(&terms)
+    };
+    for right in [
+        &[][..],
+        &[""],
+        &["ISO_IR 6"],
+        &["ISO_IR 100 "],
+        &["ISO 2022 IR 6", "ISO 2022 IR 87"],
+        &["", "ISO 2022 IR 149"],
+        &["GBK"],
+    ] {
+        assert!(is_said(right), "{right:?}");
+    }
+    for wrong in [
+        &["ISO IR 100"][..],
+        &["ISO 2022 IR 100"],
+        &["iso_ir 192"],
+        &["ISO_IR 149"],
+        &["ISO_IR 13", "ISO 2022 IR 87"],
+        &["ISO_IR 999"],
+    ] {
+        assert!(!is_said(wrong), "{wrong:?}");
+    }
+    for name in Charset::NAMES {
+        assert!(Charset::named(name).is_some(), "{name}");
+    }
+    assert_eq!(Charset::named("SHIFT_JIS").unwrap().terms(), None);
+    assert_eq!(Charset::named("ISO_IR 102"), None);
+}
+
+#[test]
+fn what_strict_readers_read_otherwise_is_called_loose() {
+    let table: [(&[&str], &[u8], bool); 9] = [
+        (&["ISO_IR 100"], b"M\xFCller", false),
+        (&["ISO_IR 100"], b"O\x92Hara", true),
+        (&["", "ISO 2022 IR 149"], b"\x1B$)C\xC8\xAB", false),
+        (&["", "ISO 2022 IR 149"], b"\xC8\xAB", true),
+        (&["", "ISO 2022 IR 149"], b"\x1B$)C\xC8\xAB^\xC8\xAB", true),
+        (&["ISO_IR 100"], b"\x1B$B;3\x1B(B", true),
+        (&["", "ISO 2022 IR 87"], b"\x1B$B;3\x1B(J", true),
+        (&["ISO 2022 IR 13", "ISO 2022 IR 87"], b"\xD4\x1B$B;3\x1B(J", false),
+        (&["ISO 2022 IR 100", "ISO 2022 IR 126"], b"\xE9\x1B-F\xE9", false),
+    ];
+    for (terms, bytes, loose) in table {
+        let decoded = charset(terms).decode(bytes, Form::Names);
+        assert_eq!((decoded.lossy, decoded.loose), (false, loose), "{terms:?} {bytes:?}");
+    }
+}
+
 const TERMS: [&str; 20] = [
     "",
     "ISO_IR 100",

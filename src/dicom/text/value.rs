@@ -53,7 +53,10 @@ pub fn unit(vr: VR) -> usize {
 #[must_use]
 pub fn strings(vr: VR, bytes: &[u8], layout: Layout, charset: &Charset) -> Option<Decoded> {
     if let Some(values) = numbers(vr, bytes, layout) {
-        return Some(Decoded { values, lossy: false });
+        return Some(Decoded {
+            values,
+            ..Decoded::default()
+        });
     }
     let form = form(vr)?;
     let mut decoded = if is_affected(vr) {

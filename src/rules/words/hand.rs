@@ -35,6 +35,13 @@ impl<'a, 'c> Hand<'a, 'c> {
         Err(fault.raise(self.context.call_position()))
     }
 
+    /// As `placed`, with a fault that no rule can catch: what privacy could not do must not leave undone.
+    pub(in crate::rules) fn must<T>(&self, result: Result<T, Fault>) -> Raised<T> {
+        result.map_err(|fault| {
+            EvalAltResult::ErrorTerminated(rhai::Dynamic::from(fault), self.context.call_position()).into()
+        })
+    }
+
     /// `result` with its fault placed.
     pub(in crate::rules) fn placed<T>(&self, result: Result<T, Fault>) -> Raised<T> {
         result.or_else(|fault| self.raise(fault))

@@ -10,7 +10,11 @@ use rhai::{FuncRegistration, Module, RhaiNativeFunc, Shared};
 use std::collections::BTreeMap;
 
 mod accession;
+mod charset;
+pub(super) mod charset_lint;
+pub(super) mod check;
 mod code;
+pub(super) mod given;
 mod hand;
 mod identity;
 mod issuer;
@@ -19,8 +23,11 @@ mod name;
 mod options;
 mod others;
 mod plain;
+pub(super) mod privacy;
 mod table;
 mod text;
+pub(super) mod timezone;
+pub(super) mod uid;
 
 pub(super) use hand::Hand;
 pub(super) use options::{Choice, Takes};
@@ -107,6 +114,10 @@ impl Book {
         name::register(&mut book);
         code::register(&mut book);
         table::register(&mut book);
+        timezone::register(&mut book);
+        uid::register(&mut book);
+        privacy::register(&mut book);
+        charset::register(&mut book);
         book
     }
 
