@@ -90,6 +90,8 @@ impl Bench {
                 plan: Vec::new(),
                 due: Clock::System.now(),
                 hold: None,
+                quiet: None,
+                group: None,
             })
             .collect();
         let commit = Commit {
@@ -97,6 +99,8 @@ impl Bench {
             rule_epoch: 1,
             jobs,
             repeat: Repeat::Acknowledge,
+            note: StudyNote::default(),
+            aliases: Vec::new(),
         };
         let committed = self.spool.commit(sealed, commit).await.unwrap();
         assert!(matches!(committed, Committed::Stored(_)));

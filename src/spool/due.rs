@@ -8,6 +8,7 @@ use super::db::{Cf, Db, DbError, Range};
 use super::keys;
 use super::model::{Instance, JobKey, Priority};
 use super::record::{InstanceRecord, JobRecord};
+use super::wait;
 use crate::base::clock::Wall;
 use crate::base::names::{DestinationId, JobId};
 use crate::telemetry::metrics::IntGauge;
@@ -212,16 +213,36 @@ pub(super) fn effective(priority: Priority, due: Wall, now: Wall, age_step: Dura
 /// One head of the merge.
 type Candidate = (u8, Wall, JobKey, Priority);
 
+/// What a claim found.
+#[derive(Default)]
+pub(super) struct Claimed {
+    pub leases: Vec<Lease>,
+    /// Due keys whose job record is gone or damaged.
+    pub dangling: Vec<Vec<u8>>,
+    /// Jobs whose study is not quiet yet, with the time to look again.
+    pub unripe: Vec<(Guard, Wall)>,
+}
+
+/// Jobs that one claim looks at and finds waiting for their study.
+const UNRIPE_MAX: usize = 512;
+
 /// Leases up to `max` jobs of a lane, in order. Costs a seek for each class and a step for each job, not for the queue.
-/// Blocking; the second value names due keys whose job record is gone or damaged.
-pub(super) fn claim(
-    core: &Arc<Core>,
-    db: &Db,
-    lane: &Arc<Lane>,
-    max: usize,
-) -> Result<(Vec<Lease>, Vec<Vec<u8>>), DbError> {
+/// Blocking.
+pub(super) fn claim(core: &Arc<Core>, db: &Db, lane: &Arc<Lane>, max: usize) -> Result<Claimed, DbError> {
+    let mut claimed = Claimed::default();
+    let mut waiting = None;
+    // What waits for its study must not hide what is due behind it.
+    while waiting != Some(claimed.unripe.len()) && claimed.leases.len() < max && claimed.unripe.len() < UNRIPE_MAX {
+        waiting = Some(claimed.unripe.len());
+        let wanted = max - claimed.leases.len();
+        take(core, db, lane, wanted, &mut claimed)?;
+    }
+    Ok(claimed)
+}
+
+/// One round of a claim.
+fn take(core: &Arc<Core>, db: &Db, lane: &Arc<Lane>, max: usize, claimed: &mut Claimed) -> Result<(), DbError> {
     let now = core.clock.now();
-    let (mut leases, mut dangling) = (Vec::new(), Vec::new());
     let picked = pick(core, db, lane, max, now)?;
     // All guards first: whatever fails below gives every picked job back.
     let guarded: Vec<_> = picked
@@ -231,17 +252,21 @@ pub(super) fn claim(
     for (guard, (key, priority, due)) in guarded {
         let job = db.get(Cf::Job, &keys::job(key))?.map(|raw| JobRecord::decode(&raw));
         let Some(Ok(job)) = job else {
-            dangling.push(keys::due(key, priority, due).to_vec());
+            claimed.dangling.push(keys::due(key, priority, due).to_vec());
             continue;
         };
         let instance = db
             .get(Cf::Instance, &job.instance.0)?
             .map(|raw| InstanceRecord::decode(&raw));
         let Some(Ok(instance)) = instance else {
-            dangling.push(keys::due(key, priority, due).to_vec());
+            claimed.dangling.push(keys::due(key, priority, due).to_vec());
             continue;
         };
-        leases.push(Lease {
+        if let Some(later) = wait::unripe(db, &job, instance.instance.study.as_ref(), now)? {
+            claimed.unripe.push((guard, later));
+            continue;
+        }
+        claimed.leases.push(Lease {
             job: key.job,
             destination: lane.name.clone(),
             priority,
@@ -252,7 +277,7 @@ pub(super) fn claim(
             guard,
         });
     }
-    Ok((leases, dangling))
+    Ok(())
 }
 
 fn worker(lane: &Arc<Lane>, job: JobId) -> Guard {

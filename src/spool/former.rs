@@ -1,10 +1,13 @@
 //! The index that a rebuild has put aside, as far as it can still be read: what a person or a rule held back must not leave
 //! because the index was made anew, and what was delivered must not go twice. Read only; called by `rebuild.rs` alone.
+use super::alias::Mapped;
 use super::db::{Cf, Db, DbError};
 use super::keys;
 use super::model::{CommitError, HoldKind, HoldReason, NewJob, Priority};
-use super::record::{Done, InstanceRecord, JobRecord, SeenEntry, SeenRecord};
+use super::record::{Alternative, Done, Failover, InstanceRecord, JobRecord, SeenEntry, SeenRecord};
+use super::study::StudySeen;
 use super::txn::{DESTINATION, NEXT_JOB, SUSPENDED, Txn, aside, decode_number};
+use super::wait::{Group, GroupKind};
 use crate::base::clock::Wall;
 use crate::base::names::{DestinationId, InstanceId, JobId};
 use std::collections::BTreeMap;
@@ -24,6 +27,9 @@ pub(super) struct Known {
     /// Where it went, by name: numbers are given anew.
     pub done: Vec<(DestinationId, Done)>,
 }
+
+/// A key and its record.
+pub(super) type Memory = (Vec<u8>, Vec<u8>);
 
 /// A content whose payload has left the cache: the raw key of its SOP Instance UID, where it went, and the entry.
 pub(super) struct Evicted {
@@ -121,14 +127,56 @@ impl Former {
                 "its job could not be read; to be decided anew",
             ))),
         };
-        let (priority, plan) = job.map_or((Priority::Routine, Vec::new()), |job| (job.priority, job.plan));
+        let Some(job) = job else {
+            return NewJob {
+                destination,
+                priority: Priority::Routine,
+                plan: Vec::new(),
+                due: now,
+                hold,
+                quiet: None,
+                group: None,
+            };
+        };
         NewJob {
             destination,
-            priority,
-            plan,
-            due: now,
+            priority: job.priority,
+            plan: job.plan,
+            due: job.due.max(now),
             hold,
+            quiet: job.quiet,
+            group: job.failover.map(|failover| self.group(failover)),
         }
+    }
+
+    fn group(&self, failover: Failover) -> Group {
+        let named = |other: Alternative| Some((self.names.get(&other.dest)?.clone(), other.plan));
+        Group {
+            kind: GroupKind::Failover { after: failover.after },
+            others: failover.rest.into_iter().filter_map(named).collect(),
+        }
+    }
+
+    /// The next records of studies and entries of the alias map, as they are, out of at most `max`, and where to go on.
+    pub(super) fn memory(&self, (cf, from): (Cf, &[u8]), max: usize) -> Result<(Vec<Memory>, Option<Vec<u8>>), DbError> {
+        let (mut found, mut next, mut looked) = (Vec::new(), None, 0);
+        self.db.scan(cf, from, &[], |key, value| {
+            if looked == max {
+                next = Some(key.to_vec());
+                return false;
+            }
+            looked += 1;
+            let sound = match cf {
+                Cf::Study => keys::is_study(key) && StudySeen::decode(value).is_ok(),
+                Cf::Meta => keys::is_alias(key) && (value.is_empty() || Mapped::decode(value).is_ok()),
+                _ => false,
+            };
+            if sound {
+                found.push((key.to_vec(), value.to_vec()));
+            }
+            true
+        })?;
+        Ok((found, next))
     }
 
     /// The next contents from `from` on whose payload has left the cache, out of at most `max` records, and where to go on;

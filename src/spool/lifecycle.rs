@@ -7,6 +7,7 @@ use super::keeper::{Keeper, MARKS};
 use super::model::{CommitError, OpenError, OpenReport};
 use super::payload::Mark;
 use super::txn::{Book, Txn};
+use super::study::{self, Fresh};
 use super::{Config, Spool, count, recover};
 use crate::base::clock::Clock;
 use crate::telemetry::metrics::Metrics;
@@ -112,9 +113,11 @@ impl Spool {
                 tracing::error!(instance = %id, "a payload file is missing; its jobs are held");
             }
         }
+        let mut fresh = Fresh::default();
         for record in adopted {
             let id = record.instance.id;
             let done = apply_now(&core, &db, &mut book, |txn| {
+                study::found(txn, &record, &mut fresh)?;
                 recover::adopt(txn, &record, &Known::default())
             });
             done.map_err(|error| damaged(error.to_string()))?;

@@ -6,6 +6,7 @@
 //! are rebuilt at start (`recover.rs`). After a write error nothing is taken until the index was reopened (`gate.rs`).
 //! Nothing leaves but by `Settlement::Confirmed` or a person's `discard`, and a delivered payload by `cache.rs`.
 mod admit;
+mod alias;
 mod cache;
 mod codec;
 mod commit;
@@ -36,17 +37,21 @@ mod rebuild;
 mod record;
 mod recover;
 mod settle;
+mod study;
+mod takeover;
 #[cfg(test)]
 mod tests;
 mod txn;
+mod wait;
 
+pub use alias::{Alias, Mapped};
 pub use config::Config;
 pub use due::Lease;
 pub use export::{ExportReport, export};
 pub use fsck::{FsckReport, fsck};
 pub use ledger::{Fact, FactKind};
 pub use model::{
-    ArriveError, Arriving, Commit, CommitError, Committed, Health, HoldKind, HoldReason, Instance, NewJob, OpenError,
+    ArriveError, Arriving, Attempt, Commit, CommitError, Committed, Health, HoldKind, HoldReason, Instance, NewJob, OpenError,
     OpenReport, Priority, ReadError, Repeat, Sealed, Settlement,
 };
 pub use operator::{Acted, Verb};
@@ -54,6 +59,9 @@ pub use payload::Incoming;
 pub use query::{Filter, JobState, Row};
 pub use reader::Payload;
 pub use rebuild::{RebuildReport, rebuild};
+pub use study::{StudyNote, StudySeen};
+pub use takeover::TakenOver;
+pub use wait::{Group, GroupKind, Quiet};
 
 use self::core::Core;
 use crate::base::clock::Wall;
@@ -89,6 +97,20 @@ impl Spool {
     /// # Errors
     /// Nothing was recorded that may be acknowledged.
     pub async fn commit(&self, sealed: Sealed, commit: Commit) -> Result<Committed, CommitError> {
+        let mut commit = commit;
+        commit.note.believed = None;
+        match self.attempt(sealed, commit).await? {
+            Attempt::Done(committed) => Ok(committed),
+            // Only what was believed can be overtaken.
+            Attempt::Overtaken(..) => Err(CommitError::Gone),
+        }
+    }
+
+    /// As `commit`, but records nothing when what the decision believed of the study (`StudyNote::believed`) holds no more.
+    ///
+    /// # Errors
+    /// As `commit`.
+    pub async fn attempt(&self, sealed: Sealed, commit: Commit) -> Result<Attempt, CommitError> {
         if self.core.disk.critical() {
             return Err(CommitError::DiskFull);
         }
@@ -103,7 +125,10 @@ impl Spool {
                 delivered: false,
                 done: Vec::new(),
             };
-            let committed = admit::admit(txn, &record, commit)?;
+            let committed = match admit::admit(txn, &record, commit)? {
+                Ok(committed) => committed,
+                Err(seen) => return Ok(Attempt::Overtaken(Box::new(sealed), seen)),
+            };
             match committed {
                 Committed::Stored(_) | Committed::Conflict(_) => {
                     let mark = payload::Mark::committed(&sealed);
@@ -112,7 +137,7 @@ impl Spool {
                 }
                 Committed::Repeat(_) => {}
             }
-            Ok(committed)
+            Ok(Attempt::Done(committed))
         })
         .await
     }
@@ -125,7 +150,15 @@ impl Spool {
         };
         let core = self.core.clone();
         let claimed = self.read(move |db| due::claim(&core, db, &lane, max)).await;
-        let (leases, dangling) = claimed.unwrap_or_default();
+        let due::Claimed {
+            leases,
+            dangling,
+            unripe,
+        } = claimed.unwrap_or_default();
+        if !unripe.is_empty() {
+            // If this fails, the next claim finds them again.
+            let _ = self.submit(move |txn| wait::put_off(txn, unripe)).await;
+        }
         if !dangling.is_empty() {
             // A lane must not stumble over it again; if this fails, the next claim reports it once more.
             let _ = self.submit(move |txn| mend::mend_dangling(txn, dangling)).await;

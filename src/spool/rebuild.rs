@@ -16,6 +16,7 @@ use super::model::{CommitError, HoldKind, OpenError};
 use super::payload::{FileState, path_of};
 use super::record::InstanceRecord;
 use super::recover::{self, Found};
+use super::study::{self, Fresh};
 use super::txn::{Book, Effect, SUSPENDED, Txn, meta_key};
 use crate::base::clock::{Clock, Wall};
 use crate::base::names::{InstanceId, JobId};
@@ -49,6 +50,8 @@ pub struct RebuildReport {
 
 /// Instances in one synced batch.
 const BATCH: usize = 256;
+/// Records looked at for one batch of what is carried over as it is.
+const MEMORY_BATCH: usize = 4_096;
 
 /// Rebuilds the index of a spool that no process has open. Reads every payload once.
 ///
@@ -93,6 +96,7 @@ pub fn rebuild(path: &Path, clock: &Clock) -> Result<RebuildReport, OpenError> {
         db,
         book,
         former: former(&mut report),
+        fresh: Fresh::default(),
         report,
     };
     site.carry_over(&files).map_err(|error| damaged(error.to_string()))?;
@@ -132,6 +136,8 @@ struct Site {
     db: Db,
     book: Book,
     former: Option<Former>,
+    /// Studies that the old index did not tell of.
+    fresh: Fresh,
     report: RebuildReport,
 }
 
@@ -163,6 +169,9 @@ impl Site {
             }
             Ok(())
         })?;
+        for cf in [Cf::Study, Cf::Meta] {
+            self.carry_memory(cf)?;
+        }
         let present: HashSet<InstanceId> = files.iter().map(|(_, id, _)| *id).collect();
         let mut from = Some(Vec::new());
         while let Some(start) = from {
@@ -176,15 +185,32 @@ impl Site {
         Ok(())
     }
 
+    /// What was remembered of studies, and the alias map: the files do not tell them.
+    fn carry_memory(&mut self, cf: Cf) -> Result<(), CommitError> {
+        let mut from = Some(Vec::new());
+        while let Some(start) = from {
+            let (found, next) = self.ask(|former| former.memory((cf, &start), MEMORY_BATCH));
+            apply_now(&self.core, &self.db, &mut self.book, |txn| {
+                for (key, record) in found {
+                    txn.put(cf, key, record);
+                }
+                Ok(())
+            })?;
+            from = next;
+        }
+        Ok(())
+    }
+
     fn take_in(&mut self, records: &[(InstanceRecord, bool)]) -> Result<(), CommitError> {
         let now = self.core.clock.now();
         let mut known = Vec::with_capacity(records.len());
         for (record, _) in records {
             known.push(self.ask(|former| former.known(record.instance.id, now)));
         }
-        let report = &mut self.report;
+        let (report, fresh) = (&mut self.report, &mut self.fresh);
         apply_now(&self.core, &self.db, &mut self.book, |txn| {
             for ((record, delivered), known) in records.iter().zip(&known) {
+                study::found(txn, record, fresh)?;
                 if *delivered {
                     as_cache(txn, record, known)?;
                     report.delivered += 1;

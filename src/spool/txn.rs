@@ -8,6 +8,7 @@ use super::ledger::{Fact, Head};
 use super::model::{CommitError, HoldKind, JobKey, Priority};
 use super::payload::Mark;
 use super::record::{Damaged, InstanceRecord, JobRecord, SeenRecord};
+use super::study::StudyRecord;
 use crate::base::clock::Wall;
 use crate::base::names::{DestinationId, InstanceId, JobId, Uid};
 use std::collections::BTreeMap;
@@ -253,6 +254,14 @@ impl<'a> Txn<'a> {
         } else {
             self.put(Cf::Seen, keys::seen(sop_instance), seen.encode());
         }
+    }
+
+    pub(super) fn study(&mut self, study: &Uid) -> Result<Option<StudyRecord>, CommitError> {
+        self.record(Cf::Study, &keys::study_prefix(study), StudyRecord::decode)
+    }
+
+    pub(super) fn put_study(&mut self, study: &Uid, seen: &StudyRecord) {
+        self.put(Cf::Study, keys::study_prefix(study), seen.encode());
     }
 
     pub(super) fn fact(&mut self, fact: Fact) {

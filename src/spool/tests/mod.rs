@@ -36,6 +36,7 @@ fn config(path: &Path) -> Config {
         cache_high_water: Share::Bytes(0),
         repeat_window: Span::secs(7 * 86_400),
         age_step: Span::secs(1_800),
+        ..Config::default()
     }
 }
 
@@ -108,6 +109,8 @@ fn decision(jobs: Vec<NewJob>) -> Commit {
         rule_epoch: 7,
         jobs,
         repeat: Repeat::Acknowledge,
+        note: StudyNote::default(),
+        aliases: Vec::new(),
     }
 }
 
@@ -144,6 +147,8 @@ fn to(name: &str) -> NewJob {
         plan: vec![1, 2, 3],
         due: START,
         hold: None,
+        quiet: None,
+        group: None,
     }
 }
 
