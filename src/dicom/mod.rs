@@ -3,6 +3,7 @@ pub mod association;
 pub mod dimse;
 pub mod edit;
 pub mod head;
+pub mod moment;
 pub mod part10;
 pub mod path;
 pub mod prompt;
