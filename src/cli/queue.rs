@@ -232,7 +232,7 @@ fn request(verb: Verb) -> Result<Request, String> {
     Ok(request)
 }
 
-async fn ask(request: &Request, talk: &Talk) -> ExitCode {
+pub(super) async fn ask(request: &Request, talk: &Talk) -> ExitCode {
     let (socket, deadline) = match (&talk.socket, config::control(&config::files_or_default(&talk.config))) {
         (Some(socket), Err(_)) => (socket.clone(), Duration::from_secs(120)),
         (Some(socket), Ok(control)) => (socket.clone(), control.deadline.0),
@@ -265,6 +265,7 @@ fn show(request: &Request, response: &Response, json: bool) -> ExitCode {
             Response::Job { job } => print!("{}", details(job)),
             Response::Acted { matched, changed } => println!("{}", acted(request, *matched, *changed)),
             Response::Lanes { lanes } => print!("{}", lane_table(lanes)),
+            Response::Map { entries } => super::map::show(entries),
             Response::Done { message } => println!("{message}"),
             Response::Refused { message } => eprintln!("waystation: {message}"),
         }

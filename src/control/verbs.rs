@@ -59,6 +59,7 @@ impl Verbs {
             Request::Resume { destination } => self.suspend(who, &destination, None, false).await,
             Request::Lanes => Ok(self.lanes()),
             Request::Reload => self.reload(who).await,
+            Request::Map { kind, value, reverse } => self.map(&kind, &value, reverse).await,
         };
         done.unwrap_or_else(|message| Response::Refused { message })
     }

@@ -2,6 +2,7 @@
 pub mod association;
 pub mod dimse;
 pub mod edit;
+pub mod family;
 pub mod head;
 pub mod moment;
 pub mod part10;

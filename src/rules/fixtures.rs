@@ -273,6 +273,7 @@ pub(super) fn facts(from: &Origin, head: &Head, meta: Option<&FileMeta>) -> Fact
             .unwrap_or_else(instance),
         transfer_syntax: from.transfer_syntax.clone().unwrap_or_else(|| head.syntax.uid.clone()),
         arrival: ARRIVAL,
+        study: None,
     }
 }
 

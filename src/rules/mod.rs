@@ -6,7 +6,8 @@
 //! reads no clock but for the deadline, and has no shared lock on the path of a decision.
 //!
 //! `set` loads a folder · `engine` is the sandbox · `state` one evaluation · `api`, `verbs` and `words` what scripts see ·
-//! `fault` errors without values · `lex` and `lint` find typos at load · `store` holds the set in force and reloads ·
+//! `terms`, `deliver` and `loops` where and when it goes ·
+//! `context` what is known of the study · `fault` errors without values · `lex` and `lint` find typos at load · `store` holds the set in force and reloads ·
 //! `fixtures`, `trace`, `cli` are the bench.
 use crate::base::clock::Wall;
 use crate::base::names::{AeTitle, DestinationId, SourceId, Uid};
@@ -18,15 +19,19 @@ use std::path::PathBuf;
 mod aliases;
 mod api;
 pub mod cli;
+mod context;
+mod deliver;
 mod engine;
 mod fault;
 mod fixtures;
 mod lex;
 mod lint;
 mod load;
+mod loops;
 mod set;
 mod state;
 mod store;
+mod terms;
 mod trace;
 mod verbs;
 mod words;
@@ -46,8 +51,11 @@ mod tests;
 #[cfg(test)]
 mod words_tests;
 
+pub use context::{REMEMBERED, StudySeen, remembered};
+pub use loops::Neighbour;
 pub use set::RuleSet;
 pub use store::{RuleStore, Site};
+pub use terms::{GroupKind, Membership, Quiet, Terms};
 
 /// What the rules may know of an instance besides its head.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -59,6 +67,8 @@ pub struct Facts {
     pub sop_instance: Uid,
     pub transfer_syntax: Uid,
     pub arrival: Wall,
+    /// What had been seen of its study before; `None` when nothing had, or no rule asks.
+    pub study: Option<StudySeen>,
 }
 
 /// What the rules decided. Never empty: no delivery means a hold.
@@ -71,6 +81,8 @@ pub struct Decision {
     pub flags: Vec<&'static str>,
     /// Values that words replaced and by which others will ask. Empty when a rule failed.
     pub aliases: Vec<Alias>,
+    /// A rule asked for the study's first values: when they have changed since the facts were made, decide again.
+    pub by_study: bool,
     pub epoch: u64,
 }
 
@@ -89,6 +101,8 @@ pub struct Delivery {
     pub destination: DestinationId,
     pub priority: Urgency,
     pub plan: Plan,
+    /// When it may go, and in whose place.
+    pub terms: Terms,
 }
 
 /// The urgency that a rule asked for: `stat`, `high`, `routine` (the default), `low`. The most urgent sorts first.
@@ -147,6 +161,8 @@ pub struct Config {
     pub text: Size,
     /// Whether to reload when a file of the folder changes. SIGHUP reloads in any case.
     pub watch: bool,
+    /// An instance that says that it has passed through this box so often is held as a routing loop.
+    pub passes: usize,
 }
 
 impl Default for Config {
@@ -157,6 +173,7 @@ impl Default for Config {
             operations: 1_000_000,
             text: Size(16 << 10),
             watch: true,
+            passes: 3,
         }
     }
 }
@@ -175,6 +192,9 @@ impl Config {
         }
         if !((1 << 10)..=(64 << 10)).contains(&self.text.0) {
             wrong.push("text: must be between 1KiB and 64KiB".to_owned());
+        }
+        if !(1..=100).contains(&self.passes) {
+            wrong.push("passes: must be between 1 and 100".to_owned());
         }
         wrong
     }

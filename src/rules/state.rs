@@ -5,7 +5,9 @@
 //! already stands is none.
 use super::aliases::Aliases;
 use super::fault::Fault;
-use super::{Facts, Urgency};
+use super::loops::Neighbour;
+use super::terms::Wanted;
+use super::Facts;
 use crate::base::names::DestinationId;
 use crate::dicom::edit::{Edit, EditError, Plan};
 use crate::dicom::head::read::SPECIFIC_CHARACTER_SET;
@@ -30,12 +32,22 @@ pub(super) struct Knowledge {
     /// Regular expressions that stand as literals, compiled.
     pub(super) patterns: BTreeMap<String, Regex>,
     pub(super) text_max: usize,
+    /// A rule has a word of `study`.
+    pub(super) asks_for_study: bool,
+}
+
+impl Knowledge {
+    /// The zone of the configuration.
+    pub(super) fn site_zone(&self) -> Option<&jiff::tz::TimeZone> {
+        None
+    }
 }
 
 pub(super) struct Evaluation {
     pub(super) head: Head,
     pub(super) facts: Facts,
     pub(super) known: Arc<Knowledge>,
+    pub(super) neighbours: Arc<[Neighbour]>,
     pub(super) until: Instant,
     state: Mutex<State>,
 }
@@ -54,7 +66,9 @@ pub(super) enum Phase {
 pub(super) struct State {
     pub(super) phase: Phase,
     pub(super) changes: Changes,
-    pub(super) deliveries: Vec<(DestinationId, Urgency)>,
+    pub(super) deliveries: Vec<Wanted>,
+    /// A rule asked for the study's first values.
+    pub(super) by_study: bool,
     pub(super) hold: Option<String>,
     pub(super) flags: Vec<&'static str>,
     pub(super) aliases: Aliases,
@@ -87,7 +101,13 @@ pub(super) struct Change {
 }
 
 impl Evaluation {
-    pub(super) fn new(head: &Head, facts: &Facts, known: Arc<Knowledge>, until: Instant, traced: bool) -> Arc<Self> {
+    pub(super) fn new(
+        (head, facts): (&Head, &Facts),
+        known: Arc<Knowledge>,
+        neighbours: Arc<[Neighbour]>,
+        until: Instant,
+        traced: bool,
+    ) -> Arc<Self> {
         let state = State {
             events: traced.then(Vec::new),
             ..State::default()
@@ -96,6 +116,7 @@ impl Evaluation {
             head: head.clone(),
             facts: facts.clone(),
             known,
+            neighbours,
             until,
             state: Mutex::new(state),
         })
@@ -387,11 +408,16 @@ impl Changes {
 }
 
 impl State {
-    /// The more urgent priority wins when a destination is named twice.
-    pub(super) fn deliver(&mut self, destination: &DestinationId, priority: Urgency) {
-        match self.deliveries.iter_mut().find(|(id, _)| id == destination) {
-            Some((_, before)) => *before = priority.min(*before),
-            None => self.deliveries.push((destination.clone(), priority)),
+    /// The more urgent priority wins when a destination is named twice, and the sooner time.
+    pub(super) fn deliver(&mut self, wanted: Wanted) {
+        let same = |known: &&mut Wanted| known.destination == wanted.destination && known.terms.group.is_none();
+        match self.deliveries.iter_mut().find(same) {
+            Some(before) => {
+                before.priority = wanted.priority.min(before.priority);
+                before.terms = before.terms.sooner(wanted.terms);
+                before.back |= wanted.back;
+            }
+            None => self.deliveries.push(wanted),
         }
     }
 

@@ -4,7 +4,7 @@
 //! A decision takes a snapshot (one reference count) and holds nothing while it runs. Blocking work (reading files, compiling)
 //! is in `reload`; `watch` calls it on a blocking thread.
 use super::load::files;
-use super::{Config, Decision, Facts, HoldKind, Problem, RuleSet};
+use super::{Config, Decision, Facts, HoldKind, Neighbour, Problem, RuleSet};
 use crate::base::clock::Clock;
 use crate::base::drain::Drain;
 use crate::base::names::DestinationId;
@@ -30,6 +30,15 @@ pub struct Site {
     /// The box's name, for the edited instances' Modifying System.
     pub node: String,
     pub destinations: Vec<DestinationId>,
+    /// Which of them may also send to this box.
+    pub neighbours: Vec<Neighbour>,
+}
+
+impl Site {
+    /// A set as this box uses it.
+    fn dress(&self, set: RuleSet) -> RuleSet {
+        set.with_system(&self.node).with_neighbours(&self.neighbours)
+    }
 }
 
 /// Decides with the rule set in force. Cheap to clone.
@@ -67,7 +76,7 @@ impl RuleStore {
             }]);
         };
         let tried = fingerprint(&folder);
-        let set = RuleSet::load(&folder, config, &site.destinations)?.with_system(&site.node);
+        let set = site.dress(RuleSet::load(&folder, config, &site.destinations)?);
         let origin = Origin {
             folder,
             config: config.clone(),
@@ -98,6 +107,12 @@ impl RuleStore {
     #[must_use]
     pub fn current(&self) -> Arc<RuleSet> {
         self.0.current.borrow().clone()
+    }
+
+    /// Whether the rules in force ask for what was seen of a study.
+    #[must_use]
+    pub fn asks_for_study(&self) -> bool {
+        self.0.current.borrow().asks_for_study()
     }
 
     /// The epoch of the set in force now.
@@ -146,7 +161,7 @@ impl RuleStore {
         *tried = fingerprint(&origin.folder);
         match RuleSet::load(&origin.folder, &origin.config, &origin.site.destinations) {
             Ok(set) => {
-                let set = set.with_system(&origin.site.node);
+                let set = origin.site.dress(set);
                 let epoch = set.epoch();
                 self.0.current.send_replace(Arc::new(set));
                 self.0.loaded();

@@ -122,11 +122,11 @@ pub(super) fn add_job(txn: &mut Txn<'_>, instance: InstanceId, dest: u32, new: N
         dest,
         job: txn.new_job(),
     };
+    let due = wait::first_due(&new, txn.now);
     let mut hold = new.hold;
     if dest == keys::UNDECIDED && hold.is_none() {
         hold = Some(HoldReason::new(HoldKind::NoDestination, "no destination was named"));
     }
-    let due = wait::first_due(&new, txn.now);
     let job = JobRecord {
         instance,
         priority: new.priority,

@@ -10,6 +10,8 @@ use rhai::{FuncRegistration, Module, RhaiNativeFunc, Shared};
 use std::collections::BTreeMap;
 
 mod hand;
+mod route;
+mod study;
 mod text;
 
 pub(super) use hand::Hand;
@@ -49,6 +51,15 @@ pub(super) enum Gives {
     Hold(super::HoldKind),
 }
 
+/// What is wrong with a literal that stands as the `number`-th literal argument of a word about routing or studies.
+pub(super) fn wrong_literal(namespace: &str, word: &str, number: usize, text: &str) -> Option<String> {
+    match namespace {
+        "route" => route::wrong_literal(word, number, text),
+        "study" => study::wrong_literal(word, text),
+        _ => None,
+    }
+}
+
 /// All words, with the modules that the engine gets.
 #[derive(Default)]
 pub(super) struct Book {
@@ -61,6 +72,8 @@ impl Book {
     pub(super) fn new() -> Self {
         let mut book = Self::default();
         text::register(&mut book);
+        route::register(&mut book);
+        study::register(&mut book);
         book
     }
 
