@@ -219,7 +219,11 @@ impl Ingest {
         let (mut sealed, mut decision) = (sealed, decision);
         let values = rules::remembered(&head);
         for _ in 0..DECISIONS_MAX {
-            let believed = facts.study.as_ref().map(|study| study.values.clone()).unwrap_or_default();
+            let believed = facts
+                .study
+                .as_ref()
+                .map(|study| study.values.clone())
+                .unwrap_or_default();
             let commit = Commit {
                 study: study.clone(),
                 rule_epoch: decision.epoch,

@@ -91,7 +91,12 @@ impl Config {
             rules::Neighbour {
                 destination: destination.name().clone(),
                 ae,
-                sources: self.sources.iter().filter(same).map(|source| source.name.clone()).collect(),
+                sources: self
+                    .sources
+                    .iter()
+                    .filter(same)
+                    .map(|source| source.name.clone())
+                    .collect(),
             }
         };
         self.destinations.iter().map(neighbour).collect()

@@ -56,9 +56,13 @@ pub fn time(text: &str) -> Option<Time> {
     let micros: i32 = if fraction.is_empty() {
         0
     } else {
-        i32::from_str_radix(&format!("{fraction:0<6}"), 10).ok().filter(|_| is_digits(fraction))?
+        i32::from_str_radix(&format!("{fraction:0<6}"), 10)
+            .ok()
+            .filter(|_| is_digits(fraction))?
     };
-    Time::new(part(0)?, part(2)?, part(4)?.min(59), micros * 1_000).ok().filter(|_| part(4) <= Some(60))
+    Time::new(part(0)?, part(2)?, part(4)?.min(59), micros * 1_000)
+        .ok()
+        .filter(|_| part(4) <= Some(60))
 }
 
 /// DT: a date and a time of at least a day's precision, with its own offset when it has one.
@@ -192,16 +196,39 @@ mod tests {
 
     #[test]
     fn what_is_no_date_time_or_offset_is_refused() {
-        for wrong in ["", "2024", "20240230", "2024031", "2024-03-10", "+2024031", "ä24.03.100", "202403 1"] {
+        for wrong in [
+            "",
+            "2024",
+            "20240230",
+            "2024031",
+            "2024-03-10",
+            "+2024031",
+            "ä24.03.100",
+            "202403 1",
+        ] {
             assert_eq!(date(wrong), None, "{wrong}");
         }
-        for wrong in ["", "2", "24", "2360", "021561", "0215.5", "021530.1234567", "2:15", "0ä1530", "+21530", "021530.-1"] {
+        for wrong in [
+            "",
+            "2",
+            "24",
+            "2360",
+            "021561",
+            "0215.5",
+            "021530.1234567",
+            "2:15",
+            "0ä1530",
+            "+21530",
+            "021530.-1",
+        ] {
             assert_eq!(time(wrong), None, "{wrong}");
         }
         for wrong in ["", "2024", "20240310-", "20240310+1500", "-20240310", "2024031002153x"] {
             assert_eq!(date_time(wrong), None, "{wrong}");
         }
-        for wrong in ["", "0100", "+100", "-0000", "+1401", "-1201", "+0160", "+01:00", "Z", "+1 00", "++100"] {
+        for wrong in [
+            "", "0100", "+100", "-0000", "+1401", "-1201", "+0160", "+01:00", "Z", "+1 00", "++100",
+        ] {
             assert_eq!(offset(wrong), None, "{wrong}");
         }
     }
@@ -221,9 +248,15 @@ mod tests {
         // A summer without summer time: 1979 in Germany.
         assert_eq!(said("19790715", None), ("+0100".into(), Certain::Yes));
         let kathmandu = zone("Asia/Kathmandu").unwrap();
-        assert_eq!(written(at(&kathmandu, date("20240715").unwrap(), None).offset).unwrap(), "+0545");
+        assert_eq!(
+            written(at(&kathmandu, date("20240715").unwrap(), None).offset).unwrap(),
+            "+0545"
+        );
         let utc = zone("UTC").unwrap();
-        assert_eq!(written(at(&utc, date("20240715").unwrap(), None).offset).unwrap(), "+0000");
+        assert_eq!(
+            written(at(&utc, date("20240715").unwrap(), None).offset).unwrap(),
+            "+0000"
+        );
     }
 
     #[test]
@@ -236,7 +269,13 @@ mod tests {
     #[test]
     fn zones_come_from_the_binary_by_their_names_only() {
         assert!(zone("America/Chicago").is_some() && zone("Etc/GMT+5").is_some());
-        for wrong in ["", "Mars/Olympus", "../etc/localtime", "/etc/localtime", "Europe/Berlin\0"] {
+        for wrong in [
+            "",
+            "Mars/Olympus",
+            "../etc/localtime",
+            "/etc/localtime",
+            "Europe/Berlin\0",
+        ] {
             assert!(zone(wrong).is_none(), "{wrong}");
         }
         assert_eq!(nearest_zone("Europe/Berln").as_deref(), Some("Europe/Berlin"));

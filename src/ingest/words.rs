@@ -33,7 +33,9 @@ pub(super) fn jobs(decision: &Decision, due: Wall) -> Vec<NewJob> {
             // The first member is the job; the others stand ready in its group.
             if groups.contains(&number) {
                 if let Some(group) = jobs.last_mut().and_then(|job| job.group.as_mut()) {
-                    group.others.push((delivery.destination.clone(), delivery.plan.encode()));
+                    group
+                        .others
+                        .push((delivery.destination.clone(), delivery.plan.encode()));
                 }
                 continue;
             }

@@ -2,9 +2,7 @@
 //! values themselves; nothing here is global.
 use super::fault::Fault;
 use super::state::{Evaluation, Event, Phase};
-use rhai::{
-    Array, Dynamic, EvalAltResult, FuncRegistration, ImmutableString, Module, NativeCallContext, Position,
-};
+use rhai::{Array, Dynamic, EvalAltResult, FuncRegistration, ImmutableString, Module, NativeCallContext, Position};
 use std::sync::Arc;
 
 /// The instance, as `image` in a rule.

@@ -23,7 +23,9 @@ pub(super) fn register(module: &mut Module) {
     global("to_first").set_into_module(m, |c: Context, names: Array, options: Map| {
         group(&c, "to_first", &names, &options)
     });
-    global("to_one_of").set_into_module(m, |c: Context, names: Array| group(&c, "to_one_of", &names, &Map::new()));
+    global("to_one_of").set_into_module(m, |c: Context, names: Array| {
+        group(&c, "to_one_of", &names, &Map::new())
+    });
     global("to_one_of").set_into_module(m, |c: Context, names: Array, options: Map| {
         group(&c, "to_one_of", &names, &options)
     });
@@ -110,7 +112,11 @@ fn wanted(evaluation: &Evaluation, name: &str, options: &Map, first: bool) -> Re
     let wanted = Wanted {
         destination: known.clone(),
         priority,
-        terms: if priority == Urgency::Stat { terms.at_once() } else { terms },
+        terms: if priority == Urgency::Stat {
+            terms.at_once()
+        } else {
+            terms
+        },
         back: read.back,
     };
     Ok((wanted, read))
@@ -132,7 +138,11 @@ fn option(read: &mut Options, key: &str, value: &rhai::Dynamic, evaluation: &Eva
     // A computed value may come from the image: it is not shown.
     read.set(key, &text).map_err(|message| {
         let shown = evaluation.known.literals.contains(text.as_str());
-        Fault::error(if shown { message } else { "an option of to() has a value that it cannot have".to_owned() })
+        Fault::error(if shown {
+            message
+        } else {
+            "an option of to() has a value that it cannot have".to_owned()
+        })
     })
 }
 

@@ -259,7 +259,12 @@ impl Lint<'_> {
         }
         let mut at = start + 1;
         while at < self.all.len() && !self.is(at, ']') {
-            self.destination_exists(at);
+            // Whole literals only: `"a" + x` names another.
+            let whole =
+                (self.is(at - 1, '[') || self.is(at - 1, ',')) && (self.is(at + 1, ',') || self.is(at + 1, ']'));
+            if whole {
+                self.destination_exists(at);
+            }
             at += 1;
         }
         if self.is(at + 1, ',') {

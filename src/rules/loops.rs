@@ -97,7 +97,10 @@ pub(super) fn break_loops(wanted: &mut Vec<Wanted>, passes: &Passes, evaluation:
 
 fn came_from(destination: &DestinationId, passes: &Passes, evaluation: &Evaluation) -> bool {
     let facts = &evaluation.facts;
-    let neighbour = evaluation.neighbours.iter().find(|known| known.destination == *destination);
+    let neighbour = evaluation
+        .neighbours
+        .iter()
+        .find(|known| known.destination == *destination);
     neighbour.is_some_and(|known| {
         known.ae.as_ref() == Some(&facts.calling_ae)
             || known

@@ -3,8 +3,8 @@ use super::api::{From, Image};
 use super::engine::{Modules, Parts};
 use super::fault::{Failure, Fault};
 use super::load::{self, Draft};
-use super::state::{Change, Changes, Evaluation, Event, Knowledge, Phase};
 use super::loops::{self, Neighbour, Passes};
+use super::state::{Change, Changes, Evaluation, Event, Knowledge, Phase};
 use super::terms::Wanted;
 use super::{Config, Decision, Delivery, Facts, Hold, HoldKind, Problem, Urgency};
 use crate::base::names::DestinationId;
@@ -215,7 +215,11 @@ impl RuleSet {
                 destination,
                 priority,
                 plan,
-                terms: if priority == Urgency::Stat { terms.at_once() } else { terms },
+                terms: if priority == Urgency::Stat {
+                    terms.at_once()
+                } else {
+                    terms
+                },
             };
             deliveries.push((delivery, changes));
         }

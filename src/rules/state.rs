@@ -3,11 +3,11 @@
 //!
 //! Reads see earlier writes. Writes are compacted: one edit for each path, the last one wins, and a write of the value that
 //! already stands is none.
+use super::Facts;
 use super::aliases::Aliases;
 use super::fault::Fault;
 use super::loops::Neighbour;
 use super::terms::Wanted;
-use super::Facts;
 use crate::base::names::DestinationId;
 use crate::dicom::edit::{Edit, EditError, Plan};
 use crate::dicom::head::read::SPECIFIC_CHARACTER_SET;

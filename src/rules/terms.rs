@@ -161,7 +161,9 @@ impl Options {
         }
         let at_most = |quiet: Duration| self.at_most.unwrap_or(AT_MOST.max(quiet));
         Ok(Terms {
-            not_before: not_before.filter(|at| *at > arrival).map(|at| at.min(arrival.plus(LONGEST))),
+            not_before: not_before
+                .filter(|at| *at > arrival)
+                .map(|at| at.min(arrival.plus(LONGEST))),
             quiet: self.quiet.map(|span| Quiet {
                 span,
                 at_most: at_most(span),
@@ -307,17 +309,41 @@ mod tests {
         let berlin = ("zone", "Europe/Berlin");
         let table = [
             // Summer: 22:00 is 20:00 UTC. Winter: 21:00 UTC.
-            (("within", "22:00-06:00"), "2024-07-01T12:00:00Z", "2024-07-01T20:00:00Z"),
-            (("within", "22:00-06:00"), "2024-01-10T12:00:00Z", "2024-01-10T21:00:00Z"),
+            (
+                ("within", "22:00-06:00"),
+                "2024-07-01T12:00:00Z",
+                "2024-07-01T20:00:00Z",
+            ),
+            (
+                ("within", "22:00-06:00"),
+                "2024-01-10T12:00:00Z",
+                "2024-01-10T21:00:00Z",
+            ),
             (("within", "22:00-06:00"), "2024-07-01T21:30:00Z", "now"),
             (("within", "22:00-06:00"), "2024-07-02T03:59:00Z", "now"),
-            (("within", "22:00-06:00"), "2024-07-02T04:00:00Z", "2024-07-02T20:00:00Z"),
-            (("within", "12:00-13:00"), "2024-01-10T12:30:00Z", "2024-01-11T11:00:00Z"),
+            (
+                ("within", "22:00-06:00"),
+                "2024-07-02T04:00:00Z",
+                "2024-07-02T20:00:00Z",
+            ),
+            (
+                ("within", "12:00-13:00"),
+                "2024-01-10T12:30:00Z",
+                "2024-01-11T11:00:00Z",
+            ),
             (("not_before", "22:00"), "2024-01-10T12:00:00Z", "2024-01-10T21:00:00Z"),
             (("not_before", "06:00"), "2024-01-10T12:00:00Z", "now"),
             // 02:30 does not exist on this day, and comes twice on that.
-            (("within", "02:30-05:00"), "2024-03-31T00:00:00Z", "2024-03-31T01:30:00Z"),
-            (("within", "02:30-05:00"), "2024-10-26T23:00:00Z", "2024-10-27T00:30:00Z"),
+            (
+                ("within", "02:30-05:00"),
+                "2024-03-31T00:00:00Z",
+                "2024-03-31T01:30:00Z",
+            ),
+            (
+                ("within", "02:30-05:00"),
+                "2024-10-26T23:00:00Z",
+                "2024-10-27T00:30:00Z",
+            ),
         ];
         for (option, arrival, wanted) in table {
             assert_eq!(due(&[option, berlin], arrival), wanted, "{option:?} {arrival}");
@@ -356,11 +382,17 @@ mod tests {
     #[test]
     fn named_twice_goes_sooner_and_what_is_urgent_at_once() {
         let terms = |pairs: &[(&str, &str)]| options(pairs).unwrap().terms(Wall(0), None).unwrap();
-        let (slow, slower) = (terms(&[("delay", "1h"), ("quiet", "5m")]), terms(&[("delay", "2h"), ("quiet", "10m")]));
+        let (slow, slower) = (
+            terms(&[("delay", "1h"), ("quiet", "5m")]),
+            terms(&[("delay", "2h"), ("quiet", "10m")]),
+        );
         assert_eq!((slow.sooner(slower), slower.sooner(slow)), (slow, slow));
         assert_eq!(slow.sooner(terms(&[("delay", "2h")])).quiet, None);
         assert_eq!(slow.at_once(), Terms::default());
         let day = terms(&[("quiet", "5h")]).quiet.unwrap();
-        assert_eq!((day.at_most, slow.quiet.unwrap().at_most), (Duration::from_secs(5 * 3600), AT_MOST));
+        assert_eq!(
+            (day.at_most, slow.quiet.unwrap().at_most),
+            (Duration::from_secs(5 * 3600), AT_MOST)
+        );
     }
 }

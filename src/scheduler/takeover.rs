@@ -56,7 +56,10 @@ impl Watch {
         for (name, down) in &mut self.down {
             for _ in 0..BATCHES {
                 let down_for = now.duration_since(down.since);
-                let taken = scheduler.spool.take_over(name, down_for, &usable, down.next.take()).await;
+                let taken = scheduler
+                    .spool
+                    .take_over(name, down_for, &usable, down.next.take())
+                    .await;
                 // What could not be read or written now is tried again at the next look.
                 let Ok(taken) = taken else { break };
                 for (to, jobs) in taken.moved {

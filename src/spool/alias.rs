@@ -166,7 +166,13 @@ impl super::Spool {
                 found.extend(raw.and_then(|raw| Mapped::decode(&raw).ok()));
             }
             // Keys are hashes: two values could share one.
-            let asked = |mapped: &Mapped| if reverse { mapped.sent.clone() } else { mapped.written.clone() };
+            let asked = |mapped: &Mapped| {
+                if reverse {
+                    mapped.sent.clone()
+                } else {
+                    mapped.written.clone()
+                }
+            };
             found.retain(|mapped| *asked(mapped).expose() == value);
             found.sort_by_key(|mapped| std::cmp::Reverse(mapped.last));
             Ok(found)

@@ -36,7 +36,7 @@ impl Default for Config {
             cache_high_water: Share::Percent(10.0),
             repeat_window: Span::secs(7 * 86_400),
             study_memory: Span::secs(30 * 86_400),
-            map_memory: Span::secs(730 * 86_400),
+            map_memory: Span::secs(63_115_200),
             age_step: Span::secs(30 * 60),
         }
     }

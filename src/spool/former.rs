@@ -158,7 +158,11 @@ impl Former {
     }
 
     /// The next records of studies and entries of the alias map, as they are, out of at most `max`, and where to go on.
-    pub(super) fn memory(&self, (cf, from): (Cf, &[u8]), max: usize) -> Result<(Vec<Memory>, Option<Vec<u8>>), DbError> {
+    pub(super) fn memory(
+        &self,
+        (cf, from): (Cf, &[u8]),
+        max: usize,
+    ) -> Result<(Vec<Memory>, Option<Vec<u8>>), DbError> {
         let (mut found, mut next, mut looked) = (Vec::new(), None, 0);
         self.db.scan(cf, from, &[], |key, value| {
             if looked == max {

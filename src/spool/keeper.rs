@@ -130,7 +130,12 @@ impl Keeper {
 
     /// Studies and renamed values that nobody will ask for any more.
     fn forget(&mut self, now: Wall) {
-        let older = |span: Duration| Wall(now.0.saturating_sub(u64::try_from(span.as_micros()).unwrap_or(u64::MAX)));
+        let older = |span: Duration| {
+            Wall(
+                now.0
+                    .saturating_sub(u64::try_from(span.as_micros()).unwrap_or(u64::MAX)),
+            )
+        };
         let before = older(self.core.config.study_memory.0);
         let (found, next) = study::to_sweep(&self.core, &self.studies, before);
         self.studies = next;

@@ -238,7 +238,10 @@ mod tests {
     #[test]
     fn an_alias_is_found_from_both_sides() {
         let (there, back) = (alias("accession", "RA77", "77"), alias_back("accession", "77", "RA77"));
-        assert_eq!((alias_turned(&there), alias_turned(&back)), (back.clone(), there.clone()));
+        assert_eq!(
+            (alias_turned(&there), alias_turned(&back)),
+            (back.clone(), there.clone())
+        );
         assert!(there.starts_with(&alias_prefix("accession", "RA77")));
         assert!(back.starts_with(&alias_back_prefix("accession", "77")));
         assert!(!there.starts_with(&alias_prefix("accession", "RA7")) && !back.starts_with(ALIAS));

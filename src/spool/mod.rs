@@ -51,8 +51,8 @@ pub use export::{ExportReport, export};
 pub use fsck::{FsckReport, fsck};
 pub use ledger::{Fact, FactKind};
 pub use model::{
-    ArriveError, Arriving, Attempt, Commit, CommitError, Committed, Health, HoldKind, HoldReason, Instance, NewJob, OpenError,
-    OpenReport, Priority, ReadError, Repeat, Sealed, Settlement,
+    ArriveError, Arriving, Attempt, Commit, CommitError, Committed, Health, HoldKind, HoldReason, Instance, NewJob,
+    OpenError, OpenReport, Priority, ReadError, Repeat, Sealed, Settlement,
 };
 pub use operator::{Acted, Verb};
 pub use payload::Incoming;

@@ -401,7 +401,10 @@ pub(super) mod tests {
             ..job.clone()
         };
         assert_eq!(JobRecord::decode(&waits.encode()), Ok(waits.clone()));
-        let only_quiet = JobRecord { failover: None, ..waits.clone() };
+        let only_quiet = JobRecord {
+            failover: None,
+            ..waits.clone()
+        };
         assert_eq!(JobRecord::decode(&only_quiet.encode()), Ok(only_quiet));
         let only_failover = JobRecord { quiet: None, ..waits };
         assert_eq!(JobRecord::decode(&only_failover.encode()), Ok(only_failover));

@@ -75,10 +75,12 @@ pub(super) fn put_off(txn: &mut Txn<'_>, unripe: Vec<(Guard, Wall)>) -> Result<(
     Ok(())
 }
 
-/// A new job's first due time.
+/// A new job's first due time. What is due more than a day ahead was decided by another clock, and the claim takes it for due.
 pub(super) fn first_due(new: &NewJob, now: Wall) -> Wall {
-    let quiet = new.quiet.map_or(Wall(0), |quiet| now.plus(quiet.span.min(quiet.at_most)));
-    new.due.max(quiet).min(now.plus(LATEST))
+    let quiet = new
+        .quiet
+        .map_or(Wall(0), |quiet| now.plus(quiet.span.min(quiet.at_most)));
+    new.due.max(quiet)
 }
 
 /// The job that a share-out makes: for the first of its destinations that is not suspended.

@@ -15,6 +15,7 @@ mod outages;
 mod privacy;
 mod queue;
 mod repeats;
+mod routing;
 mod rules;
 mod shapes;
 mod spool;

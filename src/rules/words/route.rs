@@ -45,7 +45,9 @@ fn times(book: &mut Book) {
     book.add(between, |c: Context, from: &str, to: &str, zone: &str| {
         between_times(&c, from, to, Some(zone))
     });
-    book.also("route", "between", |c: Context, from: &str, to: &str| between_times(&c, from, to, None));
+    book.also("route", "between", |c: Context, from: &str, to: &str| {
+        between_times(&c, from, to, None)
+    });
     let weekend = Word {
         namespace: "route",
         name: "is_weekend",
@@ -83,7 +85,9 @@ fn times(book: &mut Book) {
     book.add(weekday, |c: Context, zone: &str| -> Raised<ImmutableString> {
         Ok(day_name(here(&c, Some(zone))?))
     });
-    book.also("route", "weekday", |c: Context| -> Raised<ImmutableString> { Ok(day_name(here(&c, None)?)) });
+    book.also("route", "weekday", |c: Context| -> Raised<ImmutableString> {
+        Ok(day_name(here(&c, None)?))
+    });
 }
 
 fn classes(book: &mut Book) {
@@ -127,7 +131,11 @@ fn classes(book: &mut Book) {
         let hand = Hand::new(&c, image);
         let intent = hand.text("PresentationIntentType")?;
         let by_class = FOR_PROCESSING.contains(&hand.evaluation().facts.sop_class.as_str());
-        Ok::<bool, Box<EvalAltResult>>(if intent.is_empty() { by_class } else { intent == "FOR PROCESSING" })
+        Ok::<bool, Box<EvalAltResult>>(if intent.is_empty() {
+            by_class
+        } else {
+            intent == "FOR PROCESSING"
+        })
     });
     let tomo = Word {
         namespace: "route",
@@ -209,7 +217,9 @@ pub(super) fn wrong_literal(word: &str, number: usize, text: &str) -> Option<Str
     match (word, number) {
         ("between", 0 | 1) => terms::time_of_day(text).err(),
         ("between", 2) | ("is_weekend" | "weekday", 0) => terms::zone(text).err(),
-        ("class_is", 0) if !family::names().contains(&text) => Some(unknown("family of SOP classes", text, family::names())),
+        ("class_is", 0) if !family::names().contains(&text) => {
+            Some(unknown("family of SOP classes", text, family::names()))
+        }
         (_, _) => None,
     }
 }
@@ -227,17 +237,24 @@ mod tests {
     fn names(rule: &str) -> Vec<String> {
         let decision = routed(rule);
         assert_eq!(decision.hold, None, "{rule}");
-        decision.deliveries.iter().map(|delivery| delivery.destination.to_string()).collect()
+        decision
+            .deliveries
+            .iter()
+            .map(|delivery| delivery.destination.to_string())
+            .collect()
     }
 
     #[test]
     fn literals_of_times_zones_families_members_and_options_are_checked_at_load() {
         for (rule, wanted) in [
             (r#"route::between("22", "06:00")"#, "\"22:00\""),
-            (r#"route::between("22:00", "06:00", "Europe/Berln")"#, "did you mean `Europe/Berlin`"),
+            (
+                r#"route::between("22:00", "06:00", "Europe/Berln")"#,
+                "did you mean `Europe/Berlin`",
+            ),
             (r#"route::is_weekend("Europe/Berln")"#, "did you mean `Europe/Berlin`"),
             (r#"route::class_is(image, "MGG")"#, "did you mean `MG`"),
-            (r#"to_first(["vna", "cda"])"#, "did you mean `cad`"),
+            (r#"to_first(["vna", "cadd"])"#, "did you mean `cad`"),
             (r#"to_one_of(["van"], #{ prioriti: "stat" })"#, "did you mean `vna`"),
             (r#"to_one_of(["vna"], #{ after: "15m" })"#, "to_first()"),
             (r#"to("vna", #{ quiet: "10" })"#, "is not a duration"),
@@ -259,17 +276,28 @@ mod tests {
     #[test]
     fn groups_say_who_gets_it_first_and_a_destination_said_by_itself_serves_its_group() {
         let decision = routed(r#"to_first(["vna", "cad"], #{ after: "5m", priority: "high" });"#);
-        let kinds: Vec<_> = decision.deliveries.iter().map(|d| d.terms.group.unwrap().kind).collect();
+        let kinds: Vec<_> = decision
+            .deliveries
+            .iter()
+            .map(|d| d.terms.group.unwrap().kind)
+            .collect();
         let after = Duration::from_secs(300);
         assert_eq!(kinds, [GroupKind::First { after }, GroupKind::First { after }]);
         assert!(decision.deliveries.iter().all(|d| d.priority == Urgency::High));
         assert_eq!(names(r#"to_first(["cad", "vna", "cad"]);"#), ["cad", "vna"]);
         let mut shared = names(r#"to_one_of(["vna", "cad"]);"#);
-        assert_eq!(shared, names(r#"to_one_of(["cad", "vna"]);"#), "the order does not matter");
+        assert_eq!(
+            shared,
+            names(r#"to_one_of(["cad", "vna"]);"#),
+            "the order does not matter"
+        );
         shared.sort();
         assert_eq!(shared, ["cad", "vna"]);
         assert_eq!(names(r#"to_first(["vna", "cad"]); to("cad");"#), ["cad"]);
-        assert_eq!(names(r#"to_first(["vna", "cad"]); to_one_of(["cad"]);"#), ["vna", "cad"]);
+        assert_eq!(
+            names(r#"to_first(["vna", "cad"]); to_one_of(["cad"]);"#),
+            ["vna", "cad"]
+        );
         for rule in [r#"to_first([]);"#, r#"to_first(["v" + "x"]);"#, "to_one_of([1]);"] {
             assert_eq!(routed(rule).hold.unwrap().kind, HoldKind::Error, "{rule}");
         }
@@ -286,6 +314,10 @@ mod tests {
         assert_eq!(twice.not_before, None);
         let computed = routed(r#"let x = "2"; to("vna", #{ delay: x + "2" });"#);
         let hold = computed.hold.unwrap();
-        assert!(hold.kind == HoldKind::Error && !hold.reason.contains("22"), "{}", hold.reason);
+        assert!(
+            hold.kind == HoldKind::Error && !hold.reason.contains("22"),
+            "{}",
+            hold.reason
+        );
     }
 }

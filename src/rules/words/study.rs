@@ -73,9 +73,10 @@ pub(super) fn register(book: &mut Book) {
             gives: Gives::Deliveries(&[("vna", "routine")]),
         }],
     };
-    book.add(same_accession, |c: NativeCallContext, image: &mut Image, options: Map| {
-        compare(&c, image, &ACCESSION, &options)
-    });
+    book.add(
+        same_accession,
+        |c: NativeCallContext, image: &mut Image, options: Map| compare(&c, image, &ACCESSION, &options),
+    );
     book.also("study", "same_accession", |c: NativeCallContext, image: &mut Image| {
         compare(&c, image, &ACCESSION, &Map::new())
     });
@@ -98,7 +99,9 @@ fn values(book: &mut Book) {
             gives: Gives::Deliveries(&[("cad", "routine")]),
         }],
     };
-    book.add(first, |c: NativeCallContext, image: &mut Image, name: &str| first_value(&c, image, name));
+    book.add(first, |c: NativeCallContext, image: &mut Image, name: &str| {
+        first_value(&c, image, name)
+    });
     let size = "Instances that arrive at the same moment over several associations may not have counted each other: a size, not a serial \
                 number. A SOP instance that is sent again does not count.";
     let instances = Word {
@@ -107,7 +110,7 @@ fn values(book: &mut Book) {
         parameters: "",
         does: "Answers how many instances of the study had come before this one.",
         limits: size,
-        errors: "None.",
+        errors: "Never fails.",
         samples: &[Sample {
             given: &[("StudyInstanceUID", "1.2.9")],
             rule: r#"if study::instances() < 2000 { to("vna") } else { to("night-archive") }"#,
@@ -123,7 +126,7 @@ fn values(book: &mut Book) {
         parameters: "",
         does: "Answers how many bytes of the study had come before this instance.",
         limits: size,
-        errors: "None.",
+        errors: "Never fails.",
         samples: &[Sample {
             given: &[("StudyInstanceUID", "1.2.9")],
             rule: r#"if study::bytes() < 1000000000 { to("vna") }"#,
@@ -179,7 +182,10 @@ fn otherwise(options: &Map) -> Result<&'static str, Fault> {
         if key.as_str() != "otherwise" {
             return Err(Fault::error("the only option is `otherwise`"));
         }
-        let text = value.as_immutable_string_ref().map(|text| text.to_string()).unwrap_or_default();
+        let text = value
+            .as_immutable_string_ref()
+            .map(|text| text.to_string())
+            .unwrap_or_default();
         let known = OTHERWISE.into_iter().find(|word| *word == text);
         chosen = known.ok_or_else(|| Fault::error("`otherwise` is hold, flag or nothing"))?;
     }
@@ -263,7 +269,9 @@ mod tests {
         assert_eq!(held(&decision), Some("yes"));
         let sizes = decide("study::instances();", &[], &[]);
         assert!(!sizes.by_study, "a size is no reason to decide again");
-        let wrong = set(r#"fn route(image, from) { study::first(image, "AccesionNumber"); }"#).err().unwrap();
+        let wrong = set(r#"fn route(image, from) { study::first(image, "AccesionNumber"); }"#)
+            .err()
+            .unwrap();
         assert!(wrong[0].message.contains("did you mean `AccessionNumber`"), "{wrong:?}");
     }
 

@@ -6,6 +6,7 @@ mod queue;
 mod rebuilt;
 mod repeats;
 mod trouble;
+mod waits;
 
 use super::*;
 use crate::base::clock::{Clock, Wall};
