@@ -159,6 +159,7 @@ impl Ingest {
                     reason: "the evaluation of the rules stopped unexpectedly".to_owned(),
                 }),
                 flags: Vec::new(),
+                clock_skew: None,
                 aliases: Vec::new(),
                 by_study: false,
                 epoch,

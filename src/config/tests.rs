@@ -357,6 +357,8 @@ fn what_the_reference_calls_a_default_is_the_default() {
     // What has no default, and is required or left out.
     let absent = [
         "rules.path",
+        "rules.zone",
+        "rules.key_file",
         "listeners.tls",
         "destinations.tls",
         "sources.certificate_fingerprints",

@@ -8,6 +8,7 @@ pub mod moment;
 pub mod part10;
 pub mod path;
 pub mod prompt;
+pub mod pseudonym;
 pub mod status;
 pub mod syntax;
 pub mod text;

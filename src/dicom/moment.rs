@@ -35,7 +35,7 @@ pub fn date(text: &str) -> Option<Date> {
         10 if text.is_ascii() && text[4..5] == text[7..8] && text[4..5] == *"." => text.replace('.', ""),
         _ => text.to_owned(),
     };
-    if digits.len() != 8 {
+    if digits.len() != 8 || !is_digits(&digits) {
         return None;
     }
     let year = number(&digits[..4])?;
@@ -48,6 +48,9 @@ pub fn time(text: &str) -> Option<Time> {
     let text = text.trim_matches([' ', '\0']);
     let old = text.len() >= 5 && text.is_ascii() && &text[2..3] == ":" && matches!(text.get(5..6), None | Some(":"));
     let text = if old { text.replace(':', "") } else { text.to_owned() };
+    if !text.is_ascii() {
+        return None;
+    }
     let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
     if !matches!(whole.len(), 2 | 4 | 6) || (!fraction.is_empty() && whole.len() != 6) || fraction.len() > 6 {
         return None;
@@ -88,7 +91,7 @@ pub fn offset(text: &str) -> Option<Offset> {
         ("-", digits) if digits != "0000" => (-1, digits),
         _ => return None,
     };
-    if digits.len() != 4 {
+    if digits.len() != 4 || !is_digits(digits) {
         return None;
     }
     let (hours, minutes) = (number_of::<i32>(&digits[..2])?, number_of::<i32>(&digits[2..])?);

@@ -1,6 +1,6 @@
 //! What the repository ships is true: the starter set and its fixtures, the examples, every fenced block of the guide, and the
 //! bench's own reports.
-use super::tests::{destinations, facts};
+use super::tests::{config, destinations, facts};
 use super::{Config, RuleSet, cli};
 use crate::base::names::{DestinationId, Uid};
 use crate::dicom::edit::{Edit, Plan};
@@ -31,7 +31,7 @@ fn the_starter_set_and_every_example_pass_their_fixtures() {
     assert!(!folders.is_empty());
     folders.push(repository("rules"));
     for folder in folders {
-        let said = cli::test(&folder, &Config::default(), &shipped());
+        let said = cli::test(&folder, &config(), &shipped());
         assert_eq!(said.code, 0, "{}\n{}", folder.display(), said.text);
         assert!(said.text.contains(", 0 failed"), "{}", said.text);
     }
@@ -191,7 +191,7 @@ fn every_example_of_the_guide_loads_and_decides_or_fails_as_it_says() {
                 ("main.rhai".to_owned(), whole(&text)),
                 ("helpers.rhai".to_owned(), helpers),
             ];
-            let set = RuleSet::from_sources(&sources, &Config::default(), &shipped());
+            let set = RuleSet::from_sources(&sources, &config(), &shipped());
             if fence.contains("refused") {
                 assert!(set.is_err(), "{}:\n{text}", path.display());
                 continue;

@@ -90,6 +90,8 @@ impl<'a> Draft<'a> {
                 functions: own,
             } = lint::check(&file, text, &names, &mut self.known);
             self.problems.extend(problems);
+            self.problems
+                .extend(super::words::check::check(&file, text, &self.known.local));
             functions.insert(name.clone(), own);
         }
         functions

@@ -28,6 +28,7 @@ mod lex;
 mod lint;
 mod load;
 mod loops;
+mod local;
 mod set;
 mod state;
 mod store;
@@ -46,6 +47,8 @@ mod guide_tests;
 mod hostile_tests;
 #[cfg(test)]
 mod load_tests;
+#[cfg(test)]
+mod local_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -83,6 +86,8 @@ pub struct Decision {
     pub aliases: Vec<Alias>,
     /// A rule asked for the study's first values: when they have changed since the facts were made, decide again.
     pub by_study: bool,
+    /// How many seconds after its arrival the instance says it was made (negative: before), when a word judged that.
+    pub clock_skew: Option<i64>,
     pub epoch: u64,
 }
 
@@ -163,6 +168,10 @@ pub struct Config {
     pub watch: bool,
     /// An instance that says that it has passed through this box so often is held as a routing loop.
     pub passes: usize,
+    /// The site's IANA time zone, for the words of `timezone`.
+    pub zone: Option<String>,
+    /// The file with the site's secret key, for the words of `privacy` and `uid`. There is no default key.
+    pub key_file: Option<PathBuf>,
 }
 
 impl Default for Config {
@@ -174,6 +183,8 @@ impl Default for Config {
             text: Size(16 << 10),
             watch: true,
             passes: 3,
+            zone: None,
+            key_file: None,
         }
     }
 }

@@ -4,6 +4,7 @@ use super::engine::{Modules, Parts};
 use super::fault::{Failure, Fault};
 use super::load::{self, Draft};
 use super::loops::{self, Neighbour, Passes};
+use super::local::Local;
 use super::state::{Change, Changes, Evaluation, Event, Knowledge, Phase};
 use super::terms::Wanted;
 use super::{Config, Decision, Delivery, Facts, Hold, HoldKind, Problem, Urgency};
@@ -124,6 +125,7 @@ impl RuleSet {
         let events = state.events.take().unwrap_or_default();
         let by_study = state.by_study;
         let flags = std::mem::take(&mut state.flags);
+        let clock_skew = state.clock_skew;
         let aliases = std::mem::take(&mut state.aliases).into_list();
         let (routed, aliases, hold) = match ran {
             Err(failure) => (Vec::new(), Vec::new(), Some(failure.hold())),
@@ -152,6 +154,7 @@ impl RuleSet {
                 deliveries,
                 hold,
                 flags,
+                clock_skew,
                 aliases,
                 by_study,
                 epoch: self.epoch,
@@ -267,6 +270,7 @@ impl RuleSet {
         let parts = Parts::new(config);
         let compiler = parts.compiler(until);
         let mut draft = Draft::new(folder, sources, parts.text);
+        draft.known.local = Local::read(config)?;
         let mut trees = draft.parse(&compiler)?;
         let natives = parts.function_names();
         let functions = draft.lint(sources, destinations, (&natives, &parts.word_names));
@@ -282,6 +286,7 @@ impl RuleSet {
             return Err(draft.problems);
         }
         draft.known.destinations = destinations.to_vec();
+        let epoch = draft.known.local.epoch(load::epoch(sources));
         Ok(Self {
             morph: load::has(&tree, "morph"),
             parts,
@@ -293,7 +298,7 @@ impl RuleSet {
             system: "Waystation".to_owned(),
             neighbours: Arc::default(),
             passes: config.passes,
-            epoch: load::epoch(sources),
+            epoch,
         })
     }
 }

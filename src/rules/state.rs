@@ -8,6 +8,7 @@ use super::aliases::Aliases;
 use super::fault::Fault;
 use super::loops::Neighbour;
 use super::terms::Wanted;
+use super::local::Local;
 use crate::base::names::DestinationId;
 use crate::dicom::edit::{Edit, EditError, Plan};
 use crate::dicom::head::read::SPECIFIC_CHARACTER_SET;
@@ -39,8 +40,9 @@ pub(super) struct Knowledge {
 impl Knowledge {
     /// The zone of the configuration.
     pub(super) fn site_zone(&self) -> Option<&jiff::tz::TimeZone> {
-        None
+        self.local.zone.as_ref()
     }
+    pub(super) local: Local,
 }
 
 pub(super) struct Evaluation {
@@ -71,6 +73,7 @@ pub(super) struct State {
     pub(super) by_study: bool,
     pub(super) hold: Option<String>,
     pub(super) flags: Vec<&'static str>,
+    pub(super) clock_skew: Option<i64>,
     pub(super) aliases: Aliases,
     /// Regular expressions that a rule computed.
     pub(super) patterns: Vec<(String, Regex)>,

@@ -135,6 +135,10 @@ impl RuleStore {
             flagged.with_label_values(&[flag, facts.source.as_str()]).inc();
             tracing::warn!(flag, source = %facts.source, sop_instance = %facts.sop_instance, "a rule flagged the instance");
         }
+        if let Some(skew) = decision.clock_skew {
+            let gauge = &self.0.metrics.source_clock_skew_seconds;
+            gauge.with_label_values(&[facts.source.as_str()]).set(skew);
+        }
         if let Some(hold) = decision.hold.as_ref().filter(|hold| hold.kind != HoldKind::Rule) {
             let (kind, reason) = (hold.kind.as_str(), hold.reason.as_str());
             tracing::error!(kind, reason, source = %facts.source, "a rule failed; the instance is held");

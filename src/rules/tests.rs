@@ -34,8 +34,33 @@ pub(super) fn files(sources: &[(&str, &str)]) -> Result<RuleSet, Vec<Problem>> {
         .iter()
         .map(|(n, t)| ((*n).to_owned(), (*t).to_owned()))
         .collect();
-    RuleSet::from_sources(&sources, &Config::default(), &destinations())
+    RuleSet::from_sources(&sources, &config(), &destinations())
 }
+
+/// A site with a zone and a key, so that every word can be used.
+pub(super) fn config() -> Config {
+    Config {
+        zone: Some("Europe/Berlin".to_owned()),
+        key_file: Some(key_file()),
+        ..Config::default()
+    }
+}
+
+/// A key for tests, made once for all processes: written beside its place, then put there.
+fn key_file() -> PathBuf {
+    use std::os::unix::fs::PermissionsExt;
+    let path = std::env::temp_dir().join("waystation-tests-site.key");
+    if std::fs::read(&path).ok().as_deref() != Some(TEST_KEY) {
+        let mut fresh = tempfile::NamedTempFile::new_in(std::env::temp_dir()).unwrap();
+        std::io::Write::write_all(&mut fresh, TEST_KEY).unwrap();
+        let mode = std::fs::Permissions::from_mode(0o600);
+        fresh.as_file().set_permissions(mode).unwrap();
+        fresh.persist(&path).unwrap();
+    }
+    path
+}
+
+const TEST_KEY: &[u8] = b"a key that only tests may know 0";
 
 fn good(text: &str) -> RuleSet {
     set(text).unwrap_or_else(|problems| panic!("{problems:?}"))

@@ -9,10 +9,13 @@
 use rhai::{FuncRegistration, Module, RhaiNativeFunc, Shared};
 use std::collections::BTreeMap;
 
+pub(super) mod check;
+pub(super) mod given;
 mod hand;
 mod route;
 mod study;
 mod text;
+pub(super) mod timezone;
 
 pub(super) use hand::Hand;
 
@@ -74,6 +77,7 @@ impl Book {
         text::register(&mut book);
         route::register(&mut book);
         study::register(&mut book);
+        timezone::register(&mut book);
         book
     }
 
