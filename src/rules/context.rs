@@ -1,9 +1,14 @@
 //! What rules may know of the study that an instance belongs to: the values that came first, and how much has come. Given with
 //! the facts, so that the same facts give the same decision; the box notices when a parallel arrival made them old.
+//!
+//! First values never change once they stand, and an instance that gave one has it itself. So a replay with what is known today
+//! compares as the decision of the day did; only the sizes have grown.
+use super::lint::unknown;
 use crate::base::clock::Wall;
 use crate::base::phi::Phi;
 use crate::dicom::head::Head;
 use crate::dicom::path::Path;
+use std::collections::BTreeMap;
 
 /// What had been seen of the study before this instance.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -53,9 +58,60 @@ impl StudySeen {
     }
 }
 
+/// What a fixture says of the study before its instance: first values by their names in `REMEMBERED`, `instances` and `bytes`.
+#[derive(Clone, Debug, serde::Deserialize)]
+#[serde(try_from = "BTreeMap<String, toml::Value>")]
+pub struct Earlier(StudySeen);
+
+impl From<Earlier> for StudySeen {
+    fn from(earlier: Earlier) -> Self {
+        earlier.0
+    }
+}
+
+impl TryFrom<BTreeMap<String, toml::Value>> for Earlier {
+    type Error = String;
+
+    fn try_from(said: BTreeMap<String, toml::Value>) -> Result<Self, String> {
+        let mut seen = StudySeen {
+            values: vec![Phi::default(); REMEMBERED.len()],
+            ..StudySeen::default()
+        };
+        for (name, value) in said {
+            let number = || value.as_integer().and_then(|number| u64::try_from(number).ok());
+            match (name.as_str(), REMEMBERED.iter().position(|known| *known == name)) {
+                (_, Some(at)) => {
+                    let text = value.as_str().ok_or_else(|| format!("study.{name} is a text"))?;
+                    seen.values[at] = Phi::new(text.to_owned());
+                }
+                ("instances", None) => seen.instances = number().ok_or("study.instances is a number")?,
+                ("bytes", None) => seen.bytes = number().ok_or("study.bytes is a number")?,
+                (_, None) => {
+                    let names = REMEMBERED.into_iter().chain(["instances", "bytes"]);
+                    return Err(unknown("name in study", &name, names));
+                }
+            }
+        }
+        Ok(Self(seen))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_fixture_says_what_had_come_of_the_study() {
+        let read = |text: &str| toml::from_str::<Earlier>(text).map(StudySeen::from);
+        let seen = read("PatientID = \"123\"\ninstances = 3\nbytes = 9").unwrap();
+        assert_eq!(
+            (seen.value("PatientID"), seen.instances, seen.bytes),
+            (Some("123"), 3, 9)
+        );
+        let wrong = read("PatientId = \"1\"").unwrap_err().to_string();
+        assert!(wrong.contains("did you mean `PatientID`"), "{wrong}");
+        assert!(read("instances = -1").is_err() && read("PatientID = 1").is_err());
+    }
 
     #[test]
     fn what_is_remembered_can_be_read() {

@@ -1,10 +1,11 @@
 //! `rules test`: the fixtures beside the rules. A fixture file is TOML with `[[case]]` tables: an input (attributes, a DICOM
 //! file, or both: the attributes are put over the file's), where it came from, and everything that is expected: deliveries,
 //! edits and hold. What is not expected must not happen.
+use super::context::Earlier;
 use super::set::Outcome;
 use super::state::Change;
 use super::trace::path_text;
-use super::{Facts, RuleSet};
+use super::{Facts, RuleSet, StudySeen};
 use crate::base::clock::Wall;
 use crate::base::names::{AeTitle, NameError, SourceId, Uid};
 use crate::dicom::edit::{Edit, Plan};
@@ -54,6 +55,8 @@ pub struct Origin {
     pub sop_class: Option<Uid>,
     pub sop_instance: Option<Uid>,
     pub transfer_syntax: Option<Uid>,
+    /// What had come of the study before.
+    pub study: Option<Earlier>,
 }
 
 #[derive(Default, Deserialize)]
@@ -273,7 +276,7 @@ pub(super) fn facts(from: &Origin, head: &Head, meta: Option<&FileMeta>) -> Fact
             .unwrap_or_else(instance),
         transfer_syntax: from.transfer_syntax.clone().unwrap_or_else(|| head.syntax.uid.clone()),
         arrival: ARRIVAL,
-        study: None,
+        study: from.study.clone().map(StudySeen::from),
     }
 }
 

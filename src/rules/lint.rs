@@ -175,8 +175,8 @@ impl Lint<'_> {
         }
         let arguments = self.arguments(at + 1);
         match word {
-            "to" if !method && !qualified => self.destination(&arguments),
-            "to_first" | "to_one_of" if !method && !qualified => self.group(at + 2, word == "to_first"),
+            "to" if !method && !qualified => self.destination(&arguments, known),
+            "to_first" | "to_one_of" if !method && !qualified => self.group(at + 2, word == "to_first", known),
             _ if qualified && self.namespace(at) == "study" => known.asks_for_study = true,
             "matches" | "replace_regex" if !qualified => {
                 self.pattern(arguments.get(usize::from(!method)).copied().flatten(), known);
@@ -234,13 +234,13 @@ impl Lint<'_> {
         found
     }
 
-    fn destination(&mut self, arguments: &[Option<usize>]) {
+    fn destination(&mut self, arguments: &[Option<usize>], known: &Knowledge) {
         let Some(at) = arguments.first().copied().flatten() else {
             return;
         };
         self.destination_exists(at);
         if self.is(at + 1, ',') {
-            self.options(at + 2, false);
+            self.options(at + 2, false, known);
         }
     }
 
@@ -253,7 +253,7 @@ impl Lint<'_> {
     }
 
     /// `["a", "b"], #{ ... }` after the parenthesis of `to_first` or `to_one_of`.
-    fn group(&mut self, start: usize, first: bool) {
+    fn group(&mut self, start: usize, first: bool, known: &Knowledge) {
         if !self.is(start, '[') {
             return;
         }
@@ -268,16 +268,16 @@ impl Lint<'_> {
             at += 1;
         }
         if self.is(at + 1, ',') {
-            self.options(at + 2, first);
+            self.options(at + 2, first, known);
         }
     }
 
     /// The options of `to` and its like, as far as they are literals. `start` is the place of the map.
-    fn options(&mut self, start: usize, first: bool) {
+    fn options(&mut self, start: usize, first: bool, known: &Knowledge) {
         if !(self.is(start, '#') && self.is(start + 1, '{')) {
             return;
         }
-        let (mut at, mut read) = (start + 2, terms::Options::default());
+        let (mut at, mut read, mut literal) = (start + 2, terms::Options::default(), true);
         while let Some(key) = self.word(at).map(str::to_owned) {
             if !terms::OPTIONS.contains(&key.as_str()) {
                 self.problem(at, unknown("option of to()", &key, terms::OPTIONS));
@@ -286,12 +286,16 @@ impl Lint<'_> {
             {
                 self.problem(at + 2, message);
             }
+            let is_word = self.text(at + 2).is_some() || matches!(self.word(at + 2), Some("true" | "false"));
+            literal &= is_word && (self.is(at + 3, ',') || self.is(at + 3, '}'));
             if !self.is(at + 3, ',') {
                 break;
             }
             at += 4;
         }
-        if let Err(message) = read.check(first) {
+        // What a rule computes is judged when it is.
+        let whole = read.check(first).and_then(|()| read.needs_zone(known.site_zone()));
+        if let (true, Err(message)) = (literal, whole) {
             self.problem(start, message.to_owned());
         }
     }

@@ -3,8 +3,8 @@ use super::api::{From, Image};
 use super::engine::{Modules, Parts};
 use super::fault::{Failure, Fault};
 use super::load::{self, Draft};
-use super::loops::{self, Neighbour, Passes};
 use super::local::Local;
+use super::loops::{self, Neighbour, Passes};
 use super::state::{Change, Changes, Evaluation, Event, Knowledge, Phase};
 use super::terms::Wanted;
 use super::{Config, Decision, Delivery, Facts, Hold, HoldKind, Problem, Urgency};
@@ -136,7 +136,7 @@ impl RuleSet {
                 });
                 let nowhere = (routed.is_empty() && hold.is_none()).then(|| Hold {
                     kind: HoldKind::NoDestination,
-                    reason: match state.flags.contains(&loops::FLAG) {
+                    reason: match flags.contains(&loops::FLAG) {
                         true => loops::NOWHERE_ELSE.to_owned(),
                         false => "no rule named a destination".to_owned(),
                     },

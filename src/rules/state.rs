@@ -6,9 +6,9 @@
 use super::Facts;
 use super::aliases::Aliases;
 use super::fault::Fault;
+use super::local::Local;
 use super::loops::Neighbour;
 use super::terms::Wanted;
-use super::local::Local;
 use crate::base::names::DestinationId;
 use crate::dicom::edit::{Edit, EditError, Plan};
 use crate::dicom::head::read::SPECIFIC_CHARACTER_SET;
@@ -35,6 +35,7 @@ pub(super) struct Knowledge {
     pub(super) text_max: usize,
     /// A rule has a word of `study`.
     pub(super) asks_for_study: bool,
+    pub(super) local: Local,
 }
 
 impl Knowledge {
@@ -42,7 +43,6 @@ impl Knowledge {
     pub(super) fn site_zone(&self) -> Option<&jiff::tz::TimeZone> {
         self.local.zone.as_ref()
     }
-    pub(super) local: Local,
 }
 
 pub(super) struct Evaluation {

@@ -145,6 +145,16 @@ impl Options {
         }
     }
 
+    /// # Errors
+    /// A time of day without a zone.
+    pub(super) fn needs_zone(&self, site: Option<&TimeZone>) -> Result<(), &'static str> {
+        let by_clock = self.not_before.is_some() || self.within.is_some();
+        match by_clock && self.zone.is_none() && site.is_none() {
+            true => Err(NO_ZONE),
+            false => Ok(()),
+        }
+    }
+
     /// The terms for an instance that arrived at `arrival`. Nothing urgent waits.
     ///
     /// # Errors

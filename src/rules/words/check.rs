@@ -1,7 +1,7 @@
 //! What the load can say of calls of words: a key or a zone that the site has not, options that a word does not take, and
 //! literals that are wrong. Complements `lint`, which knows whether a word exists.
 use super::given::{Table, Takes};
-use super::timezone;
+use super::{study, timezone};
 use crate::rules::Problem;
 use crate::rules::lex::{Placed, tokens};
 use crate::rules::lint::unknown;
@@ -9,7 +9,11 @@ use crate::rules::local::Local;
 use std::path::Path;
 
 /// Words with options, and what each takes.
-const OPTIONS: [(&str, Table); 1] = [("timezone::check_clock", timezone::CLOCK)];
+const OPTIONS: [(&str, Table); 3] = [
+    ("timezone::check_clock", timezone::CLOCK),
+    ("study::same_patient", study::OTHERWISE),
+    ("study::same_accession", study::OTHERWISE),
+];
 
 /// Words that need the site's key.
 const NEED_KEY: [&str; 0] = [];
@@ -77,6 +81,8 @@ impl Check<'_> {
                 None => self.needs_zone(open, name),
             },
             "timezone::check_clock" if starts.len() < 2 => self.needs_zone(open, name),
+            "route::between" if starts.len() < 3 => self.needs_zone(open, name),
+            "route::is_weekend" | "route::weekday" if starts.is_empty() => self.needs_zone(open, name),
             _ => {}
         }
         let table = OPTIONS.iter().find(|(word, _)| *word == name);

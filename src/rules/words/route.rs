@@ -247,7 +247,7 @@ mod tests {
     #[test]
     fn literals_of_times_zones_families_members_and_options_are_checked_at_load() {
         for (rule, wanted) in [
-            (r#"route::between("22", "06:00")"#, "\"22:00\""),
+            (r#"route::between("22", "06:00", "UTC")"#, "\"22:00\""),
             (
                 r#"route::between("22:00", "06:00", "Europe/Berln")"#,
                 "did you mean `Europe/Berlin`",
@@ -255,7 +255,7 @@ mod tests {
             (r#"route::is_weekend("Europe/Berln")"#, "did you mean `Europe/Berlin`"),
             (r#"route::class_is(image, "MGG")"#, "did you mean `MG`"),
             (r#"to_first(["vna", "cadd"])"#, "did you mean `cad`"),
-            (r#"to_one_of(["van"], #{ prioriti: "stat" })"#, "did you mean `vna`"),
+            (r#"to_one_of(["vnaa"], #{ prioriti: "stat" })"#, "did you mean `vna`"),
             (r#"to_one_of(["vna"], #{ after: "15m" })"#, "to_first()"),
             (r#"to("vna", #{ quiet: "10" })"#, "is not a duration"),
             (r#"to("vna", #{ within: "22-6" })"#, "\"22:00\""),
@@ -269,8 +269,18 @@ mod tests {
 
     #[test]
     fn a_time_of_day_without_a_zone_is_an_error_and_not_a_guess() {
-        let decision = routed(r#"to("vna"); route::is_weekend();"#);
-        assert_eq!(decision.hold.unwrap().kind, HoldKind::Error);
+        for rule in [
+            "route::is_weekend()",
+            "route::weekday()",
+            r#"route::between("22:00", "06:00")"#,
+            r#"to("vna", #{ within: "22:00-06:00" })"#,
+        ] {
+            let problems = set(&format!("fn route(image, from) {{ {rule}; }}")).err();
+            let problems = problems.unwrap_or_else(|| panic!("{rule} is taken"));
+            assert!(problems[0].message.contains("rules.zone"), "{rule}: {problems:?}");
+        }
+        let computed = routed(r#"let x = "22:"; to("vna", #{ not_before: x + "00" });"#);
+        assert_eq!(computed.hold.unwrap().kind, HoldKind::Error);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Words about the study that an instance belongs to: what came first, whether it is still the same patient and accession.
 //! They compare values as they arrived, so that a rule which changes them first does not hide a mix-up.
+use super::given::{Given, Table, Takes};
 use super::{Book, Gives, Hand, Sample, Word};
 use crate::rules::api::{Image, evaluation};
 use crate::rules::context::{REMEMBERED, own};
@@ -10,7 +11,7 @@ use rhai::{EvalAltResult, ImmutableString, Map, NativeCallContext};
 type Raised<T> = Result<T, Box<EvalAltResult>>;
 
 /// What may be done about another patient or accession in one study.
-const OTHERWISE: [&str; 3] = ["hold", "flag", "nothing"];
+pub(in crate::rules) const OTHERWISE: Table = &[("otherwise", Takes::Word(&["hold", "flag", "nothing"]))];
 
 /// What a comparison looks at, and what it says of a difference.
 struct Question {
@@ -158,7 +159,7 @@ fn first_value(c: &NativeCallContext, image: &Image, name: &str) -> Raised<Immut
 
 fn compare(c: &NativeCallContext, image: &Image, question: &Question, options: &Map) -> Raised<bool> {
     let hand = Hand::new(c, image);
-    let otherwise = hand.placed(otherwise(options))?;
+    let otherwise = hand.placed(Given::read(options, OTHERWISE))?.text("otherwise");
     let evaluation = hand.evaluation();
     evaluation.state().by_study = true;
     let differs = |name: &&str| {
@@ -168,28 +169,12 @@ fn compare(c: &NativeCallContext, image: &Image, question: &Question, options: &
     };
     let same = !question.elements.iter().any(differs);
     hand.note(|| format!("same as the first of the study: {same}"));
-    match otherwise {
-        "hold" if !same => hand.hold(question.reason),
-        "flag" if !same => hand.flag(question.flag),
+    match otherwise.as_deref() {
+        None | Some("hold") if !same => hand.hold(question.reason),
+        Some("flag") if !same => hand.flag(question.flag),
         _ => {}
     }
     Ok(same)
-}
-
-fn otherwise(options: &Map) -> Result<&'static str, Fault> {
-    let mut chosen = OTHERWISE[0];
-    for (key, value) in options {
-        if key.as_str() != "otherwise" {
-            return Err(Fault::error("the only option is `otherwise`"));
-        }
-        let text = value
-            .as_immutable_string_ref()
-            .map(|text| text.to_string())
-            .unwrap_or_default();
-        let known = OTHERWISE.into_iter().find(|word| *word == text);
-        chosen = known.ok_or_else(|| Fault::error("`otherwise` is hold, flag or nothing"))?;
-    }
-    Ok(chosen)
 }
 
 pub(super) fn wrong_literal(word: &str, text: &str) -> Option<String> {
@@ -253,8 +238,12 @@ mod tests {
         assert_eq!((held(&flags), &flags.flags[..]), (None, &["second-accession"][..]));
         let told = accession(r#"if !study::same_accession(image, #{ otherwise: "nothing" }) { hold("two") }"#);
         assert_eq!(held(&told), Some("two"));
-        let wrong = accession(r#"study::same_accession(image, #{ otherwise: "drop" });"#);
+        let wrong = accession(r#"let x = "dr"; study::same_accession(image, #{ otherwise: x + "op" });"#);
         assert_eq!(wrong.hold.unwrap().kind, HoldKind::Error);
+        let literal = set(r#"fn route(image, from) { study::same_patient(image, #{ otherwise: "flog" }); }"#)
+            .err()
+            .unwrap();
+        assert!(literal[0].message.contains("did you mean `flag`"), "{literal:?}");
     }
 
     #[test]
