@@ -24,6 +24,7 @@ const TOMOSYNTHESIS: &str = "1.2.840.10008.5.1.4.1.1.13.1.3";
 pub(super) fn register(book: &mut Book) {
     times(book);
     classes(book);
+    shapes(book);
 }
 
 fn times(book: &mut Book) {
@@ -137,6 +138,9 @@ fn classes(book: &mut Book) {
             intent == "FOR PROCESSING"
         })
     });
+}
+
+fn shapes(book: &mut Book) {
     let tomo = Word {
         namespace: "route",
         name: "is_tomosynthesis",
@@ -226,8 +230,8 @@ pub(super) fn wrong_literal(word: &str, number: usize, text: &str) -> Option<Str
 
 #[cfg(test)]
 mod tests {
-    use crate::rules::tests::{decide, empty_head, set};
-    use crate::rules::{GroupKind, HoldKind, Urgency};
+    use crate::rules::tests::{decide, destinations, empty_head, facts, set};
+    use crate::rules::{Config, GroupKind, HoldKind, Problem, RuleSet, Urgency};
     use std::time::Duration;
 
     fn routed(rule: &str) -> crate::rules::Decision {
@@ -267,6 +271,12 @@ mod tests {
         }
     }
 
+    /// Rules of a site that has named no zone.
+    fn homeless(rule: &str) -> Result<RuleSet, Vec<Problem>> {
+        let source = ("main.rhai".to_owned(), format!("fn route(image, from) {{ {rule}; }}"));
+        RuleSet::from_sources(&[source], &Config::default(), &destinations())
+    }
+
     #[test]
     fn a_time_of_day_without_a_zone_is_an_error_and_not_a_guess() {
         for rule in [
@@ -275,12 +285,13 @@ mod tests {
             r#"route::between("22:00", "06:00")"#,
             r#"to("vna", #{ within: "22:00-06:00" })"#,
         ] {
-            let problems = set(&format!("fn route(image, from) {{ {rule}; }}")).err();
+            let problems = homeless(rule).err();
             let problems = problems.unwrap_or_else(|| panic!("{rule} is taken"));
             assert!(problems[0].message.contains("rules.zone"), "{rule}: {problems:?}");
         }
-        let computed = routed(r#"let x = "22:"; to("vna", #{ not_before: x + "00" });"#);
-        assert_eq!(computed.hold.unwrap().kind, HoldKind::Error);
+        let computed = homeless(r#"let x = "22:"; to("vna", #{ not_before: x + "00" });"#).unwrap();
+        let hold = computed.decide(&facts(), &empty_head()).hold;
+        assert_eq!(hold.unwrap().kind, HoldKind::Error);
     }
 
     #[test]
