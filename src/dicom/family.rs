@@ -42,8 +42,8 @@ pub fn is(class: &Uid, family: &str) -> Option<bool> {
     let Some(rest) = class.as_str().strip_prefix(STORAGE) else {
         return Some(false);
     };
-    let member = |member: &&str| rest == *member || member.ends_with('.') && rest.starts_with(*member);
-    Some(members.iter().any(|m| member(&m)) && !(*name == "SR" && rest == "88.59"))
+    let belongs = |member: &&str| rest == *member || member.ends_with('.') && rest.starts_with(*member);
+    Some(members.iter().any(belongs) && !(*name == "SR" && rest == "88.59"))
 }
 
 #[cfg(test)]

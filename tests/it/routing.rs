@@ -103,7 +103,7 @@ fn route(image, from) {
     station.wait_drained(SOON);
     assert_eq!(
         first.stored(),
-        [only_first.sop.clone()],
+        std::slice::from_ref(&only_first.sop),
         "what has no group waits for its own destination"
     );
     // Now that it is up again, it gets what comes.
