@@ -20,6 +20,7 @@ mod machine;
 mod pace;
 mod parked;
 mod retry;
+mod takeover;
 #[cfg(test)]
 mod tests;
 mod worker;
@@ -130,10 +131,12 @@ impl Scheduler {
             .into_iter()
             .map(|(config, link)| start_lane(parts, config, link, rng.random()))
             .collect();
-        Ok(Self {
+        let scheduler = Self {
             spool: parts.spool.clone(),
             lanes: Arc::new(lanes),
-        })
+        };
+        takeover::start(scheduler.clone(), parts.metrics.clone(), &parts.drain);
+        Ok(scheduler)
     }
 
     /// A snapshot of every lane, in the order of the configuration.

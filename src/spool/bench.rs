@@ -18,7 +18,7 @@ use super::record::{InstanceRecord, JobRecord};
 use super::recover::{self, Fate, Found};
 use super::settle::settle;
 use super::txn::{Book, Txn};
-use super::{Commit, Config, Lease, Settlement, count, fsck, mend};
+use super::{Commit, Config, Lease, Settlement, count, fsck, mend, study, wait};
 use crate::base::clock::{Clock, Wall};
 use crate::base::names::{DestinationId, InstanceId, JobId};
 use crate::telemetry::metrics::Metrics;
@@ -162,7 +162,10 @@ impl Bench {
 
     fn request(&self, ask: Ask) -> (Box<dyn Work>, Waiting) {
         match ask {
-            Ask::Admit(instance, commit) => asked(Done::Admitted, move |txn| admit(txn, &record(&instance), commit)),
+            Ask::Admit(instance, commit) => asked(Done::Admitted, move |txn| {
+                // Nobody decides by what was seen of a study here, so nothing overtakes a decision.
+                admit(txn, &record(&instance), commit)?.map_err(|_| CommitError::Gone)
+            }),
             Ask::Settle(lease, settlement) => settled(lease, settlement),
             Ask::Act(jobs, verb) => {
                 let keys = self.keys(&jobs);
@@ -194,7 +197,15 @@ impl Bench {
         };
         let core = self.core.clone();
         let claimed = self.read(|db| due::claim(&core, db, &lane, max));
-        let (leases, dangling) = claimed.unwrap_or_default();
+        let due::Claimed {
+            leases,
+            dangling,
+            unripe,
+        } = claimed.unwrap_or_default();
+        if !unripe.is_empty() {
+            let (work, _) = pending(move |txn: &mut Txn<'_>| wait::put_off(txn, unripe));
+            self.committer.commit(vec![work]);
+        }
         if !dangling.is_empty() {
             let (work, _) = pending(move |txn: &mut Txn<'_>| mend::mend_dangling(txn, dangling));
             self.committer.commit(vec![work]);
@@ -219,6 +230,12 @@ impl Bench {
     /// As `Spool::puts_off`.
     pub fn puts_off(&self, destination: &DestinationId, longest: Duration) {
         self.lane(destination).puts_off(longest);
+    }
+
+    /// Whether rules have put a job of the destination off.
+    #[must_use]
+    pub fn waits(&self, destination: &DestinationId) -> bool {
+        self.lane(destination).has_waits()
     }
 
     fn lane(&self, destination: &DestinationId) -> Arc<Lane> {
@@ -442,8 +459,12 @@ fn reconcile(
             opened.report.missing.push(id);
         }
     }
+    let mut fresh = study::Fresh::default();
     for record in adopted {
-        change(&mut |txn| adopt::adopt(txn, &record, &Known::default()).map(|_| true))?;
+        change(&mut |txn| {
+            study::found(txn, &record, &mut fresh)?;
+            adopt::adopt(txn, &record, &Known::default()).map(|_| true)
+        })?;
         opened.report.adopted.push(record.instance.id);
     }
     Ok(())

@@ -10,6 +10,7 @@ use super::query::{Filter, Row, find, walk};
 use super::record::JobRecord;
 use super::settle::{end, retire};
 use super::txn::{Effect, SUSPENDED, Txn, encode_number, meta_key};
+use super::wait;
 use super::witness;
 use crate::base::fault::{Plant, planted};
 use crate::base::names::{DestinationId, InstanceId, JobId};
@@ -303,7 +304,9 @@ fn requeue(txn: &mut Txn<'_>, key: JobKey, mut job: JobRecord) {
     if job.hold.take().is_some() {
         job.attempts = 0;
     }
+    // Who lets a job go wants it to go now.
     job.due = txn.now;
+    job.quiet = None;
     place(txn, key, &job);
 }
 
@@ -325,6 +328,8 @@ fn reroute(txn: &mut Txn<'_>, key: JobKey, mut job: JobRecord, fact: Fact) -> Re
     job.attempts = 0;
     job.due = txn.now;
     job.outcome.clear();
+    // A person has chosen: neither the study nor another destination has a say any more.
+    (job.quiet, job.failover) = (None, None);
     place(txn, to, &job);
     if let Some(record) = txn.instance(job.instance)? {
         rename(txn, &record.instance.sop_instance, key, &[to])?;
@@ -332,9 +337,18 @@ fn reroute(txn: &mut Txn<'_>, key: JobKey, mut job: JobRecord, fact: Fact) -> Re
     Ok(true)
 }
 
-fn has_job(txn: &Txn<'_>, instance: InstanceId, dest: u32) -> Result<bool, CommitError> {
+pub(super) fn has_job(txn: &Txn<'_>, instance: InstanceId, dest: u32) -> Result<bool, CommitError> {
     let prefix = [&instance.0[..], &dest.to_be_bytes()].concat();
     Ok(!txn.keys(Cf::Ref, &prefix, 1)?.is_empty())
+}
+
+fn has_any_job(txn: &Txn<'_>, instance: InstanceId, dests: &[u32]) -> Result<bool, CommitError> {
+    for dest in dests {
+        if has_job(txn, instance, *dest)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 pub(super) fn redecide(
@@ -365,16 +379,18 @@ pub(super) fn redecide(
     let (mut added, mut repeated) = (Vec::new(), false);
     let none_named = jobs.is_empty();
     for new in jobs {
+        let new = wait::shared_out(new, txn);
         let dest = txn.number(new.destination.as_ref());
-        if same.is_some_and(|entry| entry.serves(dest, key)) {
+        let served_by = wait::served_by(dest, &new, txn);
+        if same.is_some_and(|entry| served_by.iter().any(|dest| entry.serves(*dest, key))) {
             repeated = true;
             continue;
         }
         let confirmed = record
             .done
             .iter()
-            .any(|done| done.dest == dest && done.status.is_some());
-        if !confirmed && !has_job(txn, job.instance, dest)? {
+            .any(|done| served_by.contains(&done.dest) && done.status.is_some());
+        if !confirmed && !has_any_job(txn, job.instance, &served_by)? {
             let id = add_job(txn, job.instance, dest, new);
             added.push(JobKey { dest, job: id });
         }

@@ -7,7 +7,7 @@ use super::ledger::Head;
 use super::model::{OpenError, OpenReport};
 use super::payload::{FileState, HEADER_MAX, find_private, path_of};
 use super::record::{InstanceRecord, SeenEntry, SeenRecord};
-use super::txn::{DESTINATION, SCHEMA, SUSPENDED, aside, decode_number, encode_number};
+use super::txn::{DESTINATION, SCHEMA, SUSPENDED, WAITS, aside, decode_number, encode_number};
 use super::witness;
 use crate::base::names::{DestinationId, InstanceId};
 use std::collections::BTreeSet;
@@ -214,6 +214,13 @@ pub(super) fn lanes(core: &Core, db: &Db) -> Result<(), DbError> {
             lane.booked.store(!fresh, Ordering::Relaxed);
             lane.suspend(true);
             core.metrics.lane_suspended.with_label_values(&[name.as_str()]).set(1);
+        }
+        true
+    })?;
+    db.scan(Cf::Meta, WAITS, &keys::behind(WAITS), |key, _| {
+        let name = DestinationId::parse(&String::from_utf8_lossy(&key[WAITS.len()..]));
+        if let Some(lane) = name.ok().and_then(|name| core.lanes.get(&name)) {
+            lane.waits();
         }
         true
     })

@@ -20,6 +20,7 @@ mod panics;
 mod privacy;
 mod queue;
 mod repeats;
+mod routing;
 mod rules;
 mod shapes;
 mod spool;

@@ -5,7 +5,7 @@ use rand::Rng;
 use waystation::base::names::{DestinationId, InstanceId};
 use waystation::scheduler::pure::{self, Machine};
 use waystation::spool::bench::{Ask, Bench, Done, WriteFault};
-use waystation::spool::{Commit, CommitError, Committed, HoldKind, HoldReason, NewJob, Repeat};
+use waystation::spool::{Commit, CommitError, Committed, HoldKind, HoldReason, NewJob, Repeat, StudyNote};
 
 impl World {
     /// Does something with the running box, if there is one; a spool that failed ends it.
@@ -197,6 +197,8 @@ impl World {
             rule_epoch: 1,
             jobs,
             repeat: Repeat::Acknowledge,
+            note: StudyNote::default(),
+            aliases: Vec::new(),
         };
         let instance = Box::new(self.instance(id, thing));
         self.ask(Ask::Admit(instance, commit), For::Modality { thing, id });
@@ -212,6 +214,8 @@ impl World {
             plan: Vec::new(),
             due: self.clock.now(),
             hold: hold.clone(),
+            quiet: None,
+            group: None,
         };
         to.map(job).collect()
     }
