@@ -1,11 +1,12 @@
 //! `rules test`: the fixtures beside the rules. A fixture file is TOML with `[[case]]` tables: an input (a DICOM file,
 //! attributes in JSON, attributes in the case itself, or several: later ones are put over earlier ones), where it came from,
 //! and everything that is expected: deliveries, edits, flags and hold. What is not expected must not happen.
+use super::context::Earlier;
 use super::probe::Steps;
 use super::set::Outcome;
 use super::state::Change;
 use super::trace::path_text;
-use super::{Facts, RuleSet, dataset_json};
+use super::{Facts, RuleSet, StudySeen, dataset_json};
 use crate::base::clock::Wall;
 use crate::base::names::{AeTitle, NameError, SourceId, Uid};
 use crate::dicom::edit::{Edit, Plan};
@@ -58,6 +59,8 @@ pub struct Origin {
     pub sop_class: Option<Uid>,
     pub sop_instance: Option<Uid>,
     pub transfer_syntax: Option<Uid>,
+    /// What had come of the study before.
+    pub study: Option<Earlier>,
 }
 
 #[derive(Default, Deserialize)]
@@ -314,6 +317,7 @@ pub(super) fn facts(from: &Origin, head: &Head, meta: Option<&FileMeta>) -> Fact
             .unwrap_or_else(instance),
         transfer_syntax: from.transfer_syntax.clone().unwrap_or_else(|| head.syntax.uid.clone()),
         arrival: ARRIVAL,
+        study: from.study.clone().map(StudySeen::from),
     }
 }
 

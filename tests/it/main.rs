@@ -21,6 +21,7 @@ mod privacy;
 mod privacy_profile;
 mod queue;
 mod repeats;
+mod routing;
 mod rules;
 mod shapes;
 mod spool;

@@ -96,8 +96,11 @@ fn prior(root: &Level, head: &Head) -> Result<(Prior, Vec<Former>), EditError> {
     }
     for element in &root.elements {
         let tag = element.tag;
-        let was_there = head.children(None).any(|node| head.nodes[node].tag == tag);
-        if tag.1 == 0 || was_there || is_creator(tag) {
+        // Most elements are untouched; only the others are looked for.
+        if tag.1 == 0 || element.is_original() || is_creator(tag) {
+            continue;
+        }
+        if head.children(None).any(|node| head.nodes[node].tag == tag) {
             continue;
         }
         let vr = match &element.body {
