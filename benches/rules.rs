@@ -73,10 +73,7 @@ fn rules(sources: &[(&str, &str)]) -> RuleSet {
 
 /// The set that `rules/` ships.
 fn starter() -> RuleSet {
-    rules(&[
-        ("main.rhai", include_str!("../rules/main.rhai")),
-        ("helpers.rhai", include_str!("../rules/helpers.rhai")),
-    ])
+    rules(&[("main.rhai", include_str!("../rules/main.rhai"))])
 }
 
 /// The same site in words of the vocabulary, with a cross-reference of 100,000 patients.
