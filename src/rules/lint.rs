@@ -196,19 +196,24 @@ impl Lint<'_> {
 
     /// `namespace::word(`, when the namespace is one of the vocabulary's; others are imported files.
     fn word_exists(&mut self, at: usize, word: &str, known: &mut Knowledge) {
-        let namespace = at.checked_sub(3).and_then(|at| self.word(at)).unwrap_or_default();
-        let of = |name: &&str| name.split("::").next() == Some(namespace);
+        let namespace = at
+            .checked_sub(3)
+            .and_then(|at| self.word(at))
+            .unwrap_or_default()
+            .to_owned();
+        let of = |name: &&str| name.split("::").next() == Some(namespace.as_str());
         let all: Vec<&str> = self.names.words.iter().map(String::as_str).filter(of).collect();
         let name = format!("{namespace}::{word}");
         if all.contains(&name.as_str()) {
             self.word_call(at, &name, known);
+            if namespace == "charset" {
+                for (place, message) in charset_lint::problems(word, &self.all[at + 1..]) {
+                    self.problem(at + 1 + place, message);
+                }
+            }
         } else if !all.is_empty() {
             let message = unknown("word", &name, all);
             self.problem(at, message);
-        } else if namespace == "charset" {
-            for (place, message) in charset_lint::problems(word, &self.all[at + 1..]) {
-                self.problem(at + 1 + place, message);
-            }
         }
     }
 

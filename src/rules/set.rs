@@ -278,7 +278,9 @@ impl RuleSet {
         if !draft.problems.is_empty() {
             draft
                 .problems
-                .sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
+                .sort_by(|a, b| (&a.file, a.line, a.column, &a.message).cmp(&(&b.file, b.line, b.column, &b.message)));
+            // Two checks may find the same.
+            draft.problems.dedup();
             return Err(draft.problems);
         }
         let warnings = draft.warnings(&entry);

@@ -61,6 +61,11 @@ fn head_of(sample: &Sample, values: &[String]) -> Head {
 /// The top-level elements that the word's samples name.
 fn named(word: &Word) -> BTreeSet<Selector> {
     let mut named = BTreeSet::new();
+    if word.namespace == "privacy" {
+        // What is done for privacy says so: (0012,0062), (0012,0063), (0012,0064), (0028,0303).
+        let said = [(0x0012, 0x0062), (0x0012, 0x0063), (0x0012, 0x0064), (0x0028, 0x0303)];
+        named.extend(said.map(|(group, element)| Selector::Tag(dicom_core::Tag(group, element))));
+    }
     for sample in word.samples {
         let after = match &sample.gives {
             Gives::Elements(after) => *after,

@@ -19,6 +19,7 @@ use super::moment;
 use super::path::{Path, Selector};
 use super::pseudonym::Key;
 use dicom_core::{Tag, VR};
+use dicom_dictionary_std::tags;
 use std::collections::BTreeSet;
 use steps::{Here, Next, Steps, walk};
 
@@ -131,6 +132,10 @@ pub fn replace_uids(head: &Head, table: &Table, key: &Key, root: Option<&str>) -
     }
     let mut steps = Steps::new(head);
     walk(head, &mut |here| {
+        if here.tag == tags::ORIGINAL_ATTRIBUTES_SEQUENCE {
+            // What stood there before stays as it was: that is what it is for, and doing it twice would change it again.
+            return Ok(Next::Past);
+        }
         let is_replaced = table.row(here.tag).is_some_and(|row| row.basic == "U");
         if is_replaced && head.nodes[here.node].kind == Kind::Value {
             replace(&mut steps, here, key, root);
