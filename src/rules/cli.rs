@@ -102,6 +102,15 @@ fn unreached(folder: &Path, config: &Config, destinations: &[DestinationId]) -> 
     }
     let reached = coverage::coverage(&all, &lines);
     let mut found = Vec::new();
+    for destination in destinations {
+        let delivered = all
+            .iter()
+            .any(|ran| ran.reached.iter().any(|to| to == destination.as_str()));
+        if set.names(destination) && !delivered {
+            let message = format!("no fixture delivers to `{destination}`");
+            found.push(at(fixtures.clone(), None, message));
+        }
+    }
     for (file, text) in load::read(folder).unwrap_or_default() {
         let missed = reached.missed.get(&file).cloned().unwrap_or_default();
         for function in coverage::functions(&text, lines.get(&file)) {

@@ -36,6 +36,9 @@ pub struct RuleSet {
     warnings: Vec<Problem>,
 }
 
+/// The lines of a probed set that can run, by file.
+pub(super) type Lines = BTreeMap<String, BTreeSet<usize>>;
+
 /// A decision with what the bench shows of it.
 pub(super) struct Outcome {
     pub(super) decision: Decision,
@@ -64,7 +67,7 @@ impl RuleSet {
         folder: &Path,
         config: &Config,
         destinations: &[DestinationId],
-    ) -> Result<(Self, BTreeMap<String, BTreeSet<usize>>), Vec<Problem>> {
+    ) -> Result<(Self, Lines), Vec<Problem>> {
         let sources = load::read(folder)?;
         let set = Self::compile(folder, &sources, (config, true), destinations)?;
         let lines = sources.iter().map(|(name, text)| (name.clone(), marked(text).lines));
@@ -94,6 +97,11 @@ impl RuleSet {
     #[must_use]
     pub fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// Whether the rules name the destination in a literal.
+    pub(super) fn names(&self, destination: &DestinationId) -> bool {
+        self.known.literals.contains(destination.as_str())
     }
 
     /// What is allowed in these rules but most likely not meant.

@@ -107,7 +107,8 @@ pub(super) fn moved(
     strictly: bool,
 ) -> Option<Result<Vec<u8>, EditError>> {
     let (before, after) = (old.decode(raw, form), new.decode(raw, form));
-    if !before.lossy && !after.lossy && before.values == after.values && !(strictly && after.loose) {
+    let is_doubtful = before.lossy || after.lossy || (strictly && after.loose);
+    if !is_doubtful && before.values == after.values {
         return None;
     }
     if before.lossy {

@@ -7,6 +7,7 @@ use crate::dicom::head::read::is_creator;
 use crate::dicom::head::{Head, ITEM_END, Kind, SEQUENCE_END};
 use crate::dicom::syntax::{Layout, Syntax};
 use dicom_core::{Tag, VR};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Adds both items. Items that stand there already are never rewritten.
@@ -67,10 +68,13 @@ pub(super) fn is_in_reach(head: &Head) -> bool {
     in_reach(head, ORIGINAL_ATTRIBUTES).is_ok() && in_reach(head, CONTRIBUTING_EQUIPMENT).is_ok()
 }
 
+/// Elements in their bytes, by tag.
+type Prior = BTreeMap<Tag, Vec<u8>>;
+
 /// The top-level elements that changed, as they stood before: whole, in their bytes; without a value what was not there.
 /// A private element comes with the creator of its block, or nobody could tell what it is.
 /// Text that breaks its own declaration is empty there and comes apart.
-fn prior(root: &Level, head: &Head) -> Result<(BTreeMap<Tag, Vec<u8>>, Vec<Former>), EditError> {
+fn prior(root: &Level, head: &Head) -> Result<(Prior, Vec<Former>), EditError> {
     let mut changed = BTreeSet::new();
     for node in head.children(None) {
         let tag = head.nodes[node].tag;
@@ -84,10 +88,10 @@ fn prior(root: &Level, head: &Head) -> Result<(BTreeMap<Tag, Vec<u8>>, Vec<Forme
     let before = former::emptied(head, &formers)?;
     let mut prior = BTreeMap::new();
     for element in before.elements.iter().filter(|element| changed.contains(&element.tag)) {
-        if !prior.contains_key(&element.tag) {
+        if let Entry::Vacant(place) = prior.entry(element.tag) {
             let mut bytes = Vec::new();
             element.write(head, before.layout, &mut bytes)?;
-            prior.insert(element.tag, bytes);
+            place.insert(bytes);
         }
     }
     for element in &root.elements {
