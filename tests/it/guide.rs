@@ -79,7 +79,8 @@ fn the_ten_minutes_from_the_first_rule_to_a_rollout_work_as_written() {
     let output = shell.output().expect("bash is there");
     let said = |number: usize| std::fs::read_to_string(said_in(folder.path(), number)).unwrap_or_default();
     let all: String = (0..blocks.len()).map(said).collect();
-    let end = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let end = [output.stdout, output.stderr].concat();
+    let end = String::from_utf8_lossy(&end).into_owned();
     assert!(
         output.status.success() && end.contains("guide-completed"),
         "{all}\n{end}"
