@@ -1,6 +1,6 @@
 //! The rule-writer's ten minutes, done by a machine: docs/rules/first.md in its own order, in one shell, in an empty folder. A block
 //! with a file's name becomes that file, `sh` blocks are run and must succeed (`sh refused`: must not), and what a `text` block shows
-//! must have been said by the block before it.
+//! must have been said by the block before it. And each example of rules/ is tried by the commands that stand at its top.
 use crate::harness::{free_port, tools};
 use std::fmt::Write as _;
 use std::path::Path;
@@ -51,6 +51,51 @@ fn said_in(folder: &Path, number: usize) -> std::path::PathBuf {
     folder.join(format!("said-{number}"))
 }
 
+/// The commands in the comment at the top of a rule file: the lines that are set in.
+fn commands(rules: &str) -> Vec<&str> {
+    let comment = rules.lines().take_while(|line| line.starts_with("//"));
+    let set_in = comment.filter_map(|line| line.strip_prefix("//     "));
+    set_in
+        .filter(|line| line.starts_with("openssl ") || line.contains("waystation rules "))
+        .collect()
+}
+
+#[test]
+fn each_example_is_tried_by_the_commands_at_its_top() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let binary = Path::new(env!("CARGO_BIN_EXE_waystation")).parent().expect("a folder");
+    let path = format!("{}:{}", binary.display(), std::env::var("PATH").unwrap_or_default());
+    let mut count = 0;
+    for folder in std::fs::read_dir(root.join("rules/examples")).expect("the examples") {
+        let folder = folder.expect("an entry").path();
+        let rules = std::fs::read_to_string(folder.join("main.rhai")).expect("a rule file");
+        let commands = commands(&rules);
+        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        assert!(
+            commands
+                .iter()
+                .any(|line| line.contains(&format!("rules test rules/examples/{name} "))),
+            "{name} does not say how to try it"
+        );
+        let place = tempfile::tempdir().expect("a folder");
+        for shared in ["rules", "config"] {
+            std::os::unix::fs::symlink(root.join(shared), place.path().join(shared)).expect("a link");
+        }
+        let mut shell = Command::new("timeout");
+        tools::clean(&mut shell);
+        let script = format!("set -euo pipefail\n{}\n", commands.join("\n"));
+        shell
+            .args(["60", "bash", "-c", &script])
+            .current_dir(place.path())
+            .env("PATH", &path);
+        let output = shell.output().expect("bash is there");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains(", 0 failed"), "{name}: {said}");
+        count += 1;
+    }
+    assert!(count >= 4, "only {count} examples");
+}
+
 /// Whether a line is what the page shows, where `…` stands for anything.
 fn shows(shown: &str, line: &str) -> bool {
     let parts: Vec<String> = shown.trim().split('…').map(regex::escape).collect();
@@ -87,12 +132,13 @@ fn the_ten_minutes_from_the_first_rule_to_a_rollout_work_as_written() {
     );
 
     let mut lines_shown = 0;
-    for number in 1..blocks.len() {
-        if blocks[number].0 != "text" {
+    for (number, pair) in blocks.windows(2).enumerate() {
+        let (fence, text) = &pair[1];
+        if fence != "text" {
             continue;
         }
-        let said = said(number - 1);
-        for shown in blocks[number].1.lines() {
+        let said = said(number);
+        for shown in text.lines() {
             lines_shown += 1;
             assert!(
                 said.lines().any(|line| shows(shown, line)),
