@@ -33,13 +33,7 @@ fn facts(meta: &FileMeta) -> Facts {
 }
 
 fn shipped_rules() -> RuleSet {
-    let sources = [
-        ("main.rhai".to_owned(), include_str!("../rules/main.rhai").to_owned()),
-        (
-            "helpers.rhai".to_owned(),
-            include_str!("../rules/helpers.rhai").to_owned(),
-        ),
-    ];
+    let sources = [("main.rhai".to_owned(), include_str!("../rules/main.rhai").to_owned())];
     let destinations = ["vna", "folder", "cad"].map(|name| DestinationId::parse(name).expect("a name"));
     RuleSet::from_sources(&sources, &Config::default(), &destinations).unwrap_or_else(|problems| panic!("{problems:?}"))
 }

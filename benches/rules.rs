@@ -59,6 +59,7 @@ fn facts(meta: &FileMeta) -> Facts {
         sop_instance: meta.sop_instance.clone(),
         transfer_syntax: meta.transfer_syntax.clone(),
         arrival: Wall(1_700_000_000_000_000),
+        study: None,
     }
 }
 
@@ -73,10 +74,7 @@ fn rules(sources: &[(&str, &str)]) -> RuleSet {
 
 /// The set that `rules/` ships.
 fn starter() -> RuleSet {
-    rules(&[
-        ("main.rhai", include_str!("../rules/main.rhai")),
-        ("helpers.rhai", include_str!("../rules/helpers.rhai")),
-    ])
+    rules(&[("main.rhai", include_str!("../rules/main.rhai"))])
 }
 
 /// The same site in words of the vocabulary, with a cross-reference of 100,000 patients.

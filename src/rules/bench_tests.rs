@@ -77,3 +77,34 @@ fn a_fixture_that_cannot_be_read_fails_its_case_in_words() {
     assert!(said.text.contains("ct.json: line 1: it is not JSON"), "{}", said.text);
     assert!(said.text.ends_with("0 passed, 2 failed\n"), "{}", said.text);
 }
+
+#[test]
+fn a_case_says_when_its_image_came() {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = "fn route(image, from) { to(\"vna\"); if from.arrival != \"2024-01-02T22:30:00Z\" { to(\"cad\") } }";
+    std::fs::write(folder.path().join("main.rhai"), rules).unwrap();
+    std::fs::create_dir(folder.path().join("fixtures")).unwrap();
+    let run_with = |from: &str| {
+        let fixture = format!(
+            "[[case]]\nname = \"x\"\nfrom = {{ {from} }}\n[case.expect]\ndeliveries = {{ vna = \"routine\" }}\n"
+        );
+        std::fs::write(folder.path().join("fixtures/a.toml"), fixture).unwrap();
+        run(folder.path(), &Asked::default()).0
+    };
+    for right in [
+        "arrival = \"2024-01-02T23:30:00+01:00\"",
+        "arrival = 2024-01-02T22:30:00Z",
+    ] {
+        let said = run_with(right);
+        assert_eq!(said.code, 0, "{}", said.text);
+    }
+    assert!(run_with("").text.contains("+ to cad (routine)"));
+    for wrong in [
+        "arrival = \"2024-01-02 noon\"",
+        "arrival = 7",
+        "arrival = \"2024-01-02T22:30:00\"",
+    ] {
+        let said = run_with(wrong);
+        assert!(said.text.contains("with Z or an offset"), "{wrong}: {}", said.text);
+    }
+}

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 /// Files in a fixtures folder, and the length of one.
 const FILES_MAX: usize = 1_000;
 const FILE_BYTES_MAX: u64 = 1 << 20;
-/// The arrival of every fixture, so that a test says the same tomorrow: 2024-01-01T00:00:00Z.
+/// The arrival of every fixture that names none, so that a test says the same tomorrow: 2024-01-01T00:00:00Z, a Monday.
 const ARRIVAL: Wall = Wall(1_704_067_200_000_000);
 const EXPLICIT_LITTLE: &str = "1.2.840.10008.1.2.1";
 const SECONDARY_CAPTURE: &str = "1.2.840.10008.5.1.4.1.1.7";
@@ -61,6 +61,24 @@ pub struct Origin {
     pub transfer_syntax: Option<Uid>,
     /// What had come of the study before.
     pub study: Option<Earlier>,
+    pub arrival: Option<Arrival>,
+}
+
+/// When an image came: ISO 8601 with `Z` or an offset, as a text or as a date of TOML.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(try_from = "toml::Value")]
+pub struct Arrival(Wall);
+
+impl TryFrom<toml::Value> for Arrival {
+    type Error = &'static str;
+
+    fn try_from(value: toml::Value) -> Result<Self, Self::Error> {
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let at: Option<jiff::Timestamp> = text.parse().ok();
+        let micros = at.and_then(|at| u64::try_from(at.as_microsecond()).ok());
+        let wall = micros.map(|micros| Self(Wall(micros)));
+        wall.ok_or("arrival is written 2024-01-02T14:30:00Z, with Z or an offset")
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -316,7 +334,7 @@ pub(super) fn facts(from: &Origin, head: &Head, meta: Option<&FileMeta>) -> Fact
             .or_else(|| meta.map(|m| m.sop_instance.clone()))
             .unwrap_or_else(instance),
         transfer_syntax: from.transfer_syntax.clone().unwrap_or_else(|| head.syntax.uid.clone()),
-        arrival: ARRIVAL,
+        arrival: from.arrival.map_or(ARRIVAL, |Arrival(at)| at),
         study: from.study.clone().map(StudySeen::from),
     }
 }

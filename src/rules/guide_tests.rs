@@ -11,7 +11,7 @@ use crate::dicom::syntax::Syntax;
 use std::path::{Path, PathBuf};
 
 fn shipped() -> Vec<DestinationId> {
-    ["vna", "folder", "cad", "research"]
+    ["vna", "folder", "cad", "research", "workstation"]
         .map(|id| DestinationId::parse(id).unwrap())
         .to_vec()
 }
@@ -31,10 +31,32 @@ fn the_starter_set_and_every_example_pass_their_fixtures() {
     assert!(!folders.is_empty());
     folders.push(repository("rules"));
     for folder in folders {
-        let said = cli::test(&folder, &config(), &shipped(), &cli::Asked::default()).0;
+        let asked = cli::Asked {
+            at_least: Some(90),
+            ..cli::Asked::default()
+        };
+        let said = cli::test(&folder, &config(), &shipped(), &asked).0;
         assert_eq!(said.code, 0, "{}\n{}", folder.display(), said.text);
         assert!(said.text.contains(", 0 failed"), "{}", said.text);
+        let strict = cli::Form {
+            strict: true,
+            ..cli::Form::default()
+        };
+        let checked = cli::check(&folder, &config(), &shipped(), strict);
+        assert_eq!(checked.code, 0, "{}", checked.text);
     }
+}
+
+/// The kinds of site for which an example is promised.
+#[test]
+fn there_is_an_example_for_each_kind_of_site() {
+    let folders = folders_in(&repository("rules/examples"));
+    let mut names: Vec<String> = folders
+        .iter()
+        .map(|folder| folder.file_name().unwrap_or_default().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["cerner", "epic", "multi-site", "research"]);
 }
 
 #[test]
@@ -138,8 +160,10 @@ fn trace_shows_what_each_line_read_wrote_and_decided() {
         Err(&cli::Origin::default()),
     );
     assert_eq!(said.code, 0, "{}", said.text);
+    let mut rules = include_str!("../../rules/main.rhai").lines();
+    let number = rules.position(|line| line.contains("identity::prefix(")).unwrap() + 1;
     for line in [
-        "helpers.rhai:7  let mrn = image.PatientID;",
+        format!("main.rhai:{number}  identity::prefix(image, global::MRN_PREFIX, global::ISSUER);").as_str(),
         "    read PatientID = \"4711\"",
         "    set PatientID = \"NRT-4711\"",
         "    to cad, stat",
@@ -189,6 +213,14 @@ fn tables(page: &str) -> Vec<(String, String)> {
     blocks.filter_map(table).collect()
 }
 
+/// Other files of the folder than the main one: `rhai` blocks with the file's name on their fence.
+fn modules(page: &str) -> impl Iterator<Item = (String, String)> {
+    blocks(page).into_iter().filter_map(|(fence, text)| {
+        let name = fence.strip_prefix("rhai ")?.rsplit('/').next()?;
+        (name.ends_with(".rhai") && name != "main.rhai").then(|| (name.to_owned(), text))
+    })
+}
+
 /// A block that is no whole rule set gets what it lacks: statements become the body of `morph`, and `route` is added.
 fn whole(text: &str) -> String {
     let text = if text.contains("fn ") {
@@ -215,10 +247,13 @@ fn every_example_of_the_guide_loads_and_decides_or_fails_as_it_says() {
         let page = std::fs::read_to_string(&path).unwrap();
         for (fence, text) in blocks(&page) {
             count += 1;
-            let helpers = include_str!("../../rules/helpers.rhai").to_owned();
             let mut sources = tables(&page);
+            sources.extend(modules(&page));
+            if sources.iter().any(|(_, module)| *module == text) {
+                // It is loaded with the blocks that import it.
+                continue;
+            }
             sources.push(("main.rhai".to_owned(), whole(&text)));
-            sources.push(("helpers.rhai".to_owned(), helpers));
             let set = RuleSet::from_sources(&sources, &config(), &shipped());
             if fence.contains("refused") {
                 assert!(set.is_err(), "{}:\n{text}", path.display());

@@ -10,6 +10,7 @@ mod charset;
 mod corpus;
 mod crash;
 mod dcmtk;
+mod guide;
 // Some of it only the soaks need.
 #[allow(dead_code)]
 mod harness;

@@ -76,9 +76,14 @@ type Prior = BTreeMap<Tag, Vec<u8>>;
 /// Text that breaks its own declaration is empty there and comes apart.
 fn prior(root: &Level, head: &Head) -> Result<(Prior, Vec<Former>), EditError> {
     let mut changed = BTreeSet::new();
+    // Both stand in one order but for what was added and removed, so that there is seldom anything to search.
+    let mut next = 0;
     for node in head.children(None) {
         let tag = head.nodes[node].tag;
-        let now = root.position(tag).map(|at| &root.elements[at]);
+        let is_next = root.elements.get(next).is_some_and(|element| element.tag == tag);
+        let place = if is_next { Some(next) } else { root.position(tag) };
+        next = place.map_or(next, |at| at + 1);
+        let now = place.map(|at| &root.elements[at]);
         // A dropped group length says nothing of its own.
         if tag.1 != 0 && !now.is_some_and(Element::is_original) {
             changed.insert(tag);
@@ -96,11 +101,9 @@ fn prior(root: &Level, head: &Head) -> Result<(Prior, Vec<Former>), EditError> {
     }
     for element in &root.elements {
         let tag = element.tag;
-        // Most elements are untouched; only the others are looked for.
-        if tag.1 == 0 || element.is_original() || is_creator(tag) {
-            continue;
-        }
-        if head.children(None).any(|node| head.nodes[node].tag == tag) {
+        // Only of what changed: asked of every element, it would be the longest part of an edit.
+        let was_there = || head.children(None).any(|node| head.nodes[node].tag == tag);
+        if tag.1 == 0 || element.is_original() || is_creator(tag) || was_there() {
             continue;
         }
         let vr = match &element.body {

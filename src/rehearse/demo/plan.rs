@@ -35,13 +35,12 @@ struct Ports {
 }
 
 /// The shipped rule set, as it is installed.
-const RULES: [(&str, &str); 3] = [
+const RULES: [(&str, &str); 2] = [
     (
         "fixtures/starter.toml",
         include_str!("../../../rules/fixtures/starter.toml"),
     ),
     ("main.rhai", include_str!("../../../rules/main.rhai")),
-    ("helpers.rhai", include_str!("../../../rules/helpers.rhai")),
 ];
 
 impl Layout {

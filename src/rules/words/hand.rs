@@ -59,7 +59,10 @@ impl<'a, 'c> Hand<'a, 'c> {
             .path(path)
             .and_then(|path| self.evaluation.values(&path));
         let values = self.placed(values)?;
-        self.note(|| format!("read {path} = {values:?}"));
+        self.note(|| match &values {
+            Some(values) => format!("read {path} = {:?}", values.join("\\")),
+            None => format!("read {path}: absent"),
+        });
         Ok(values)
     }
 
@@ -104,7 +107,7 @@ impl<'a, 'c> Hand<'a, 'c> {
 
     /// Writes the values at `path`. Writing what stands there already is no edit.
     pub(in crate::rules) fn set(&self, path: &str, values: Vec<String>) -> Raised<()> {
-        self.note(|| format!("set {path} = {values:?}"));
+        self.note(|| format!("set {path} = {:?}", values.join("\\")));
         let done = self
             .evaluation
             .path(path)
@@ -114,7 +117,7 @@ impl<'a, 'c> Hand<'a, 'c> {
 
     /// Writes the values at `path` without the blanks around them, also where they stand already.
     pub(in crate::rules) fn set_bare(&self, path: &str, values: Vec<String>) -> Raised<()> {
-        self.note(|| format!("set {path} = {values:?}"));
+        self.note(|| format!("set {path} = {:?}", values.join("\\")));
         let done = self
             .evaluation
             .path(path)
