@@ -216,7 +216,11 @@ fn expected(expect: &Expect) -> Result<BTreeSet<String>, String> {
             .filter(|(path, _)| !own.is_some_and(|own| own.contains_key(*path)));
         for (path, value) in common.chain(own.into_iter().flatten()) {
             let path = ElementPath::parse(path).map_err(|e| e.to_string())?;
-            lines.insert(edit_line(destination, &path, texts(value)?.as_deref()));
+            if value.as_bool() == Some(true) {
+                lines.insert(any_line(destination, &path));
+            } else {
+                lines.insert(edit_line(destination, &path, texts(value)?.as_deref()));
+            }
         }
     }
     lines.extend(expect.flags.iter().map(|flag| format!("flag: {flag}")));
@@ -230,7 +234,15 @@ fn happened(outcome: &Outcome, expect: &Expect) -> BTreeSet<String> {
     for (delivery, changes) in outcome.decision.deliveries.iter().zip(&outcome.changes) {
         let destination = delivery.destination.as_str();
         lines.insert(format!("to {destination} ({})", delivery.priority.as_str()));
-        let line = |change: &Change| edit_line(destination, &change.path, change.values.as_deref());
+        let own = expect.edits_for.get(destination).into_iter().flatten();
+        let any = own
+            .chain(&expect.edits)
+            .filter(|(_, value)| value.as_bool() == Some(true));
+        let any: Vec<ElementPath> = any.filter_map(|(path, _)| ElementPath::parse(path).ok()).collect();
+        let line = |change: &Change| match &change.values {
+            Some(_) if any.contains(&change.path) => any_line(destination, &change.path),
+            values => edit_line(destination, &change.path, values.as_deref()),
+        };
         lines.extend(changes.iter().map(line));
     }
     lines.extend(outcome.decision.flags.iter().map(|flag| format!("flag: {flag}")));
@@ -243,6 +255,11 @@ fn happened(outcome: &Outcome, expect: &Expect) -> BTreeSet<String> {
         }
     }
     lines
+}
+
+/// For values that hang on a site's key: any will do.
+fn any_line(destination: &str, path: &ElementPath) -> String {
+    format!("{destination}: {} = anything", path_text(path))
 }
 
 fn edit_line(destination: &str, path: &ElementPath, values: Option<&[String]>) -> String {
@@ -264,7 +281,7 @@ fn texts(value: &toml::Value) -> Result<Option<Vec<String>>, String> {
             Ok(Some(all?.into_iter().flatten().flatten().collect()))
         }
         toml::Value::Boolean(true) | toml::Value::Datetime(_) | toml::Value::Table(_) => {
-            Err("a value is a text, a number, an array of these, or false for removed".to_owned())
+            Err("a value is a text, a number, an array of these, or false for removed (true, among expected edits: any value)".to_owned())
         }
     }
 }

@@ -20,6 +20,7 @@ use std::path::PathBuf;
 mod advice;
 mod aliases;
 mod api;
+mod changes;
 pub mod cli;
 mod context;
 mod coverage;

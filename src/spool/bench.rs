@@ -2,6 +2,8 @@
 //! the same start, over `memory.rs`, one call at a time. In builds with planted faults only; called by `tests/sim` alone.
 use super::admit::admit;
 use super::adopt;
+pub use super::bench_files::File;
+use super::bench_files::{found, record};
 use super::cache;
 use super::commit::{Committer, Work, apply, pending};
 use super::core::Core;
@@ -13,9 +15,9 @@ use super::memory::Memory;
 pub use super::memory::WriteFault;
 use super::model::{CommitError, Committed, HoldKind, Instance, JobKey, NewJob, OpenReport, Priority};
 use super::operator::{self, Order, Verb};
-use super::payload::{FileState, Mark};
+use super::payload::Mark;
 use super::record::{InstanceRecord, JobRecord};
-use super::recover::{self, Fate, Found};
+use super::recover::{self, Fate};
 use super::settle::settle;
 use super::txn::{Book, Txn};
 use super::{Commit, Config, Lease, Settlement, count, fsck, mend, study, wait};
@@ -37,17 +39,6 @@ pub type Disk = Arc<Memory>;
 #[must_use]
 pub fn disk() -> Disk {
     Memory::new()
-}
-
-/// A payload file as a start finds it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum File {
-    Empty,
-    Partial,
-    /// Sealed, and not known to be committed.
-    Sealed(Box<Instance>),
-    Committed(Box<Instance>),
-    Delivered(Box<Instance>),
 }
 
 /// What a start made of the files.
@@ -468,27 +459,6 @@ fn reconcile(
         opened.report.adopted.push(record.instance.id);
     }
     Ok(())
-}
-
-fn found(file: &File) -> Found {
-    let whole = |instance: &Instance, state| Found::Whole(Box::new(record(instance)), state);
-    match file {
-        File::Empty => Found::Empty,
-        File::Partial => Found::Partial,
-        File::Sealed(instance) => whole(instance, FileState::Sealed),
-        File::Committed(instance) => whole(instance, FileState::Committed),
-        File::Delivered(instance) => whole(instance, FileState::Delivered),
-    }
-}
-
-fn record(instance: &Instance) -> InstanceRecord {
-    InstanceRecord {
-        instance: instance.clone(),
-        data_set_offset: 512,
-        private_offset: 256,
-        delivered: false,
-        done: Vec::new(),
-    }
 }
 
 /// The defaults; the directory is only looked at for its free space.

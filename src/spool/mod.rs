@@ -10,6 +10,8 @@ mod adopt;
 mod alias;
 #[cfg(feature = "planted")]
 pub mod bench;
+#[cfg(feature = "planted")]
+mod bench_files;
 mod browse;
 mod cache;
 mod codec;
