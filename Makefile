@@ -16,7 +16,7 @@ BINARY := $(TARGET)/release/waystation
 export PEERS_VENV := $(VENV)
 
 .PHONY: help setup venv build demo test hostile fuzz lint deny bench docs
-.PHONY: soak-kill soak-power soak-syscalls soak-disk soak-corrupt soak-io soak-readonly soak-memory controls
+.PHONY: soak-kill soak-power soak-syscalls soak-disk soak-corrupt soak-io soak-readonly soak-memory controls sim
 .PHONY: soak-descriptors soak-clock soak-twice soak-signals soak-reload soak-leak
 
 help: ## this list
@@ -88,6 +88,11 @@ soak-leak: setup venv ## N associations in a row against one process: memory and
 
 controls: setup venv ## planted faults, each of which a soak must find (root: loop devices)
 	@$(SOAK) controls
+
+# Simulated lives of the box; SEED=s runs and tells a single one.
+SEEDS ?= 20000
+sim: setup ## the box's decisions in virtual time, SEEDS lives with faults; big scenarios; planted faults that it must find
+	@SEEDS=$(SEEDS) cargo test --release --locked --features planted --test sim
 
 hostile: setup venv ## the hostile corpus and the floods of silent connections; ends with their count
 	@HOSTILE_ASSOCIATIONS=$${HOSTILE_ASSOCIATIONS-100000} tools/counted "$(TARGET)/hostile.log" cargo test --release --locked --features planted --test hostile -- --nocapture

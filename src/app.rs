@@ -114,6 +114,7 @@ impl Parts {
         let site = rules::Site {
             node: config.node.name.clone(),
             destinations: names.clone(),
+            neighbours: config.neighbours(),
         };
         let (settings, counted, time) = (config.rules.clone(), metrics.clone(), clock.clone());
         let loading = tokio::task::spawn_blocking(move || RuleStore::open(&settings, site, counted, time));
@@ -364,8 +365,10 @@ impl Decider {
             sop_instance: instance.sop_instance.clone(),
             transfer_syntax: instance.transfer_syntax.clone(),
             arrival: instance.arrival,
+            study: None,
         };
-        Ok(self.ingest.decide_again(facts, head, only).await)
+        let decided = self.ingest.decide_again(facts, head, only).await;
+        decided.map_err(|_| ReadError::GateLatched)
     }
 }
 

@@ -3,7 +3,9 @@
 //! A `Receiving` takes one data set in pieces: every piece goes to the payload file as it came and through the head
 //! scanner; when the last has come, the payload is made durable while the rules decide, and one commit makes the instance ours.
 //! Nothing is acknowledged by this module's callers before `finish` has answered. Dropping a `Receiving` leaves nothing behind.
-use crate::base::clock::Clock;
+mod words;
+
+use crate::base::clock::{Clock, Wall};
 use crate::base::fault::{Plant, planted};
 use crate::base::names::{AeTitle, DestinationId, InstanceId, SourceId, Uid};
 use crate::base::panics::{Panicked, contain};
@@ -11,10 +13,10 @@ use crate::dicom::head::{Head, HeadError, Scanner};
 use crate::dicom::part10::{self, FileMeta};
 use crate::dicom::status;
 use crate::dicom::syntax::Syntax;
-use crate::rules::{Decision, Facts, HoldKind as RuleHold, RuleStore, Urgency};
+use crate::rules::{self, Decision, Facts, HoldKind as RuleHold, RuleStore, StudySeen};
 use crate::spool::{
-    ArriveError, Arriving, Commit, CommitError, Committed, HoldKind, HoldReason, Incoming, NewJob, Priority, Repeat,
-    Spool,
+    ArriveError, Arriving, Attempt, Commit, CommitError, Committed, Incoming, NewJob, ReadError, Repeat, Sealed, Spool,
+    StudyNote,
 };
 use crate::telemetry::metrics::Metrics;
 use bytes::Bytes;
@@ -22,6 +24,7 @@ use dicom_core::Tag;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
+use words::{aliases, jobs, known};
 
 /// What is known of a data set before its first byte.
 #[derive(Clone, Debug)]
@@ -159,6 +162,7 @@ impl Ingest {
                 flags: Vec::new(),
                 clock_skew: None,
                 aliases: Vec::new(),
+                by_study: false,
                 epoch,
             },
         }
@@ -166,11 +170,97 @@ impl Ingest {
 
     /// Decides anew on an instance that is already in the spool: the jobs that the rules in force give it, or, when a person
     /// has chosen the destination, the one job for `only` that.
-    pub async fn decide_again(&self, facts: Facts, head: Head, only: Option<DestinationId>) -> (Vec<NewJob>, u64) {
+    ///
+    /// What the rules renamed is on the map before the new jobs are; what the study has forgotten, it is told again.
+    ///
+    /// # Errors
+    /// The spool cannot be asked, or does not record.
+    pub async fn decide_again(
+        &self,
+        facts: Facts,
+        head: Head,
+        only: Option<DestinationId>,
+    ) -> Result<(Vec<NewJob>, u64), Refused> {
+        let values = rules::remembered(&head);
+        let mut facts = facts;
+        if let Some(study) = study_of(&head) {
+            self.spool.remember_study(&study, values).await?;
+            facts.study = self.study(&study).await?;
+        }
+        let (source, now) = (facts.source.clone(), self.clock.now());
         let decision = self.decide(facts, head, only).await;
-        (jobs(&decision, self.clock.now()), decision.epoch)
+        if !decision.aliases.is_empty() {
+            let aliases = aliases(&decision);
+            self.spool.record_aliases(&source, decision.epoch, aliases).await?;
+        }
+        Ok((jobs(&decision, now), decision.epoch))
+    }
+
+    /// What the rules may know of a study, when they ask for it at all.
+    async fn study(&self, study: &Uid) -> Result<Option<StudySeen>, Refused> {
+        if !self.rules.asks_for_study() {
+            return Ok(None);
+        }
+        let asked = tokio::time::timeout(COMMIT_DEADLINE, self.spool.study_seen(study)).await;
+        match asked {
+            Ok(Ok(seen)) => Ok(seen.map(known)),
+            Ok(Err(ReadError::Deadline)) | Err(_) => Err(Refused::Deadline),
+            Ok(Err(_)) => Err(Refused::GateLatched),
+        }
+    }
+
+    /// Commits what was decided. When another instance of the study was quicker, and the rules would have been told of it, they
+    /// decide again by what is known now.
+    async fn settle(&self, deciding: Deciding, sealed: Sealed, decision: Decision) -> Result<Committed, Refused> {
+        let Deciding {
+            mut facts,
+            head,
+            study,
+            repeat,
+        } = deciding;
+        let (mut sealed, mut decision) = (sealed, decision);
+        let values = rules::remembered(&head);
+        for _ in 0..DECISIONS_MAX {
+            let believed = facts
+                .study
+                .as_ref()
+                .map(|study| study.values.clone())
+                .unwrap_or_default();
+            let commit = Commit {
+                study: study.clone(),
+                rule_epoch: decision.epoch,
+                jobs: jobs(&decision, facts.arrival),
+                repeat,
+                note: StudyNote {
+                    values: values.clone(),
+                    believed: decision.by_study.then_some(believed),
+                },
+                aliases: aliases(&decision),
+            };
+            match self.spool.attempt(sealed, commit).await? {
+                Attempt::Done(committed) => return Ok(committed),
+                Attempt::Overtaken(back, seen) => {
+                    sealed = *back;
+                    facts.study = Some(known(seen));
+                    decision = self.decide(facts.clone(), head.clone(), None).await;
+                }
+            }
+        }
+        // Each round, a value came to stand where none stood: there are fewer values than rounds.
+        Err(Refused::Deadline)
     }
 }
+
+/// What a decision is made of, kept until it is recorded.
+struct Deciding {
+    facts: Facts,
+    head: Head,
+    study: Option<Uid>,
+    repeat: Repeat,
+}
+
+/// Decisions on one instance: a study's first values come one by one, and never change again.
+const DECISIONS_MAX: usize = rules::REMEMBERED.len() + 1;
 
 impl Receiving {
     /// Takes the next piece of the data set.
@@ -204,24 +294,26 @@ impl Receiving {
         }
         let head = scanner.finish()?;
         agrees(&head, &announced)?;
-        let study = Uid::parse(&head.first(STUDY_INSTANCE_UID)).ok();
-        let facts = facts(&announced, incoming.arrival());
-        let arrival = facts.arrival;
+        let study = study_of(&head);
+        let mut facts = facts(&announced, incoming.arrival());
+        if let Some(study) = &study {
+            facts.study = ingest.study(study).await?;
+        }
         // In the payload file itself, for a rebuild. A reload meanwhile makes the epoch one too old: no harm is in that.
         let mut incoming = incoming;
         incoming.decided(study.clone(), ingest.rules.epoch());
-        let (sealed, decision) = tokio::join!(incoming.seal(), ingest.decide(facts, head, None));
-        let commit = Commit {
+        let (sealed, decision) = tokio::join!(incoming.seal(), ingest.decide(facts.clone(), head.clone(), None));
+        let deciding = Deciding {
+            facts,
+            head,
             study,
-            rule_epoch: decision.epoch,
-            jobs: jobs(&decision, arrival),
             repeat: announced.repeat,
         };
         let sealed = sealed?;
         if planted(Plant::SkipCommit) {
             return Ok(Committed::Stored(InstanceId::new(0, 0)));
         }
-        let committed = ingest.spool.commit(sealed, commit).await?;
+        let committed = ingest.settle(deciding, sealed, decision).await?;
         ingest.count(&announced, &committed, length);
         Ok(committed)
     }
@@ -301,7 +393,7 @@ fn arriving(announced: &Announced) -> Arriving {
     }
 }
 
-fn facts(announced: &Announced, arrival: crate::base::clock::Wall) -> Facts {
+fn facts(announced: &Announced, arrival: Wall) -> Facts {
     Facts {
         source: announced.source.clone(),
         calling_ae: announced.calling_ae.clone(),
@@ -310,55 +402,12 @@ fn facts(announced: &Announced, arrival: crate::base::clock::Wall) -> Facts {
         sop_instance: announced.sop_instance.clone(),
         transfer_syntax: announced.transfer_syntax.clone(),
         arrival,
+        study: None,
     }
 }
 
-/// A decision as the spool keeps it: one job for each delivery, or one without destination that is held.
-fn jobs(decision: &Decision, due: crate::base::clock::Wall) -> Vec<NewJob> {
-    let hold = decision.hold.as_ref().map(|hold| HoldReason {
-        kind: hold_kind(hold.kind),
-        text: hold.reason.clone(),
-    });
-    if decision.deliveries.is_empty() {
-        let hold = hold.unwrap_or_else(|| HoldReason {
-            kind: HoldKind::NoDestination,
-            text: "no rule named a destination".to_owned(),
-        });
-        return vec![NewJob {
-            destination: None,
-            priority: Priority::Routine,
-            plan: Vec::new(),
-            due,
-            hold: Some(hold),
-        }];
-    }
-    let job = |delivery: &crate::rules::Delivery| NewJob {
-        destination: Some(delivery.destination.clone()),
-        priority: priority(delivery.priority),
-        plan: delivery.plan.encode(),
-        due,
-        hold: hold.clone(),
-    };
-    decision.deliveries.iter().map(job).collect()
-}
-
-fn hold_kind(kind: RuleHold) -> HoldKind {
-    match kind {
-        RuleHold::Rule => HoldKind::Rule,
-        RuleHold::Error => HoldKind::Error,
-        RuleHold::Budget => HoldKind::Budget,
-        RuleHold::NoDestination => HoldKind::NoDestination,
-        RuleHold::Edit => HoldKind::Edit,
-    }
-}
-
-fn priority(urgency: Urgency) -> Priority {
-    match urgency {
-        Urgency::Stat => Priority::Stat,
-        Urgency::High => Priority::High,
-        Urgency::Routine => Priority::Routine,
-        Urgency::Low => Priority::Low,
-    }
+fn study_of(head: &Head) -> Option<Uid> {
+    Uid::parse(&head.first(STUDY_INSTANCE_UID)).ok()
 }
 
 impl From<ArriveError> for Refused {

@@ -33,6 +33,20 @@ pub enum Plant {
     EditTwice,
     /// Every third job gets no entry in the queue.
     LoseDue,
+    /// A lane claims although its destination is not reached. This one and the rest are for the simulator (`tests/sim`).
+    IgnoreBreaker,
+    /// A job is confirmed when its session breaks, without an answer.
+    SettleEarly,
+    /// A lease whose settlement failed stays taken.
+    KeepLease,
+    /// A suspension is not in the batch that records it.
+    ForgetSuspension,
+    /// A job that waits ages past every class.
+    AgePastStat,
+    /// An outage counts as an attempt.
+    CountOutage,
+    /// A confirmation that the disk refused to record is not remembered.
+    ForgetConfirmed,
     /// A C-ECHO makes its association panic.
     PanicEcho,
     /// `image.items` makes the rule's host function panic.
@@ -71,6 +85,13 @@ impl Plant {
             Self::SettleWrong => "settle-wrong",
             Self::EditTwice => "edit-twice",
             Self::LoseDue => "lose-due",
+            Self::IgnoreBreaker => "ignore-breaker",
+            Self::SettleEarly => "settle-early",
+            Self::KeepLease => "keep-lease",
+            Self::ForgetSuspension => "forget-suspension",
+            Self::AgePastStat => "age-past-stat",
+            Self::CountOutage => "count-outage",
+            Self::ForgetConfirmed => "forget-confirmed",
             Self::PanicEcho => "panic-echo",
             Self::PanicRule => "panic-rule",
             Self::PanicDelivery => "panic-delivery",

@@ -1,5 +1,6 @@
 //! What can be asked on the command line. One file for each group of verbs; each prints its answer and gives an exit code.
 pub mod check;
+pub mod map;
 pub mod promote;
 pub mod queue;
 pub mod replay;
@@ -46,6 +47,13 @@ pub enum Command {
     },
     /// Show the state of every destination
     Lanes {
+        #[command(flatten)]
+        talk: Talk,
+    },
+    /// Tell what a modality had sent where the rules wrote another accession number or UID (shows patient data)
+    Map {
+        #[command(flatten)]
+        question: map::Question,
         #[command(flatten)]
         talk: Talk,
     },

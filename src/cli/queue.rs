@@ -273,6 +273,7 @@ fn show(request: &Request, response: &Response, json: bool) -> ExitCode {
             Response::Acted { matched, changed } => println!("{}", acted(request, *matched, *changed)),
             Response::Lanes { lanes } => print!("{}", lane_table(lanes)),
             Response::Scrub { status, damaged } => print!("{}", super::spool::scrub_words(status, damaged)),
+            Response::Map { entries } => super::map::show(entries),
             Response::Done { message } => println!("{message}"),
             Response::Refused { message } => eprintln!("waystation: {message}"),
         }

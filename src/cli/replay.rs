@@ -108,5 +108,7 @@ fn facts(instance: &Instance) -> Facts {
         sop_instance: instance.sop_instance.clone(),
         transfer_syntax: instance.transfer_syntax.clone(),
         arrival: instance.arrival,
+        // The payload files do not tell what had come of the study before.
+        study: None,
     }
 }

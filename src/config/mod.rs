@@ -13,6 +13,7 @@ use crate::base::units::Span;
 use crate::{control, listener, rules, sender, spool, telemetry, web};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 /// Where the box looks when no file is named.
@@ -71,6 +72,40 @@ impl Node {
         }
         problems
     }
+}
+
+impl Config {
+    /// The destinations that may also send to this box, for the loop guard: by AE title, by name, and by an address that a source has
+    /// for itself. A host that is a name is not looked up.
+    #[must_use]
+    pub fn neighbours(&self) -> Vec<rules::Neighbour> {
+        let neighbour = |destination: &sender::Config| {
+            let (ae, host) = match destination {
+                sender::Config::Dicom(dicom) => (Some(dicom.called_ae.clone()), dicom.host.parse().ok()),
+                sender::Config::Folder(_) => (None, None),
+            };
+            let same = |source: &&listener::SourceConfig| {
+                source.name.as_str() == destination.name().as_str()
+                    || host.is_some_and(|host: IpAddr| source.addresses.iter().any(|net| is_only(net, host)))
+            };
+            rules::Neighbour {
+                destination: destination.name().clone(),
+                ae,
+                sources: self
+                    .sources
+                    .iter()
+                    .filter(same)
+                    .map(|source| source.name.clone())
+                    .collect(),
+            }
+        };
+        self.destinations.iter().map(neighbour).collect()
+    }
+}
+
+/// Whether a network is this one host. The loopback says nothing: everything on this machine has it.
+fn is_only(net: &ipnet::IpNet, host: IpAddr) -> bool {
+    net.addr() == host && net.prefix_len() == net.max_prefix_len() && !host.is_loopback()
 }
 
 /// How bad a problem is.

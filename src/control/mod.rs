@@ -2,9 +2,11 @@
 //!
 //! One request a connection: a line of JSON in, a line of JSON out. The socket is mode 0600, and the kernel names the peer
 //! (SO_PEERCRED): only root and the box's own user are heard, and who asked stands on the ledger. Sizes, connections and time are bounded.
-//! What is shown are our ids, UIDs, names from configuration and reasons; never a data-set value.
+//! What is shown are our ids, UIDs, names from configuration and reasons; never a data-set value but in the answer to `map`, which is
+//! asked for by value.
 pub mod client;
 pub mod decide;
+mod map;
 pub mod protocol;
 pub mod server;
 pub mod verbs;

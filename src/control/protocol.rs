@@ -46,6 +46,12 @@ pub enum Request {
     },
     /// A person has read the reports of lost and doubtful instances.
     AcknowledgeSalvage,
+    /// What had been sent where `value` was written; with `reverse`, what was written where `value` had been sent.
+    Map {
+        kind: String,
+        value: String,
+        reverse: bool,
+    },
 }
 
 /// What an order does to a job.
@@ -113,6 +119,9 @@ pub enum Response {
         status: ScrubStatus,
         damaged: Vec<DamagedInstance>,
     },
+    Map {
+        entries: Vec<MapEntry>,
+    },
     /// Done, with one line for the operator.
     Done {
         message: String,
@@ -158,6 +167,18 @@ pub struct Lane {
     pub in_flight: usize,
     pub reason: Option<String>,
     pub parked: Vec<String>,
+}
+
+/// A value that a rule put in place of another. Patient data: for the operator who asked.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct MapEntry {
+    pub sent: String,
+    pub written: String,
+    /// The source and the rules of the first instance that it came with.
+    pub source: String,
+    pub rules: String,
+    pub first: String,
+    pub last: String,
 }
 
 /// Why a filter is not taken.

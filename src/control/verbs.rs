@@ -61,6 +61,7 @@ impl Verbs {
             Request::Reload { note } => self.reload(who, note).await,
             Request::Scrub { now } => self.scrub(now).await.map_err(|error| error.to_string()),
             Request::AcknowledgeSalvage => self.acknowledge(who).await.map_err(|error| error.to_string()),
+            Request::Map { kind, value, reverse } => self.map(&kind, &value, reverse).await,
         };
         done.unwrap_or_else(|message| Response::Refused { message })
     }

@@ -3,6 +3,7 @@ pub mod association;
 pub mod check_digit;
 pub mod dimse;
 pub mod edit;
+pub mod family;
 pub mod head;
 pub mod moment;
 pub mod part10;

@@ -1,12 +1,9 @@
 //! What scripts see: `image`, `from`, `to(...)` and `hold(...)`. Everything is found through the engine's tag or the
 //! values themselves; nothing here is global.
-use super::Urgency;
 use super::fault::Fault;
 use super::state::{Evaluation, Event, Phase};
 use crate::base::fault::{Plant, panic_if};
-use rhai::{
-    Array, Dynamic, EvalAltResult, FuncRegistration, ImmutableString, Map, Module, NativeCallContext, Position,
-};
+use rhai::{Array, Dynamic, EvalAltResult, FuncRegistration, ImmutableString, Module, NativeCallContext, Position};
 use std::sync::Arc;
 
 /// The instance, as `image` in a rule.
@@ -31,9 +28,6 @@ pub(super) const FACTS: [&str; 8] = [
 
 /// The methods of `image` that take a path first.
 pub(super) const PATH_METHODS: [&str; 5] = ["has", "remove", "values", "set_values", "items"];
-
-/// The options of `to`.
-pub(super) const OPTIONS: [&str; 1] = ["priority"];
 
 const REASON_MAX: usize = 200;
 
@@ -209,37 +203,8 @@ fn fact(c: &Context, from: &From, name: &str) -> Raised<ImmutableString> {
 }
 
 fn routing(module: &mut Module) {
-    global("to").set_into_module(module, |c: Context, name: &str| to(&c, name, &Map::new()));
-    global("to").set_into_module(module, |c: Context, name: &str, options: Map| to(&c, name, &options));
+    super::deliver::register(module);
     global("hold").set_into_module(module, |c: Context, reason: &str| hold(&c, reason));
-}
-
-fn to(c: &Context, name: &str, options: &Map) -> Raised<()> {
-    let evaluation = evaluation(c)?;
-    let priority = deliver(&evaluation, name, options).map_err(|fault| fault.raise(c.call_position()))?;
-    note(c, &evaluation, || format!("to {name}, {}", priority.as_str()));
-    Ok(())
-}
-
-fn deliver(evaluation: &Evaluation, name: &str, options: &Map) -> Result<Urgency, Fault> {
-    if evaluation.state().phase != Phase::Route {
-        return Err(Fault::error("to() can be used in route only"));
-    }
-    let known = evaluation.known.destinations.iter().find(|id| id.as_str() == name);
-    let known = known.ok_or_else(|| Fault::error("unknown destination"))?;
-    let mut priority = Urgency::default();
-    for (key, value) in options {
-        if key.as_str() != "priority" {
-            return Err(Fault::error("to() has no such option; it has `priority`"));
-        }
-        let word = value
-            .as_immutable_string_ref()
-            .ok()
-            .and_then(|word| Urgency::parse(&word));
-        priority = word.ok_or_else(|| Fault::error("a priority is stat, high, routine or low"))?;
-    }
-    evaluation.state().deliver(known, priority);
-    Ok(priority)
 }
 
 fn hold(c: &Context, reason: &str) -> Raised<()> {

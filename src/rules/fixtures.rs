@@ -1,11 +1,12 @@
 //! `rules test`: the fixtures beside the rules. A fixture file is TOML with `[[case]]` tables: an input (a DICOM file,
 //! attributes in JSON, attributes in the case itself, or several: later ones are put over earlier ones), where it came from,
 //! and everything that is expected: deliveries, edits, flags and hold. What is not expected must not happen.
+use super::context::Earlier;
 use super::probe::Steps;
 use super::set::Outcome;
 use super::state::Change;
 use super::trace::path_text;
-use super::{Facts, RuleSet, dataset_json};
+use super::{Facts, RuleSet, StudySeen, dataset_json};
 use crate::base::clock::Wall;
 use crate::base::names::{AeTitle, NameError, SourceId, Uid};
 use crate::dicom::edit::{Edit, Plan};
@@ -59,6 +60,8 @@ pub struct Origin {
     pub sop_instance: Option<Uid>,
     pub transfer_syntax: Option<Uid>,
     pub arrival: Option<Arrival>,
+    /// What had come of the study before.
+    pub study: Option<Earlier>,
 }
 
 /// When an image came: ISO 8601 with `Z` or an offset, as a text or as a date of TOML.
@@ -89,6 +92,8 @@ struct Expect {
     edits_for: BTreeMap<String, BTreeMap<String, toml::Value>>,
     /// The reason.
     hold: Option<String>,
+    /// Since when a delivery may go, in UTC, and `quiet` when it also waits for the rest of the study.
+    waits: BTreeMap<String, String>,
     /// Instead of the reason: error, budget, no_destination, edit or rule.
     hold_kind: Option<String>,
     /// What words of the vocabulary remark without holding.
@@ -217,6 +222,7 @@ fn expected(expect: &Expect) -> Result<BTreeSet<String>, String> {
         }
     }
     lines.extend(expect.flags.iter().map(|flag| format!("flag: {flag}")));
+    lines.extend(expect.waits.iter().map(|(to, until)| format!("wait for {to}: {until}")));
     lines.extend(expect.hold.iter().map(|reason| format!("hold: {reason}")));
     lines.extend(expect.hold_kind.iter().map(|kind| format!("hold kind: {kind}")));
     Ok(lines)
@@ -227,6 +233,12 @@ fn happened(outcome: &Outcome, expect: &Expect) -> BTreeSet<String> {
     for (delivery, changes) in outcome.decision.deliveries.iter().zip(&outcome.changes) {
         let destination = delivery.destination.as_str();
         lines.insert(format!("to {destination} ({})", delivery.priority.as_str()));
+        let terms = &delivery.terms;
+        let since = terms.not_before.map(Wall::iso).into_iter();
+        let wait: Vec<String> = since.chain(terms.quiet.map(|_| "quiet".to_owned())).collect();
+        if !wait.is_empty() {
+            lines.insert(format!("wait for {destination}: {}", wait.join(", ")));
+        }
         let line = |change: &Change| edit_line(destination, &change.path, change.values.as_deref());
         lines.extend(changes.iter().map(line));
     }
@@ -332,6 +344,7 @@ pub(super) fn facts(from: &Origin, head: &Head, meta: Option<&FileMeta>) -> Fact
             .unwrap_or_else(instance),
         transfer_syntax: from.transfer_syntax.clone().unwrap_or_else(|| head.syntax.uid.clone()),
         arrival: from.arrival.map_or(ARRIVAL, |Arrival(at)| at),
+        study: from.study.clone().map(StudySeen::from),
     }
 }
 

@@ -58,7 +58,14 @@ fn there_is_an_example_for_each_kind_of_site() {
     names.sort();
     assert_eq!(
         names,
-        ["cerner", "epic", "mammography", "multi-site", "night-window", "research"]
+        [
+            "cerner",
+            "epic",
+            "mammography",
+            "multi-site",
+            "night-window",
+            "research"
+        ]
     );
 }
 

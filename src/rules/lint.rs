@@ -1,11 +1,11 @@
 //! What can be known of rules before an image comes: unknown keywords, paths, destinations, options, functions and files,
 //! with line, column and the nearest right name. Also gathers the literals that evaluations need.
 use super::Problem;
-use super::Urgency;
-use super::api::{FACTS, OPTIONS, PATH_METHODS};
+use super::api::{FACTS, PATH_METHODS};
 use super::engine::module_name;
 use super::lex::{Placed, Token, tokens};
 use super::state::Knowledge;
+use super::terms;
 use super::verbs;
 use super::words::charset_lint;
 use crate::base::names::DestinationId;
@@ -173,10 +173,13 @@ impl Lint<'_> {
         }
         if qualified {
             self.word_exists(at, word, known);
+            self.routing_word(at, word);
         }
         let arguments = self.arguments(at + 1);
         match word {
-            "to" if !method && !qualified => self.destination(&arguments),
+            "to" if !method && !qualified => self.destination(&arguments, known),
+            "to_first" | "to_one_of" if !method && !qualified => self.group(at + 2, word == "to_first", known),
+            _ if qualified && self.namespace(at) == "study" => known.asks_for_study = true,
             "matches" | "replace_regex" if !qualified => {
                 self.pattern(arguments.get(usize::from(!method)).copied().flatten(), known);
             }
@@ -194,13 +197,14 @@ impl Lint<'_> {
         }
     }
 
+    /// The namespace that stands before the word at `at` with its two colons; empty without one.
+    fn namespace(&self, at: usize) -> &str {
+        at.checked_sub(3).and_then(|at| self.word(at)).unwrap_or_default()
+    }
+
     /// `namespace::word(`, when the namespace is one of the vocabulary's; others are imported files.
     fn word_exists(&mut self, at: usize, word: &str, known: &mut Knowledge) {
-        let namespace = at
-            .checked_sub(3)
-            .and_then(|at| self.word(at))
-            .unwrap_or_default()
-            .to_owned();
+        let namespace = self.namespace(at).to_owned();
         let of = |name: &&str| name.split("::").next() == Some(namespace.as_str());
         let all: Vec<&str> = self.names.words.iter().map(String::as_str).filter(of).collect();
         let name = format!("{namespace}::{word}");
@@ -239,36 +243,88 @@ impl Lint<'_> {
         found
     }
 
-    fn destination(&mut self, arguments: &[Option<usize>]) {
+    fn destination(&mut self, arguments: &[Option<usize>], known: &Knowledge) {
         let Some(at) = arguments.first().copied().flatten() else {
             return;
         };
+        self.destination_exists(at);
+        if self.is(at + 1, ',') {
+            self.options(at + 2, false, known);
+        }
+    }
+
+    fn destination_exists(&mut self, at: usize) {
         let known = |name: &&str| self.names.destinations.iter().any(|id| id.as_str() == *name);
         if let Some(name) = self.text(at).filter(|name| !known(name)).map(str::to_owned) {
             let ids = self.names.destinations.iter().map(DestinationId::as_str);
             self.problem(at, unknown("destination", &name, ids));
         }
-        if self.is(at + 1, ',') && self.is(at + 2, '#') && self.is(at + 3, '{') {
-            self.options(at + 4);
+    }
+
+    /// `["a", "b"], #{ ... }` after the parenthesis of `to_first` or `to_one_of`.
+    fn group(&mut self, start: usize, first: bool, known: &Knowledge) {
+        if !self.is(start, '[') {
+            return;
+        }
+        let mut at = start + 1;
+        while at < self.all.len() && !self.is(at, ']') {
+            // Whole literals only: `"a" + x` names another.
+            let whole =
+                (self.is(at - 1, '[') || self.is(at - 1, ',')) && (self.is(at + 1, ',') || self.is(at + 1, ']'));
+            if whole {
+                self.destination_exists(at);
+            }
+            at += 1;
+        }
+        if self.is(at + 1, ',') {
+            self.options(at + 2, first, known);
         }
     }
 
-    fn options(&mut self, start: usize) {
-        let mut at = start;
+    /// The options of `to` and its like, as far as they are literals. `start` is the place of the map.
+    fn options(&mut self, start: usize, first: bool, known: &Knowledge) {
+        if !(self.is(start, '#') && self.is(start + 1, '{')) {
+            return;
+        }
+        let (mut at, mut read, mut literal) = (start + 2, terms::Options::default(), true);
         while let Some(key) = self.word(at).map(str::to_owned) {
-            if !OPTIONS.contains(&key.as_str()) {
-                self.problem(at, unknown("option of to()", &key, OPTIONS));
-            } else if let Some(word) = self
-                .text(at + 2)
-                .filter(|w| Urgency::parse(w).is_none())
-                .map(str::to_owned)
+            if !terms::OPTIONS.contains(&key.as_str()) {
+                self.problem(at, unknown("option of to()", &key, terms::OPTIONS));
+            } else if let Some(text) = self.text(at + 2).map(str::to_owned)
+                && let Err(message) = read.set(&key, &text)
             {
-                self.problem(at + 2, unknown("priority", &word, Urgency::ALL.map(Urgency::as_str)));
+                self.problem(at + 2, message);
             }
+            let is_word = self.text(at + 2).is_some() || matches!(self.word(at + 2), Some("true" | "false"));
+            literal &= is_word && (self.is(at + 3, ',') || self.is(at + 3, '}'));
             if !self.is(at + 3, ',') {
                 break;
             }
             at += 4;
+        }
+        // What a rule computes is judged when it is.
+        let whole = read.check(first).and_then(|()| read.needs_zone(known.site_zone()));
+        if let (true, Err(message)) = (literal, whole) {
+            self.problem(start, message.to_owned());
+        }
+    }
+
+    /// The literals of words about routing and studies.
+    fn routing_word(&mut self, at: usize, word: &str) {
+        let arguments = self.arguments(at + 1);
+        let literals: Vec<(usize, String)> = arguments
+            .iter()
+            .filter_map(|place| place.and_then(|place| Some((place, self.text(place)?.to_owned()))))
+            .collect();
+        let namespace = self.namespace(at).to_owned();
+        for (number, (place, text)) in literals.iter().enumerate() {
+            let wrong = match (namespace.as_str(), word) {
+                ("route" | "study", _) => super::words::wrong_literal(&namespace, word, number, text),
+                (_, _) => None,
+            };
+            if let Some(message) = wrong {
+                self.problem(*place, message);
+            }
         }
     }
 

@@ -108,6 +108,7 @@ fn store(folder: &Path) -> (RuleStore, Metrics) {
     let site = Site {
         node: "box".to_owned(),
         destinations: destinations(),
+        neighbours: Vec::new(),
     };
     let metrics = Metrics::new();
     let store = RuleStore::open(&config, site, metrics.clone(), Clock::System);

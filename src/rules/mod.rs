@@ -5,7 +5,8 @@
 //! `ingest` asks `RuleStore::decide`; `main` calls `cli`; nobody else comes here. It never opens a file after the load,
 //! reads no clock but for the deadline, and has no shared lock on the path of a decision.
 //!
-//! `set` loads a folder · `engine` is the sandbox · `state` one evaluation · `reading` what text is in · `api`, `verbs` and `words` what scripts see ·
+//! `set` loads a folder · `engine` is the sandbox · `state` one evaluation · `reading` what text is in · `api`, `verbs` and `words`
+//! what scripts see · `terms`, `deliver` and `loops` where and when it goes · `context` what is known of the study ·
 //! `fault` errors without values · `lex` and `lint` find typos at load · `store` holds the set in force and reloads ·
 //! `fixtures`, `trace`, `cli` are the bench.
 use crate::base::clock::Wall;
@@ -20,8 +21,10 @@ mod advice;
 mod aliases;
 mod api;
 pub mod cli;
+mod context;
 mod coverage;
 mod dataset_json;
+mod deliver;
 mod engine;
 mod fault;
 mod fixtures;
@@ -29,6 +32,7 @@ mod lex;
 mod lint;
 mod load;
 mod local;
+mod loops;
 mod probe;
 pub mod promotion;
 mod reading;
@@ -39,6 +43,7 @@ mod set;
 mod state;
 mod store;
 mod tables;
+mod terms;
 mod trace;
 mod verbs;
 mod words;
@@ -66,14 +71,19 @@ mod tables_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod witness_tests;
+#[cfg(test)]
 mod words_corpus_tests;
 #[cfg(test)]
 mod words_random_tests;
 #[cfg(test)]
 mod words_tests;
 
+pub use context::{REMEMBERED, StudySeen, remembered};
+pub use loops::Neighbour;
 pub use set::RuleSet;
 pub use store::{RuleStore, Site};
+pub use terms::{GroupKind, Membership, Quiet, Terms};
 
 /// What the rules may know of an instance besides its head.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -85,6 +95,8 @@ pub struct Facts {
     pub sop_instance: Uid,
     pub transfer_syntax: Uid,
     pub arrival: Wall,
+    /// What had been seen of its study before; `None` when nothing had, or no rule asks.
+    pub study: Option<StudySeen>,
 }
 
 /// What the rules decided. Never empty: no delivery means a hold.
@@ -97,6 +109,8 @@ pub struct Decision {
     pub flags: Vec<&'static str>,
     /// Values that words replaced and by which others will ask. Empty when a rule failed.
     pub aliases: Vec<Alias>,
+    /// A rule asked for the study's first values: when they have changed since the facts were made, decide again.
+    pub by_study: bool,
     /// How many seconds after its arrival the instance says it was made (negative: before), when a word judged that.
     pub clock_skew: Option<i64>,
     pub epoch: u64,
@@ -117,6 +131,8 @@ pub struct Delivery {
     pub destination: DestinationId,
     pub priority: Urgency,
     pub plan: Plan,
+    /// When it may go, and in whose place.
+    pub terms: Terms,
 }
 
 /// The urgency that a rule asked for: `stat`, `high`, `routine` (the default), `low`. The most urgent sorts first.
@@ -175,6 +191,8 @@ pub struct Config {
     pub text: Size,
     /// Whether to reload when a file of the folder changes. SIGHUP reloads in any case.
     pub watch: bool,
+    /// An instance that says that it has passed through this box so often is held as a routing loop.
+    pub passes: usize,
     /// The site's IANA time zone, for the words of `timezone`.
     pub zone: Option<String>,
     /// The file with the site's secret key, for the words of `privacy` and `uid`. There is no default key.
@@ -192,6 +210,7 @@ impl Default for Config {
             operations: 1_000_000,
             text: Size(16 << 10),
             watch: true,
+            passes: 3,
             zone: None,
             key_file: None,
             charsets: BTreeMap::new(),
@@ -213,6 +232,9 @@ impl Config {
         }
         if !((1 << 10)..=(64 << 10)).contains(&self.text.0) {
             wrong.push("text: must be between 1KiB and 64KiB".to_owned());
+        }
+        if !(1..=100).contains(&self.passes) {
+            wrong.push("passes: must be between 1 and 100".to_owned());
         }
         wrong
     }

@@ -4,10 +4,12 @@ use super::engine::{Modules, Parts};
 use super::fault::{Failure, Fault};
 use super::load::{self, Draft};
 use super::local::Local;
+use super::loops::{self, Neighbour, Passes};
 use super::probe::{Steps, marked};
 use super::state::{Change, Changes, Evaluation, Event, Knowledge, Phase};
 use super::tables;
-use super::{Config, Decision, Delivery, Facts, Hold, HoldKind, Problem};
+use super::terms::Wanted;
+use super::{Config, Decision, Delivery, Facts, Hold, HoldKind, Problem, Urgency};
 use crate::base::names::DestinationId;
 use crate::base::panics::contain;
 use crate::dicom::edit::{EditError, Plan, Stamp};
@@ -31,6 +33,8 @@ pub struct RuleSet {
     morph: bool,
     morph_for: BTreeMap<DestinationId, String>,
     system: String,
+    neighbours: Arc<[Neighbour]>,
+    passes: usize,
     epoch: u64,
     content: u64,
     warnings: Vec<Problem>,
@@ -93,6 +97,19 @@ impl RuleSet {
         self
     }
 
+    /// The destinations that may also send to this box, for the loop guard.
+    #[must_use]
+    pub fn with_neighbours(mut self, neighbours: &[Neighbour]) -> Self {
+        self.neighbours = neighbours.into();
+        self
+    }
+
+    /// Whether its rules ask for what was seen of a study.
+    #[must_use]
+    pub fn asks_for_study(&self) -> bool {
+        self.known.asks_for_study
+    }
+
     /// A hash of all files' names and contents.
     #[must_use]
     pub fn epoch(&self) -> u64 {
@@ -134,7 +151,8 @@ impl RuleSet {
 
     pub(super) fn run(&self, facts: &Facts, head: &Head, traced: bool, only: Option<&DestinationId>) -> Outcome {
         let until = Instant::now() + self.parts.deadline;
-        let evaluation = Evaluation::new(head, facts, self.known.clone(), until, traced);
+        let (known, neighbours) = (self.known.clone(), self.neighbours.clone());
+        let evaluation = Evaluation::new((head, facts), known, neighbours, until, traced);
         // Rhai has `unreachable!` arms; a panic there must cost one instance's hold, not the box. What it leaves behind is
         // the evaluation's own and dropped here.
         let ran = contain(|| self.evaluate(&evaluation, only));
@@ -147,6 +165,7 @@ impl RuleSet {
         });
         let mut state = evaluation.state();
         let events = state.events.take().unwrap_or_default();
+        let by_study = state.by_study;
         let flags = std::mem::take(&mut state.flags);
         let mut steps = state.steps.take().unwrap_or_default();
         steps.end();
@@ -161,7 +180,10 @@ impl RuleSet {
                 });
                 let nowhere = (routed.is_empty() && hold.is_none()).then(|| Hold {
                     kind: HoldKind::NoDestination,
-                    reason: "no rule named a destination".to_owned(),
+                    reason: match flags.contains(&loops::FLAG) {
+                        true => loops::NOWHERE_ELSE.to_owned(),
+                        false => "no rule named a destination".to_owned(),
+                    },
                 });
                 (routed, aliases, hold.or(nowhere))
             }
@@ -178,6 +200,7 @@ impl RuleSet {
                 flags,
                 clock_skew,
                 aliases,
+                by_study,
                 epoch: self.epoch,
             },
             changes,
@@ -211,14 +234,24 @@ impl RuleSet {
         }
         match only {
             None => call(Phase::Route, "route")?,
-            Some(destination) => evaluation.state().deliveries = vec![(destination.clone(), super::Urgency::default())],
+            Some(destination) => evaluation.state().deliveries = vec![Wanted::plainly(destination.clone())],
         }
         let (common, wanted) = {
             let mut state = evaluation.state();
             (state.changes.clone(), std::mem::take(&mut state.deliveries))
         };
+        let wanted = match only {
+            None => self.without_loops(wanted, evaluation),
+            Some(_) => wanted,
+        };
         let mut deliveries = Vec::with_capacity(wanted.len());
-        for (destination, priority) in wanted {
+        for wanted in wanted {
+            let Wanted {
+                destination,
+                priority,
+                terms,
+                ..
+            } = wanted;
             let mut changes = common.clone();
             if let Some(function) = self.morph_for.get(&destination) {
                 evaluation.state().changes = common.clone();
@@ -230,10 +263,25 @@ impl RuleSet {
                 destination,
                 priority,
                 plan,
+                terms: if priority == Urgency::Stat {
+                    terms.at_once()
+                } else {
+                    terms
+                },
             };
             deliveries.push((delivery, changes));
         }
         Ok(deliveries)
+    }
+
+    /// What the rules named, without the way back, each destination once; and the hold of what comes round again and again.
+    fn without_loops(&self, mut wanted: Vec<Wanted>, evaluation: &Evaluation) -> Vec<Wanted> {
+        let passes = Passes::read(&evaluation.head, &self.system);
+        loops::break_loops(&mut wanted, &passes, evaluation);
+        if passes.count >= self.passes {
+            loops::hold(evaluation);
+        }
+        loops::one_copy(wanted)
     }
 
     fn plan(&self, changes: &Changes, evaluation: &Evaluation) -> Result<Plan, Failure> {
@@ -306,6 +354,8 @@ impl RuleSet {
             system: "Waystation".to_owned(),
             warnings,
             content: load::epoch(sources),
+            neighbours: Arc::default(),
+            passes: config.passes,
             epoch,
         })
     }

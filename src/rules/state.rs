@@ -3,14 +3,16 @@
 //!
 //! Reads see earlier writes. Writes are compacted: one edit for each path, the last one wins, and a write of the value that
 //! already stands is none.
+use super::Facts;
 use super::aliases::Aliases;
 use super::fault::Fault;
 use super::local::Local;
+use super::loops::Neighbour;
 use super::probe::Steps;
 use super::reading::Reading;
 use super::tables::Tables;
+use super::terms::Wanted;
 use super::words::Shapes;
-use super::{Facts, Urgency};
 use crate::base::names::{DestinationId, SourceId};
 use crate::dicom::edit::{Edit, EditError, Plan};
 use crate::dicom::head::read::SPECIFIC_CHARACTER_SET;
@@ -40,6 +42,8 @@ pub(super) struct Knowledge {
     pub(super) shapes: Shapes,
     /// The CSV files beside the rules.
     pub(super) tables: Tables,
+    /// A rule has a word of `study`.
+    pub(super) asks_for_study: bool,
     pub(super) local: Local,
     /// PS3.15 Table E.1-1.
     pub(super) profile: Table,
@@ -47,10 +51,18 @@ pub(super) struct Knowledge {
     pub(super) charsets: BTreeMap<SourceId, String>,
 }
 
+impl Knowledge {
+    /// The zone of the configuration.
+    pub(super) fn site_zone(&self) -> Option<&jiff::tz::TimeZone> {
+        self.local.zone.as_ref()
+    }
+}
+
 pub(super) struct Evaluation {
     pub(super) head: Head,
     pub(super) facts: Facts,
     pub(super) known: Arc<Knowledge>,
+    pub(super) neighbours: Arc<[Neighbour]>,
     pub(super) until: Instant,
     state: Mutex<State>,
 }
@@ -69,7 +81,9 @@ pub(super) enum Phase {
 pub(super) struct State {
     pub(super) phase: Phase,
     pub(super) changes: Changes,
-    pub(super) deliveries: Vec<(DestinationId, Urgency)>,
+    pub(super) deliveries: Vec<Wanted>,
+    /// A rule asked for the study's first values.
+    pub(super) by_study: bool,
     pub(super) hold: Option<String>,
     pub(super) flags: Vec<&'static str>,
     pub(super) clock_skew: Option<i64>,
@@ -111,7 +125,13 @@ pub(super) struct Change {
 }
 
 impl Evaluation {
-    pub(super) fn new(head: &Head, facts: &Facts, known: Arc<Knowledge>, until: Instant, traced: bool) -> Arc<Self> {
+    pub(super) fn new(
+        (head, facts): (&Head, &Facts),
+        known: Arc<Knowledge>,
+        neighbours: Arc<[Neighbour]>,
+        until: Instant,
+        traced: bool,
+    ) -> Arc<Self> {
         let state = State {
             events: traced.then(Vec::new),
             steps: traced.then(Steps::default),
@@ -121,6 +141,7 @@ impl Evaluation {
             head: head.clone(),
             facts: facts.clone(),
             known,
+            neighbours,
             until,
             state: Mutex::new(state),
         })
@@ -461,11 +482,16 @@ impl Changes {
 }
 
 impl State {
-    /// The more urgent priority wins when a destination is named twice.
-    pub(super) fn deliver(&mut self, destination: &DestinationId, priority: Urgency) {
-        match self.deliveries.iter_mut().find(|(id, _)| id == destination) {
-            Some((_, before)) => *before = priority.min(*before),
-            None => self.deliveries.push((destination.clone(), priority)),
+    /// The more urgent priority wins when a destination is named twice, and the sooner time.
+    pub(super) fn deliver(&mut self, wanted: Wanted) {
+        let same = |known: &&mut Wanted| known.destination == wanted.destination && known.terms.group.is_none();
+        match self.deliveries.iter_mut().find(same) {
+            Some(before) => {
+                before.priority = wanted.priority.min(before.priority);
+                before.terms = before.terms.sooner(wanted.terms);
+                before.back |= wanted.back;
+            }
+            None => self.deliveries.push(wanted),
         }
     }
 

@@ -5,7 +5,7 @@
 //! is in `reload`; `watch` calls it on a blocking thread.
 use super::load::files;
 use super::promotion::{self, Part};
-use super::{Config, Decision, Facts, HoldKind, Problem, RuleSet};
+use super::{Config, Decision, Facts, HoldKind, Neighbour, Problem, RuleSet};
 use crate::base::clock::Clock;
 use crate::base::drain::Drain;
 use crate::base::names::DestinationId;
@@ -32,6 +32,15 @@ pub struct Site {
     /// The box's name, for the edited instances' Modifying System.
     pub node: String,
     pub destinations: Vec<DestinationId>,
+    /// Which of them may also send to this box.
+    pub neighbours: Vec<Neighbour>,
+}
+
+impl Site {
+    /// A set as this box uses it.
+    fn dress(&self, set: RuleSet) -> RuleSet {
+        set.with_system(&self.node).with_neighbours(&self.neighbours)
+    }
 }
 
 /// Decides with the rule set in force. Cheap to clone.
@@ -111,6 +120,14 @@ impl RuleStore {
     #[must_use]
     pub fn current(&self) -> Arc<RuleSet> {
         self.0.current.borrow().set.clone()
+    }
+
+    /// Whether the rules in force ask for what was seen of a study.
+    #[must_use]
+    pub fn asks_for_study(&self) -> bool {
+        let rules = self.0.current.borrow();
+        let canary = rules.canary.as_ref().is_some_and(|(_, set)| set.asks_for_study());
+        canary || rules.set.asks_for_study()
     }
 
     /// The epoch of the set in force now.
@@ -233,7 +250,7 @@ impl RuleStore {
 impl InForce {
     fn load(folder: &Path, config: &Config, site: &Site) -> Result<Self, Vec<Problem>> {
         let active = promotion::active(folder).map_err(|problem| vec![problem])?;
-        let ready = |set: RuleSet| Arc::new(set.with_system(&site.node));
+        let ready = |set: RuleSet| Arc::new(site.dress(set));
         let Some(active) = active else {
             let set = RuleSet::load(folder, config, &site.destinations)?;
             return Ok(Self {

@@ -15,6 +15,7 @@ pub(super) fn facts() -> Facts {
         sop_instance: Uid::known("1.2.3.4"),
         transfer_syntax: Uid::known("1.2.840.10008.1.2.1"),
         arrival: Wall(1_700_000_000_000_042),
+        study: None,
     }
 }
 

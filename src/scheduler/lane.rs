@@ -1,84 +1,53 @@
-//! A lane: one destination's queue and its workers. This task owns the breaker, the pace and what is parked; it claims
+//! A lane: one destination's queue and its workers. This task drives the state machine that decides (`machine.rs`): it claims
 //! from the spool and hands leases to workers; workers settle them and report.
 //!
-//! It claims only while the breaker is closed and the pace allows, so an outage costs no job an attempt; it never waits
-//! for another lane, and no job is kept in memory but the few that are leased.
-use super::breaker::Breaker;
-use super::pace::{Allowed, Pace};
-use super::parked::Contexts;
-use super::worker::{Batch, Item, Report, Shared, Worker};
-use super::{LaneState, LaneStatus};
+//! It never waits for another lane, and no job is kept in memory but the few that are leased.
+use super::LaneStatus;
+use super::machine::{Machine, Order, Report, Step, UNAUTHORISED};
+use super::worker::{Batch, Item, Shared, Worker};
 use crate::base::fault::{Plant, panic_if};
 use crate::sender::{Down, Pair};
 use crate::spool::Lease;
-use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
-/// Jobs that a worker gets at once. Few, so that an urgent arrival waits for few; enough to know the next ones' contexts.
-pub(super) const CLAIM_MAX: usize = 8;
-
 pub(super) struct Lane {
     shared: Arc<Shared>,
-    breaker: Breaker,
-    pace: Pace,
-    contexts: Contexts,
-    workers: Vec<Slot>,
+    machine: Machine,
+    workers: Vec<mpsc::Sender<Batch>>,
     reports: mpsc::Receiver<Report>,
     reports_in: mpsc::Sender<Report>,
     status: watch::Sender<LaneStatus>,
     poke: Arc<Notify>,
-    rng: StdRng,
-    generation: u64,
-    /// Nothing before this after trouble of our own.
-    rest_until: Option<Instant>,
-    /// The last claim found nothing.
-    drained: bool,
-}
-
-/// A worker as its lane sees it.
-struct Slot {
-    batches: mpsc::Sender<Batch>,
-    busy: bool,
-    session: bool,
 }
 
 impl Lane {
     /// Starts the workers; `run` starts the lane itself.
-    pub(super) fn new(shared: Arc<Shared>, status: watch::Sender<LaneStatus>, poke: Arc<Notify>, seed: u64) -> Self {
-        let mut rng = StdRng::seed_from_u64(seed);
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        mut machine: Machine,
+        status: watch::Sender<LaneStatus>,
+        poke: Arc<Notify>,
+    ) -> Self {
         let (reports_in, reports) = mpsc::channel(REPORTS_MAX);
         let workers = (0..shared.patience.workers)
             .map(|number| {
                 let (batches, inbox) = mpsc::channel(1);
-                let own = StdRng::seed_from_u64(rng.random());
-                let worker = Worker::new(number, shared.clone(), reports_in.clone(), own);
+                let worker = Worker::new(number, shared.clone(), reports_in.clone(), machine.chance());
                 shared.drain.spawn("delivery", worker.run(inbox));
-                Slot {
-                    batches,
-                    busy: false,
-                    session: false,
-                }
+                batches
             })
             .collect();
         Self {
-            breaker: Breaker::new(shared.patience.probe),
-            pace: Pace::new(shared.patience.retry.first.0),
-            contexts: Contexts::new(shared.patience.park_recheck),
+            shared,
+            machine,
             workers,
             reports,
             reports_in,
             status,
             poke,
-            rng,
-            generation: 0,
-            rest_until: None,
-            drained: false,
-            shared,
         }
     }
 
@@ -97,7 +66,10 @@ impl Lane {
                 () = shared.drain.stopping() => break,
                 // The lane holds a sender itself, so the channel never ends.
                 Some(report) = self.reports.recv() => self.take(report).await,
-                () = poke.notified() => self.hurry(),
+                () = poke.notified() => {
+                    self.machine.hurry(now());
+                    self.show();
+                }
                 () = wake.notified() => {}
                 () = tokio::time::sleep_until(next) => {}
             }
@@ -105,122 +77,82 @@ impl Lane {
         shared.halt.store(true, Ordering::Relaxed);
     }
 
-    /// Hands leases to idle workers, as far as breaker and pace allow; starts a probe that is due.
+    /// Hands leases to idle workers, as far as the machine allows; starts a probe that is due.
     async fn dispatch(&mut self) {
-        self.drained = false;
-        if self.breaker.probe_at().is_some_and(|at| at <= Instant::now()) {
-            self.start_probe();
-        }
-        let rests = self.rest_until.is_some_and(|until| Instant::now() < until);
-        while self.breaker.is_closed() && !rests && !self.shared.drain.is_stopping() {
-            let limit = match self.pace.allows() {
-                Allowed::Nothing => break,
-                Allowed::One if self.workers.iter().any(|slot| slot.busy) => break,
-                Allowed::One => 1,
-                Allowed::All => CLAIM_MAX,
-            };
-            let Some(worker) = self.idle_worker() else { break };
-            self.shared.halt.store(false, Ordering::Relaxed);
-            let leases = self.shared.spool.claim(&self.shared.name, limit).await;
-            if leases.is_empty() {
-                self.drained = true;
-                break;
-            }
-            self.hand_over(worker, leases);
-        }
-    }
-
-    /// An idle worker, one with an open session first.
-    fn idle_worker(&self) -> Option<usize> {
-        let idle = |session: bool| {
-            self.workers
-                .iter()
-                .position(|slot| !slot.busy && slot.session == session)
-        };
-        idle(true).or_else(|| idle(false))
-    }
-
-    fn hand_over(&mut self, worker: usize, leases: Vec<Lease>) {
-        panic_if(Plant::PanicLane);
-        let mut items = Vec::with_capacity(leases.len());
-        for lease in leases {
-            let pair = pair_of(&lease);
-            let (parked, forgotten) = self.contexts.refused(&pair);
-            if forgotten {
-                // A session that was told the refusal would repeat it from memory.
-                self.generation += 1;
-                self.show();
-            }
-            items.push(Item { lease, parked });
-        }
-        let needed = items.iter().filter(|item| item.parked.is_none());
-        let pairs = self.contexts.propose(needed.map(|item| pair_of(&item.lease)));
-        let batch = Batch {
-            generation: self.generation,
-            pairs,
-            items,
-        };
-        let slot = &mut self.workers[worker];
-        // The slot was idle, so its place is free. A worker that has ended (the box stops) gives its leases back here; its slot
-        // stays busy, or the same leases would be claimed for it again and again.
-        slot.busy = true;
-        drop(slot.batches.try_send(batch));
-    }
-
-    async fn take(&mut self, report: Report) {
-        match report {
-            Report::Idle { worker, session } => {
-                let slot = &mut self.workers[worker];
-                slot.busy = false;
-                slot.session = session;
-            }
-            Report::Answered => {
-                self.breaker.answered();
-                self.pace.answered();
-            }
-            Report::Congested => {
-                let roll = self.rng.random();
-                self.pace.congested(roll);
-                self.note("congested".to_owned());
-                self.halt();
-            }
-            Report::Down(down) => self.down(&down),
-            Report::Probe(Ok(())) => {
-                self.breaker.recovered();
-                tracing::info!(destination = %self.shared.name, "the destination answers again");
-                self.show();
-            }
-            Report::Probe(Err(down)) => self.down(&down),
-            Report::Unauthorised => self.suspend().await,
-            Report::Refused { pair, reason } => {
-                self.note(reason.clone());
-                if self.contexts.park(pair, reason.clone()) {
-                    tracing::warn!(destination = %self.shared.name, reason, "a presentation context is parked");
+        self.machine.look();
+        while !self.shared.drain.is_stopping() {
+            match self.machine.step(now()) {
+                Step::Wait => break,
+                Step::Probe => self.start_probe(),
+                Step::Claim { worker, limit } => {
+                    self.shared.halt.store(false, Ordering::Relaxed);
+                    let leases = self.shared.spool.claim(&self.shared.name, limit).await;
+                    let pairs: Vec<Pair> = leases.iter().map(pair_of).collect();
+                    if let Some(order) = self.machine.claimed(worker, &pairs, now()) {
+                        self.hand_over(worker, order, leases);
+                    }
                 }
-                self.show();
             }
-            Report::Local => self.rest_until = Some(Instant::now() + LOCAL_REST),
         }
     }
 
-    fn down(&mut self, down: &Down) {
-        let name = self.shared.name.as_str();
-        let failures = &self.shared.metrics.lane_failures_total;
-        failures.with_label_values(&[name, down.kind.word()]).inc();
-        if self.breaker.is_closed() {
-            tracing::warn!(destination = %name, kind = down.kind.word(), reason = down.reason, "the destination cannot be reached");
-        }
-        let roll = self.rng.random();
-        self.breaker.failed(down.kind, roll);
-        // What a session of before the outage still says is not to be trusted.
-        self.generation += 1;
-        self.note(down.to_string());
-        self.halt();
+    fn hand_over(&mut self, worker: usize, order: Order, leases: Vec<Lease>) {
+        panic_if(Plant::PanicLane);
+        let items = leases.into_iter().zip(order.parked);
+        let batch = Batch {
+            generation: order.generation,
+            pairs: order.pairs,
+            items: items.map(|(lease, parked)| Item { lease, parked }).collect(),
+        };
+        // The worker was idle, so its place is free. One that has ended (the box stops) gives its leases back here; the machine
+        // takes it for busy, or the same leases would be claimed for it again and again.
+        drop(self.workers[worker].try_send(batch));
         self.show();
     }
 
-    fn start_probe(&mut self) {
-        self.breaker.probing();
+    async fn take(&mut self, report: Report) {
+        self.log(&report);
+        let reaction = self.machine.take(report, now());
+        if reaction.halt {
+            self.shared.halt.store(true, Ordering::Relaxed);
+        }
+        if let Some(note) = reaction.note {
+            if reaction.parked {
+                tracing::warn!(destination = %self.shared.name, reason = note, "a presentation context is parked");
+            }
+            self.note(note);
+        }
+        if reaction.suspend {
+            self.suspend().await;
+        }
+        self.show();
+    }
+
+    /// What people are told of a report; the machine has not taken it in yet.
+    fn log(&self, report: &Report) {
+        let name = &self.shared.name;
+        match report {
+            Report::Down(down) | Report::Probe(Err(down)) => self.log_down(down),
+            Report::Probe(Ok(())) => tracing::info!(destination = %name, "the destination answers again"),
+            Report::Idle { .. }
+            | Report::Answered
+            | Report::Congested
+            | Report::Unauthorised
+            | Report::Refused { .. }
+            | Report::Local => {}
+        }
+    }
+
+    fn log_down(&self, down: &Down) {
+        let name = self.shared.name.as_str();
+        let failures = &self.shared.metrics.lane_failures_total;
+        failures.with_label_values(&[name, down.kind.word()]).inc();
+        if self.machine.is_closed() {
+            tracing::warn!(destination = %name, kind = down.kind.word(), reason = down.reason, "the destination cannot be reached");
+        }
+    }
+
+    fn start_probe(&self) {
         let (link, reports) = (self.shared.link.clone(), self.reports_in.clone());
         let stopping = self.shared.drain.token();
         self.shared.drain.spawn("probe", async move {
@@ -234,50 +166,25 @@ impl Lane {
 
     /// 0124: nothing is sent until a person resumes the destination.
     async fn suspend(&mut self) {
-        self.halt();
-        self.note(UNAUTHORISED.to_owned());
         let shared = &self.shared;
         match shared.spool.suspend(&shared.name, "lane", UNAUTHORISED).await {
             Ok(()) => tracing::error!(destination = %shared.name, "the destination does not authorise us; suspended"),
             Err(error) => {
                 // Not recorded: the next answer tries again, after a rest.
                 tracing::error!(destination = %shared.name, %error, "the destination does not authorise us");
-                self.rest_until = Some(Instant::now() + LOCAL_REST);
+                self.machine.rest(now());
             }
         }
     }
 
-    /// A person has changed something: probe, and ask for parked contexts again.
-    fn hurry(&mut self) {
-        self.breaker.hurry();
-        self.pace.hurry();
-        self.rest_until = None;
-        if self.contexts.clear() {
-            self.generation += 1;
-        }
-        self.show();
-    }
-
-    fn halt(&self) {
-        self.shared.halt.store(true, Ordering::Relaxed);
-    }
-
     /// When to look again without being woken.
     async fn next_look(&self) -> Instant {
-        let now = Instant::now();
-        let mut next = now + LOOK_MAX;
-        let turns = [self.breaker.probe_at(), self.pace.pause_ends(), self.rest_until];
-        for at in turns.into_iter().flatten().filter(|at| *at > now) {
-            next = next.min(at);
-        }
-        if self.drained
-            && let Some(due) = self.shared.spool.next_due(&self.shared.name).await
-        {
-            // A job that is due although nothing was claimed is leased or suspended: its end wakes the lane.
-            let wait = due.since(self.shared.clock.now());
-            next = next.min(now + wait.max(LOOK_MIN));
-        }
-        next
+        let due = match self.machine.is_drained() {
+            true => self.shared.spool.next_due(&self.shared.name).await,
+            false => None,
+        };
+        let wait = due.map(|due| due.since(self.shared.clock.now()));
+        Instant::from_std(self.machine.next_look(wait, now()))
     }
 
     /// The gauges that follow the lane's own state.
@@ -286,8 +193,8 @@ impl Lane {
         metrics
             .lane_open
             .with_label_values(&[name])
-            .set(i64::from(self.breaker.is_closed()));
-        let parked = i64::try_from(self.contexts.parked().len()).unwrap_or(i64::MAX);
+            .set(i64::from(self.machine.is_closed()));
+        let parked = i64::try_from(self.machine.parked().len()).unwrap_or(i64::MAX);
         metrics.contexts_parked.with_label_values(&[name]).set(parked);
     }
 
@@ -301,32 +208,23 @@ impl Lane {
     }
 
     fn publish(&self) {
-        let state = match (self.breaker.is_closed(), self.breaker.is_probing(), self.pace.allows()) {
-            (false, false, _) => LaneState::Down,
-            (false, true, _) => LaneState::Probing,
-            (true, _, Allowed::All) => LaneState::Up,
-            (true, _, Allowed::Nothing | Allowed::One) => LaneState::Slowed,
-        };
-        let sessions = self.workers.iter().filter(|slot| slot.session || slot.busy).count();
         self.status.send_modify(|status| {
-            status.state = state;
-            status.sessions = sessions;
+            status.state = self.machine.state(now());
+            status.sessions = self.machine.sessions();
             status.in_flight = self.shared.in_flight.load(Ordering::Relaxed);
-            status.parked = self.contexts.parked().cloned().collect();
+            status.parked = self.machine.parked().cloned().collect();
         });
     }
+}
+
+/// Tokio's clock, which tests pause.
+fn now() -> std::time::Instant {
+    Instant::now().into_std()
 }
 
 fn pair_of(lease: &Lease) -> Pair {
     (lease.instance.sop_class.clone(), lease.instance.transfer_syntax.clone())
 }
 
-const UNAUTHORISED: &str = "the destination answered not authorised (0124H)";
 /// Reports that may wait for the lane.
 const REPORTS_MAX: usize = 64;
-/// Pause after the spool could not read or record.
-const LOCAL_REST: Duration = Duration::from_secs(2);
-/// A lane looks at its queue at least this often, whatever the clocks say.
-const LOOK_MAX: Duration = Duration::from_secs(30);
-/// And not more often than this without being woken.
-const LOOK_MIN: Duration = Duration::from_millis(20);

@@ -5,16 +5,22 @@
 //!
 //! | file | holds |
 //! | --- | --- |
-//! | `lane.rs` | the lane: claims, hands out, reacts |
+//! | `lane.rs` | the lane: claims, hands out, reacts, as the machine says |
 //! | `worker.rs`, `bridge.rs` | a session's work, one instance at a time |
-//! | `retry.rs` | what an outcome means for the job |
-//! | `breaker.rs`, `pace.rs`, `parked.rs` | what it means for the lane |
+//! | `machine.rs` | the lane's decisions, pure |
+//! | `decide.rs`, `retry.rs` | what an outcome means for the job, pure |
+//! | `breaker.rs`, `pace.rs`, `parked.rs` | what it means for the lane, pure |
+//!
+//! What is pure knows no task, no disk and no clock: `tests/sim` drives it in virtual time, with the spool's own transitions.
 mod breaker;
 mod bridge;
+mod decide;
 mod lane;
+mod machine;
 mod pace;
 mod parked;
 mod retry;
+mod takeover;
 #[cfg(test)]
 mod tests;
 mod worker;
@@ -26,11 +32,20 @@ use crate::sender::{Config, Link, LinkError, Pair};
 use crate::spool::Spool;
 use crate::telemetry::metrics::Metrics;
 use lane::Lane;
+use machine::Machine;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use std::sync::Arc;
 use tokio::sync::{Notify, watch};
 use worker::Shared;
+
+/// The decisions without the tasks around them, for the simulator. In builds with planted faults only.
+#[cfg(feature = "planted")]
+pub mod pure {
+    pub use super::decide::{Exam, asked, ending, examine, goes_on, hold, recorded, unreadable};
+    pub use super::machine::{CLAIM_MAX, Machine, Order, Reaction, Report, Step, Streak, UNAUTHORISED};
+    pub use super::retry::Circumstances;
+}
 
 /// What every lane is built from.
 #[derive(Clone)]
@@ -116,10 +131,12 @@ impl Scheduler {
             .into_iter()
             .map(|(config, link)| start_lane(parts, config, link, rng.random()))
             .collect();
-        Ok(Self {
+        let scheduler = Self {
             spool: parts.spool.clone(),
             lanes: Arc::new(lanes),
-        })
+        };
+        takeover::start(scheduler.clone(), parts.metrics.clone(), &parts.drain);
+        Ok(scheduler)
     }
 
     /// A snapshot of every lane, in the order of the configuration.
@@ -164,8 +181,9 @@ fn start_lane(parts: &Parts, config: &Config, link: Link, seed: u64) -> Entry {
         parts.metrics.clone(),
         parts.drain.clone(),
     ));
-    parts.spool.puts_off(&name, config.patience().retry.max.0);
-    let lane = Lane::new(shared, status_in, poke.clone(), seed);
+    let machine = Machine::new(&shared.patience, StdRng::seed_from_u64(seed));
+    parts.spool.puts_off(&name, shared.patience.retry.max.0);
+    let lane = Lane::new(shared, machine, status_in, poke.clone());
     parts.drain.spawn("lane", lane.run());
     Entry { name, status, poke }
 }

@@ -4,10 +4,9 @@
 use crate::base::names::Uid;
 use crate::sender::{PAIRS_MAX, Pair};
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
-use tokio::time::Instant;
+use std::time::{Duration, Instant};
 
-pub(super) struct Contexts {
+pub struct Contexts {
     parked: BTreeMap<Pair, Parked>,
     /// Lately needed, the latest first.
     recent: VecDeque<Pair>,
@@ -20,7 +19,7 @@ struct Parked {
 }
 
 impl Contexts {
-    pub(super) fn new(recheck: Duration) -> Self {
+    pub fn new(recheck: Duration) -> Self {
         Self {
             parked: BTreeMap::new(),
             recent: VecDeque::new(),
@@ -29,25 +28,24 @@ impl Contexts {
     }
 
     /// The peer refused this pair. Answers whether that is news.
-    pub(super) fn park(&mut self, pair: Pair, reason: String) -> bool {
+    pub fn park(&mut self, pair: Pair, reason: String, now: Instant) -> bool {
         self.recent.retain(|known| *known != pair);
         if self.parked.len() >= PARKED_MAX && !self.parked.contains_key(&pair) {
             // Not remembered: asked again with its next instance. Nothing is lost but a question.
             return false;
         }
-        let parked = Parked {
-            since: Instant::now(),
-            reason,
-        };
+        let parked = Parked { since: now, reason };
         self.parked.insert(pair, parked).is_none()
     }
 
     /// Why instances of this pair are not sent; forgotten after `recheck`, so that the next instance asks again.
     /// The second value says that the pair was forgotten just now.
-    pub(super) fn refused(&mut self, pair: &Pair) -> (Option<String>, bool) {
+    pub fn refused(&mut self, pair: &Pair, now: Instant) -> (Option<String>, bool) {
         match self.parked.get(pair) {
             None => (None, false),
-            Some(parked) if parked.since.elapsed() < self.recheck => (Some(parked.reason.clone()), false),
+            Some(parked) if now.saturating_duration_since(parked.since) < self.recheck => {
+                (Some(parked.reason.clone()), false)
+            }
             Some(_) => {
                 self.parked.remove(pair);
                 (None, true)
@@ -56,18 +54,18 @@ impl Contexts {
     }
 
     /// Forgets all refusals. Answers whether there were any.
-    pub(super) fn clear(&mut self) -> bool {
+    pub fn clear(&mut self) -> bool {
         let any = !self.parked.is_empty();
         self.parked.clear();
         any
     }
 
-    pub(super) fn parked(&self) -> impl ExactSizeIterator<Item = &Pair> {
+    pub fn parked(&self) -> impl ExactSizeIterator<Item = &Pair> {
         self.parked.keys()
     }
 
     /// What a new association proposes: what this batch needs first, then what was needed lately.
-    pub(super) fn propose(&mut self, needed: impl Iterator<Item = Pair>) -> Vec<Pair> {
+    pub fn propose(&mut self, needed: impl Iterator<Item = Pair>) -> Vec<Pair> {
         let mut fresh: Vec<Pair> = Vec::new();
         for pair in needed {
             if !fresh.contains(&pair) && fresh.len() < PAIRS_MAX {
@@ -84,7 +82,7 @@ impl Contexts {
 }
 
 /// The pair as people read it.
-pub(super) fn describe((class, syntax): &(Uid, Uid)) -> String {
+pub fn describe((class, syntax): &(Uid, Uid)) -> String {
     format!("SOP class {class} with transfer syntax {syntax}")
 }
 
@@ -92,7 +90,7 @@ pub(super) fn describe((class, syntax): &(Uid, Uid)) -> String {
 const PARKED_MAX: usize = 1_024;
 /// Pairs proposed beyond need.
 const RECENT_MAX: usize = 32;
-const _: () = assert!(RECENT_MAX >= super::lane::CLAIM_MAX && RECENT_MAX <= PAIRS_MAX);
+const _: () = assert!(RECENT_MAX >= super::machine::CLAIM_MAX && RECENT_MAX <= PAIRS_MAX);
 
 #[cfg(test)]
 mod tests {
@@ -103,15 +101,16 @@ mod tests {
         (uid(format!("1.2.{class}")), uid("1.2.840.10008.1.2".to_owned()))
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_refused_pair_is_asked_again_after_the_recheck() {
+    #[test]
+    fn a_refused_pair_is_asked_again_after_the_recheck() {
+        let now = Instant::now();
         let mut contexts = Contexts::new(Duration::from_secs(3600));
-        assert!(contexts.park(pair(1), "no".into()));
-        assert!(!contexts.park(pair(1), "no".into()));
-        assert_eq!(contexts.refused(&pair(1)), (Some("no".into()), false));
-        assert_eq!(contexts.refused(&pair(2)), (None, false));
-        tokio::time::sleep(Duration::from_secs(3600)).await;
-        assert_eq!(contexts.refused(&pair(1)), (None, true));
+        assert!(contexts.park(pair(1), "no".into(), now));
+        assert!(!contexts.park(pair(1), "no".into(), now));
+        assert_eq!(contexts.refused(&pair(1), now), (Some("no".into()), false));
+        assert_eq!(contexts.refused(&pair(2), now), (None, false));
+        let later = now + Duration::from_secs(3600);
+        assert_eq!(contexts.refused(&pair(1), later), (None, true));
         assert_eq!(contexts.parked().len(), 0);
     }
 
@@ -130,7 +129,7 @@ mod tests {
     fn a_refused_pair_is_not_proposed_with_others() {
         let mut contexts = Contexts::new(Duration::from_secs(1));
         contexts.propose([pair(1), pair(2)].into_iter());
-        contexts.park(pair(1), "no".into());
+        contexts.park(pair(1), "no".into(), Instant::now());
         assert_eq!(contexts.propose([pair(2)].into_iter()), [pair(2)]);
     }
 }

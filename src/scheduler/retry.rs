@@ -1,12 +1,13 @@
 //! What follows from an outcome for the job: delivered, again later, or held for a person. Pure; the table of
-//! failures.md section 6 as far as it concerns the instance. What follows for the lane stands in `lane.rs`.
+//! failures.md section 6 as far as it concerns the instance. What follows for the lane stands in `machine.rs`.
+use crate::base::fault::{Plant, planted};
 use crate::sender::{Duplicate, Outcome, Patience, Retry};
 use crate::spool::HoldKind;
 use std::time::Duration;
 
 /// What becomes of a job.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Verdict {
+pub enum Verdict {
     Confirm {
         status: u16,
         note: String,
@@ -27,7 +28,7 @@ pub(super) enum Verdict {
 
 /// What the lane knows that the outcome does not say.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub(super) struct Circumstances {
+pub struct Circumstances {
     /// Attempts that count, before this one.
     pub attempts: u32,
     /// For an interruption: the destination answered a C-ECHO directly afterwards, so the instance is to blame.
@@ -37,7 +38,7 @@ pub(super) struct Circumstances {
 }
 
 /// The verdict on one outcome.
-pub(super) fn verdict(outcome: &Outcome, about: Circumstances, patience: &Patience) -> Verdict {
+pub fn verdict(outcome: &Outcome, about: Circumstances, patience: &Patience) -> Verdict {
     match outcome {
         Outcome::Confirmed { status: 0 } => confirm(0, String::new()),
         Outcome::Confirmed { status } => confirm(*status, format!("warning {status:04X}H")),
@@ -59,6 +60,8 @@ pub(super) fn verdict(outcome: &Outcome, about: Circumstances, patience: &Patien
             outcome: "not authorised (0124H)".to_owned(),
         },
         Outcome::Refused { why } => count(&format!("refused: {why}"), about, patience),
+        Outcome::Interrupted(_) if planted(Plant::SettleEarly) => confirm(0, String::new()),
+        Outcome::Interrupted(interruption) if planted(Plant::CountOutage) => count(&interruption.what, about, patience),
         Outcome::Interrupted(interruption) if interruption.fresh && about.answers => {
             count(&format!("interrupted: {}", interruption.what), about, patience)
         }
@@ -76,7 +79,7 @@ pub(super) fn verdict(outcome: &Outcome, about: Circumstances, patience: &Patien
 }
 
 /// How long to wait before attempt number `attempts + 1`: exponential, capped, varied downwards and upwards by the jitter.
-pub(super) fn delay(retry: &Retry, attempts: u32, roll: f64) -> Duration {
+pub fn delay(retry: &Retry, attempts: u32, roll: f64) -> Duration {
     let doubled = retry.first.0.saturating_mul(2_u32.saturating_pow(attempts.min(30)));
     let varied = doubled
         .min(retry.max.0)
@@ -117,7 +120,7 @@ fn hold(kind: HoldKind, text: &str) -> Verdict {
 }
 
 /// PS3.8 table 9-18.
-pub(super) fn refusal(result: u8) -> String {
+pub fn refusal(result: u8) -> String {
     let words = match result {
         1 => "user rejection",
         3 => "abstract syntax not supported",
@@ -134,7 +137,8 @@ const ASIDE_MAX: Duration = Duration::from_secs(1);
 mod tests {
     use super::*;
     use crate::base::units::Span;
-    use crate::sender::{Down, DownKind};
+    use crate::sender::{Down, DownKind, Interruption};
+    use proptest::prelude::*;
 
     fn patience(duplicate: Duplicate) -> Patience {
         Patience {
@@ -247,6 +251,45 @@ mod tests {
             (Outcome::NoContext { result: 3 }, HoldKind::Parked),
         ] {
             assert!(matches!(judged(&outcome, 0), Verdict::Hold { kind, .. } if kind == expected));
+        }
+    }
+
+    fn outcome() -> impl Strategy<Value = Outcome> {
+        prop_oneof![
+            any::<u16>().prop_map(Outcome::from_status),
+            (any::<bool>(), any::<bool>()).prop_map(|(fresh, stuck)| Outcome::Interrupted(Interruption {
+                what: "closed".into(),
+                fresh,
+                stuck,
+            })),
+            (1..5_u8).prop_map(|result| Outcome::NoContext { result }),
+            Just(Outcome::Corrupt { what: "x".into() }),
+            Just(Outcome::Edit { what: "x".into() }),
+            Just(Outcome::Down(Down::new(DownKind::Connect, "refused"))),
+        ]
+    }
+
+    proptest! {
+        /// Only an answer confirms; only counted failures, and never more than the tries, hold as refused; every retry waits
+        /// within its bounds.
+        #[test]
+        fn a_verdict_keeps_its_bounds(outcome in outcome(), attempts in 0..10_u32, answers: bool, roll in 0.0..=1.0) {
+            let patience = patience(Duplicate::Hold);
+            let about = Circumstances { attempts, answers, roll };
+            match verdict(&outcome, about, &patience) {
+                Verdict::Confirm { status, .. } => prop_assert_eq!(outcome, Outcome::Confirmed { status }),
+                Verdict::Retry { after, counted, .. } => {
+                    prop_assert!(after >= Duration::from_millis(500) && after <= patience.retry.max.0, "{:?}", after);
+                    prop_assert!(!counted || attempts + 1 < patience.tries);
+                }
+                Verdict::Hold { kind: HoldKind::Refused, .. } => {
+                    prop_assert!(attempts + 1 >= patience.tries || outcome == Outcome::Duplicate);
+                }
+                Verdict::Hold { kind, .. } => {
+                    prop_assert!(matches!(kind, HoldKind::Parked | HoldKind::Corrupt | HoldKind::Edit));
+                }
+                Verdict::Return => prop_assert!(matches!(outcome, Outcome::Down(_))),
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use crate::dicom::part10::{FileMeta, PRIVATE_CREATOR_UID};
 use crate::sender::tests::archive::{Act, Archive, Rules};
 use crate::sender::tests::{CT, EXPLICIT, config, data_set, uid};
 use crate::spool::payload::PRIVATE_LEN;
-use crate::spool::{self, Arriving, Commit, Committed, NewJob, Priority, Repeat};
+use crate::spool::{self, Arriving, Commit, Committed, NewJob, Priority, Repeat, StudyNote};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -90,6 +90,8 @@ impl Bench {
                 plan: Vec::new(),
                 due: Clock::System.now(),
                 hold: None,
+                quiet: None,
+                group: None,
             })
             .collect();
         let commit = Commit {
@@ -97,6 +99,8 @@ impl Bench {
             rule_epoch: 1,
             jobs,
             repeat: Repeat::Acknowledge,
+            note: StudyNote::default(),
+            aliases: Vec::new(),
         };
         let committed = self.spool.commit(sealed, commit).await.unwrap();
         assert!(matches!(committed, Committed::Stored(_)));

@@ -1,20 +1,20 @@
 //! A worker of a lane: takes leases in batches, delivers one instance after the other over its own session, and settles
 //! each before it sends the next, so that a crash can repeat no more than the one instance in flight.
 use super::bridge::{self, Reader};
-use super::parked;
-use super::retry::{self, Circumstances, Verdict};
+use super::decide::{self, Exam};
+use super::machine::{Report, Streak};
+use super::retry::Circumstances;
 use crate::base::clock::Clock;
 use crate::base::drain::Drain;
-use crate::base::names::{DestinationId, JobId};
+use crate::base::names::DestinationId;
 use crate::base::panics::{Panicked, contained};
-use crate::sender::{Courier, Down, DownKind, Job, Link, Outcome, Pair, Patience};
-use crate::spool::{CommitError, HoldKind, HoldReason, Lease, ReadError, Settlement, Spool};
+use crate::sender::{Courier, Job, Link, Outcome, Pair, Patience};
+use crate::spool::{HoldKind, Lease, Settlement, Spool};
 use crate::telemetry::metrics::Metrics;
 use rand::Rng;
 use rand::rngs::StdRng;
-use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -30,7 +30,7 @@ pub(super) struct Shared {
     /// Set by the lane: give back what has not begun.
     pub halt: AtomicBool,
     pub in_flight: AtomicUsize,
-    streak: Mutex<BTreeSet<JobId>>,
+    streak: Mutex<Streak>,
 }
 
 /// Work for one worker.
@@ -45,29 +45,6 @@ pub(super) struct Batch {
 pub(super) struct Item {
     pub lease: Lease,
     pub parked: Option<String>,
-}
-
-/// What a worker tells its lane.
-#[derive(Debug)]
-pub(super) enum Report {
-    /// The batch is over (or the session was released); whether a session is open.
-    Idle {
-        worker: usize,
-        session: bool,
-    },
-    /// The destination answered about an instance.
-    Answered,
-    Congested,
-    Down(Down),
-    Unauthorised,
-    Refused {
-        pair: Pair,
-        reason: String,
-    },
-    /// The spool could not read or settle: our own trouble.
-    Local,
-    /// The probe of the lane has ended.
-    Probe(Result<(), Down>),
 }
 
 pub(super) struct Worker {
@@ -101,18 +78,8 @@ impl Shared {
         }
     }
 
-    /// Notes that a session broke over this job. Answers whether several instances in a row had that fate without an
-    /// answer between them: then the destination may be sick, and gets a pause before it is tried again.
-    fn broke(&self, job: JobId) -> bool {
-        let mut streak = self.streak.lock().unwrap_or_else(PoisonError::into_inner);
-        if streak.len() < SICK {
-            streak.insert(job);
-        }
-        streak.len() >= SICK
-    }
-
-    fn answered(&self) {
-        self.streak.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    fn streak(&self) -> MutexGuard<'_, Streak> {
+        self.streak.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn must_stop(&self) -> bool {
@@ -175,7 +142,7 @@ impl Worker {
                 return;
             }
             let go_on = match item.parked {
-                Some(text) => self.settle(item.lease, hold(HoldKind::Parked, text)).await,
+                Some(text) => self.settle(item.lease, decide::hold(HoldKind::Parked, text)).await,
                 None => self.deliver(item.lease, &batch.pairs).await,
             };
             if !go_on {
@@ -189,11 +156,10 @@ impl Worker {
         let shared = self.shared.clone();
         let payload = match shared.spool.payload(&lease.instance.id).await {
             Ok(payload) => payload,
-            // One instance that cannot be read must not stop its lane: a person sees it, the others flow.
-            Err(error @ (ReadError::Gone | ReadError::Missing | ReadError::Corrupt | ReadError::Unreadable(_))) => {
-                return self.settle(lease, hold(HoldKind::Corrupt, error.to_string())).await;
-            }
-            Err(error @ (ReadError::Io | ReadError::Deadline | ReadError::GateLatched)) => {
+            Err(error) => {
+                if let Some(settlement) = decide::unreadable(error) {
+                    return self.settle(lease, settlement).await;
+                }
                 tracing::error!(destination = %shared.name, %error, "the spool cannot be read; the lane rests");
                 self.tell(Report::Local).await;
                 return false;
@@ -247,33 +213,20 @@ impl Worker {
     }
 
     async fn conclude(&mut self, lease: Lease, job: &Job, outcome: Outcome) -> bool {
-        let (answers, report) = self.examine(job, &outcome).await;
+        let pair = (job.sop_class.clone(), job.transfer_syntax.clone());
+        let (answers, report) = self.examine(job, &pair, &outcome).await;
         let about = Circumstances {
             attempts: lease.attempts,
             answers,
             roll: self.rng.random(),
         };
-        let settled = match retry::verdict(&outcome, about, &self.shared.patience) {
+        let now = self.shared.clock.now();
+        let settled = match decide::ending(&outcome, about, &self.shared.patience, &pair, now) {
             // Dropping the lease gives the job back as it was.
-            Verdict::Return => true,
-            Verdict::Confirm { status, note } => self.settle(lease, Settlement::Confirmed { status, note }).await,
-            Verdict::Retry {
-                after,
-                counted,
-                outcome,
-            } => {
-                let due = self.shared.clock.now().plus(after);
-                self.settle(lease, Settlement::Retry { due, outcome, counted }).await
-            }
-            Verdict::Hold { kind, text } => {
-                let text = match kind {
-                    HoldKind::Parked => format!("{}: {text}", parked::describe(&pair(job))),
-                    _ => text,
-                };
-                self.settle(lease, hold(kind, text)).await
-            }
+            None => true,
+            Some(settlement) => self.settle(lease, settlement).await,
         };
-        let lane_goes_on = !matches!(report, Some(Report::Congested | Report::Down(_) | Report::Unauthorised));
+        let lane_goes_on = decide::goes_on(report.as_ref());
         if let Some(report) = report {
             self.tell(report).await;
         }
@@ -281,69 +234,30 @@ impl Worker {
     }
 
     /// What an outcome means for the lane; and for an interruption, whether the destination answers now.
-    async fn examine(&mut self, job: &Job, outcome: &Outcome) -> (bool, Option<Report>) {
-        match outcome {
-            Outcome::Confirmed { .. } | Outcome::Duplicate | Outcome::Refused { .. } => {
-                self.shared.answered();
-                (true, Some(Report::Answered))
-            }
-            Outcome::Congested { .. } => (true, Some(Report::Congested)),
-            Outcome::Unauthorised => (true, Some(Report::Unauthorised)),
-            Outcome::Down(down) => (false, Some(Report::Down(down.clone()))),
-            Outcome::NoContext { result } => {
-                let pair = pair(job);
-                let reason = format!("{}: {}", parked::describe(&pair), retry::refusal(*result));
-                (true, Some(Report::Refused { pair, reason }))
-            }
-            Outcome::Corrupt { .. } | Outcome::Edit { .. } => (true, None),
-            Outcome::Interrupted(interruption) => {
-                if !interruption.fresh || self.shared.drain.is_stopping() {
-                    return (false, None);
-                }
-                // Was it the instance or the destination? Ask the destination.
+    async fn examine(&mut self, job: &Job, pair: &Pair, outcome: &Outcome) -> (bool, Option<Report>) {
+        let exam = decide::examine(pair, outcome, &mut self.shared.streak());
+        match (exam, outcome) {
+            (Exam::Known { answers, report }, _) => (answers, report),
+            (Exam::Ask, Outcome::Interrupted(interruption)) if !self.shared.drain.is_stopping() => {
                 let answer = tokio::select! {
                     answer = self.shared.link.probe() => answer,
                     () = self.shared.drain.stopping() => return (false, None),
                 };
-                match answer {
-                    Err(down) => {
-                        let reason = format!("{}, then {down}", interruption.what);
-                        (false, Some(Report::Down(Down::new(DownKind::Lost, reason))))
-                    }
-                    // It counts all the same: the destination answers, and several instances that it cannot bear would
-                    // otherwise never be held, and stand before the others for ever.
-                    Ok(()) if self.shared.broke(job.id) => {
-                        let reason = format!("sessions break again and again: {}", interruption.what);
-                        (true, Some(Report::Down(Down::new(DownKind::Lost, reason))))
-                    }
-                    Ok(()) => (true, None),
-                }
+                decide::asked(job.id, &interruption.what, answer, &mut self.shared.streak())
             }
+            (Exam::Ask, _) => (false, None),
         }
     }
 
     /// Answers whether the next job may go: not when the spool cannot record.
     async fn settle(&mut self, lease: Lease, settlement: Settlement) -> bool {
-        match self.shared.spool.settle(lease, settlement).await {
-            Ok(()) => true,
-            // A person was faster (discarded, rerouted), or the record went to quarantine: counted there.
-            Err(CommitError::Gone | CommitError::Damaged) => true,
-            Err(error @ (CommitError::GateLatched | CommitError::DiskFull | CommitError::Deadline)) => {
-                tracing::error!(destination = %self.shared.name, %error, "a delivery could not be recorded");
-                self.tell(Report::Local).await;
-                false
-            }
+        let settled = self.shared.spool.settle(lease, settlement).await;
+        let recorded = decide::recorded(settled);
+        if let (false, Err(error)) = (recorded, settled) {
+            tracing::error!(destination = %self.shared.name, %error, "a delivery could not be recorded");
+            self.tell(Report::Local).await;
         }
-    }
-}
-
-fn pair(job: &Job) -> Pair {
-    (job.sop_class.clone(), job.transfer_syntax.clone())
-}
-
-fn hold(kind: HoldKind, text: String) -> Settlement {
-    Settlement::Hold {
-        reason: HoldReason { kind, text },
+        recorded
     }
 }
 
@@ -362,6 +276,3 @@ impl Drop for Flight<'_> {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
-
-/// Distinct instances over which sessions broke, without an answer between, that make a destination sick.
-const SICK: usize = 3;

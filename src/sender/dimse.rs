@@ -14,7 +14,6 @@ use crate::base::names::Uid;
 use crate::dicom::association::{Association, Event, Local, Rejection, Stream, UlError};
 use crate::dicom::dimse::{Command, StoreRq, StoreRsp};
 use crate::dicom::part10::{IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION};
-use crate::dicom::status::{self, Meaning};
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -128,7 +127,7 @@ impl Session {
         match self.exchange(context, job, data_set).await {
             Ok(status) => {
                 self.sent += 1;
-                (judge(status), Some(self))
+                (Outcome::from_status(status), Some(self))
             }
             Err(broken) => {
                 self.abort().await;
@@ -280,21 +279,6 @@ fn check(answer: &StoreRsp, message_id: u16, class: &Uid, instance: &Uid) -> Res
         return Err(Broken::Answer("its answer is about another class"));
     }
     Ok(())
-}
-
-fn judge(status: u16) -> Outcome {
-    if planted(Plant::IgnoreStatus) {
-        return Outcome::Confirmed { status: 0 };
-    }
-    match status::meaning(status) {
-        Meaning::Success | Meaning::Warning => Outcome::Confirmed { status },
-        Meaning::Congested => Outcome::Congested { status },
-        Meaning::Instance | Meaning::Unknown => Outcome::Refused {
-            why: format!("status {status:04X}H"),
-        },
-        Meaning::Unauthorised => Outcome::Unauthorised,
-        Meaning::Duplicate => Outcome::Duplicate,
-    }
 }
 
 impl From<Broken> for Outcome {

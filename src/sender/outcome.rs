@@ -1,8 +1,10 @@
 //! What became of a job, and why a destination cannot be reached: the words between sender and scheduler.
 //!
 //! Texts here are constants, status words and errors of the transport; never a data-set value, never a name from the wire.
+use crate::base::fault::{Plant, planted};
 use crate::base::names::{AeTitle, InstanceId, JobId, Uid};
 use crate::dicom::dimse::Priority;
+use crate::dicom::status::{self, Meaning};
 use bytes::Bytes;
 
 /// One instance for one destination, as the sender needs to know it.
@@ -116,6 +118,23 @@ impl Down {
 }
 
 impl Outcome {
+    /// What a C-STORE answer says.
+    #[must_use]
+    pub fn from_status(status: u16) -> Self {
+        if planted(Plant::IgnoreStatus) {
+            return Self::Confirmed { status: 0 };
+        }
+        match status::meaning(status) {
+            Meaning::Success | Meaning::Warning => Self::Confirmed { status },
+            Meaning::Congested => Self::Congested { status },
+            Meaning::Instance | Meaning::Unknown => Self::Refused {
+                why: format!("status {status:04X}H"),
+            },
+            Meaning::Unauthorised => Self::Unauthorised,
+            Meaning::Duplicate => Self::Duplicate,
+        }
+    }
+
     /// The word in metrics.
     #[must_use]
     pub fn word(&self) -> &'static str {

@@ -2,18 +2,26 @@
 //! Runs in the commit thread only, so that two concurrent sends of one UID see each other.
 use super::damaged;
 use super::db::Cf;
+use super::due::LATEST;
 use super::keys;
 use super::ledger::{Fact, FactKind};
 use super::model::{Commit, CommitError, Committed, HoldKind, HoldReason, JobKey, NewJob, Priority, Repeat};
 use super::payload::path_of;
 use super::record::{InstanceRecord, JobRecord, SEEN_MAX, SeenEntry, SeenRecord};
-use super::txn::{Effect, Txn};
+use super::study::StudySeen;
+use super::txn::{Effect, Txn, WAITS, meta_key};
 use super::witness::Order;
+use super::{alias, study, wait};
 use crate::base::fault::{Plant, planted};
 use crate::base::names::{InstanceId, JobId, Uid};
 
 /// Decides and records. `record.instance` already carries study and rule epoch.
-pub(super) fn admit(txn: &mut Txn<'_>, record: &InstanceRecord, commit: Commit) -> Result<Committed, CommitError> {
+/// `Err` with what the study has come to be, when the decision believed otherwise: nothing is recorded then.
+pub(super) fn admit(
+    txn: &mut Txn<'_>,
+    record: &InstanceRecord,
+    commit: Commit,
+) -> Result<Result<Committed, StudySeen>, CommitError> {
     let instance = &record.instance;
     let mut seen = txn.seen(&instance.sop_instance)?;
     let same = seen.entries.iter().position(|entry| entry.digest == instance.digest);
@@ -23,21 +31,32 @@ pub(super) fn admit(txn: &mut Txn<'_>, record: &InstanceRecord, commit: Commit) 
     if let Some(index) = same {
         let entry = &mut seen.entries[index];
         if commit.repeat == Repeat::Acknowledge {
-            jobs.retain(|(dest, _)| !entry.knows(*dest));
+            jobs.retain(|(dest, job)| !wait::served_by(*dest, job, txn).iter().any(|dest| entry.knows(*dest)));
+        }
+        // A decision that was overtaken is made anew, and must have changed nothing.
+        if (!jobs.is_empty() || damaged::is_marked(txn, entry.instance)?)
+            && let Some(seen) = study::overtaken(txn, instance.study.as_ref(), &commit.note)?
+        {
+            return Ok(Err(seen));
         }
         healed = damaged::heal(txn, entry, &mut jobs)?;
         if jobs.is_empty() {
             let first = entry.instance;
             txn.fact(Fact::new(FactKind::Repeated).instance(first));
-            return Ok(Committed::Repeat(first));
+            return Ok(Ok(Committed::Repeat(first)));
         }
+    }
+    if same.is_none()
+        && let Some(seen) = study::overtaken(txn, instance.study.as_ref(), &commit.note)?
+    {
+        return Ok(Err(seen));
     }
     if let Some(first) = seen
         .entries
         .first()
         .filter(|_| conflict && planted(Plant::OverwriteDuplicate))
     {
-        return overwrite(txn, record, first.instance);
+        return overwrite(txn, record, first.instance).map(Ok);
     }
     match healed {
         None => txn.put_instance(record),
@@ -47,6 +66,8 @@ pub(super) fn admit(txn: &mut Txn<'_>, record: &InstanceRecord, commit: Commit) 
     if let Some(study) = &instance.study {
         txn.put(Cf::Study, keys::study(study, instance.id), Vec::new());
     }
+    study::came(txn, record, &commit.note.values, seen.entries.is_empty())?;
+    alias::record(txn, &instance.source, instance.rule_epoch, &commit.aliases)?;
     txn.effects.push(Effect::Pending(1));
     let kind = if conflict { FactKind::Conflict } else { FactKind::Stored };
     txn.fact(Fact::new(kind).instance(instance.id).text(instance.source.as_str()));
@@ -62,11 +83,11 @@ pub(super) fn admit(txn: &mut Txn<'_>, record: &InstanceRecord, commit: Commit) 
     }
     remember(&mut seen, record, added);
     txn.put_seen(&instance.sop_instance, &seen);
-    Ok(if conflict {
+    Ok(Ok(if conflict {
         Committed::Conflict(instance.id)
     } else {
         Committed::Stored(instance.id)
-    })
+    }))
 }
 
 /// The planted fault: what a spool that names its files by UID would do.
@@ -80,12 +101,16 @@ fn overwrite(txn: &mut Txn<'_>, record: &InstanceRecord, first: InstanceId) -> R
     Ok(Committed::Repeat(first))
 }
 
-/// One job for each destination, the first said; an undecided one when nothing was decided.
+/// One job for each destination, the first said; an undecided one when nothing was decided. A group that a destination said by
+/// itself, or of another group, is a member of has its one copy already.
 fn distinct(jobs: Vec<NewJob>, txn: &mut Txn<'_>) -> Vec<(u32, NewJob)> {
     let mut out: Vec<(u32, NewJob)> = Vec::new();
-    for job in jobs {
+    let (plain, grouped): (Vec<NewJob>, Vec<NewJob>) = jobs.into_iter().partition(|job| job.group.is_none());
+    for job in plain.into_iter().chain(grouped) {
+        let job = wait::shared_out(job, txn);
         let dest = txn.number(job.destination.as_ref());
-        if !out.iter().any(|(known, _)| *known == dest) {
+        let served = wait::served_by(dest, &job, txn);
+        if !out.iter().any(|(known, _)| served.contains(known)) {
             out.push((dest, job));
         }
     }
@@ -105,6 +130,8 @@ pub(super) fn undecided(kind: HoldKind, text: &str, txn: &Txn<'_>) -> NewJob {
         plan: Vec::new(),
         due: txn.now,
         hold: Some(HoldReason::new(kind, text)),
+        quiet: None,
+        group: None,
     }
 }
 
@@ -114,6 +141,7 @@ pub(super) fn add_job(txn: &mut Txn<'_>, instance: InstanceId, dest: u32, new: N
         dest,
         job: txn.new_job(),
     };
+    let due = wait::first_due(&new, txn.now);
     let mut hold = new.hold;
     if dest == keys::UNDECIDED && hold.is_none() {
         hold = Some(HoldReason::new(HoldKind::NoDestination, "no destination was named"));
@@ -121,12 +149,14 @@ pub(super) fn add_job(txn: &mut Txn<'_>, instance: InstanceId, dest: u32, new: N
     let job = JobRecord {
         instance,
         priority: new.priority,
-        due: new.due,
+        due,
         attempts: 0,
         enqueued: txn.now,
         outcome: String::new(),
         hold: hold.map(|reason| (txn.now, reason)),
         plan: new.plan,
+        quiet: new.quiet,
+        failover: wait::failover(new.group, dest, txn),
     };
     txn.put(Cf::Ref, keys::reference(instance, key), Vec::new());
     if let Some((_, reason)) = &job.hold {
@@ -155,6 +185,15 @@ pub(super) fn place(txn: &mut Txn<'_>, key: JobKey, job: &JobRecord) {
         (None, Some(_)) if planted(Plant::LoseDue) && key.job.0.is_multiple_of(3) => {}
         (None, Some(lane)) => {
             txn.put(Cf::Due, keys::due(key, job.priority, job.due), Vec::new());
+            // Retries have an outcome, and their lane's bound; what is due later than a day is of a wrong clock.
+            let later = txn.now < job.due && job.due <= txn.now.plus(LATEST);
+            if job.quiet.is_some() || (job.outcome.is_empty() && later) {
+                txn.put(Cf::Meta, meta_key(WAITS, lane.name.as_str()), Vec::new());
+                txn.effects.push(Effect::Waits(lane.clone()));
+            }
+            if let Some(failover) = &job.failover {
+                txn.put(Cf::Meta, keys::failover(key, failover.after), Vec::new());
+            }
             txn.effects.push(Effect::Queued(lane, job.priority, job.due));
         }
         (None, None) => unreachable!("an undecided job is always held"),
@@ -175,6 +214,9 @@ pub(super) fn displace(txn: &mut Txn<'_>, key: JobKey, job: &JobRecord) {
         }
         (None, Some(lane)) => {
             txn.delete(Cf::Due, keys::due(key, job.priority, job.due));
+            if let Some(failover) = &job.failover {
+                txn.delete(Cf::Meta, keys::failover(key, failover.after));
+            }
             txn.effects.push(Effect::Unqueued(lane, job.priority));
         }
         // A job without hold and without lane cannot be written; a damaged index may still hold one.

@@ -6,7 +6,7 @@ use super::db::Cf;
 use super::keys;
 use super::ledger::{Fact, FactKind};
 use super::model::CommitError;
-use super::payload::path_of;
+use super::payload::{Mark, path_of};
 use super::record::SeenRecord;
 use super::txn::{Effect, Txn};
 use crate::base::clock::Wall;
@@ -32,12 +32,39 @@ pub(super) fn evict(txn: &mut Txn<'_>, max: usize) -> Result<Vec<InstanceId>, Co
             txn.effects.push(Effect::Pending(1));
             continue;
         }
+        if !is_settled(txn, id)? {
+            continue;
+        }
         txn.delete(Cf::Cached, key);
         remove(txn, id)?;
         txn.fact(Fact::new(FactKind::Evicted).instance(id));
         gone.push(id);
     }
     Ok(gone)
+}
+
+/// Whether a start would know the file for an evicted one, should the record be gone and the file not: by what the index
+/// remembers of its UID. What a person discarded is forgotten there, so that a resend is taken in; its letter must say it then,
+/// and a letter is a hint until it is flushed. `false`: it cannot be flushed, and the instance stays.
+fn is_settled(txn: &mut Txn<'_>, id: InstanceId) -> Result<bool, CommitError> {
+    let Some(record) = txn.instance(id)? else {
+        return Ok(true);
+    };
+    let seen = txn.seen(&record.instance.sop_instance)?;
+    let remembered = seen
+        .entries
+        .iter()
+        .any(|entry| entry.instance == id && entry.digest == record.instance.digest);
+    let core = &txn.book.core;
+    let flush = || core.store.flush_letter(&core.config.path, &Mark::delivered(&record));
+    let settled = remembered || flush().is_ok();
+    if !settled {
+        core.metrics
+            .gate_errors_total
+            .with_label_values(&["state_letter"])
+            .inc();
+    }
+    Ok(settled)
 }
 
 /// Takes an instance without jobs out of the index.

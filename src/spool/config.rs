@@ -18,6 +18,10 @@ pub struct Config {
     pub cache_high_water: Share,
     /// How long a repeated send of the same SOP instance is known as one, also after the instance left the cache.
     pub repeat_window: Span,
+    /// How long a study's first patient and accession are remembered after its last instance came.
+    pub study_memory: Span,
+    /// How long the map of what rules renamed answers after an entry was last used.
+    pub map_memory: Span,
     /// A job that waits this long counts one priority class higher, again for each further step, up to `high`.
     pub age_step: Span,
     /// What a start does when the index is damaged or gone.
@@ -51,6 +55,8 @@ impl Default for Config {
             ballast: Size::mib(256),
             cache_high_water: Share::Percent(10.0),
             repeat_window: Span::secs(7 * 86_400),
+            study_memory: Span::secs(30 * 86_400),
+            map_memory: Span::secs(63_115_200),
             age_step: Span::secs(30 * 60),
             salvage: Salvage::Hold,
             scrub_rate: Size::mib(8),
@@ -58,6 +64,9 @@ impl Default for Config {
         }
     }
 }
+
+/// What is kept for studies must outlast the studies.
+const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
 
 impl Config {
     /// Everything that is wrong between the keys, in words for the person who writes the file.
@@ -75,6 +84,11 @@ impl Config {
             && low < self.critical.0
         {
             problems.push("spool.low_water is below spool.critical".into());
+        }
+        for (key, span) in [("study_memory", self.study_memory), ("map_memory", self.map_memory)] {
+            if span.0 < DAY {
+                problems.push(format!("spool.{key} must be at least 1day"));
+            }
         }
         if self.age_step.0.is_zero() {
             problems.push("spool.age_step must be longer than 0s".into());

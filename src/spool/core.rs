@@ -1,6 +1,6 @@
 //! What all parts of an open spool share. Threads hold it; it holds no thread and no sender, so it ends with them.
 use super::config::Config;
-use super::db::Db;
+use super::db::{Db, Store};
 use super::disk::Disk;
 use super::due::Lanes;
 use super::gate::{Gate, is_full, is_passing};
@@ -25,6 +25,7 @@ pub(super) struct Core {
     pub pool: Pool,
     pub gate: Gate,
     pub disk: Disk,
+    pub store: Store,
     pub witness: Witness,
     pub scrub: Desk,
     /// When an instance last began to arrive, in milliseconds since this was made.
@@ -41,6 +42,7 @@ impl Core {
             pool: Pool::new(&config.path),
             gate: Gate::new(metrics.clone()),
             disk: Disk::new(&config, metrics.clone()),
+            store: Store::Disk,
             witness: Witness::new(&config.path, metrics.clone()),
             scrub: Desk::default(),
             arrived_ms: AtomicU64::new(0),

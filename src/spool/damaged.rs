@@ -14,6 +14,7 @@ use super::model::{CommitError, HoldReason, NewJob, ReadError};
 use super::operator::reserve;
 use super::record::{Done, InstanceRecord, SeenEntry};
 use super::txn::{Effect, Txn};
+use super::wait;
 use crate::base::names::{InstanceId, Uid};
 
 pub(super) const DAMAGED: &[u8] = b"damaged/";
@@ -135,6 +136,8 @@ pub(super) fn heal(
                     plan: job.plan,
                     due: txn.now,
                     hold,
+                    quiet: job.quiet,
+                    group: job.failover.map(|failover| wait::group(failover, txn)),
                 };
                 jobs.push((key.dest, new));
             }

@@ -1,11 +1,18 @@
 //! The only door to RocksDB. Promises: every write is one synced batch in the WAL; a torn tail of the WAL opens, any
 //! other damage is reported, never skipped. Knows keys and values as bytes only.
+#[cfg(feature = "planted")]
+use super::memory::{Memory, Walk};
+use super::payload::{Mark, path_of};
 use crate::base::fault::{Plant, planted};
+use crate::base::names::InstanceId;
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, LogLevel,
     Options, ReadOptions, WriteBatch, WriteOptions,
 };
+use std::io;
 use std::path::Path;
+#[cfg(feature = "planted")]
+use std::sync::Arc;
 
 /// The column families. `cached` lists delivered instances by arrival, so that eviction never scans the others.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
@@ -83,7 +90,70 @@ impl From<rocksdb::Error> for DbError {
 pub(super) type Change = (Cf, Vec<u8>, Option<Vec<u8>>);
 
 /// The open index.
-pub(super) struct Db(DB);
+pub(super) struct Db(Engine);
+
+/// What lies below. The simulator's one keeps to the same rules: a batch is all or nothing, a synced one survives.
+enum Engine {
+    Rocks(DB),
+    #[cfg(feature = "planted")]
+    Memory(Arc<Memory>),
+}
+
+/// Where the index is opened, again after an error too.
+pub(super) enum Store {
+    /// In the spool's directory.
+    Disk,
+    #[cfg(feature = "planted")]
+    Memory(Arc<Memory>),
+}
+
+impl Store {
+    /// Opens the index that must be there.
+    pub(super) fn open(&self, path: &Path) -> Result<Db, DbError> {
+        match self {
+            Self::Disk => Db::open(path, false),
+            #[cfg(feature = "planted")]
+            Self::Memory(memory) => memory.open().map(|memory| Db(Engine::Memory(memory))),
+        }
+    }
+
+    /// Has the state letter of a payload file durable. Not with the index's own batch: before it.
+    pub(super) fn flush_letter(&self, root: &Path, mark: &Mark) -> io::Result<()> {
+        match self {
+            Self::Disk => mark.flush(root),
+            #[cfg(feature = "planted")]
+            Self::Memory(memory) => {
+                if let Mark::Delivered(id, _) = mark {
+                    memory.flush_letter(*id);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes a damaged payload out of the way of the next start. One that is missing has left already.
+    pub(super) fn put_aside(&self, root: &Path, id: InstanceId) -> io::Result<()> {
+        match self {
+            Self::Disk => {
+                let to = root.join("quarantine").join(format!("{id}.dcm"));
+                match std::fs::rename(path_of(root, id), to) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                    _ => Ok(()),
+                }
+            }
+            #[cfg(feature = "planted")]
+            Self::Memory(memory) => {
+                memory.put_aside(id);
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether there is a directory with files beside the index.
+    pub(super) fn has_directory(&self) -> bool {
+        matches!(self, Self::Disk)
+    }
+}
 
 impl Db {
     /// Whether a directory holds an index at all.
@@ -95,7 +165,8 @@ impl Db {
     pub(super) fn open(path: &Path, create: bool) -> Result<Self, DbError> {
         let cache = Cache::new_lru_cache(BLOCK_CACHE);
         let families = Cf::ALL.map(|cf| ColumnFamilyDescriptor::new(cf.name(), family(cf, &cache)));
-        Ok(Self(DB::open_cf_descriptors(&database(create), path, families)?))
+        let db = DB::open_cf_descriptors(&database(create), path, families)?;
+        Ok(Self(Engine::Rocks(db)))
     }
 
     /// Reads every record of every family, so that each block's checksum is looked at.
@@ -109,7 +180,8 @@ impl Db {
     /// For `fsck`: writes nothing.
     pub(super) fn open_read_only(path: &Path) -> Result<Self, DbError> {
         let names = Cf::ALL.map(Cf::name);
-        Ok(Self(DB::open_cf_for_read_only(&database(false), path, names, false)?))
+        let db = DB::open_cf_for_read_only(&database(false), path, names, false)?;
+        Ok(Self(Engine::Rocks(db)))
     }
 
     /// For a salvage: as much of a damaged index as can be read, whichever records or families it has lost. Writes nothing.
@@ -121,14 +193,19 @@ impl Db {
         let left = DB::list_cf(&options, path)?;
         let names = Cf::ALL.map(Cf::name);
         let names = names.iter().filter(|name| left.iter().any(|found| found == *name));
-        Ok(Self(DB::open_cf_for_read_only(&options, path, names, false)?))
+        let db = DB::open_cf_for_read_only(&options, path, names, false)?;
+        Ok(Self(Engine::Rocks(db)))
     }
 
     pub(super) fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Vec<u8>>, DbError> {
-        // Only the remains of an index can lack a family: every other open fails without it.
-        match self.0.cf_handle(cf.name()) {
-            Some(handle) => Ok(self.0.get_cf(handle, key)?),
-            None => Ok(None),
+        match &self.0 {
+            Engine::Rocks(db) => match db.cf_handle(cf.name()) {
+                Some(handle) => Ok(db.get_cf(handle, key)?),
+                // Only the remains of an index can lack a family: every other open fails without it.
+                None => Ok(None),
+            },
+            #[cfg(feature = "planted")]
+            Engine::Memory(memory) => memory.get(cf, key),
         }
     }
 
@@ -140,7 +217,7 @@ impl Db {
         end: &[u8],
         mut each: impl FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), DbError> {
-        if self.0.cf_handle(cf.name()).is_none() {
+        if self.lacks(cf) {
             return Ok(());
         }
         let mut range = self.range(cf, from, end);
@@ -153,64 +230,116 @@ impl Db {
         range.status()
     }
 
+    /// Of the remains of an index a family may be gone.
+    fn lacks(&self, cf: Cf) -> bool {
+        match &self.0 {
+            Engine::Rocks(db) => db.cf_handle(cf.name()).is_none(),
+            #[cfg(feature = "planted")]
+            Engine::Memory(_) => false,
+        }
+    }
+
     /// The whole family from its end, until `each` answers false.
     pub(super) fn scan_back(&self, cf: Cf, mut each: impl FnMut(&[u8], &[u8]) -> bool) -> Result<(), DbError> {
-        let mut raw = self.0.raw_iterator_cf(self.handle(cf));
-        raw.seek_to_last();
-        while let Some((key, value)) = raw.item() {
-            if !each(key, value) {
-                return Ok(());
-            }
-            raw.prev();
+        match &self.0 {
+            Engine::Rocks(db) => scan_rocks_back(db, cf, &mut each),
+            #[cfg(feature = "planted")]
+            Engine::Memory(memory) => memory.scan_back(cf, each),
         }
-        Ok(raw.status()?)
     }
 
     /// A cursor over a range, for callers that merge several.
     pub(super) fn range(&self, cf: Cf, from: &[u8], end: &[u8]) -> Range<'_> {
-        let mut options = ReadOptions::default();
-        if !end.is_empty() {
-            options.set_iterate_upper_bound(end);
-        }
-        let mut raw = self.0.raw_iterator_cf_opt(self.handle(cf), options);
-        raw.seek(from);
-        Range(raw)
+        Range(match &self.0 {
+            Engine::Rocks(db) => Cursor::Rocks(rocks_cursor(db, cf, from, end)),
+            #[cfg(feature = "planted")]
+            Engine::Memory(memory) => Cursor::Memory(Walk::new(memory.clone(), cf, from, end)),
+        })
     }
 
     /// The commit point: all changes or none, durable when this returns.
     pub(super) fn write(&self, changes: impl Iterator<Item = Change>) -> Result<(), DbError> {
-        let mut batch = WriteBatch::default();
-        for (cf, key, value) in changes {
-            match value {
-                Some(value) => batch.put_cf(self.handle(cf), key, value),
-                None => batch.delete_cf(self.handle(cf), key),
-            }
+        let sync = !planted(Plant::SkipIndexSync);
+        match &self.0 {
+            Engine::Rocks(db) => write_rocks(db, changes, sync),
+            #[cfg(feature = "planted")]
+            Engine::Memory(memory) => memory.write(changes, sync),
         }
-        let mut options = WriteOptions::default();
-        options.set_sync(!planted(Plant::SkipIndexSync));
-        Ok(self.0.write_opt(batch, &options)?)
-    }
-
-    fn handle(&self, cf: Cf) -> &ColumnFamily {
-        // Every family of `Cf::ALL` was opened by name, or the open failed.
-        self.0.cf_handle(cf.name()).expect("every column family is open")
     }
 }
 
+fn scan_rocks_back(db: &DB, cf: Cf, each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), DbError> {
+    let mut raw = db.raw_iterator_cf(handle(db, cf));
+    raw.seek_to_last();
+    while let Some((key, value)) = raw.item() {
+        if !each(key, value) {
+            return Ok(());
+        }
+        raw.prev();
+    }
+    Ok(raw.status()?)
+}
+
+fn rocks_cursor<'a>(db: &'a DB, cf: Cf, from: &[u8], end: &[u8]) -> rocksdb::DBRawIterator<'a> {
+    let mut options = ReadOptions::default();
+    if !end.is_empty() {
+        options.set_iterate_upper_bound(end);
+    }
+    let mut raw = db.raw_iterator_cf_opt(handle(db, cf), options);
+    raw.seek(from);
+    raw
+}
+
+fn write_rocks(db: &DB, changes: impl Iterator<Item = Change>, sync: bool) -> Result<(), DbError> {
+    let mut batch = WriteBatch::default();
+    for (cf, key, value) in changes {
+        match value {
+            Some(value) => batch.put_cf(handle(db, cf), key, value),
+            None => batch.delete_cf(handle(db, cf), key),
+        }
+    }
+    let mut options = WriteOptions::default();
+    options.set_sync(sync);
+    Ok(db.write_opt(batch, &options)?)
+}
+
+fn handle(db: &DB, cf: Cf) -> &ColumnFamily {
+    // Every family of `Cf::ALL` was opened by name, or the open failed.
+    db.cf_handle(cf.name()).expect("every column family is open")
+}
+
 /// A position in a range. Ends at the range's end or at an error; ask `status` after the end.
-pub(super) struct Range<'a>(rocksdb::DBRawIterator<'a>);
+pub(super) struct Range<'a>(Cursor<'a>);
+
+enum Cursor<'a> {
+    Rocks(rocksdb::DBRawIterator<'a>),
+    #[cfg(feature = "planted")]
+    Memory(Walk),
+}
 
 impl Range<'_> {
     pub(super) fn item(&self) -> Option<(&[u8], &[u8])> {
-        self.0.item()
+        match &self.0 {
+            Cursor::Rocks(raw) => raw.item(),
+            #[cfg(feature = "planted")]
+            Cursor::Memory(walk) => walk.item(),
+        }
     }
 
     pub(super) fn step(&mut self) {
-        self.0.next();
+        match &mut self.0 {
+            Cursor::Rocks(raw) => raw.next(),
+            #[cfg(feature = "planted")]
+            Cursor::Memory(walk) => walk.step(),
+        }
     }
 
     pub(super) fn status(&self) -> Result<(), DbError> {
-        Ok(self.0.status()?)
+        match &self.0 {
+            Cursor::Rocks(raw) => Ok(raw.status()?),
+            #[cfg(feature = "planted")]
+            Cursor::Memory(walk) => walk.status(),
+        }
     }
 }
 

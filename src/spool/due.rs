@@ -8,6 +8,7 @@ use super::db::{Cf, Db, DbError, Range};
 use super::keys;
 use super::model::{Instance, JobKey, Priority};
 use super::record::{InstanceRecord, JobRecord};
+use super::wait;
 use crate::base::clock::Wall;
 use crate::base::fault::{Plant, planted};
 use crate::base::names::{DestinationId, JobId};
@@ -39,8 +40,10 @@ pub(super) struct Lane {
     pub wake: Arc<Notify>,
     /// Its number stands in the index, or in the batch at hand.
     pub booked: AtomicBool,
-    /// Microseconds that a job of this lane can have been put off by.
+    /// Microseconds that a retry of this lane can have been put off by.
     longest: AtomicU64,
+    /// Rules have put a job off, which may be for longer: only a due time that is a day ahead is of another clock then.
+    waits: AtomicBool,
     state: Mutex<State>,
     in_flight: IntGauge,
 }
@@ -107,6 +110,9 @@ impl Lane {
 
     /// Remembers a confirmation until it is recorded. Bounded: jobs that a person ended meanwhile are forgotten with the oldest.
     pub(super) fn confirmed(&self, job: JobId, status: u16, note: &str) {
+        if planted(Plant::ForgetConfirmed) {
+            return;
+        }
         let mut state = self.lock();
         if state.confirmed.len() >= CONFIRMED_MAX {
             state.confirmed.pop_first();
@@ -157,7 +163,19 @@ impl Lane {
         }
     }
 
+    /// From now on, and after each start, a job may wait as long as rules can say.
+    pub(super) fn waits(&self) {
+        self.waits.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn has_waits(&self) -> bool {
+        self.waits.load(Ordering::Relaxed)
+    }
+
     fn longest(&self) -> Duration {
+        if self.has_waits() {
+            return LATEST;
+        }
         Duration::from_micros(self.longest.load(Ordering::Relaxed))
     }
 
@@ -226,6 +244,7 @@ impl Lanes {
             wake: Arc::new(Notify::new()),
             booked: AtomicBool::new(number.is_some()),
             longest: AtomicU64::new(micros(LATEST)),
+            waits: AtomicBool::new(false),
             state: Mutex::new(State {
                 leased: HashSet::new(),
                 suspended: false,
@@ -247,22 +266,46 @@ pub(super) fn effective(priority: Priority, due: Wall, now: Wall, age_step: Dura
     }
     let steps = now.since(due).as_micros() / age_step.as_micros().max(1);
     let steps = u8::try_from(steps).unwrap_or(u8::MAX);
-    (priority as u8).saturating_sub(steps).max(Priority::High as u8)
+    let aged = (priority as u8).saturating_sub(steps);
+    if planted(Plant::AgePastStat) {
+        return aged;
+    }
+    aged.max(Priority::High as u8)
 }
 
 /// One head of the merge.
 type Candidate = (u8, Wall, JobKey, Priority);
 
+/// What a claim found.
+#[derive(Default)]
+pub(super) struct Claimed {
+    pub leases: Vec<Lease>,
+    /// Due keys whose job record is gone or damaged.
+    pub dangling: Vec<Vec<u8>>,
+    /// Jobs whose study is not quiet yet, with the time to look again.
+    pub unripe: Vec<(Guard, Wall)>,
+}
+
+/// Jobs that one claim looks at and finds waiting for their study.
+const UNRIPE_MAX: usize = 512;
+
 /// Leases up to `max` jobs of a lane, in order. Costs a seek for each class and a step for each job, not for the queue.
-/// Blocking; the second value names due keys whose job record is gone or damaged.
-pub(super) fn claim(
-    core: &Arc<Core>,
-    db: &Db,
-    lane: &Arc<Lane>,
-    max: usize,
-) -> Result<(Vec<Lease>, Vec<Vec<u8>>), DbError> {
+/// Blocking.
+pub(super) fn claim(core: &Arc<Core>, db: &Db, lane: &Arc<Lane>, max: usize) -> Result<Claimed, DbError> {
+    let mut claimed = Claimed::default();
+    let mut waiting = None;
+    // What waits for its study must not hide what is due behind it.
+    while waiting != Some(claimed.unripe.len()) && claimed.leases.len() < max && claimed.unripe.len() < UNRIPE_MAX {
+        waiting = Some(claimed.unripe.len());
+        let wanted = max - claimed.leases.len();
+        take(core, db, lane, wanted, &mut claimed)?;
+    }
+    Ok(claimed)
+}
+
+/// One round of a claim.
+fn take(core: &Arc<Core>, db: &Db, lane: &Arc<Lane>, max: usize, claimed: &mut Claimed) -> Result<(), DbError> {
     let now = core.clock.now();
-    let (mut leases, mut dangling) = (Vec::new(), Vec::new());
     let picked = pick(core, db, lane, max, now)?;
     // All guards first: whatever fails below gives every picked job back.
     let guarded: Vec<_> = picked
@@ -272,17 +315,21 @@ pub(super) fn claim(
     for (guard, (key, priority, due)) in guarded {
         let job = db.get(Cf::Job, &keys::job(key))?.map(|raw| JobRecord::decode(&raw));
         let Some(Ok(job)) = job else {
-            dangling.push(keys::due(key, priority, due).to_vec());
+            claimed.dangling.push(keys::due(key, priority, due).to_vec());
             continue;
         };
         let instance = db
             .get(Cf::Instance, &job.instance.0)?
             .map(|raw| InstanceRecord::decode(&raw));
         let Some(Ok(instance)) = instance else {
-            dangling.push(keys::due(key, priority, due).to_vec());
+            claimed.dangling.push(keys::due(key, priority, due).to_vec());
             continue;
         };
-        leases.push(Lease {
+        if let Some(later) = wait::unripe(db, &job, instance.instance.study.as_ref(), now)? {
+            claimed.unripe.push((guard, later));
+            continue;
+        }
+        claimed.leases.push(Lease {
             job: key.job,
             destination: lane.name.clone(),
             priority,
@@ -293,7 +340,7 @@ pub(super) fn claim(
             guard,
         });
     }
-    Ok((leases, dangling))
+    Ok(())
 }
 
 fn worker(lane: &Arc<Lane>, job: JobId) -> Guard {
@@ -406,9 +453,9 @@ fn micros(span: Duration) -> u64 {
     u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// No retry is put off for longer than this: `settle` sees to it.
 /// Confirmations waiting for their record; each was in flight when the disk failed.
 const CONFIRMED_MAX: usize = 4_096;
+/// Nothing is put off for longer than this: `settle` and `wait` see to it.
 pub(super) const LATEST: Duration = Duration::from_secs(24 * 3600);
 
 /// The first key behind everything of this class that is due at `now`.

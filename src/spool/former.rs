@@ -1,12 +1,15 @@
 //! The index that a rebuild replaces, as far as it can still be read: what a person or a rule held back must not leave
 //! because the index was made anew, and what was delivered must not go twice. Each block of it carries a checksum, so that
 //! what can be read is what was written, however much cannot. Changes nothing but a lost `CURRENT`; called by `rebuild.rs`.
+use super::alias::Mapped;
 use super::db::{Cf, Db, DbError};
 use super::due::LATEST;
 use super::keys;
 use super::model::{CommitError, HoldKind, HoldReason, NewJob, Priority};
-use super::record::{Done, InstanceRecord, JobRecord, SeenEntry, SeenRecord};
+use super::record::{Alternative, Done, Failover, InstanceRecord, JobRecord, SeenEntry, SeenRecord};
+use super::study::StudySeen;
 use super::txn::{DESTINATION, NEXT_JOB, SUSPENDED, Txn, aside, decode_number};
+use super::wait::{Group, GroupKind};
 use super::witness::Standing;
 use crate::base::clock::Wall;
 use crate::base::names::{DestinationId, InstanceId, JobId};
@@ -67,6 +70,9 @@ impl Known {
         self
     }
 }
+
+/// A key and its record.
+pub(super) type Memory = (Vec<u8>, Vec<u8>);
 
 /// A content whose payload has left the cache: the raw key of its SOP Instance UID, where it went, and the entry.
 pub(super) struct Evicted {
@@ -168,6 +174,8 @@ impl Former {
                     HoldKind::Recovered,
                     "its job could not be read; to be decided anew",
                 )),
+                quiet: None,
+                group: None,
             };
         };
         let hold = job.hold.map(|(_, reason)| reason);
@@ -184,6 +192,8 @@ impl Former {
             plan: job.plan,
             due: job.due.min(now.plus(LATEST)),
             hold,
+            quiet: job.quiet,
+            group: job.failover.map(|failover| self.group(failover)),
         }
     }
 
@@ -197,6 +207,40 @@ impl Former {
             }
             true
         })
+    }
+
+    fn group(&self, failover: Failover) -> Group {
+        let named = |other: Alternative| Some((self.names.get(&other.dest)?.clone(), other.plan));
+        Group {
+            kind: GroupKind::Failover { after: failover.after },
+            others: failover.rest.into_iter().filter_map(named).collect(),
+        }
+    }
+
+    /// The next records of studies and entries of the alias map, as they are, out of at most `max`, and where to go on.
+    pub(super) fn memory(
+        &self,
+        (cf, from): (Cf, &[u8]),
+        max: usize,
+    ) -> Result<(Vec<Memory>, Option<Vec<u8>>), DbError> {
+        let (mut found, mut next, mut looked) = (Vec::new(), None, 0);
+        self.db.scan(cf, from, &[], |key, value| {
+            if looked == max {
+                next = Some(key.to_vec());
+                return false;
+            }
+            looked += 1;
+            let sound = match cf {
+                Cf::Study => keys::is_study(key) && StudySeen::decode(value).is_ok(),
+                Cf::Meta => keys::is_alias(key) && (value.is_empty() || Mapped::decode(value).is_ok()),
+                _ => false,
+            };
+            if sound {
+                found.push((key.to_vec(), value.to_vec()));
+            }
+            true
+        })?;
+        Ok((found, next))
     }
 
     /// The next contents from `from` on whose payload has left the cache, out of at most `max` records, and where to go on;

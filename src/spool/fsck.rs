@@ -6,6 +6,7 @@ use super::model::OpenError;
 use super::payload::path_of;
 use super::record::{InstanceRecord, JobRecord, SeenRecord};
 use super::recover;
+use super::study::StudySeen;
 use crate::base::names::InstanceId;
 use std::fs::File;
 use std::path::Path;
@@ -62,6 +63,16 @@ pub fn fsck(path: &Path, deep: bool) -> Result<FsckReport, OpenError> {
         digests(&db, path, &mut report).map_err(damaged)?;
     }
     drop(lock);
+    Ok(report)
+}
+
+/// What the records of an open index say of each other; nothing is said of files.
+#[cfg(feature = "planted")]
+pub(super) fn index(db: &Db) -> Result<FsckReport, DbError> {
+    let mut report = FsckReport::default();
+    for check in [jobs, due_and_holds, references, rest] {
+        check(db, Path::new(""), &mut report)?;
+    }
     Ok(report)
 }
 
@@ -209,6 +220,20 @@ fn rest(db: &Db, _: &Path, report: &mut FsckReport) -> Result<(), DbError> {
     db.scan(Cf::Seen, &[], &[], |_, value| {
         if SeenRecord::decode(value).is_err() {
             report.problem("a record of seen instances cannot be read".into());
+        }
+        true
+    })?;
+    db.scan(Cf::Study, &[], &[], |key, value| {
+        if keys::is_study(key) && StudySeen::decode(value).is_err() {
+            report.problem("what is remembered of a study cannot be read".into());
+        }
+        true
+    })?;
+    db.scan(Cf::Meta, keys::FAILOVER, &keys::behind(keys::FAILOVER), |key, _| {
+        let job = keys::failover_of(key).map(|key| db.get(Cf::Job, &keys::job(key)));
+        let job = job.and_then(|found| JobRecord::decode(&found.ok()??).ok());
+        if !job.is_some_and(|job| job.hold.is_none() && job.failover.is_some()) {
+            report.problem("a fail-over entry has no such queued job".into());
         }
         true
     })?;

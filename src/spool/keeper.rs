@@ -9,6 +9,7 @@ use super::keys;
 use super::model::JobKey;
 use super::payload::Mark;
 use super::record::{InstanceRecord, JobRecord};
+use super::{alias, study};
 use crate::base::clock::Wall;
 use crate::base::names::JobId;
 use std::collections::BTreeMap;
@@ -32,6 +33,8 @@ pub(super) struct Keeper {
     core: Arc<Core>,
     queue: WeakSender<Request>,
     swept: Vec<u8>,
+    studies: Vec<u8>,
+    aliases: Vec<u8>,
     /// Per destination, the first job key that may still be there: jobs leave at the front.
     oldest: BTreeMap<u32, Vec<u8>>,
 }
@@ -42,6 +45,8 @@ impl Keeper {
             core,
             queue,
             swept: Vec::new(),
+            studies: Vec::new(),
+            aliases: Vec::new(),
             oldest: BTreeMap::new(),
         }
     }
@@ -119,6 +124,29 @@ impl Keeper {
         if !found.is_empty() {
             // A sweep that did not happen is done when its turn comes again.
             let _ = submit_blocking(&self.queue, move |txn| cache::sweep(txn, found));
+        }
+        self.forget(now);
+    }
+
+    /// Studies and renamed values that nobody will ask for any more.
+    fn forget(&mut self, now: Wall) {
+        let older = |span: Duration| {
+            Wall(
+                now.0
+                    .saturating_sub(u64::try_from(span.as_micros()).unwrap_or(u64::MAX)),
+            )
+        };
+        let before = older(self.core.config.study_memory.0);
+        let (found, next) = study::to_sweep(&self.core, &self.studies, before);
+        self.studies = next;
+        if !found.is_empty() {
+            let _ = submit_blocking(&self.queue, move |txn| study::sweep(txn, found, before));
+        }
+        let before = older(self.core.config.map_memory.0);
+        let (found, next) = alias::to_sweep(&self.core, &self.aliases, before);
+        self.aliases = next;
+        if !found.is_empty() {
+            let _ = submit_blocking(&self.queue, move |txn| alias::sweep(txn, found, before));
         }
     }
 

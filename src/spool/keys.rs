@@ -2,6 +2,7 @@
 use super::model::{JobKey, Priority};
 use crate::base::clock::Wall;
 use crate::base::names::{InstanceId, JobId, Uid};
+use std::time::Duration;
 
 /// The number of "no destination yet".
 pub(super) const UNDECIDED: u32 = 0;
@@ -88,6 +89,70 @@ pub(super) fn study(study: &Uid, id: InstanceId) -> [u8; 32] {
     out
 }
 
+/// Whether a key of the family is a study's own record, which stands before those of its instances.
+pub(super) fn is_study(raw: &[u8]) -> bool {
+    raw.len() == 16
+}
+
+/// The map of aliases, in `meta`: `alias/ | kind | 0 | hash of what was written | hash of what was sent`.
+pub(super) const ALIAS: &[u8] = b"alias/";
+/// The same turned round: by what was sent.
+const ALIAS_BACK: &[u8] = b"alias-back/";
+
+pub(super) fn alias_prefix(kind: &str, written: &str) -> Vec<u8> {
+    [ALIAS, kind.as_bytes(), &[0], &short_hash(written)].concat()
+}
+
+pub(super) fn alias(kind: &str, written: &str, sent: &str) -> Vec<u8> {
+    [alias_prefix(kind, written), short_hash(sent).to_vec()].concat()
+}
+
+pub(super) fn alias_back_prefix(kind: &str, sent: &str) -> Vec<u8> {
+    [ALIAS_BACK, kind.as_bytes(), &[0], &short_hash(sent)].concat()
+}
+
+pub(super) fn alias_back(kind: &str, sent: &str, written: &str) -> Vec<u8> {
+    [alias_back_prefix(kind, sent), short_hash(written).to_vec()].concat()
+}
+
+/// The key of the same pair in the other direction.
+pub(super) fn alias_turned(raw: &[u8]) -> Vec<u8> {
+    let (other, rest) = match raw.strip_prefix(ALIAS) {
+        Some(rest) => (ALIAS_BACK, rest),
+        None => (ALIAS, raw.strip_prefix(ALIAS_BACK).unwrap_or(raw)),
+    };
+    let (kind, hashes) = rest.split_at(rest.len().saturating_sub(32));
+    let (first, second) = hashes.split_at(hashes.len() / 2);
+    [other, kind, second, first].concat()
+}
+
+/// Whether a key of `meta` belongs to the map, in either direction.
+pub(super) fn is_alias(raw: &[u8]) -> bool {
+    raw.starts_with(ALIAS) || raw.starts_with(ALIAS_BACK)
+}
+
+/// Jobs that another destination may take over, in `meta`: `failover/ | dest | after (microseconds) | job`.
+pub(super) const FAILOVER: &[u8] = b"failover/";
+
+pub(super) fn failover(key: JobKey, after: Duration) -> Vec<u8> {
+    let after = u64::try_from(after.as_micros()).unwrap_or(u64::MAX);
+    let (dest, job) = (key.dest.to_be_bytes(), key.job.0.to_be_bytes());
+    [FAILOVER, &dest, &after.to_be_bytes(), &job].concat()
+}
+
+pub(super) fn failover_prefix(dest: u32) -> Vec<u8> {
+    [FAILOVER, &dest.to_be_bytes()].concat()
+}
+
+pub(super) fn failover_of(raw: &[u8]) -> Option<JobKey> {
+    let rest = raw.strip_prefix(FAILOVER)?;
+    (rest.len() == 20).then_some(())?;
+    Some(JobKey {
+        dest: u32_at(rest, 0)?,
+        job: JobId(u64_at(rest, 12)?),
+    })
+}
+
 pub(super) fn cached(arrival: Wall, id: InstanceId) -> [u8; 24] {
     let mut out = [0; 24];
     out[..8].copy_from_slice(&arrival.0.to_be_bytes());
@@ -164,6 +229,22 @@ mod tests {
         assert_eq!(reference_of(&reference(id, key)), Some((id, key)));
         assert_eq!(cached_of(&cached(Wall(1), id)), Some(id));
         assert_eq!(due_of(&early[..20]), None);
+        let waits = failover(key, Duration::from_secs(900));
+        assert_eq!(failover_of(&waits), Some(key));
+        assert!(waits.starts_with(&failover_prefix(7)) && waits < failover(key, Duration::from_secs(901)));
+        assert_eq!(failover_of(b"failover/"), None);
+    }
+
+    #[test]
+    fn an_alias_is_found_from_both_sides() {
+        let (there, back) = (alias("accession", "RA77", "77"), alias_back("accession", "77", "RA77"));
+        assert_eq!(
+            (alias_turned(&there), alias_turned(&back)),
+            (back.clone(), there.clone())
+        );
+        assert!(there.starts_with(&alias_prefix("accession", "RA77")));
+        assert!(back.starts_with(&alias_back_prefix("accession", "77")));
+        assert!(!there.starts_with(&alias_prefix("accession", "RA7")) && !back.starts_with(ALIAS));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::payload::Mark;
 use super::record::InstanceRecord;
 use super::salvage::{self, Fate, Named};
 use super::scrub::Scrub;
+use super::study::{self, Fresh};
 use super::txn::{Book, Txn};
 use super::{Config, Spool, adopt, count, recover, witness};
 use crate::base::clock::Clock;
@@ -201,10 +202,14 @@ impl Prepared {
         } else {
             witness::standing(&core.config.path)
         };
+        let mut fresh = Fresh::default();
         for record in adopted {
             let id = record.instance.id;
             let known = Known::default().with_orders(id, orders.as_ref(), core.config.salvage.hold());
-            let held = apply_now(core, db, book, |txn| adopt::adopt(txn, record, &known))?;
+            let held = apply_now(core, db, book, |txn| {
+                study::found(txn, record, &mut fresh)?;
+                adopt::adopt(txn, record, &known)
+            })?;
             let fate = match held {
                 Some(HoldKind::Doubtful) => Fate::Doubtful,
                 Some(HoldKind::Recovered) | None => Fate::DecidedAnew,

@@ -7,6 +7,9 @@
 //! Nothing leaves but by `Settlement::Confirmed` or a person's `discard`, and a delivered payload by `cache.rs`.
 mod admit;
 mod adopt;
+mod alias;
+#[cfg(feature = "planted")]
+pub mod bench;
 mod browse;
 mod cache;
 mod codec;
@@ -26,6 +29,8 @@ mod keeper;
 mod keys;
 mod ledger;
 mod lifecycle;
+#[cfg(feature = "planted")]
+mod memory;
 mod mend;
 mod model;
 mod operator;
@@ -41,11 +46,15 @@ mod recover;
 mod salvage;
 mod scrub;
 mod settle;
+mod study;
+mod takeover;
 #[cfg(test)]
 mod tests;
 mod txn;
+mod wait;
 mod witness;
 
+pub use alias::{Alias, Mapped};
 pub use browse::browse;
 pub use config::{Config, Salvage};
 pub use damaged::DamagedInstance;
@@ -54,8 +63,8 @@ pub use export::{ExportReport, export};
 pub use fsck::{FsckReport, fsck};
 pub use ledger::{Fact, FactKind};
 pub use model::{
-    ArriveError, Arriving, Commit, CommitError, Committed, Health, HoldKind, HoldReason, Instance, NewJob, OpenError,
-    OpenReport, Priority, ReadError, Repeat, Sealed, Settlement,
+    ArriveError, Arriving, Attempt, Commit, CommitError, Committed, Health, HoldKind, HoldReason, Instance, NewJob,
+    OpenError, OpenReport, Priority, ReadError, Repeat, Sealed, Settlement,
 };
 pub use operator::{Acted, Verb};
 pub use payload::Incoming;
@@ -65,6 +74,9 @@ pub use rebuild::{RebuildReport, rebuild};
 pub use recover::is_there;
 pub use salvage::{Fate, Named, SalvageReport, salvages};
 pub use scrub::ScrubStatus;
+pub use study::{StudyNote, StudySeen};
+pub use takeover::TakenOver;
+pub use wait::{Group, GroupKind, Quiet};
 
 use self::core::Core;
 use crate::base::clock::Wall;
@@ -101,6 +113,20 @@ impl Spool {
     /// # Errors
     /// Nothing was recorded that may be acknowledged.
     pub async fn commit(&self, sealed: Sealed, commit: Commit) -> Result<Committed, CommitError> {
+        let mut commit = commit;
+        commit.note.believed = None;
+        match self.attempt(sealed, commit).await? {
+            Attempt::Done(committed) => Ok(committed),
+            // Only what was believed can be overtaken.
+            Attempt::Overtaken(..) => Err(CommitError::Gone),
+        }
+    }
+
+    /// As `commit`, but records nothing when what the decision believed of the study (`StudyNote::believed`) holds no more.
+    ///
+    /// # Errors
+    /// As `commit`.
+    pub async fn attempt(&self, sealed: Sealed, commit: Commit) -> Result<Attempt, CommitError> {
         if self.core.disk.critical() {
             return Err(CommitError::DiskFull);
         }
@@ -115,7 +141,10 @@ impl Spool {
                 delivered: false,
                 done: Vec::new(),
             };
-            let committed = admit::admit(txn, &record, commit)?;
+            let committed = match admit::admit(txn, &record, commit)? {
+                Ok(committed) => committed,
+                Err(seen) => return Ok(Attempt::Overtaken(Box::new(sealed), seen)),
+            };
             match committed {
                 Committed::Stored(_) | Committed::Conflict(_) => {
                     let mark = payload::Mark::committed(&sealed);
@@ -124,7 +153,7 @@ impl Spool {
                 }
                 Committed::Repeat(_) => {}
             }
-            Ok(committed)
+            Ok(Attempt::Done(committed))
         })
         .await
     }
@@ -137,7 +166,15 @@ impl Spool {
         };
         let core = self.core.clone();
         let claimed = self.read(move |db| due::claim(&core, db, &lane, max)).await;
-        let (leases, dangling) = claimed.unwrap_or_default();
+        let due::Claimed {
+            leases,
+            dangling,
+            unripe,
+        } = claimed.unwrap_or_default();
+        if !unripe.is_empty() {
+            // If this fails, the next claim finds them again.
+            let _ = self.submit(move |txn| wait::put_off(txn, unripe)).await;
+        }
         if !dangling.is_empty() {
             // A lane must not stumble over it again; if this fails, the next claim reports it once more.
             let _ = self.submit(move |txn| mend::mend_dangling(txn, dangling)).await;

@@ -1,5 +1,8 @@
 //! The spool's vocabulary: what other rooms hand in and get back. Plain values; no disk here.
+use super::alias::Alias;
 use super::payload::Guarded;
+use super::study::{StudyNote, StudySeen};
+use super::wait::{Group, Quiet};
 use crate::base::clock::Wall;
 use crate::base::names::{AeTitle, DestinationId, InstanceId, JobId, SourceId, Uid};
 use std::path::PathBuf;
@@ -177,6 +180,10 @@ pub struct NewJob {
     pub due: Wall,
     /// Held from the start, with this reason.
     pub hold: Option<HoldReason>,
+    /// Not before its study is quiet, either.
+    pub quiet: Option<Quiet>,
+    /// Others that may get it in this destination's place.
+    pub group: Option<Group>,
 }
 
 /// What to do with a job whose destination has had the same content of the same SOP instance already.
@@ -198,6 +205,17 @@ pub struct Commit {
     /// Empty counts as one undecided job, held with `HoldKind::NoDestination`.
     pub jobs: Vec<NewJob>,
     pub repeat: Repeat,
+    pub note: StudyNote,
+    /// What the decision wrote in place of values by which others will ask.
+    pub aliases: Vec<Alias>,
+}
+
+/// What came of a commit.
+pub enum Attempt {
+    Done(Committed),
+    /// Nothing was recorded: another instance of the study came first, and the decision believed otherwise. Decide again by
+    /// what is known now.
+    Overtaken(Box<Sealed>, StudySeen),
 }
 
 /// What the commit made of it. All three are durable, and to be acknowledged.

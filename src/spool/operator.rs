@@ -10,7 +10,9 @@ use super::query::{Filter, Row, find, walk};
 use super::record::JobRecord;
 use super::settle::{end, retire};
 use super::txn::{Effect, SUSPENDED, Txn, encode_number, meta_key};
+use super::wait;
 use super::witness;
+use crate::base::fault::{Plant, planted};
 use crate::base::names::{DestinationId, InstanceId, JobId};
 
 /// Jobs in one batch of a verb.
@@ -41,10 +43,10 @@ pub struct Acted {
 
 /// Who asked, and why: for the ledger.
 #[derive(Clone)]
-struct Order {
-    verb: Verb,
-    who: String,
-    reason: String,
+pub(super) struct Order {
+    pub verb: Verb,
+    pub who: String,
+    pub reason: String,
 }
 
 impl Spool {
@@ -162,27 +164,7 @@ impl Spool {
         let verb = if on { "suspend" } else { "resume" };
         self.core.metrics.queue_verbs_total.with_label_values(&[verb]).inc();
         self.submit(move |txn| {
-            let number = txn.number(Some(&to));
-            let key = meta_key(SUSPENDED, to.as_str());
-            let destination = to.clone();
-            txn.effects.push(Effect::Order(match on {
-                true => witness::Order::Suspended {
-                    destination,
-                    since: txn.now.0,
-                },
-                false => witness::Order::Resumed { destination },
-            }));
-            if on {
-                let since = encode_number(txn.now.0);
-                txn.put(Cf::Meta, key, since);
-            } else {
-                txn.delete(Cf::Meta, key);
-            }
-            txn.effects
-                .extend(txn.lane(number).map(|lane| Effect::Suspended(lane, on)));
-            let mut fact = Fact::new(if on { FactKind::Suspended } else { FactKind::Resumed });
-            fact.destination = Some(to);
-            txn.fact(fact.who(&who).text(reason));
+            set_suspended(txn, &to, (&who, &reason), on);
             Ok(())
         })
         .await
@@ -223,7 +205,32 @@ impl Verb {
     }
 }
 
-fn batch(txn: &mut Txn<'_>, keys: &[JobKey], order: &Order) -> Result<u64, CommitError> {
+/// Suspends or resumes a destination, in the batch and on the ledger.
+pub(super) fn set_suspended(txn: &mut Txn<'_>, to: &DestinationId, (who, reason): (&str, &str), on: bool) {
+    let number = txn.number(Some(to));
+    let key = meta_key(SUSPENDED, to.as_str());
+    let destination = to.clone();
+    txn.effects.push(Effect::Order(match on {
+        true => witness::Order::Suspended {
+            destination,
+            since: txn.now.0,
+        },
+        false => witness::Order::Resumed { destination },
+    }));
+    if !on {
+        txn.delete(Cf::Meta, key);
+    } else if !planted(Plant::ForgetSuspension) {
+        let since = encode_number(txn.now.0);
+        txn.put(Cf::Meta, key, since);
+    }
+    txn.effects
+        .extend(txn.lane(number).map(|lane| Effect::Suspended(lane, on)));
+    let mut fact = Fact::new(if on { FactKind::Suspended } else { FactKind::Resumed });
+    fact.destination = Some(to.clone());
+    txn.fact(fact.who(who).text(reason));
+}
+
+pub(super) fn batch(txn: &mut Txn<'_>, keys: &[JobKey], order: &Order) -> Result<u64, CommitError> {
     let mut changed = 0;
     for key in keys {
         changed += u64::from(one(txn, *key, order)?);
@@ -297,7 +304,9 @@ fn requeue(txn: &mut Txn<'_>, key: JobKey, mut job: JobRecord) {
     if job.hold.take().is_some() {
         job.attempts = 0;
     }
+    // Who lets a job go wants it to go now.
     job.due = txn.now;
+    job.quiet = None;
     place(txn, key, &job);
 }
 
@@ -319,6 +328,8 @@ fn reroute(txn: &mut Txn<'_>, key: JobKey, mut job: JobRecord, fact: Fact) -> Re
     job.attempts = 0;
     job.due = txn.now;
     job.outcome.clear();
+    // A person has chosen: neither the study nor another destination has a say any more.
+    (job.quiet, job.failover) = (None, None);
     place(txn, to, &job);
     if let Some(record) = txn.instance(job.instance)? {
         rename(txn, &record.instance.sop_instance, key, &[to])?;
@@ -326,12 +337,21 @@ fn reroute(txn: &mut Txn<'_>, key: JobKey, mut job: JobRecord, fact: Fact) -> Re
     Ok(true)
 }
 
-fn has_job(txn: &Txn<'_>, instance: InstanceId, dest: u32) -> Result<bool, CommitError> {
+pub(super) fn has_job(txn: &Txn<'_>, instance: InstanceId, dest: u32) -> Result<bool, CommitError> {
     let prefix = [&instance.0[..], &dest.to_be_bytes()].concat();
     Ok(!txn.keys(Cf::Ref, &prefix, 1)?.is_empty())
 }
 
-fn redecide(
+fn has_any_job(txn: &Txn<'_>, instance: InstanceId, dests: &[u32]) -> Result<bool, CommitError> {
+    for dest in dests {
+        if has_job(txn, instance, *dest)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+pub(super) fn redecide(
     txn: &mut Txn<'_>,
     key: JobKey,
     jobs: Vec<NewJob>,
@@ -359,16 +379,18 @@ fn redecide(
     let (mut added, mut repeated) = (Vec::new(), false);
     let none_named = jobs.is_empty();
     for new in jobs {
+        let new = wait::shared_out(new, txn);
         let dest = txn.number(new.destination.as_ref());
-        if same.is_some_and(|entry| entry.serves(dest, key)) {
+        let served_by = wait::served_by(dest, &new, txn);
+        if same.is_some_and(|entry| served_by.iter().any(|dest| entry.serves(*dest, key))) {
             repeated = true;
             continue;
         }
         let confirmed = record
             .done
             .iter()
-            .any(|done| done.dest == dest && done.status.is_some());
-        if !confirmed && !has_job(txn, job.instance, dest)? {
+            .any(|done| served_by.contains(&done.dest) && done.status.is_some());
+        if !confirmed && !has_any_job(txn, job.instance, &served_by)? {
             let id = add_job(txn, job.instance, dest, new);
             added.push(JobKey { dest, job: id });
         }

@@ -108,6 +108,24 @@ impl Mark {
         Self::Committed(sealed.file.file.clone(), state_offset(sealed.private_offset))
     }
 
+    /// Writes the letter and flushes it. A file that is gone needs none.
+    pub(super) fn flush(&self, root: &Path) -> io::Result<()> {
+        match self {
+            Self::Committed(file, at) => {
+                file.write_all_at(&[FileState::Committed.letter()], *at)?;
+                file.sync_data()
+            }
+            Self::Delivered(id, at) => {
+                let file = match File::options().write(true).open(path_of(root, *id)) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                    opened => opened?,
+                };
+                file.write_all_at(&[FileState::Delivered.letter()], *at)?;
+                file.sync_data()
+            }
+        }
+    }
+
     /// Writes the letter. A hint may fail: what it costs is a second delivery after a rebuild.
     pub(super) fn write(&self, root: &Path) -> io::Result<()> {
         match self {

@@ -19,6 +19,7 @@ use super::payload::{FileState, path_of};
 use super::record::InstanceRecord;
 use super::recover::{self, Found};
 use super::salvage::{Fate, Named};
+use super::study::{self, Fresh};
 use super::txn::{Book, Effect, SUSPENDED, Txn, encode_number, meta_key};
 use super::witness::{self, Standing};
 use super::{admit, adopt};
@@ -69,6 +70,8 @@ pub(super) struct Manner {
 const BATCH: usize = 256;
 /// Names the index that is being replaced, from before it is moved until the new one stands.
 const UNDER_WAY: &str = "rebuild-under-way";
+/// Records looked at for one batch of what is carried over as it is.
+const MEMORY_BATCH: usize = 4_096;
 
 /// Rebuilds the index of a spool that no process has open. Reads every payload once.
 ///
@@ -131,6 +134,7 @@ pub(super) fn remake(
         former,
         orders,
         unknown: manner.salvage,
+        fresh: Fresh::default(),
         report,
     };
     site.carry_over(&files).map_err(|error| damaged(&error))?;
@@ -217,6 +221,8 @@ struct Site {
     former: Option<Former>,
     orders: Option<Standing>,
     unknown: Salvage,
+    /// Studies that the old index did not tell of.
+    fresh: Fresh,
     report: RebuildReport,
 }
 
@@ -253,6 +259,9 @@ impl Site {
             }
             Ok(())
         })?;
+        for cf in [Cf::Study, Cf::Meta] {
+            self.carry_memory(cf)?;
+        }
         let present: HashSet<InstanceId> = files.iter().map(|(_, id, _)| *id).collect();
         let mut from = Some(Vec::new());
         while let Some(start) = from {
@@ -260,6 +269,22 @@ impl Site {
             apply_now(&self.core, &self.db, &mut self.book, |txn| {
                 let mut gone = evicted.into_iter().filter(|e| !present.contains(&e.entry.instance));
                 gone.try_for_each(|evicted| evicted.record(txn))
+            })?;
+            from = next;
+        }
+        Ok(())
+    }
+
+    /// What was remembered of studies, and the alias map: the files do not tell them.
+    fn carry_memory(&mut self, cf: Cf) -> Result<(), CommitError> {
+        let mut from = Some(Vec::new());
+        while let Some(start) = from {
+            let (found, next) = self.ask(|former| former.memory((cf, &start), MEMORY_BATCH));
+            apply_now(&self.core, &self.db, &mut self.book, |txn| {
+                for (key, record) in found {
+                    txn.put(cf, key, record);
+                }
+                Ok(())
             })?;
             from = next;
         }
@@ -279,9 +304,10 @@ impl Site {
             .map(|(record, _)| self.known(record.instance.id))
             .collect();
         let mut named = Vec::new();
-        let report = &mut self.report;
+        let (report, fresh) = (&mut self.report, &mut self.fresh);
         apply_now(&self.core, &self.db, &mut self.book, |txn| {
             for ((record, delivered), known) in records.iter().zip(&known) {
+                study::found(txn, record, fresh)?;
                 if *delivered || known.delivered {
                     as_cache(txn, record, known)?;
                     report.delivered += 1;

@@ -4,8 +4,10 @@ pub(super) use super::codec::Damaged;
 use super::codec::{Reader, Writer};
 use super::keys;
 use super::model::{HoldKind, HoldReason, Instance, JobKey, Priority};
+use super::wait::Quiet;
 use crate::base::clock::Wall;
 use crate::base::names::{AeTitle, InstanceId, JobId, SourceId, Uid};
+use std::time::Duration;
 
 /// Outcomes of one instance that are kept in its record.
 const DONE_MAX: usize = 64;
@@ -43,6 +45,23 @@ pub(super) struct JobRecord {
     pub enqueued: Wall,
     pub outcome: String,
     pub hold: Option<(Wall, HoldReason)>,
+    pub plan: Vec<u8>,
+    /// Waits until its study is quiet.
+    pub quiet: Option<Quiet>,
+    /// Who takes over when its destination is down.
+    pub failover: Option<Failover>,
+}
+
+/// Who takes over a job whose destination has been down or suspended for `after`: the first, with its own plan; then the next.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Failover {
+    pub after: Duration,
+    pub rest: Vec<Alternative>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Alternative {
+    pub dest: u32,
     pub plan: Vec<u8>,
 }
 
@@ -187,12 +206,58 @@ impl JobRecord {
             }
         }
         w.long(&self.plan);
+        // Older records end here, and so do jobs without either.
+        if self.quiet.is_some() || self.failover.is_some() {
+            self.encode_waits(&mut w);
+        }
         w.finish()
+    }
+
+    fn encode_waits(&self, w: &mut Writer) {
+        let span = |w: &mut Writer, span: Duration| w.u64(u64::try_from(span.as_micros()).unwrap_or(u64::MAX));
+        w.u8(u8::from(self.quiet.is_some()));
+        if let Some(quiet) = self.quiet {
+            span(w, quiet.span);
+            span(w, quiet.at_most);
+        }
+        let rest = self.failover.as_ref().map_or(&[][..], |failover| &failover.rest);
+        w.u8(u8::try_from(rest.len()).unwrap_or(0));
+        if let Some(failover) = self.failover.as_ref().filter(|_| !rest.is_empty()) {
+            span(w, failover.after);
+        }
+        for other in rest {
+            w.u32(other.dest);
+            w.long(&other.plan);
+        }
+    }
+
+    fn decode_waits(&mut self, r: &mut Reader<'_>) -> Result<(), Damaged> {
+        if r.u8()? == 1 {
+            self.quiet = Some(Quiet {
+                span: Duration::from_micros(r.u64()?),
+                at_most: Duration::from_micros(r.u64()?),
+            });
+        }
+        let count = r.u8()?;
+        if count > 0 {
+            let mut failover = Failover {
+                after: Duration::from_micros(r.u64()?),
+                rest: Vec::new(),
+            };
+            for _ in 0..count {
+                failover.rest.push(Alternative {
+                    dest: r.u32()?,
+                    plan: r.long()?.to_vec(),
+                });
+            }
+            self.failover = Some(failover);
+        }
+        Ok(())
     }
 
     pub(super) fn decode(raw: &[u8]) -> Result<Self, Damaged> {
         let mut r = Reader::open(raw)?;
-        let record = Self {
+        let mut record = Self {
             instance: InstanceId(r.array()?),
             priority: Priority::from_byte(r.u8()?).ok_or(Damaged)?,
             due: Wall(r.u64()?),
@@ -207,7 +272,12 @@ impl JobRecord {
                 }
             },
             plan: r.long()?.to_vec(),
+            quiet: None,
+            failover: None,
         };
+        if r.end().is_err() {
+            record.decode_waits(&mut r)?;
+        }
         r.end()?;
         Ok(record)
     }
@@ -312,8 +382,32 @@ pub(super) mod tests {
             outcome: "A700".into(),
             hold: Some((Wall(9), HoldReason::new(HoldKind::Refused, "C123"))),
             plan: vec![0; 70_000],
+            quiet: None,
+            failover: None,
         };
         assert_eq!(JobRecord::decode(&job.encode()), Ok(job.clone()));
+        let waits = JobRecord {
+            quiet: Some(Quiet {
+                span: Duration::from_secs(600),
+                at_most: Duration::from_secs(3_600),
+            }),
+            failover: Some(Failover {
+                after: Duration::from_secs(900),
+                rest: vec![Alternative {
+                    dest: 2,
+                    plan: vec![7; 300],
+                }],
+            }),
+            ..job.clone()
+        };
+        assert_eq!(JobRecord::decode(&waits.encode()), Ok(waits.clone()));
+        let only_quiet = JobRecord {
+            failover: None,
+            ..waits.clone()
+        };
+        assert_eq!(JobRecord::decode(&only_quiet.encode()), Ok(only_quiet));
+        let only_failover = JobRecord { quiet: None, ..waits };
+        assert_eq!(JobRecord::decode(&only_failover.encode()), Ok(only_failover));
         assert_eq!(JobRecord::decode(&job.encode()[1..]), Err(Damaged));
         assert_eq!(JobRecord::decode(&[]), Err(Damaged));
     }

@@ -7,7 +7,7 @@ use super::ledger::Head;
 use super::model::{OpenError, OpenReport};
 use super::payload::{FileState, HEADER_MAX, find_private, path_of};
 use super::record::{InstanceRecord, SeenEntry, SeenRecord};
-use super::txn::{DESTINATION, SCHEMA, SUSPENDED, aside, decode_number, encode_number};
+use super::txn::{DESTINATION, SCHEMA, SUSPENDED, WAITS, aside, decode_number, encode_number};
 use super::witness;
 use crate::base::names::{DestinationId, InstanceId};
 use std::collections::BTreeSet;
@@ -194,11 +194,13 @@ pub(super) fn lanes(core: &Core, db: &Db) -> Result<(), DbError> {
         numbers.extend(number.map(|number| (name, number)));
         true
     })?;
-    // A number whose name was lost still has its jobs: they get a lane that a person can see and reroute.
-    for number in numbers_in_use(db)? {
-        if number != keys::UNDECIDED && !numbers.iter().any(|(_, known)| *known == number) {
-            numbers.push((format!("unnamed-{number}"), number));
-        }
+    // A number is named in the batch of its first job: jobs without the name mean that the index has lost records, as it does
+    // when its manifest was cut or overwritten at its end. A salvage finds what else is missing.
+    let is_named = |number: &u32| *number == keys::UNDECIDED || numbers.iter().any(|(_, known)| known == number);
+    if !numbers_in_use(db)?.iter().all(is_named) {
+        return Err(DbError::Damaged(
+            "jobs have lost the name of their destination".to_owned(),
+        ));
     }
     for (name, number) in numbers {
         if let Ok(name) = DestinationId::parse(&name) {
@@ -212,6 +214,13 @@ pub(super) fn lanes(core: &Core, db: &Db) -> Result<(), DbError> {
             lane.booked.store(!fresh, Ordering::Relaxed);
             lane.suspend(true);
             core.metrics.lane_suspended.with_label_values(&[name.as_str()]).set(1);
+        }
+        true
+    })?;
+    db.scan(Cf::Meta, WAITS, &keys::behind(WAITS), |key, _| {
+        let name = DestinationId::parse(&String::from_utf8_lossy(&key[WAITS.len()..]));
+        if let Some(lane) = name.ok().and_then(|name| core.lanes.get(&name)) {
+            lane.waits();
         }
         true
     })
@@ -329,7 +338,7 @@ pub(super) fn strays(
     report: &mut OpenReport,
 ) -> io::Result<Vec<InstanceRecord>> {
     let root = &core.config.path;
-    let mut adopt = Vec::new();
+    let mut adopted = Vec::new();
     for id in strays {
         let path = path_of(root, *id);
         let found = match inspect(root, *id, true) {
@@ -342,29 +351,49 @@ pub(super) fn strays(
             }
             Ok(found) => found,
         };
-        match found {
-            Found::Empty => {
-                fs::remove_file(path)?;
-                report.pool_cleared += 1;
-            }
-            Found::Partial => {
-                fs::remove_file(path)?;
-                report.partial += 1;
-            }
-            Found::Whole(record, FileState::Sealed) => {
-                fs::rename(path, root.join("orphans").join(format!("{}.dcm", record.instance.id)))?;
-                report.orphans += 1;
-            }
-            Found::Whole(record, FileState::Committed) if was_evicted(db, &record)? => fs::remove_file(path)?,
-            // Its commit was durable once: the index has lost it.
-            Found::Whole(record, FileState::Committed) => adopt.push(*record),
-            // Eviction was cut between the record and the file.
-            Found::Whole(_, FileState::Delivered) => fs::remove_file(path)?,
+        match fate(found, db, report)? {
+            Fate::Remove => fs::remove_file(path)?,
+            Fate::SetAside => fs::rename(path, root.join("orphans").join(format!("{id}.dcm")))?,
+            Fate::Adopt(record) => adopted.push(*record),
         }
     }
-    // The first content under a UID is the one that the others conflict with.
-    adopt.sort_by_key(|record| (record.instance.arrival, record.instance.id.0));
-    Ok(adopt)
+    in_order(&mut adopted);
+    Ok(adopted)
+}
+
+/// The first content under a UID is the one that the others conflict with.
+pub(super) fn in_order(adopted: &mut [InstanceRecord]) {
+    adopted.sort_by_key(|record| (record.instance.arrival, record.instance.id.0));
+}
+
+/// What becomes of a file without a record.
+pub(super) enum Fate {
+    Remove,
+    SetAside,
+    Adopt(Box<InstanceRecord>),
+}
+
+/// Decides on a file without a record, and counts it.
+pub(super) fn fate(found: Found, db: &Db, report: &mut OpenReport) -> io::Result<Fate> {
+    Ok(match found {
+        Found::Empty => {
+            report.pool_cleared += 1;
+            Fate::Remove
+        }
+        Found::Partial => {
+            report.partial += 1;
+            Fate::Remove
+        }
+        Found::Whole(_, FileState::Sealed) => {
+            report.orphans += 1;
+            Fate::SetAside
+        }
+        Found::Whole(record, FileState::Committed) if was_evicted(db, &record)? => Fate::Remove,
+        // Its commit was durable once: the index has lost it.
+        Found::Whole(record, FileState::Committed) => Fate::Adopt(record),
+        // Eviction was cut between the record and the file.
+        Found::Whole(_, FileState::Delivered) => Fate::Remove,
+    })
 }
 
 /// The letter `delivered` is a hint and may be lost. The index remembers what it evicted, and forgets both together when
@@ -385,8 +414,13 @@ fn was_evicted(db: &Db, record: &InstanceRecord) -> io::Result<bool> {
 /// Both ways: ids with a file but no record, and ids with a record but no file.
 pub(super) fn differences(root: &Path, db: &Db) -> Result<(Vec<InstanceId>, Vec<InstanceId>), OpenError> {
     let files = list(root).map_err(failed(root, "payloads cannot be listed"))?;
+    compare(&files, db).map_err(|error| index_error(root, &error))
+}
+
+/// The same for a sorted list of files.
+pub(super) fn compare(files: &[InstanceId], db: &Db) -> Result<(Vec<InstanceId>, Vec<InstanceId>), DbError> {
     let (mut strays, mut missing, mut at) = (Vec::new(), Vec::new(), 0);
-    let scan = db.scan(Cf::Instance, &[], &[], |key, _| {
+    db.scan(Cf::Instance, &[], &[], |key, _| {
         let Some(id) = keys::instance_of(key) else {
             return true;
         };
@@ -400,8 +434,7 @@ pub(super) fn differences(root: &Path, db: &Db) -> Result<(Vec<InstanceId>, Vec<
             missing.push(id);
         }
         true
-    });
-    scan.map_err(|error| index_error(root, &error))?;
+    })?;
     strays.extend_from_slice(&files[at..]);
     Ok((strays, missing))
 }

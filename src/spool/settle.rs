@@ -34,6 +34,8 @@ pub(super) fn settle(txn: &mut Txn<'_>, guard: Guard, settlement: Settlement) ->
             txn.fact(fact(FactKind::Retry).text(outcome.clone()));
             job.due = due.min(txn.now.plus(LATEST));
             job.outcome = outcome;
+            // It was quiet when it went: what comes now is another matter.
+            job.quiet = None;
             job.attempts = job.attempts.saturating_add(u32::from(counted));
             place(txn, key, &job);
         }

@@ -8,6 +8,7 @@ use super::ledger::{Fact, Head};
 use super::model::{CommitError, HoldKind, JobKey, Priority};
 use super::payload::Mark;
 use super::record::{Damaged, InstanceRecord, JobRecord, SeenRecord};
+use super::study::StudyRecord;
 use super::witness::Order;
 use crate::base::clock::Wall;
 use crate::base::names::{DestinationId, InstanceId, JobId, Uid};
@@ -36,6 +37,8 @@ pub(super) enum Effect {
     Mark(Mark),
     Return(Guard),
     Quarantined(Cf),
+    /// A job of the lane waits because rules say so.
+    Waits(Arc<Lane>),
     /// For the list of persons' orders.
     Order(Order),
     /// So many instances more, or fewer, whose payload is damaged.
@@ -91,6 +94,8 @@ impl Book {
 pub(super) const NEXT_JOB: &[u8] = b"next_job";
 pub(super) const DESTINATION: &[u8] = b"destination/";
 pub(super) const SUSPENDED: &[u8] = b"suspended/";
+/// Destinations that have had a job which rules put off: see `Lane::waits`.
+pub(super) const WAITS: &[u8] = b"waits/";
 pub(super) const SCHEMA: &[u8] = b"schema";
 
 pub(super) fn encode_number(number: u64) -> Vec<u8> {
@@ -260,6 +265,14 @@ impl<'a> Txn<'a> {
         } else {
             self.put(Cf::Seen, keys::seen(sop_instance), seen.encode());
         }
+    }
+
+    pub(super) fn study(&mut self, study: &Uid) -> Result<Option<StudyRecord>, CommitError> {
+        self.record(Cf::Study, &keys::study_prefix(study), StudyRecord::decode)
+    }
+
+    pub(super) fn put_study(&mut self, study: &Uid, seen: &StudyRecord) {
+        self.put(Cf::Study, keys::study_prefix(study), seen.encode());
     }
 
     pub(super) fn fact(&mut self, fact: Fact) {

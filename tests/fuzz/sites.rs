@@ -79,6 +79,7 @@ pub fn rules(bytes: &[u8]) -> u64 {
         sop_instance: Uid::known("1.2.3"),
         transfer_syntax: Uid::known(heads::EXPLICIT),
         arrival: Wall(1_700_000_000_000_000),
+        study: None,
     };
     let decision = set.decide(&facts, &head);
     assert!(

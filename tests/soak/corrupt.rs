@@ -2,8 +2,8 @@
 //! starts it again (a marker that is damaged is the one exception: it is refused in words). Whatever was acknowledged is
 //! afterwards delivered whole, or its job is held, or it lies named in quarantine: never silently fewer; and a salvage has
 //! left a report that is open until somebody reads it.
-use crate::harness::objects;
 use crate::harness::rig::Rig;
+use crate::harness::{Setup, objects};
 use crate::{Order, Tally};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -65,6 +65,8 @@ const KINDS: [Kind; 10] = [
 
 /// Generous: the machine may be busy with other things.
 const READY: Duration = Duration::from_secs(120);
+/// As other tests have it, and nobody reads payloads but who sends them.
+const UNSCRUBBED: &str = "low_water = \"64MiB\"\ncritical = \"32MiB\"\nballast = \"4MiB\"\ncache_high_water = \"128MiB\"\nscrub_rate = \"0B\"";
 /// Starts of a service manager, after which it would give up.
 const STARTS: usize = 3;
 
@@ -93,7 +95,12 @@ pub fn payload_flip(plant: &str) -> Result<String, String> {
 }
 
 fn case(seed: u64, kind: &Kind, how: &str, plant: Option<&str>) -> Result<String, String> {
-    let mut rig = Rig::new(seed, plant, |setup| setup);
+    // A scrub might find the damage first; a planted fault is in the sending.
+    let plain = |setup: Setup| match plant {
+        Some(_) => setup.spool(UNSCRUBBED),
+        None => setup,
+    };
+    let mut rig = Rig::new(seed, plant, plain);
     rig.archive.stop();
     // The first life ends in a kill, so that the second has tables; the log of the second is alive.
     for _ in 0..2 {

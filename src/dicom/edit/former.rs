@@ -52,11 +52,15 @@ pub(super) fn nonconforming(head: &Head, changed: &BTreeSet<Tag>) -> Vec<Former>
         sets.push(set);
     }
     for text in &texts {
-        let path = places[text.place].path(head.nodes[text.node].tag);
-        let top = path.items.first().map_or(&path.leaf, |(selector, _)| selector);
-        if !matches!(top, Selector::Tag(tag) if changed.contains(tag)) {
+        let (place, leaf) = (&places[text.place], head.nodes[text.node].tag);
+        let is_changed = match place.items.first() {
+            None => changed.contains(&leaf),
+            Some((top, _)) => matches!(top, Selector::Tag(tag) if changed.contains(tag)),
+        };
+        if !is_changed {
             continue;
         }
+        let path = place.path(leaf);
         let vr = head.reading_vr(&head.nodes[text.node]);
         let layout = head.nodes[text.node].layout;
         let is_readable = strings(vr, head.raw(text.node), layout, &sets[text.place]).is_none_or(|read| {

@@ -14,6 +14,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+use super::edit::Edit;
 use super::head::{Behind, Head, Kind, dictionary_vr};
 use super::moment;
 use super::path::{Path, Selector};
@@ -145,6 +146,20 @@ pub fn replace_uids(head: &Head, table: &Table, key: &Key, root: Option<&str>) -
     Ok(steps.made)
 }
 
+/// Names an instance whose data set does not say its SOP Instance UID: without a name of its own it would go on under `uid`,
+/// the one that its sender's command gave it.
+#[must_use]
+pub fn named(head: &Head, uid: &str, key: &Key, root: Option<&str>) -> Option<Step> {
+    let new = key.uid(uid, root);
+    if !head.first(SOP_INSTANCE_UID).is_empty() || new == uid {
+        return None;
+    }
+    let values = vec![new];
+    let edit = Edit::plain(Path::tag(SOP_INSTANCE_UID), VR::UI, &values);
+    let values = Some(values);
+    Some(Step { edit, values })
+}
+
 /// What is done to one element, or to every one with its tag.
 #[derive(Clone, Copy, Debug)]
 pub enum Act<'a> {
@@ -202,8 +217,22 @@ impl Work<'_> {
         let head = self.steps.head;
         let found = &head.nodes[here.node];
         let vr = head.reading_vr(found);
+        // Group lengths are retired and may hold anything; groups below 8 are of commands, files and their directories.
+        if here.tag.1 == 0 || here.tag.0 < 8 {
+            self.steps.remove(here.path);
+            return Ok(Next::Past);
+        }
         if here.tag.0 & 1 == 1 {
             return Ok(self.private(here));
+        }
+        if found.kind == Kind::Value && dictionary_vr(here.tag) == VR::SQ && !self.steps.head.raw(here.node).is_empty()
+        {
+            // No items can be seen where the standard has items, so nothing in it can be judged.
+            match self.table.row(here.tag) {
+                Some(row) if row.basic.contains(['Z', 'D']) => self.steps.empty(here.path, here.node),
+                Some(_) | None => self.steps.remove(here.path),
+            }
+            return Ok(Next::Past);
         }
         if matches!(here.tag.0 & 0xFF00, 0x5000 | 0x6000) {
             // Curves and overlays: bits that nobody can judge. A plane without its data is none, so all of it goes.
@@ -347,7 +376,7 @@ impl Work<'_> {
             return Ok(false);
         }
         if values != text.values {
-            let edit = super::edit::Edit::text(head, here.path.clone(), &values).map_err(|_| Refused::Unwritable)?;
+            let edit = Edit::text(head, here.path.clone(), &values).map_err(|_| Refused::Unwritable)?;
             let values = Some(values);
             self.steps.made.push(Step { edit, values });
         }
@@ -426,6 +455,7 @@ fn is_old(head: &Head) -> bool {
     said || counted
 }
 
+const SOP_INSTANCE_UID: Tag = Tag(0x0008, 0x0018);
 const PATIENT_ID: Tag = Tag(0x0010, 0x0020);
 const AGE: Tag = Tag(0x0010, 0x1010);
 const BIRTH_DATE: Tag = Tag(0x0010, 0x0030);

@@ -100,7 +100,7 @@ pub(super) struct Here<'p> {
 
 type Visit<'v> = &'v mut dyn FnMut(&Here) -> Result<Next, Refused>;
 
-/// Every element but group lengths, in the order of the bytes, as deep as the head's sequences (at most `DEPTH_MAX`).
+/// Every element, in the order of the bytes, as deep as the head's sequences (at most `DEPTH_MAX`).
 pub(super) fn walk(head: &Head, visit: Visit) -> Result<(), Refused> {
     level(head, None, &mut Vec::new(), visit)
 }
@@ -109,9 +109,6 @@ fn level(head: &Head, item: Option<usize>, items: &mut Vec<(Selector, usize)>, v
     let mut seen = BTreeSet::new();
     for node in head.children(item) {
         let tag = head.nodes[node].tag;
-        if tag.1 == 0 {
-            continue;
-        }
         // No path names the second of two.
         if !seen.insert(tag) {
             return Err(Refused::Repeated);

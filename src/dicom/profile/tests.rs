@@ -402,3 +402,49 @@ fn uids_of_instances_change_together_and_those_of_classes_stay() {
         []
     );
 }
+
+#[test]
+fn what_hides_where_no_value_of_its_kind_belongs_goes() {
+    let canary = || b"CANARY".to_vec();
+    for (tag, vr) in [
+        // Sequences by the standard, texts by their header.
+        (Tag(0x0008, 0x1140), VR::LO),
+        (Tag(0x0008, 0x2112), VR::UN),
+        (Tag(0x0054, 0x0016), VR::UT),
+        (Tag(0x0040, 0xA730), VR::UN),
+        // Group lengths, and elements that belong before a data set.
+        (Tag(0x0009, 0x0000), VR::LO),
+        (Tag(0x0018, 0x0000), VR::LO),
+        (Tag(0x0002, 0x0016), VR::AE),
+        (Tag(0x0004, 0x1500), VR::CS),
+    ] {
+        let mut all = Elements::from([(tag, (vr, canary()))]);
+        all.insert(Tag(0x0018, 0x0050), (VR::DS, b"1.25".to_vec()));
+        let head = scan(&bytes(&all));
+        assert_eq!(found(&head), [b"CANARY" as &[u8]], "{tag}");
+        for retain_patient in [false, true] {
+            let options = Options {
+                retain_patient,
+                clean_structured: true,
+                ..Options::default()
+            };
+            let after = done(&head, &options);
+            assert_eq!(found(&after), [] as [&[u8]; 0], "{tag}");
+            assert_eq!(read(&after, "SliceThickness").unwrap(), "1.25");
+        }
+    }
+}
+
+#[test]
+fn an_instance_without_a_name_gets_one_of_its_own_once() {
+    let head = texts(&[("StudyInstanceUID", "1.2.3")]);
+    let step = named(&head, "1.2.3.4", &key(), None).unwrap();
+    let after = applied(&head, &[step]);
+    let given = read(&after, "SOPInstanceUID").unwrap();
+    assert_eq!(given, key().uid("1.2.3.4", None));
+    assert_eq!(named(&after, &given, &key(), None), None);
+    assert_eq!(
+        named(&texts(&[("SOPInstanceUID", "1.2.3.4")]), "1.2.3.4", &key(), None),
+        None
+    );
+}

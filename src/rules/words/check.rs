@@ -1,7 +1,7 @@
 //! What the load can say of calls of words: a key or a zone that the site has not, options that a word does not take, and
 //! literals that are wrong. Complements `lint`, which knows whether a word exists.
 use super::given::{Table, Takes};
-use super::{privacy, timezone, uid};
+use super::{privacy, study, timezone, uid};
 use crate::dicom::path::{Path, Selector};
 use crate::rules::Problem;
 use crate::rules::lex::{Placed, tokens};
@@ -10,7 +10,7 @@ use crate::rules::local::Local;
 use std::path::Path as FilePath;
 
 /// Words with options, and what each takes.
-const OPTIONS: [(&str, Table); 8] = [
+const OPTIONS: [(&str, Table); 10] = [
     ("timezone::check_clock", timezone::CLOCK),
     ("uid::remap", uid::OPTIONS),
     ("uid::remap_all", uid::OPTIONS),
@@ -19,6 +19,8 @@ const OPTIONS: [(&str, Table); 8] = [
     ("privacy::hash", privacy::NESTED),
     ("privacy::shift_dates", privacy::SHIFT),
     ("privacy::basic_profile", privacy::PROFILE),
+    ("study::same_patient", study::OTHERWISE),
+    ("study::same_accession", study::OTHERWISE),
 ];
 
 /// Words that need the site's key.
@@ -118,6 +120,8 @@ impl Check<'_> {
                 }
             }
             "timezone::check_clock" if starts.len() < 2 => self.needs_zone(open, name),
+            "route::between" if starts.len() < 3 => self.needs_zone(open, name),
+            "route::is_weekend" | "route::weekday" if starts.is_empty() => self.needs_zone(open, name),
             _ => {}
         }
         let table = OPTIONS.iter().find(|(word, _)| *word == name);

@@ -383,7 +383,14 @@ fn normalised(c: &Context, image: &Image, given: &Map) -> Raised<()> {
         "lower" => super::text::lower(&old),
         _ => old.clone(),
     };
-    if new.is_empty() || (new == old && policy != "trim") {
+    if new.is_empty() {
+        return Ok(());
+    }
+    if policy == "trim" {
+        // What is read has no blanks any more, so writing it would be no edit.
+        return hand.set_bare("PatientID", vec![new]);
+    }
+    if new == old {
         return Ok(());
     }
     hand.set_text("PatientID", new)

@@ -24,6 +24,8 @@ mod options;
 mod others;
 mod plain;
 pub(super) mod privacy;
+mod route;
+mod study;
 mod table;
 mod text;
 pub(super) mod timezone;
@@ -77,6 +79,15 @@ pub(super) enum Gives {
     Hold(super::HoldKind),
 }
 
+/// What is wrong with a literal that stands as the `number`-th literal argument of a word about routing or studies.
+pub(super) fn wrong_literal(namespace: &str, word: &str, number: usize, text: &str) -> Option<String> {
+    match namespace {
+        "route" => route::wrong_literal(word, number, text),
+        "study" => study::wrong_literal(word, text),
+        _ => None,
+    }
+}
+
 /// All words, with the modules that the engine gets.
 #[derive(Default)]
 pub(super) struct Book {
@@ -114,6 +125,8 @@ impl Book {
         name::register(&mut book);
         code::register(&mut book);
         table::register(&mut book);
+        route::register(&mut book);
+        study::register(&mut book);
         timezone::register(&mut book);
         uid::register(&mut book);
         privacy::register(&mut book);
@@ -178,7 +191,9 @@ impl Book {
 
     /// The modules for the engine, by namespace.
     pub(super) fn modules(mut self) -> Vec<(&'static str, Shared<Module>)> {
-        for module in self.modules.values_mut() {
+        for (name, module) in &mut self.modules {
+            // Without a name of its own, every engine would make a copy to give it one.
+            module.set_id(*name);
             module.build_index();
         }
         self.modules

@@ -184,6 +184,7 @@ fn whole(book: &mut Book) {
             samples: &[
                 Sample {
                     given: &[
+                        ("SOPInstanceUID", "1.2.3"),
                         ("StudyDate", "20240301"),
                         ("Modality", "CT"),
                         ("InstitutionName", "St. Mary"),
@@ -194,6 +195,7 @@ fn whole(book: &mut Book) {
                     ],
                     rule: "privacy::basic_profile(image, #{ retain_patient: true });",
                     gives: Gives::Elements(&[
+                        ("SOPInstanceUID", "2.25.337894979963845264765242468778886287587"),
                         ("StudyDate", ""),
                         ("InstitutionName", "REMOVED"),
                         ("PatientName", ""),
@@ -276,7 +278,10 @@ fn basic(c: &NativeCallContext, image: &Image, options: &Map) -> Raised<()> {
     evaluation.state().changes.forget_private();
     let head = hand.must(evaluation.seen())?;
     let steps = profile::deidentify(&head, &evaluation.known.profile, &key, &chosen);
-    let steps = hand.must(steps.map_err(refused))?;
+    let mut steps = hand.must(steps.map_err(refused))?;
+    if !chosen.retain_uids {
+        steps.extend(profile::named(&head, uid::own(&hand), &key, chosen.root.as_deref()));
+    }
     uid::aliases(&hand, &steps)?;
     take(&hand, steps)
 }

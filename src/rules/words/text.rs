@@ -237,6 +237,10 @@ fn carried(hand: &Hand, from: &str, to: &str) -> Raised<bool> {
     if values.iter().all(|value| value.trim().is_empty()) || hand.is_same(from, to)? {
         return Ok(false);
     }
+    // In a long text a backslash is a letter; elsewhere it would make two values of one.
+    if values.iter().any(|value| value.contains('\\')) && !hand.is_long_text(to)? {
+        return hand.raise(Fault::edit("a text with a backslash would become two values"));
+    }
     hand.set(to, values)?;
     Ok(true)
 }

@@ -55,16 +55,19 @@ pub(super) fn register(book: &mut Book) {
             parameters: "image, options",
             does: "As `uid::remap` for every UID that names an instance, series, study, frame of reference or anything else \
                    that is not a class, at every depth: those with action U in PS3.15 Table E.1-1. References stay right.",
-            limits: "The images of a study stay together only when all of them go through it.",
+            limits: "The images of a study stay together only when all of them go through it. An image whose data set does not say its \
+                     SOP Instance UID gets it, made of the one that it was sent under.",
             errors: "Needs `rules.key_file`. Holds the instance when elements stand where they cannot be seen (behind the pixels).",
             samples: &[Sample {
                 given: &[
+                    ("SOPInstanceUID", "1.2.3"),
                     ("StudyInstanceUID", "1.2.3"),
                     ("ReferencedImageSequence[0].ReferencedSOPInstanceUID", "1.2.3"),
                     ("SOPClassUID", "1.2.840.10008.5.1.4.1.1.2"),
                 ],
                 rule: "uid::remap_all(image);",
                 gives: Gives::Elements(&[
+                    ("SOPInstanceUID", "2.25.337894979963845264765242468778886287587"),
                     ("StudyInstanceUID", "2.25.337894979963845264765242468778886287587"),
                     ("ReferencedImageSequence[0].ReferencedSOPInstanceUID", "2.25.337894979963845264765242468778886287587"),
                 ]),
@@ -110,7 +113,8 @@ fn remap_all(c: &NativeCallContext, image: &Image, options: &Map) -> Raised<()> 
     let head = hand.placed(hand.evaluation().seen())?;
     let root = given.text("root");
     let steps = profile::replace_uids(&head, &known.profile, &key, root.as_deref());
-    let steps = hand.placed(steps.map_err(|error| Fault::edit(error.to_string())))?;
+    let mut steps = hand.placed(steps.map_err(|error| Fault::edit(error.to_string())))?;
+    steps.extend(profile::named(&head, own(&hand), &key, root.as_deref()));
     aliases(&hand, &steps)?;
     hand.note(|| format!("replaced {} elements", steps.len()));
     hand.placed(hand.evaluation().absorb(steps))
@@ -123,10 +127,20 @@ pub(super) fn aliases(hand: &Hand, steps: &[Step]) -> Raised<()> {
         let new = steps.iter().find(|step| *step.edit.path() == path);
         let new = new.and_then(|step| step.values.as_ref()?.first());
         if let Some(new) = new {
-            hand.alias("uid", &hand.text(name)?, new)?;
+            let old = match hand.text(name)? {
+                // What had no name is known by that of its command.
+                old if old.is_empty() => own(hand).to_owned(),
+                old => old,
+            };
+            hand.alias("uid", &old, new)?;
         }
     }
     Ok(())
+}
+
+/// The SOP Instance UID under which the instance was sent.
+pub(super) fn own<'a>(hand: &Hand<'a, '_>) -> &'a str {
+    hand.evaluation().facts.sop_instance.as_str()
 }
 
 /// The site's key. The load has refused rules that need one where there is none, but for calls that it cannot see.

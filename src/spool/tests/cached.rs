@@ -1,6 +1,7 @@
 //! Eviction and forgetting.
 use super::super::{cache, commit};
 use super::*;
+use std::fs;
 
 async fn evict(bench: &Bench, max: usize) -> Vec<InstanceId> {
     let queue = bench.spool().owner.queue().unwrap();
@@ -101,4 +102,36 @@ async fn the_keeper_makes_room_by_itself() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     panic!("the delivered instance was not evicted");
+}
+
+#[tokio::test]
+async fn what_a_person_discarded_does_not_come_back_after_an_eviction_that_was_cut() {
+    let mut bench = Bench::new();
+    let id = id_of(bench.store("1.1", b"x", vec![to("a")]).await);
+    let discard = bench
+        .spool()
+        .act(Filter::default(), Verb::Discard, "anna", "not ours", false);
+    assert_eq!(discard.await.unwrap().changed, 1);
+    // The letter is a hint: the process may have ended before it was written.
+    let path = payload::path_of(bench.path(), id);
+    let letter = |path: &Path| payload::find_private(&fs::read(path).unwrap()).unwrap().1;
+    let mut bytes = fs::read(&path).unwrap();
+    for _ in 0..200 {
+        if letter(&path) == payload::FileState::Delivered {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        bytes = fs::read(&path).unwrap();
+    }
+    assert_eq!(letter(&path), payload::FileState::Delivered);
+    let record = bytes.windows(9).position(|window| window == b"WAYSPOOLD").unwrap();
+    bytes[record + 8] = b'C';
+    fs::write(&path, &bytes).unwrap();
+    assert_eq!(letter(&path), payload::FileState::Committed);
+    let spool = bench.spool();
+    assert_eq!(spool.submit(|txn| cache::evict(txn, 9)).await.unwrap(), vec![id]);
+    // The file was not removed before the end.
+    bench.reopen_after(|_| {});
+    assert!(bench.report.adopted.is_empty(), "discarded, and back again");
+    assert!(!path.exists());
 }

@@ -8,6 +8,7 @@ mod repeats;
 mod salvaged;
 mod scrubbed;
 mod trouble;
+mod waits;
 
 use super::*;
 use crate::base::clock::{Clock, Wall};
@@ -119,6 +120,8 @@ fn decision(jobs: Vec<NewJob>) -> Commit {
         rule_epoch: 7,
         jobs,
         repeat: Repeat::Acknowledge,
+        note: StudyNote::default(),
+        aliases: Vec::new(),
     }
 }
 
@@ -155,6 +158,8 @@ fn to(name: &str) -> NewJob {
         plan: vec![1, 2, 3],
         due: START,
         hold: None,
+        quiet: None,
+        group: None,
     }
 }
 

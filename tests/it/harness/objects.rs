@@ -18,6 +18,10 @@ pub struct Object {
     /// Further elements, in ascending order and between (0008,0060) and (0010,0010): descriptions and such.
     pub description: Option<String>,
     pub pixels: Vec<u8>,
+    /// Left out when it is empty.
+    pub accession: String,
+    /// In place of all that.
+    made: Option<Vec<u8>>,
 }
 
 impl Object {
@@ -31,6 +35,16 @@ impl Object {
             patient_id: "SYN-1".to_owned(),
             description: None,
             pixels: (0..20_000_u64).map(|i| (i * 31 + number) as u8).collect(),
+            accession: String::new(),
+            made: None,
+        }
+    }
+
+    /// The same with a data set that was made elsewhere; class and UID must be those of the data set.
+    pub fn with_data(self, data: Vec<u8>) -> Self {
+        Self {
+            made: Some(data),
+            ..self
         }
     }
 
@@ -40,9 +54,15 @@ impl Object {
 
     /// The data set in explicit little endian.
     pub fn data(&self) -> Vec<u8> {
+        if let Some(data) = &self.made {
+            return data.clone();
+        }
         let mut out = Vec::new();
         element(&mut out, 0x0008, 0x0016, b"UI", self.class.as_bytes());
         element(&mut out, 0x0008, 0x0018, b"UI", self.sop.as_bytes());
+        if !self.accession.is_empty() {
+            element(&mut out, 0x0008, 0x0050, b"SH", self.accession.as_bytes());
+        }
         element(
             &mut out,
             0x0008,

@@ -21,6 +21,7 @@ pub struct Setup {
     log: String,
     listener: String,
     sources: String,
+    rule_lines: String,
     environment: Vec<(String, String)>,
     /// A program that starts the box, with its arguments; none is the rule.
     pub wrapper: Vec<String>,
@@ -49,6 +50,7 @@ impl Setup {
             log: "format = \"json\"\nlevel = \"debug\"".to_owned(),
             listener: String::new(),
             sources: format!("[[sources]]\nname = \"test\"\ncalling_ae = {CALLING}\naddresses = [\"127.0.0.0/8\"]\n"),
+            rule_lines: String::new(),
             environment: Vec::new(),
             wrapper: Vec::new(),
             dicom: free_port(),
@@ -75,6 +77,16 @@ impl Setup {
         let folder = self.path().join("rules");
         fs::create_dir_all(&folder).expect("writable");
         fs::write(folder.join(name), text).expect("writable");
+    }
+
+    /// Gives the rules a secret key, for the words of `privacy` and `uid`.
+    pub fn key(mut self) -> Self {
+        use std::os::unix::fs::PermissionsExt as _;
+        let file = self.folder_of("site.key");
+        fs::write(&file, "0123456789abcdef0123456789abcdef").expect("writable");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("ours");
+        let _ = writeln!(self.rule_lines, "key_file = {file:?}");
+        self
     }
 
     /// A folder destination below the test's directory.
@@ -172,12 +184,13 @@ impl Setup {
     pub fn write(&self) {
         let rules = self.path().join("rules");
         let text = format!(
-            "[node]\nname = \"testbox\"\nstate = {:?}\ndrain = \"10s\"\n\n[spool]\npath = {:?}\n{}\n\n[rules]\npath = {rules:?}\n\n\
+            "[node]\nname = \"testbox\"\nstate = {:?}\ndrain = \"10s\"\n\n[spool]\npath = {:?}\n{}\n\n[rules]\npath = {rules:?}\n{}\n\
              [web]\nlisten = \"127.0.0.1:{}\"\n\n[log]\n{}\n\n[[listeners]]\nname = \"dicom\"\naddress = \"127.0.0.1:{}\"\n\
              ae_titles = [\"WAYSTATION\"]\n{}\n\n{}\n{}",
             self.path(),
             self.spool_path(),
             self.spool,
+            self.rule_lines,
             self.web,
             self.log,
             self.dicom,

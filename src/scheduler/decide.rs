@@ -1,0 +1,117 @@
+//! A worker's decisions: pure. What an outcome means for the job and for the lane, what it takes to know, and whether the next
+//! job may go. `worker.rs` asks them in the box, `tests/sim` asks the same in virtual time.
+use super::machine::{Report, Streak};
+use super::parked;
+use super::retry::{self, Circumstances, Verdict};
+use crate::base::clock::Wall;
+use crate::base::names::JobId;
+use crate::sender::{Down, DownKind, Outcome, Pair, Patience};
+use crate::spool::{CommitError, HoldKind, HoldReason, ReadError, Settlement};
+
+/// What an outcome says at first sight.
+#[derive(Debug)]
+pub enum Exam {
+    /// Whether the destination answers now, and what the lane is to know.
+    Known { answers: bool, report: Option<Report> },
+    /// A fresh session broke. Was it the instance or the destination? Probe it, and judge by `asked`.
+    Ask,
+}
+
+/// Judges an outcome about a job of this pair.
+pub fn examine(pair: &Pair, outcome: &Outcome, streak: &mut Streak) -> Exam {
+    let known = |answers, report| Exam::Known { answers, report };
+    match outcome {
+        Outcome::Confirmed { .. } | Outcome::Duplicate | Outcome::Refused { .. } => {
+            streak.answered();
+            known(true, Some(Report::Answered))
+        }
+        Outcome::Congested { .. } => known(true, Some(Report::Congested)),
+        Outcome::Unauthorised => known(true, Some(Report::Unauthorised)),
+        Outcome::Down(down) => known(false, Some(Report::Down(down.clone()))),
+        Outcome::NoContext { result } => {
+            let reason = format!("{}: {}", parked::describe(pair), retry::refusal(*result));
+            let pair = pair.clone();
+            known(true, Some(Report::Refused { pair, reason }))
+        }
+        Outcome::Corrupt { .. } | Outcome::Edit { .. } => known(true, None),
+        Outcome::Interrupted(interruption) if interruption.fresh => Exam::Ask,
+        Outcome::Interrupted(_) => known(false, None),
+    }
+}
+
+/// Judges what the probe after a broken session found: whether the destination answers, and what the lane is to know.
+pub fn asked(job: JobId, what: &str, answer: Result<(), Down>, streak: &mut Streak) -> (bool, Option<Report>) {
+    let lost = |reason: String| Some(Report::Down(Down::new(DownKind::Lost, reason)));
+    match answer {
+        Err(down) => (false, lost(format!("{what}, then {down}"))),
+        // It counts all the same: the destination answers, and several instances that it cannot bear would otherwise never be
+        // held, and stand before the others for ever.
+        Ok(()) if streak.broke(job) => (true, lost(format!("sessions break again and again: {what}"))),
+        Ok(()) => (true, None),
+    }
+}
+
+/// How the job ends in the spool. `None`: it goes back as it was.
+#[must_use]
+pub fn ending(
+    outcome: &Outcome,
+    about: Circumstances,
+    patience: &Patience,
+    pair: &Pair,
+    now: Wall,
+) -> Option<Settlement> {
+    match retry::verdict(outcome, about, patience) {
+        Verdict::Return => None,
+        Verdict::Confirm { status, note } => Some(Settlement::Confirmed { status, note }),
+        Verdict::Retry {
+            after,
+            counted,
+            outcome,
+        } => Some(Settlement::Retry {
+            due: now.plus(after),
+            outcome,
+            counted,
+        }),
+        Verdict::Hold {
+            kind: kind @ HoldKind::Parked,
+            text,
+        } => Some(hold(kind, format!("{}: {text}", parked::describe(pair)))),
+        Verdict::Hold { kind, text } => Some(hold(kind, text)),
+    }
+}
+
+/// How a job ends whose payload cannot be read. `None`: it is not the job's fault, the lane rests.
+#[must_use]
+pub fn unreadable(error: ReadError) -> Option<Settlement> {
+    match error {
+        // One instance that cannot be read must not stop its lane: a person sees it, the others flow.
+        ReadError::Gone | ReadError::Missing | ReadError::Corrupt | ReadError::Unreadable(_) => {
+            Some(hold(HoldKind::Corrupt, error.to_string()))
+        }
+        ReadError::Io | ReadError::Deadline | ReadError::GateLatched => None,
+    }
+}
+
+/// Whether a settlement is no trouble of ours.
+#[must_use]
+pub fn recorded(settled: Result<(), CommitError>) -> bool {
+    match settled {
+        // A person was faster (discarded, rerouted), or the record went to quarantine: counted there.
+        Ok(()) | Err(CommitError::Gone | CommitError::Damaged) => true,
+        Err(CommitError::GateLatched | CommitError::DiskFull | CommitError::Deadline) => false,
+    }
+}
+
+/// Whether the lane goes on after what was reported.
+#[must_use]
+pub fn goes_on(report: Option<&Report>) -> bool {
+    !matches!(report, Some(Report::Congested | Report::Down(_) | Report::Unauthorised))
+}
+
+/// A job for a person.
+#[must_use]
+pub fn hold(kind: HoldKind, text: String) -> Settlement {
+    Settlement::Hold {
+        reason: HoldReason { kind, text },
+    }
+}

@@ -1,0 +1,309 @@
+//! A lane's decisions as a state machine: pure. Time, reports and chance come in, steps and reactions come out; no task, no
+//! disk and no network here. `lane.rs` drives it in the box, `tests/sim` drives the same machine in virtual time.
+//!
+//! It claims only while the breaker is closed and the pace allows, so an outage costs no job an attempt.
+use super::LaneState;
+use super::breaker::Breaker;
+use super::pace::{Allowed, Pace};
+use super::parked::Contexts;
+use crate::base::fault::{Plant, planted};
+use crate::base::names::JobId;
+use crate::sender::{Down, Pair, Patience};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+/// Jobs that a worker gets at once. Few, so that an urgent arrival waits for few; enough to know the next ones' contexts.
+pub const CLAIM_MAX: usize = 8;
+
+/// One lane's memory, all of it rebuilt from nothing at a start.
+pub struct Machine {
+    breaker: Breaker,
+    pace: Pace,
+    contexts: Contexts,
+    slots: Vec<Slot>,
+    rng: StdRng,
+    generation: u64,
+    /// Nothing before this after trouble of our own.
+    rest_until: Option<Instant>,
+    /// The last claim found nothing.
+    drained: bool,
+}
+
+/// A worker as its lane sees it.
+#[derive(Clone, Copy, Default)]
+struct Slot {
+    busy: bool,
+    session: bool,
+}
+
+/// What to do now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// Ask the destination whether it is there; the machine takes it that the question is under way.
+    Probe,
+    /// Claim up to `limit` jobs for this idle worker, and say by `claimed` what came of it.
+    Claim { worker: usize, limit: usize },
+    /// Nothing until `next_look`, a report or a wake-up.
+    Wait,
+}
+
+/// How a worker is to treat what was claimed for it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Order {
+    /// Sessions from an earlier generation are not used any more.
+    pub generation: u64,
+    /// What a new association proposes.
+    pub pairs: Vec<Pair>,
+    /// For each job, in order: why its presentation context is parked, if it is.
+    pub parked: Vec<Option<String>>,
+}
+
+/// What a worker tells its lane.
+#[derive(Debug)]
+pub enum Report {
+    /// The batch is over (or the session was released); whether a session is open.
+    Idle {
+        worker: usize,
+        session: bool,
+    },
+    /// The destination answered about an instance.
+    Answered,
+    Congested,
+    Down(Down),
+    Unauthorised,
+    Refused {
+        pair: Pair,
+        reason: String,
+    },
+    /// The spool could not read or settle: our own trouble.
+    Local,
+    /// The probe of the lane has ended.
+    Probe(Result<(), Down>),
+}
+
+/// What follows from a report for the driver.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Reaction {
+    /// The last trouble in words, for people.
+    pub note: Option<String>,
+    /// Workers give back what they have not begun.
+    pub halt: bool,
+    /// The destination is to be suspended, durably, until a person resumes it.
+    pub suspend: bool,
+    /// A presentation context was parked that was not before.
+    pub parked: bool,
+}
+
+impl Machine {
+    /// A lane of `patience.workers` idle workers. The same seed gives the same jitter.
+    #[must_use]
+    pub fn new(patience: &Patience, rng: StdRng) -> Self {
+        Self {
+            breaker: Breaker::new(patience.probe),
+            pace: Pace::new(patience.retry.first.0),
+            contexts: Contexts::new(patience.park_recheck),
+            slots: vec![Slot::default(); patience.workers],
+            rng,
+            generation: 0,
+            rest_until: None,
+            drained: false,
+        }
+    }
+
+    /// Chance for one worker, seeded from the lane's own.
+    #[must_use]
+    pub fn chance(&mut self) -> StdRng {
+        StdRng::seed_from_u64(self.rng.random())
+    }
+
+    /// A round of steps begins.
+    pub fn look(&mut self) {
+        self.drained = false;
+    }
+
+    /// The next step of the round. To be asked again until it says `Wait`.
+    pub fn step(&mut self, now: Instant) -> Step {
+        if self.breaker.probe_at().is_some_and(|at| at <= now) {
+            self.breaker.probing();
+            return Step::Probe;
+        }
+        let closed = self.breaker.is_closed() || planted(Plant::IgnoreBreaker);
+        if !closed || self.drained || self.rest_until.is_some_and(|until| now < until) {
+            return Step::Wait;
+        }
+        let limit = match self.pace.allows(now) {
+            Allowed::Nothing => return Step::Wait,
+            Allowed::One if self.slots.iter().any(|slot| slot.busy) => return Step::Wait,
+            Allowed::One => 1,
+            Allowed::All => CLAIM_MAX,
+        };
+        match self.idle() {
+            Some(worker) => Step::Claim { worker, limit },
+            None => Step::Wait,
+        }
+    }
+
+    /// An idle worker, one with an open session first.
+    fn idle(&self) -> Option<usize> {
+        let idle = |session: bool| self.slots.iter().position(|slot| !slot.busy && slot.session == session);
+        idle(true).or_else(|| idle(false))
+    }
+
+    /// What was claimed for a worker: the pair of each job, in order. `None`: nothing, and so nothing to hand over.
+    pub fn claimed(&mut self, worker: usize, pairs: &[Pair], now: Instant) -> Option<Order> {
+        if pairs.is_empty() {
+            self.drained = true;
+            return None;
+        }
+        let mut parked = Vec::with_capacity(pairs.len());
+        for pair in pairs {
+            let (reason, forgotten) = self.contexts.refused(pair, now);
+            // A session that was told the refusal would repeat it from memory.
+            self.generation += u64::from(forgotten);
+            parked.push(reason);
+        }
+        let needed = pairs.iter().zip(&parked).filter(|(_, parked)| parked.is_none());
+        let proposed = self.contexts.propose(needed.map(|(pair, _)| pair.clone()));
+        self.slots[worker].busy = true;
+        Some(Order {
+            generation: self.generation,
+            pairs: proposed,
+            parked,
+        })
+    }
+
+    /// Takes a report in.
+    pub fn take(&mut self, report: Report, now: Instant) -> Reaction {
+        let mut reaction = Reaction::default();
+        match report {
+            Report::Idle { worker, session } => self.slots[worker] = Slot { busy: false, session },
+            Report::Answered => {
+                self.breaker.answered();
+                self.pace.answered(now);
+            }
+            Report::Congested => {
+                let roll = self.rng.random();
+                self.pace.congested(roll, now);
+                reaction.note = Some("congested".to_owned());
+                reaction.halt = true;
+            }
+            Report::Down(down) | Report::Probe(Err(down)) => {
+                let roll = self.rng.random();
+                self.breaker.failed(down.kind, roll, now);
+                // What a session of before the outage still says is not to be trusted.
+                self.generation += 1;
+                reaction.note = Some(down.to_string());
+                reaction.halt = true;
+            }
+            Report::Probe(Ok(())) => self.breaker.recovered(),
+            Report::Unauthorised => {
+                reaction.note = Some(UNAUTHORISED.to_owned());
+                reaction.halt = true;
+                reaction.suspend = true;
+            }
+            Report::Refused { pair, reason } => {
+                reaction.note = Some(reason.clone());
+                reaction.parked = self.contexts.park(pair, reason, now);
+            }
+            Report::Local => self.rest(now),
+        }
+        reaction
+    }
+
+    /// The spool could not record: nothing for a while.
+    pub fn rest(&mut self, now: Instant) {
+        self.rest_until = Some(now + LOCAL_REST);
+    }
+
+    /// A person has changed something: probe, and ask for parked contexts again.
+    pub fn hurry(&mut self, now: Instant) {
+        self.breaker.hurry(now);
+        self.pace.hurry();
+        self.rest_until = None;
+        self.generation += u64::from(self.contexts.clear());
+    }
+
+    /// Whether the time of the next job matters: the last claim found nothing.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.drained
+    }
+
+    /// When to look again without being woken; `wait` is how long the next job has yet to wait, when there is one.
+    #[must_use]
+    pub fn next_look(&self, wait: Option<Duration>, now: Instant) -> Instant {
+        let mut next = now + LOOK_MAX;
+        let turns = [self.breaker.probe_at(), self.pace.pause_ends(now), self.rest_until];
+        for at in turns.into_iter().flatten().filter(|at| *at > now) {
+            next = next.min(at);
+        }
+        // A job that is due although nothing was claimed is leased or suspended: its end wakes the lane.
+        wait.map_or(next, |wait| next.min(now + wait.max(LOOK_MIN)))
+    }
+
+    #[must_use]
+    pub fn state(&self, now: Instant) -> LaneState {
+        match (
+            self.breaker.is_closed(),
+            self.breaker.is_probing(),
+            self.pace.allows(now),
+        ) {
+            (false, false, _) => LaneState::Down,
+            (false, true, _) => LaneState::Probing,
+            (true, _, Allowed::All) => LaneState::Up,
+            (true, _, Allowed::Nothing | Allowed::One) => LaneState::Slowed,
+        }
+    }
+
+    /// Whether the destination is taken to be there.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.breaker.is_closed()
+    }
+
+    /// Workers that are at work or have a session open.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.slots.iter().filter(|slot| slot.session || slot.busy).count()
+    }
+
+    /// The pairs that the destination refuses.
+    pub fn parked(&self) -> impl ExactSizeIterator<Item = &Pair> {
+        self.contexts.parked()
+    }
+}
+
+/// Instances over which sessions broke, one after the other, without an answer between: then the destination may be sick, and
+/// gets a pause before it is tried again. All workers of a lane share one.
+#[derive(Default)]
+pub struct Streak(BTreeSet<JobId>);
+
+impl Streak {
+    /// Notes that a session broke over this job. Answers whether they are too many.
+    pub fn broke(&mut self, job: JobId) -> bool {
+        if self.0.len() < SICK {
+            self.0.insert(job);
+        }
+        self.0.len() >= SICK
+    }
+
+    pub fn answered(&mut self) {
+        self.0.clear();
+    }
+}
+
+/// What a lane is suspended with.
+pub const UNAUTHORISED: &str = "the destination answered not authorised (0124H)";
+/// Distinct instances over which sessions broke, without an answer between, that make a destination sick.
+const SICK: usize = 3;
+/// Pause after the spool could not read or record.
+const LOCAL_REST: Duration = Duration::from_secs(2);
+/// A lane looks at its queue at least this often, whatever the clocks say.
+const LOOK_MAX: Duration = Duration::from_secs(30);
+/// And not more often than this without being woken.
+const LOOK_MIN: Duration = Duration::from_millis(20);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,236 @@
+//! The lane's machine under random reports, claims and time: what must hold whatever happens.
+use super::*;
+use crate::base::names::Uid;
+use crate::sender::{DownKind, Duplicate, Retry};
+use proptest::prelude::*;
+
+const WORKERS: usize = 3;
+
+#[derive(Clone, Debug)]
+enum Action {
+    /// A round of steps; so many jobs are there to claim.
+    Look {
+        waiting: usize,
+    },
+    /// The n-th worker that is at work ends its batch.
+    End {
+        nth: usize,
+        session: bool,
+    },
+    Answered,
+    Congested,
+    Down {
+        permanent: bool,
+    },
+    /// The probe under way ends.
+    Probe {
+        found: bool,
+    },
+    Park {
+        class: usize,
+    },
+    Local,
+    Hurry,
+    Pass {
+        ms: u64,
+    },
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    prop_oneof![
+        6 => (0..20_usize).prop_map(|waiting| Action::Look { waiting }),
+        4 => (0..WORKERS, any::<bool>()).prop_map(|(nth, session)| Action::End { nth, session }),
+        2 => Just(Action::Answered),
+        1 => Just(Action::Congested),
+        1 => any::<bool>().prop_map(|permanent| Action::Down { permanent }),
+        3 => any::<bool>().prop_map(|found| Action::Probe { found }),
+        1 => (0..3_usize).prop_map(|class| Action::Park { class }),
+        1 => Just(Action::Local),
+        1 => Just(Action::Hurry),
+        4 => (0..100_000_u64).prop_map(|ms| Action::Pass { ms }),
+    ]
+}
+
+fn pair(class: usize) -> Pair {
+    let uid = |text: &str| Uid::parse(text).unwrap();
+    (uid(&format!("1.2.{class}")), uid("1.2.840.10008.1.2"))
+}
+
+fn machine() -> Machine {
+    let patience = Patience {
+        workers: WORKERS,
+        batch: 0,
+        idle: Duration::from_secs(10),
+        retry: Retry::default(),
+        tries: 3,
+        duplicate: Duplicate::Hold,
+        probe: Duration::from_secs(30),
+        stuck: Duration::from_secs(120),
+        park_recheck: Duration::from_secs(600),
+    };
+    Machine::new(&patience, StdRng::seed_from_u64(1))
+}
+
+/// What the test itself knows of the lane.
+#[derive(Default)]
+struct Seen {
+    busy: [bool; WORKERS],
+    /// A failure was reported, and no probe has succeeded since.
+    down: bool,
+    probing: bool,
+    resting: Option<Instant>,
+    congested: bool,
+    parked: [Option<Instant>; 3],
+}
+
+/// A round of steps as `lane.rs` makes it.
+fn round(machine: &mut Machine, seen: &mut Seen, mut waiting: usize, now: Instant) {
+    machine.look();
+    for _ in 0..=WORKERS + 2 {
+        match machine.step(now) {
+            Step::Wait => return,
+            Step::Probe => {
+                assert!(seen.down && !seen.probing, "a probe without need");
+                seen.probing = true;
+            }
+            Step::Claim { worker, limit } => {
+                assert!(!seen.down, "claimed while the destination is down");
+                assert!(!seen.busy[worker], "claimed for a worker that is at work");
+                assert!(seen.resting.is_none_or(|until| now >= until), "claimed while resting");
+                assert!((1..=CLAIM_MAX).contains(&limit));
+                if seen.congested {
+                    assert!(limit == 1 && seen.busy == [false; WORKERS], "not one at a time");
+                }
+                let taken = limit.min(waiting);
+                waiting -= taken;
+                let pairs: Vec<Pair> = (0..taken).map(|n| pair(n % 3)).collect();
+                match machine.claimed(worker, &pairs, now) {
+                    None => assert_eq!(taken, 0),
+                    Some(order) => {
+                        seen.busy[worker] = true;
+                        check_order(&order, &pairs, seen, now);
+                    }
+                }
+            }
+        }
+    }
+    panic!("a round without end");
+}
+
+fn check_order(order: &Order, pairs: &[Pair], seen: &mut Seen, now: Instant) {
+    assert_eq!(order.parked.len(), pairs.len());
+    for (n, parked) in order.parked.iter().enumerate() {
+        let since = &mut seen.parked[n % 3];
+        let still = since.is_some_and(|at| now < at + Duration::from_secs(600));
+        assert_eq!(parked.is_some(), still, "parked for no reason, or sent although parked");
+        if !still {
+            *since = None;
+            assert!(order.pairs.contains(&pairs[n]), "a job whose pair is not proposed");
+        }
+    }
+}
+
+fn apply(machine: &mut Machine, seen: &mut Seen, action: &Action, now: Instant) {
+    let down = |permanent: bool| match permanent {
+        true => Down::new(DownKind::RejectedPermanent, "no"),
+        false => Down::new(DownKind::Connect, "no"),
+    };
+    match action {
+        Action::Look { waiting } => round(machine, seen, *waiting, now),
+        Action::End { nth, session } => {
+            let busy: Vec<usize> = (0..WORKERS).filter(|worker| seen.busy[*worker]).collect();
+            if let Some(worker) = busy.get(*nth).copied() {
+                seen.busy[worker] = false;
+                machine.take(
+                    Report::Idle {
+                        worker,
+                        session: *session,
+                    },
+                    now,
+                );
+            }
+        }
+        Action::Answered => {
+            let paused = machine.pace.allows(now) == Allowed::Nothing;
+            seen.congested &= paused;
+            machine.take(Report::Answered, now);
+        }
+        Action::Congested => {
+            seen.congested = true;
+            let reaction = machine.take(Report::Congested, now);
+            assert!(reaction.halt && !reaction.suspend);
+            assert!(machine.pace.allows(now) == Allowed::Nothing);
+        }
+        Action::Down { permanent } => {
+            // A failure while a probe runs belongs to the same outage; the probe's own answer comes yet.
+            seen.down = true;
+            seen.probing = false;
+            assert!(machine.take(Report::Down(down(*permanent)), now).halt);
+        }
+        Action::Probe { found } => {
+            if !std::mem::take(&mut seen.probing) {
+                return;
+            }
+            seen.down = !found;
+            let answer = if *found { Ok(()) } else { Err(down(false)) };
+            machine.take(Report::Probe(answer), now);
+        }
+        Action::Park { class } => {
+            seen.parked[*class] = Some(now);
+            let reason = "no".to_owned();
+            machine.take(
+                Report::Refused {
+                    pair: pair(*class),
+                    reason,
+                },
+                now,
+            );
+        }
+        Action::Local => {
+            seen.resting = Some(now + LOCAL_REST);
+            machine.take(Report::Local, now);
+        }
+        Action::Hurry => {
+            seen.resting = None;
+            seen.parked = [None; 3];
+            machine.hurry(now);
+        }
+        Action::Pass { .. } => {}
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_a_lane_keeps_its_promises(actions in prop::collection::vec(action(), 1..120)) {
+        let (mut machine, mut seen, mut now) = (machine(), Seen::default(), Instant::now());
+        for action in &actions {
+            if let Action::Pass { ms } = action {
+                now += Duration::from_millis(*ms);
+            }
+            apply(&mut machine, &mut seen, action, now);
+            prop_assert_eq!(machine.is_closed(), !seen.down);
+            let next = machine.next_look(None, now);
+            prop_assert!(next > now && next <= now + LOOK_MAX, "a lane that sleeps for ever, or never");
+        }
+        // Healed, it works again within the longest pause there is.
+        for worker in 0..WORKERS {
+            machine.take(Report::Idle { worker, session: false }, now);
+        }
+        seen = Seen { down: seen.down, probing: seen.probing, ..Seen::default() };
+        for _ in 0..8 {
+            machine.look();
+            match machine.step(now) {
+                Step::Claim { .. } => return Ok(()),
+                Step::Probe => {
+                    machine.take(Report::Probe(Ok(())), now);
+                }
+                Step::Wait if seen.probing => {
+                    seen.probing = false;
+                    machine.take(Report::Probe(Ok(())), now);
+                }
+                Step::Wait => now = machine.next_look(None, now),
+            }
+        }
+        prop_assert!(false, "it never claims again");
+    }
+}
