@@ -59,6 +59,7 @@ fn facts(meta: &FileMeta) -> Facts {
         sop_instance: meta.sop_instance.clone(),
         transfer_syntax: meta.transfer_syntax.clone(),
         arrival: Wall(1_700_000_000_000_000),
+        study: None,
     }
 }
 

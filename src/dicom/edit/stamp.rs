@@ -101,11 +101,9 @@ fn prior(root: &Level, head: &Head) -> Result<(Prior, Vec<Former>), EditError> {
     }
     for element in &root.elements {
         let tag = element.tag;
-        // Most elements are untouched; only the others are looked for.
-        if tag.1 == 0 || element.is_original() || is_creator(tag) {
-            continue;
-        }
-        if head.children(None).any(|node| head.nodes[node].tag == tag) {
+        // Only of what changed: asked of every element, it would be the longest part of an edit.
+        let was_there = || head.children(None).any(|node| head.nodes[node].tag == tag);
+        if tag.1 == 0 || element.is_original() || is_creator(tag) || was_there() {
             continue;
         }
         let vr = match &element.body {
