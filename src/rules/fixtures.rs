@@ -59,9 +59,9 @@ pub struct Origin {
     pub sop_class: Option<Uid>,
     pub sop_instance: Option<Uid>,
     pub transfer_syntax: Option<Uid>,
+    pub arrival: Option<Arrival>,
     /// What had come of the study before.
     pub study: Option<Earlier>,
-    pub arrival: Option<Arrival>,
 }
 
 /// When an image came: ISO 8601 with `Z` or an offset, as a text or as a date of TOML.
@@ -92,6 +92,8 @@ struct Expect {
     edits_for: BTreeMap<String, BTreeMap<String, toml::Value>>,
     /// The reason.
     hold: Option<String>,
+    /// Since when a delivery may go, in UTC, and `quiet` when it also waits for the rest of the study.
+    waits: BTreeMap<String, String>,
     /// Instead of the reason: error, budget, no_destination, edit or rule.
     hold_kind: Option<String>,
     /// What words of the vocabulary remark without holding.
@@ -224,6 +226,7 @@ fn expected(expect: &Expect) -> Result<BTreeSet<String>, String> {
         }
     }
     lines.extend(expect.flags.iter().map(|flag| format!("flag: {flag}")));
+    lines.extend(expect.waits.iter().map(|(to, until)| format!("wait for {to}: {until}")));
     lines.extend(expect.hold.iter().map(|reason| format!("hold: {reason}")));
     lines.extend(expect.hold_kind.iter().map(|kind| format!("hold kind: {kind}")));
     Ok(lines)
@@ -234,6 +237,12 @@ fn happened(outcome: &Outcome, expect: &Expect) -> BTreeSet<String> {
     for (delivery, changes) in outcome.decision.deliveries.iter().zip(&outcome.changes) {
         let destination = delivery.destination.as_str();
         lines.insert(format!("to {destination} ({})", delivery.priority.as_str()));
+        let terms = &delivery.terms;
+        let since = terms.not_before.map(Wall::iso).into_iter();
+        let wait: Vec<String> = since.chain(terms.quiet.map(|_| "quiet".to_owned())).collect();
+        if !wait.is_empty() {
+            lines.insert(format!("wait for {destination}: {}", wait.join(", ")));
+        }
         let own = expect.edits_for.get(destination).into_iter().flatten();
         let any = own
             .chain(&expect.edits)

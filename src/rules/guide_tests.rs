@@ -56,7 +56,17 @@ fn there_is_an_example_for_each_kind_of_site() {
         .map(|folder| folder.file_name().unwrap_or_default().to_string_lossy().into_owned())
         .collect();
     names.sort();
-    assert_eq!(names, ["cerner", "epic", "multi-site", "research"]);
+    assert_eq!(
+        names,
+        [
+            "cerner",
+            "epic",
+            "mammography",
+            "multi-site",
+            "night-window",
+            "research"
+        ]
+    );
 }
 
 #[test]
