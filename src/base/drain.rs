@@ -38,8 +38,10 @@ impl Drain {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        // The hook has logged and counted it.
+        // Boxed before it is wrapped: each layer around a future has a place of its size, and thousands of connections may be open.
+        let task = Box::pin(task);
         self.spawn(label, async move {
+            // The hook has logged and counted a panic.
             let _counted = contained(task).await;
         });
     }
