@@ -98,6 +98,12 @@ impl Survey {
         self.found.get(&node).map(|at| &self.sets[*at])
     }
 
+    /// Whether all text is plain ASCII.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.found.is_empty() && !self.undecidable
+    }
+
     /// Whether a person said what the bytes are, so that they are not judged by what can be seen of them.
     #[must_use]
     pub fn is_word_of_a_person(&self) -> bool {

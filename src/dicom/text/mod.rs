@@ -179,6 +179,24 @@ impl Charset {
     /// From the bytes of (0008,0005).
     #[must_use]
     pub fn of_bytes(bytes: &[u8]) -> Self {
+        // What most images declare, without a list of terms: this is asked of every text that is read.
+        match bytes {
+            b"ISO_IR 100" => {
+                let initial = repertoire::of_number(100).unwrap_or_default();
+                return Self {
+                    initial,
+                    ..Self::default()
+                };
+            }
+            b"ISO_IR 192" => {
+                let whole = Some(Whole::Utf8);
+                return Self {
+                    whole,
+                    ..Self::default()
+                };
+            }
+            _ => {}
+        }
         Self::of(&Self::default().decode(bytes, Form::Values).values)
     }
 

@@ -298,6 +298,10 @@ fn mend(hand: &Hand, survey: Arc<Survey>) -> Raised<()> {
             declarations.len()
         )
     });
+    if declarations.is_empty() && survey.is_plain() {
+        // Every set reads it alike: nothing is to be written anew.
+        return Ok(());
+    }
     hand.placed(hand.evaluation().read_by(survey, &declarations, inner, None))
 }
 
