@@ -5,7 +5,7 @@ use rand::Rng;
 use std::collections::VecDeque;
 use waystation::base::names::JobId;
 use waystation::scheduler::pure::{self, Circumstances, Exam, Machine, Report, Step, Streak};
-use waystation::sender::{Down, Outcome, Pair};
+use waystation::sender::{Down, Duplicate, Outcome, Pair};
 use waystation::spool::bench::Ask;
 use waystation::spool::{HoldKind, Lease, ReadError};
 
@@ -260,7 +260,11 @@ impl World {
             if current.said {
                 let leg = (current.thing, dest as u8);
                 world.oracle.answered.insert(leg);
-                world.oracle.yes.insert(leg);
+                // A duplicate that is to be held is no confirmation: when the disk refuses the hold, the archive is asked once more.
+                let held = world.peers[dest].patience.duplicate == Duplicate::Hold;
+                if !(held && matches!(outcome, Outcome::Duplicate)) {
+                    world.oracle.yes.insert(leg);
+                }
             }
             let (thing, job) = (current.thing, current.lease.job);
             world.say(|| format!("d{dest}.{worker}: {job} thing {thing}: {outcome:?}"));
