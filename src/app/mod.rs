@@ -4,28 +4,32 @@
 //! undecided is decided meanwhile.
 //! Stop (SIGTERM, SIGINT, or a failed spool): listeners and associations first, so that nothing new is acknowledged; then the
 //! lanes, each finishing what it sends; then the spool. Each phase is bounded, and says what it still waits for.
+mod decider;
+mod opening;
+mod signals;
+
 use crate::base::clock::Clock;
 use crate::base::drain::Drain;
-use crate::base::names::{DestinationId, JobId};
+use crate::base::names::DestinationId;
 use crate::base::panics;
 use crate::config::Config;
 use crate::control::{self, verbs::Verbs};
-use crate::dicom::head::Scanner;
-use crate::dicom::syntax::Syntax;
 use crate::ingest::Ingest;
 use crate::listener::Limits;
 use crate::listener::accept::{BindError, Bound, Shared};
 use crate::listener::admission::Admission;
 use crate::listener::pending::Pending;
-use crate::rules::{self, Facts, RuleStore};
+use crate::rules::{self, RuleStore};
 use crate::scheduler::{self, Scheduler};
-use crate::spool::{self, Instance, OpenError, OpenReport, ReadError, Spool};
+use crate::spool::{OpenError, Spool};
 use crate::telemetry::metrics::Metrics;
 use crate::{appliance, web};
+use decider::Decider;
+use opening::{found, open_spool, strangers};
+use signals::{Signals, Told};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Why a box does not start, or ends by itself. Each says what to do, and none carries patient data.
 #[derive(Debug, thiserror::Error)]
@@ -294,84 +298,6 @@ fn places(limits: &Limits, files: u64) -> usize {
 /// Descriptors of the spool, the lanes and the doors: an index of some hundred tables, its log, the payload pool.
 const OTHER_FILES: usize = 512;
 
-/// Decides on what is in the spool already, by the rules in force.
-#[derive(Clone)]
-struct Decider {
-    spool: Spool,
-    ingest: Ingest,
-}
-
-impl Decider {
-    /// Until nothing is left that can be decided. What cannot be read stays held, for a person.
-    async fn decide_recovered(&self) {
-        let mut total = 0;
-        loop {
-            let found = self.spool.recovered(RECOVERED_BATCH).await.unwrap_or_default();
-            // Together: their records share synced batches.
-            let mut deciding = tokio::task::JoinSet::new();
-            let mut decided = 0;
-            for (job, instance) in found {
-                if deciding.len() >= RECOVERED_TOGETHER {
-                    decided += u64::from(matches!(deciding.join_next().await, Some(Ok(true))));
-                }
-                let decider = self.clone();
-                deciding.spawn(async move { decider.decide_one(job, &instance).await });
-            }
-            while let Some(done) = deciding.join_next().await {
-                decided += u64::from(matches!(done, Ok(true)));
-            }
-            if decided == 0 {
-                break;
-            }
-            total += decided;
-        }
-        if total > 0 {
-            tracing::info!(decided = total, "recovered instances decided by the rules in force");
-        }
-    }
-
-    async fn decide_one(&self, job: JobId, instance: &Instance) -> bool {
-        match self.decide(instance, None).await {
-            Ok((jobs, epoch)) => match self.spool.redecide(job, jobs, epoch, "recovery").await {
-                Ok(_) => return true,
-                Err(error) => tracing::error!(%job, %error, "a recovered instance could not be decided"),
-            },
-            Err(error) => tracing::error!(%job, %error, "a recovered instance could not be read; it stays held"),
-        }
-        false
-    }
-
-    /// The jobs and the epoch.
-    ///
-    /// # Errors
-    /// The payload cannot be read, or its head not be understood.
-    async fn decide(
-        &self,
-        instance: &Instance,
-        only: Option<DestinationId>,
-    ) -> Result<(Vec<spool::NewJob>, u64), ReadError> {
-        let mut payload = self.spool.payload(&instance.id).await?;
-        let mut scanner = Scanner::new(Syntax::of(&instance.transfer_syntax));
-        // To the end, although the head comes first: rules must know whether anything stands behind the pixels.
-        while let Some(piece) = payload.next().await? {
-            scanner.push(&piece).map_err(|_| ReadError::Corrupt)?;
-        }
-        let head = scanner.finish().map_err(|_| ReadError::Corrupt)?;
-        let facts = Facts {
-            source: instance.source.clone(),
-            calling_ae: instance.calling_ae.clone(),
-            called_ae: instance.called_ae.clone(),
-            sop_class: instance.sop_class.clone(),
-            sop_instance: instance.sop_instance.clone(),
-            transfer_syntax: instance.transfer_syntax.clone(),
-            arrival: instance.arrival,
-            study: None,
-        };
-        let decided = self.ingest.decide_again(facts, head, only).await;
-        decided.map_err(|_| ReadError::GateLatched)
-    }
-}
-
 /// Stops a phase, and says every few seconds what it still waits for.
 async fn drained(phase: &str, drain: &Drain, bound: Duration) -> Result<(), String> {
     let stopping = drain.stop(bound);
@@ -388,91 +314,9 @@ async fn drained(phase: &str, drain: &Drain, bound: Duration) -> Result<(), Stri
 /// How often a drain says what it waits for.
 const SAY_AGAIN: Duration = Duration::from_secs(5);
 
-/// Instances of a rebuild that are decided at a time.
-const RECOVERED_BATCH: usize = 1_000;
-/// Of these, at once.
-const RECOVERED_TOGETHER: usize = 16;
 const SERVICE_BOUND: Duration = Duration::from_secs(5);
-
-/// Opens the spool, or begins one, but not where this box has had one that is not there now.
-async fn open_spool(config: &Config, clock: &Clock, metrics: &Metrics) -> Result<(Spool, OpenReport), AppError> {
-    let state = config.node.state.clone();
-    let (settings, counted, time) = (config.spool.clone(), metrics.clone(), clock.clone());
-    let opening = tokio::task::spawn_blocking(move || {
-        let path = settings.path.clone();
-        appliance::expect_home(&state, &path, spool::is_there(&path))?;
-        let opened = Spool::open(settings, time, counted)?;
-        appliance::remember_home(&state, &path)?;
-        Ok(opened)
-    });
-    opening.await.map_err(|_| AppError::Interrupted)?
-}
-
-/// What the spool found at its start, in the log: each loss by its own name.
-fn found(report: &OpenReport) {
-    tracing::info!(
-        instances = report.instances,
-        delivered = report.delivered,
-        queued = report.queued,
-        held = report.held,
-        partial = report.partial,
-        orphans = report.orphans,
-        quarantined = report.quarantined,
-        "spool opened"
-    );
-    for id in &report.unreadable {
-        tracing::error!(instance = %id, "a payload without a record cannot be read; it lies in quarantine");
-    }
-    for id in &report.missing {
-        tracing::error!(instance = %id, "payload missing: this instance is lost on this box; send it again from its modality");
-    }
-}
-
-/// Jobs for destinations that the configuration no longer has: they wait for ever, unless a person reroutes them.
-async fn strangers(spool: &Spool, configured: &[DestinationId], metrics: &Metrics) {
-    match spool.unconfigured(configured).await {
-        Ok(strangers) => {
-            for (destination, jobs) in strangers {
-                metrics.lane_open.with_label_values(&[destination.as_str()]).set(0);
-                tracing::error!(%destination, jobs, "jobs wait for a destination that is not configured: configure it again, or reroute them");
-            }
-        }
-        Err(error) => tracing::warn!(%error, "jobs of destinations that are not configured cannot be looked for"),
-    }
-}
 
 fn refused(problems: &[rules::Problem]) -> AppError {
     let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
     AppError::Rules(lines.join("\n"))
-}
-
-/// What the outside asks of the process.
-enum Told {
-    Stop,
-    Reload,
-}
-
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    /// Cancel-safe.
-    async fn next(&mut self) -> Told {
-        tokio::select! {
-            _ = self.terminate.recv() => Told::Stop,
-            _ = self.interrupt.recv() => Told::Stop,
-            _ = self.hangup.recv() => Told::Reload,
-        }
-    }
 }

@@ -1,0 +1,59 @@
+//! The spool's start, told: opened or begun, with what it found in the log. Each loss is named; nothing is repaired here.
+use super::AppError;
+use crate::appliance;
+use crate::base::clock::Clock;
+use crate::base::names::DestinationId;
+use crate::config::Config;
+use crate::spool::{self, OpenReport, Spool};
+use crate::telemetry::metrics::Metrics;
+
+/// Opens the spool, or begins one, but not where this box has had one that is not there now.
+pub(super) async fn open_spool(
+    config: &Config,
+    clock: &Clock,
+    metrics: &Metrics,
+) -> Result<(Spool, OpenReport), AppError> {
+    let state = config.node.state.clone();
+    let (settings, counted, time) = (config.spool.clone(), metrics.clone(), clock.clone());
+    let opening = tokio::task::spawn_blocking(move || {
+        let path = settings.path.clone();
+        appliance::expect_home(&state, &path, spool::is_there(&path))?;
+        let opened = Spool::open(settings, time, counted)?;
+        appliance::remember_home(&state, &path)?;
+        Ok(opened)
+    });
+    opening.await.map_err(|_| AppError::Interrupted)?
+}
+
+/// What the spool found at its start, in the log: each loss by its own name.
+pub(super) fn found(report: &OpenReport) {
+    tracing::info!(
+        instances = report.instances,
+        delivered = report.delivered,
+        queued = report.queued,
+        held = report.held,
+        partial = report.partial,
+        orphans = report.orphans,
+        quarantined = report.quarantined,
+        "spool opened"
+    );
+    for id in &report.unreadable {
+        tracing::error!(instance = %id, "a payload without a record cannot be read; it lies in quarantine");
+    }
+    for id in &report.missing {
+        tracing::error!(instance = %id, "payload missing: this instance is lost on this box; send it again from its modality");
+    }
+}
+
+/// Jobs for destinations that the configuration no longer has: they wait for ever, unless a person reroutes them.
+pub(super) async fn strangers(spool: &Spool, configured: &[DestinationId], metrics: &Metrics) {
+    match spool.unconfigured(configured).await {
+        Ok(strangers) => {
+            for (destination, jobs) in strangers {
+                metrics.lane_open.with_label_values(&[destination.as_str()]).set(0);
+                tracing::error!(%destination, jobs, "jobs wait for a destination that is not configured: configure it again, or reroute them");
+            }
+        }
+        Err(error) => tracing::warn!(%error, "jobs of destinations that are not configured cannot be looked for"),
+    }
+}
