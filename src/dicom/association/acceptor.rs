@@ -77,7 +77,11 @@ impl<S: Stream> Association<S> {
         wire.put(&pdu::accept(request, &results, local)).await?;
         wire.flush().await?;
         let peer = pdu::peer_of(request);
-        Ok(Self::new(wire, Role::Acceptor, timeouts, results, peer))
+        let association = Self::new(wire, Role::Acceptor, timeouts, results, peer);
+        Ok(Self {
+            window: pdu::granted(request, local),
+            ..association
+        })
     }
 
     /// Acceptor: A-RELEASE-RP, waits for the peer to close.

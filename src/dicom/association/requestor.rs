@@ -53,7 +53,11 @@ impl<S: Stream> Association<S> {
         };
         let contexts = judge(proposed, &answer);
         let wire = Wire::new(stream, timeouts.write);
-        Ok(Self::new(wire, Role::Requestor, timeouts, contexts, peer))
+        let association = Self::new(wire, Role::Requestor, timeouts, contexts, peer);
+        Ok(Self {
+            window: pdu::got(&answer, local),
+            ..association
+        })
     }
 
     /// Requestor: A-RELEASE-RQ, waits for the reply, closes. A peer that closes instead of answering has released too.
