@@ -1,6 +1,7 @@
 //! The spool's tests, cut by kind of truth. Each opens a real spool in a temporary directory.
 mod cached;
 mod crash;
+mod grouped;
 mod model;
 mod queue;
 mod rebuilt;
