@@ -79,7 +79,13 @@ pub(super) fn config(sources: &Sources) -> Extracted {
     let (log, spool, rules) = (parts.table("log"), parts.table("spool"), parts.rules());
     let (web, control, limits) = (parts.table("web"), parts.table("control"), parts.table("limits"));
     let (listeners, sources) = (parts.list("listeners"), parts.list("sources"));
-    let destinations = parts.list("destinations");
+    let mut destinations: Option<Vec<crate::sender::Config>> = parts.list("destinations");
+    let zone = rules
+        .as_ref()
+        .and_then(|rules: &crate::rules::Config| rules.zone.as_deref());
+    for destination in destinations.iter_mut().flatten() {
+        destination.in_zone(zone);
+    }
     let config = (|| {
         Some(Config {
             node: node?,
