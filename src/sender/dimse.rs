@@ -1,8 +1,10 @@
-//! A session with a DICOM archive: one association, one instance in flight, the answer is the result.
+//! A session with a DICOM archive: one association, the answer is the result. One instance is in flight, or as many as the
+//! archive has negotiated (asynchronous operations, PS3.7 D.3.3.3); answers are matched by message id, in whatever order.
 //!
-//! A session is used up by value: `store` gives it back only when the peer's answer was in order. After a time-out, a
+//! A session is used up by value: `begin` and `answers` give it back only when the peer's answer was in order. After a time-out, a
 //! protocol error or a fault of ours it is aborted and gone, so it cannot be used again; dropping it closes the socket
 //! without the last-fragment flag. Only `finish` of the data set sends that flag, and only after the checksum.
+use super::ceiling::Governor;
 use super::config::Dicom;
 use super::data_set::{DataSet, Fault};
 use super::outcome::{Down, DownKind, Interruption, Job, Outcome};
@@ -10,10 +12,11 @@ use super::payload::PayloadReader;
 use super::tls::{self, Connector};
 use super::transport::{self, Line, Progress};
 use crate::base::fault::{Plant, planted};
-use crate::base::names::Uid;
+use crate::base::names::{JobId, Uid};
 use crate::dicom::association::{Association, Event, Local, Rejection, Stream, UlError};
 use crate::dicom::dimse::{Command, StoreRq, StoreRsp};
 use crate::dicom::part10::{IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION};
+use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -31,9 +34,29 @@ pub struct Session {
     /// What was proposed, with the context's id or the reason of its refusal.
     pairs: Vec<(Pair, Result<u8, u8>)>,
     message_id: u16,
+    /// What was sent whole and is not answered, the oldest first.
+    flying: VecDeque<Flying>,
     response: Duration,
     /// Instances sent.
     pub sent: u32,
+}
+
+/// An instance whose answer is outstanding.
+struct Flying {
+    job: JobId,
+    message_id: u16,
+    class: Uid,
+    instance: Uid,
+}
+
+/// What came of beginning with an instance.
+pub enum Begun {
+    /// It has left whole; its answer comes.
+    Flying(Session),
+    /// Nothing of it has left, and the session is as good as before.
+    Kept(Outcome, Session),
+    /// The session is gone, and what was in flight with it.
+    Broken(Outcome),
 }
 
 /// What ended an exchange early.
@@ -61,18 +84,19 @@ impl Session {
     /// # Errors
     /// See `Down`: nothing of any instance was sent.
     pub async fn open(
-        peer: &Dicom,
-        tls: Option<&Connector>,
+        (peer, tls): (&Dicom, Option<&Connector>),
+        governor: Option<&Governor>,
         pairs: &[Pair],
         progress: &Progress,
     ) -> Result<Self, Down> {
         assert!(pairs.len() <= PAIRS_MAX, "the lane proposes at most {PAIRS_MAX} pairs");
-        let (stream, line) = transport::connect(peer, tls, progress).await?;
+        let (stream, line) = transport::connect((peer, tls), governor, progress).await?;
         let proposed: Vec<(Uid, Vec<Uid>)> = pairs.iter().map(|(c, t)| (c.clone(), vec![t.clone()])).collect();
         let local = Local {
             max_pdu: peer.max_pdu,
             implementation_class_uid: Uid::known(IMPLEMENTATION_CLASS_UID),
             implementation_version: IMPLEMENTATION_VERSION.to_owned(),
+            window: peer.window,
         };
         let association = Association::request(
             stream,
@@ -91,6 +115,7 @@ impl Session {
             progress: progress.clone(),
             pairs,
             message_id: 0,
+            flying: VecDeque::new(),
             response: peer.timeouts.response.0,
             sent: 0,
         })
@@ -114,26 +139,73 @@ impl Session {
         self.progress.clone()
     }
 
-    /// Sends one instance and waits for its answer. Not cancel-safe in one sense only: the session is lost.
-    pub async fn store<R: PayloadReader>(mut self, job: &Job, reader: R) -> (Outcome, Option<Self>) {
+    /// Instances that may be in flight here.
+    #[must_use]
+    pub fn window(&self) -> usize {
+        self.association.window()
+    }
+
+    /// Sends one instance; its answer is waited for by `answers`. Not cancel-safe in one sense only: the session is lost.
+    pub async fn begin<R: PayloadReader>(mut self, job: &Job, reader: R) -> Begun {
         let context = match self.context(job) {
             Ok(context) => context,
-            Err(result) => return (Outcome::NoContext { result }, Some(self)),
+            Err(result) => return Begun::Kept(Outcome::NoContext { result }, self),
         };
         let data_set = match DataSet::open(job, reader, false).await {
             Ok(data_set) => data_set,
-            Err(fault) => return (fault.into(), Some(self)),
+            Err(fault) => return Begun::Kept(fault.into(), self),
         };
-        match self.exchange(context, job, data_set).await {
-            Ok(status) => {
+        match self.send(context, job, data_set).await {
+            Ok(flying) => {
                 self.sent += 1;
-                (Outcome::from_status(status), Some(self))
+                self.flying.push_back(flying);
+                Begun::Flying(self)
             }
             Err(broken) => {
                 self.abort().await;
-                (broken.into(), None)
+                Begun::Broken(broken.into())
             }
         }
+    }
+
+    /// Waits for an answer, and takes those that have come with it. Without a session the rest is in the dark: the outcome is
+    /// that of the oldest instance in flight, and every other one was interrupted too.
+    pub async fn answers(mut self) -> (Vec<(JobId, Outcome)>, Result<Self, Outcome>) {
+        let mut found = Vec::new();
+        loop {
+            let next = if found.is_empty() {
+                self.answer().await
+            } else {
+                // Nothing is waited for any more. Reading is cancel-safe.
+                match timeout(Duration::ZERO, self.answer()).await {
+                    Ok(answer) => answer,
+                    Err(_) => return (found, Ok(self)),
+                }
+            };
+            match next.and_then(|answer| self.landed(&answer)) {
+                Ok(one) => found.push(one),
+                Err(broken) => {
+                    self.abort().await;
+                    return (found, Err(broken.into()));
+                }
+            }
+            if self.flying.is_empty() {
+                return (found, Ok(self));
+            }
+        }
+    }
+
+    /// The instance that an answer is about (failures.md section 6): without one nothing is confirmed.
+    fn landed(&mut self, answer: &StoreRsp) -> Result<(JobId, Outcome), Broken> {
+        let at = self
+            .flying
+            .iter()
+            .position(|flying| flying.message_id == answer.message_id);
+        let Some(flying) = at.and_then(|at| self.flying.remove(at)) else {
+            return Err(Broken::Answer("its answer is to another message"));
+        };
+        check(answer, &flying)?;
+        Ok((flying.job, Outcome::from_status(answer.status)))
     }
 
     fn context(&self, job: &Job) -> Result<u8, u8> {
@@ -144,7 +216,7 @@ impl Session {
         found.next().map_or(Err(NOT_PROPOSED), |(_, result)| *result)
     }
 
-    async fn exchange<R: PayloadReader>(&mut self, context: u8, job: &Job, mut out: DataSet<R>) -> Result<u16, Broken> {
+    async fn send<R: PayloadReader>(&mut self, context: u8, job: &Job, mut out: DataSet<R>) -> Result<Flying, Broken> {
         let message_id = self.next_message_id();
         let instance = out.sop_instance().clone();
         let request = Command::StoreRq(StoreRq {
@@ -169,9 +241,12 @@ impl Session {
             piece = next?;
         }
         writer.finish().await?;
-        let answer = self.answer().await?;
-        check(&answer, message_id, &job.sop_class, &instance)?;
-        Ok(answer.status)
+        Ok(Flying {
+            job: job.id,
+            message_id,
+            class: job.sop_class.clone(),
+            instance,
+        })
     }
 
     async fn answer(&mut self) -> Result<StoreRsp, Broken> {
@@ -226,6 +301,7 @@ impl Session {
     }
 
     fn next_message_id(&mut self) -> u16 {
+        // Not one that is still in flight: the window is far smaller than the numbers.
         self.message_id = self.message_id.checked_add(1).unwrap_or(1);
         self.message_id
     }
@@ -237,7 +313,7 @@ impl Session {
 /// See `Down`.
 pub async fn probe(peer: &Dicom, tls: Option<&Connector>) -> Result<(), Down> {
     let pair = (Uid::known(VERIFICATION), Uid::known(IMPLICIT_LITTLE_ENDIAN));
-    let mut session = Session::open(peer, tls, &[pair], &Progress::new()).await?;
+    let mut session = Session::open((peer, tls), None, &[pair], &Progress::new()).await?;
     match session.echo().await {
         Ok(()) => {
             session.release().await;
@@ -267,15 +343,12 @@ fn results<S: Stream>(association: &Association<S>, count: usize) -> Vec<Result<
     results
 }
 
-/// The answer must be the one to our request (failures.md section 6): else nothing is confirmed.
-fn check(answer: &StoreRsp, message_id: u16, class: &Uid, instance: &Uid) -> Result<(), Broken> {
-    if answer.message_id != message_id {
-        return Err(Broken::Answer("its answer is to another message"));
-    }
-    if answer.sop_instance.as_ref().is_some_and(|uid| uid != instance) {
+/// The answer must be about what was sent under its message id: else nothing is confirmed.
+fn check(answer: &StoreRsp, sent: &Flying) -> Result<(), Broken> {
+    if answer.sop_instance.as_ref().is_some_and(|uid| *uid != sent.instance) {
         return Err(Broken::Answer("its answer is about another instance"));
     }
-    if answer.sop_class.as_ref().is_some_and(|uid| uid != class) {
+    if answer.sop_class.as_ref().is_some_and(|uid| *uid != sent.class) {
         return Err(Broken::Answer("its answer is about another class"));
     }
     Ok(())

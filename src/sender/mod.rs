@@ -8,11 +8,13 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `config.rs` | `[[destinations]]` |
+//! | `ceiling.rs` | how much of the line, by time of day |
 //! | `outcome.rs`, `payload.rs` | the words and the reader between scheduler and sender |
 //! | `data_set.rs`, `reflate.rs` | the data set as it leaves: edited head, untouched rest, checksum |
 //! | `transport.rs`, `tls.rs`, `pem.rs` | TCP and TLS |
 //! | `dimse.rs` | a session with an archive |
 //! | `folder.rs`, `template.rs` | files in a folder |
+pub mod ceiling;
 pub mod config;
 pub mod data_set;
 pub mod dimse;
@@ -33,8 +35,11 @@ pub use dimse::{PAIRS_MAX, Pair};
 pub use outcome::{Down, DownKind, Interruption, Job, Outcome};
 pub use payload::{PayloadReader, ReadFault};
 
+use crate::base::clock::Clock;
 use crate::base::fault::{Plant, panic_if};
-use dimse::Session;
+use crate::base::names::JobId;
+use ceiling::Governor;
+use dimse::{Begun, Session};
 use folder::Shelf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,7 +51,12 @@ use transport::Progress;
 /// How to reach one destination. Cheap to clone.
 #[derive(Clone)]
 pub enum Link {
-    Dicom { peer: Arc<Dicom>, tls: Option<Connector> },
+    Dicom {
+        peer: Arc<Dicom>,
+        tls: Option<Connector>,
+        /// The destination's ceiling.
+        governor: Option<Governor>,
+    },
     Folder(Arc<Shelf>),
 }
 
@@ -69,9 +79,32 @@ impl Link {
             Config::Dicom(peer) => Self::Dicom {
                 peer: Arc::new((**peer).clone()),
                 tls: peer.tls.as_ref().map(tls::connector).transpose()?,
+                governor: Governor::new(&peer.ceiling, &Clock::System),
             },
             Config::Folder(folder) => Self::Folder(Arc::new(Shelf::new(folder)?)),
         })
+    }
+
+    /// The same by another clock, which says when a ceiling holds.
+    #[must_use]
+    pub fn clocked(self, clock: &Clock) -> Self {
+        match self {
+            Self::Dicom { peer, tls, .. } => Self::Dicom {
+                governor: Governor::new(&peer.ceiling, clock),
+                peer,
+                tls,
+            },
+            Self::Folder(shelf) => Self::Folder(shelf),
+        }
+    }
+
+    /// The ceiling in force now, in bits a second.
+    #[must_use]
+    pub fn ceiling(&self) -> Option<u64> {
+        match self {
+            Self::Dicom { governor, .. } => governor.as_ref()?.rate(),
+            Self::Folder(_) => None,
+        }
     }
 
     /// Whether the destination is there: C-ECHO, or a file written.
@@ -80,13 +113,14 @@ impl Link {
     /// See `Down`.
     pub async fn probe(&self) -> Result<(), Down> {
         match self {
-            Self::Dicom { peer, tls } => dimse::probe(peer, tls.as_ref()).await,
+            Self::Dicom { peer, tls, .. } => dimse::probe(peer, tls.as_ref()).await,
             Self::Folder(shelf) => shelf.probe().await,
         }
     }
 }
 
-/// One worker's way to a destination: delivers one job after the other and keeps its session between them.
+/// One worker's way to a destination: delivers one job after the other, or several at once where the archive has negotiated
+/// that, and keeps its session between them.
 pub struct Courier {
     link: Link,
     /// Instances for one session; 0 means no limit.
@@ -95,8 +129,15 @@ pub struct Courier {
     /// Ends the opening of a session: nothing is under way then.
     stop: CancellationToken,
     session: Option<Session>,
+    /// What has left whole and is not answered, the oldest first.
+    flying: Vec<JobId>,
+    /// Whether the session was surely alive when the first of them left.
+    warm: bool,
     answered: Option<Instant>,
 }
+
+/// What became of a job.
+pub type Ended = (JobId, Outcome);
 
 impl Courier {
     #[must_use]
@@ -107,6 +148,8 @@ impl Courier {
             stuck: patience.stuck,
             stop,
             session: None,
+            flying: Vec::new(),
+            warm: true,
             answered: None,
         }
     }
@@ -117,57 +160,150 @@ impl Courier {
         self.session.is_some()
     }
 
-    /// Delivers one instance. `pairs` is what a new association proposes; it must hold the job's own pair.
-    /// Cancelled, it closes the session, and nothing is completed.
+    /// Instances that the open session lets be in flight; 1 without one.
+    #[must_use]
+    pub fn window(&self) -> usize {
+        self.session.as_ref().map_or(1, Session::window)
+    }
+
+    /// Whether this job may leave now. `most`: instances in flight that the caller allows. The first one always may.
+    #[must_use]
+    pub fn has_room(&self, job: &Job, most: usize) -> bool {
+        let Some(session) = &self.session else {
+            return self.flying.is_empty();
+        };
+        self.flying.is_empty() || (self.flying.len() < most.min(session.window()) && self.suits(session, job))
+    }
+
+    fn suits(&self, session: &Session, job: &Job) -> bool {
+        let full = self.batch > 0 && session.sent >= self.batch;
+        !full && session.knows(&(job.sop_class.clone(), job.transfer_syntax.clone()))
+    }
+
+    /// Delivers one instance and waits for its answer.
     pub async fn deliver<R: PayloadReader>(&mut self, job: &Job, reader: R, pairs: &[Pair]) -> Outcome {
+        let mut ended = self.begin(job, reader, pairs).await;
+        loop {
+            if let Some(at) = ended.iter().position(|(id, _)| *id == job.id) {
+                return ended.swap_remove(at).1;
+            }
+            ended = self.answers().await;
+        }
+    }
+
+    /// Sends one instance, for which there must be room, and answers which jobs have ended by that: none when it has left whole
+    /// (its answer comes by `answers`), itself when it could not leave, and with a broken session all that were in flight.
+    /// `pairs` is what a new association proposes; it must hold the job's own pair.
+    /// Cancelled, it closes the session, and nothing is completed.
+    pub async fn begin<R: PayloadReader>(&mut self, job: &Job, reader: R, pairs: &[Pair]) -> Vec<Ended> {
         panic_if(Plant::PanicDelivery);
-        let progress = Progress::new();
-        let (peer, tls) = match &self.link {
-            Link::Dicom { peer, tls } => (peer.clone(), tls.clone()),
+        let (peer, tls, governor) = match &self.link {
+            Link::Dicom { peer, tls, governor } => (peer.clone(), tls.clone(), governor.clone()),
             Link::Folder(shelf) => {
-                return tokio::select! {
+                let progress = Progress::new();
+                let outcome = tokio::select! {
                     outcome = shelf.store(job, reader, &progress) => outcome,
                     () = progress.stuck(self.stuck) => stuck(),
                 };
+                return vec![(job.id, outcome)];
             }
         };
-        let (session, progress, warm) = match self.reusable(job).await {
-            Some((session, progress)) => (session, progress, self.is_warm()),
+        let (session, progress) = match self.reusable(job).await {
+            Some(reusable) => reusable,
             None => {
                 let opened = tokio::select! {
-                    opened = open(&peer, tls.as_ref(), pairs, self.stuck) => opened,
-                    () = self.stop.cancelled() => return stopped(),
+                    opened = open((&peer, tls.as_ref()), governor.as_ref(), pairs, self.stuck) => opened,
+                    () = self.stop.cancelled() => return vec![(job.id, stopped())],
                 };
+                self.warm = true;
                 match opened {
-                    Ok((session, progress)) => (session, progress, true),
-                    Err(down) => return Outcome::Down(down),
+                    Ok(opened) => opened,
+                    Err(down) => return vec![(job.id, Outcome::Down(down))],
                 }
             }
         };
         progress.touch();
-        let (mut outcome, session) = tokio::select! {
-            done = session.store(job, reader) => done,
-            () = progress.stuck(self.stuck) => (stuck(), None),
+        let begun = tokio::select! {
+            begun = session.begin(job, reader) => begun,
+            () = progress.stuck(self.stuck) => Begun::Broken(stuck()),
         };
-        if let Outcome::Interrupted(interruption) = &mut outcome {
-            interruption.fresh &= warm;
+        match begun {
+            Begun::Flying(session) => {
+                self.session = Some(session);
+                self.flying.push(job.id);
+                Vec::new()
+            }
+            Begun::Kept(outcome, session) => {
+                self.session = Some(session);
+                if self.flying.is_empty() {
+                    self.answered = Some(Instant::now());
+                }
+                vec![(job.id, outcome)]
+            }
+            Begun::Broken(outcome) => {
+                self.flying.push(job.id);
+                self.broken(job.id, outcome)
+            }
         }
+    }
+
+    /// Waits until at least one of the instances in flight has its answer; none when none is in flight.
+    pub async fn answers(&mut self) -> Vec<Ended> {
+        let (Some(session), Some(oldest)) = (self.session.take(), self.flying.first().copied()) else {
+            return Vec::new();
+        };
+        let progress = session.progress();
+        progress.touch();
+        let (mut ended, session) = tokio::select! {
+            answered = session.answers() => answered,
+            () = progress.stuck(self.stuck) => (Vec::new(), Err(stuck())),
+        };
+        self.flying
+            .retain(|job| !ended.iter().any(|(answered, _)| answered == job));
+        match session {
+            Ok(session) => {
+                self.session = Some(session);
+                self.answered = Some(Instant::now());
+            }
+            Err(outcome) => ended.extend(self.broken(oldest, outcome)),
+        }
+        ended
+    }
+
+    /// The session is gone. What broke it is known only when one instance was in flight: with several, none is to blame.
+    fn broken(&mut self, about: JobId, outcome: Outcome) -> Vec<Ended> {
+        let alone = self.flying.len() == 1;
+        let flying = std::mem::take(&mut self.flying);
+        let of = |job| match &outcome {
+            Outcome::Interrupted(interruption) => Outcome::Interrupted(Interruption {
+                fresh: interruption.fresh && alone && self.warm,
+                ..interruption.clone()
+            }),
+            other if job == about => other.clone(),
+            _ => Outcome::Interrupted(Interruption {
+                what: "another instance in flight ended the session".to_owned(),
+                fresh: false,
+                stuck: false,
+            }),
+        };
+        let ended = flying.into_iter().map(|job| (job, of(job))).collect();
         self.answered = Some(Instant::now());
-        self.session = session;
-        outcome
+        ended
     }
 
     /// The open session, if it can take this job; else it is ended in order.
     async fn reusable(&mut self, job: &Job) -> Option<(Session, Progress)> {
         let session = self.session.take()?;
-        if !session.is_quiet() {
-            session.abort().await;
-            return None;
-        }
-        let full = self.batch > 0 && session.sent >= self.batch;
-        if full || !session.knows(&(job.sop_class.clone(), job.transfer_syntax.clone())) {
-            session.release().await;
-            return None;
+        if self.flying.is_empty() {
+            self.warm = self.is_warm();
+            if !session.is_quiet() {
+                session.abort().await;
+                return None;
+            }
+            if !self.suits(&session, job) {
+                session.release().await;
+                return None;
+            }
         }
         let progress = session.progress();
         Some((session, progress))
@@ -178,14 +314,14 @@ impl Courier {
         self.answered.is_some_and(|at| at.elapsed() < WARM)
     }
 
-    /// Ends the session in order, if there is one.
+    /// Ends the session in order, if there is one. Nothing may be in flight.
     pub async fn release(&mut self) {
         if let Some(session) = self.session.take() {
             session.release().await;
         }
     }
 
-    /// Ends the session at once, if there is one.
+    /// Ends the session at once, if there is one. Nothing may be in flight.
     pub async fn abort(&mut self) {
         if let Some(session) = self.session.take() {
             session.abort().await;
@@ -194,14 +330,14 @@ impl Courier {
 }
 
 async fn open(
-    peer: &Dicom,
-    tls: Option<&Connector>,
+    peer: (&Dicom, Option<&Connector>),
+    governor: Option<&Governor>,
     pairs: &[Pair],
     limit: Duration,
 ) -> Result<(Session, Progress), Down> {
     let progress = Progress::new();
     tokio::select! {
-        opened = Session::open(peer, tls, pairs, &progress) => opened.map(|session| (session, progress.clone())),
+        opened = Session::open(peer, governor, pairs, &progress) => opened.map(|session| (session, progress.clone())),
         () = progress.stuck(limit) => Err(Down::new(DownKind::Association, STUCK)),
     }
 }
