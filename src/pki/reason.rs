@@ -191,7 +191,9 @@ impl Reason {
             | PeerIncompatible::Tls12NotOfferedOrEnabled
             | PeerIncompatible::ServerDoesNotSupportTls12Or13
             | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
-            | PeerIncompatible::SupportedVersionsExtensionRequired => Self::TlsVersion,
+            | PeerIncompatible::SupportedVersionsExtensionRequired
+            // The hello of TLS 1.1 and older has none.
+            | PeerIncompatible::SignatureAlgorithmsExtensionRequired => Self::TlsVersion,
             PeerIncompatible::NoCipherSuitesInCommon => Self::CipherSuite,
             _ => Self::Parameters,
         }
@@ -222,102 +224,138 @@ const CA_AS_LEAF: &str = "CaUsedAsEndEntity";
 
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let words = match self {
-            Self::Timeout => "the TLS handshake did not end in time",
-            Self::Silent => {
-                "the peer took the connection and answered nothing to our TLS hello, as a system does that speaks plain \
-                 DICOM on this port: compare the peer's port and its TLS settings"
-            }
-            Self::Closed => "the peer closed the connection during the TLS handshake",
-            Self::ClosedOnHello => {
-                "the peer closed the connection on our TLS hello without a word of TLS, as a system does that speaks plain \
-                 DICOM on this port: compare the peer's port and its TLS settings"
-            }
+        match self {
             Self::Speaks(dialect) => {
-                return write!(
-                    f,
-                    "the peer speaks {} on this port, where TLS is configured",
-                    dialect.words()
-                );
+                let words = dialect.words();
+                write!(f, "the peer speaks {words} on this port, where TLS is configured")
             }
-            Self::Expired => "the peer's certificate has expired: it needs a new one",
-            Self::NotYetValid => "the peer's certificate is not valid yet; compare both clocks",
-            Self::WrongName => {
-                "the peer's certificate is for another name; set server_name to a name in it (a common name alone does \
-                 not count), or pin its fingerprint"
+            Self::Io(kind) => write!(f, "the connection failed during the TLS handshake ({kind})"),
+            reason => {
+                let found = SENTENCES.iter().find(|(word, _)| *word == reason.word());
+                f.write_str(found.map_or("no TLS", |(_, sentence)| sentence))
             }
-            Self::UnknownCa => {
-                "the peer's certificate is not signed by a configured CA: either that CA is missing here, or the peer \
-                 shows the wrong certificate, or leaves out an intermediate that is not known here"
-            }
-            Self::SelfSigned => {
-                "the peer's certificate is signed by itself and not configured here: have it replaced by one of the \
-                 site's CA, or pin its fingerprint"
-            }
-            Self::MissingIntermediate => {
-                "the peer's certificate comes from a configured CA, but the peer does not send the intermediate \
-                 certificate between them: have the peer send its whole chain"
-            }
-            Self::Revoked => "the peer's certificate is revoked",
-            Self::CrlExpired => {
-                "the revocation list for the peer's certificate is out of date and `crl_expired = \"refuse\"`: give a \
-                 new list"
-            }
-            Self::CrlMissing => {
-                "no revocation list covers the peer's certificate: add the list of its CA, or set `crl_missing = \
-                 \"accept\"`"
-            }
-            Self::CrlUnusable => {
-                "the revocation list for the peer's certificate is not signed by its CA, or of a kind that cannot be \
-                 used: give the CA's own full list"
-            }
-            Self::WeakSignature => {
-                "the peer's certificate is signed with an algorithm that is not accepted (SHA-1 or MD5?): it needs one \
-                 signed with SHA-256 or better"
-            }
-            Self::WeakKey => {
-                "the peer's certificate, or its CA, has a key that is not accepted: at least RSA 2048, ECDSA P-256 or Ed25519"
-            }
-            Self::WrongUsage => {
-                "the peer's certificate is not made for this side of TLS: its extended key usage must have clientAuth \
-                 for a client, serverAuth for a server"
-            }
-            Self::CaAsLeaf => {
-                "the peer shows a CA certificate (CA:TRUE) as its own: it needs one with CA:FALSE, or pin its fingerprint"
-            }
-            Self::WrongFingerprint => "the peer's certificate is not the one whose fingerprint is configured",
-            Self::NoCertificate => "the peer showed no certificate, and one is required",
-            Self::KeyMismatch => "the peer's key is not the key of the certificate that it shows",
-            Self::BadCertificate => {
-                "the peer's certificate cannot be used (damaged, of X.509 version 1, or with a critical extension that is not known)"
-            }
-            Self::TlsVersion => "no TLS version in common: TLS 1.2 or 1.3 is needed",
-            Self::CipherSuite => {
-                "no cipher suite in common: TLS 1.3, or TLS 1.2 with ECDHE and AES-GCM or ChaCha20, and on both sides a \
-                 kind of key that the other takes"
-            }
-            Self::Parameters => {
-                "no key exchange group or signature scheme in common, or an extension that TLS 1.2 needs is missing"
-            }
-            Self::RefusedUnknownCa => "the peer refused: it does not know the CA of our certificate",
-            Self::RefusedExpired => "the peer refused: our certificate has expired, or its clock says so",
-            Self::RefusedRevoked => "the peer refused: our certificate is revoked",
-            Self::RefusedNoCertificate => "the peer refused: it asks for a certificate; set `certificate` and `key`",
-            Self::RefusedCertificate => "the peer refused: it does not accept our certificate",
-            Self::RefusedUsage => {
-                "the peer refused: our certificate is not made for this use, or of a kind that it does not take"
-            }
-            Self::RefusedName => "the peer refused: it does not serve the name that we asked for",
-            Self::RefusedSignature => "the peer refused: it could not verify our signature",
-            Self::RefusedAccess => "the peer refused: access denied",
-            Self::Refused => "the peer refused by a TLS alert",
-            Self::BadHost => "the host is neither a DNS name nor an IP address",
-            Self::Io(kind) => return write!(f, "the connection failed during the TLS handshake ({kind})"),
-            Self::Broken => "the peer broke the TLS protocol",
-        };
-        f.write_str(words)
+        }
     }
 }
+
+/// What each word means, and what to do. A test holds it against the words.
+const SENTENCES: [(&str, &str); 37] = [
+    ("timeout", "the TLS handshake did not end in time"),
+    (
+        "silent",
+        "the peer took the connection and answered nothing to our TLS hello, as a system does that speaks plain DICOM on this port: compare the peer's port and its TLS settings",
+    ),
+    ("closed", "the peer closed the connection during the TLS handshake"),
+    (
+        "closed_on_hello",
+        "the peer closed the connection on our TLS hello without a word of TLS, as a system does that speaks plain DICOM on this port: compare the peer's port and its TLS settings",
+    ),
+    ("expired", "the peer's certificate has expired: it needs a new one"),
+    (
+        "not_yet_valid",
+        "the peer's certificate is not valid yet; compare both clocks",
+    ),
+    (
+        "wrong_name",
+        "the peer's certificate is for another name; set server_name to a name in it (a common name alone does not count), or pin its fingerprint",
+    ),
+    (
+        "unknown_ca",
+        "the peer's certificate is not signed by a configured CA: either that CA is missing here, or the peer shows the wrong certificate, or leaves out an intermediate that is not known here",
+    ),
+    (
+        "self_signed",
+        "the peer's certificate is signed by itself and not configured here: have it replaced by one of the site's CA, or pin its fingerprint",
+    ),
+    (
+        "missing_intermediate",
+        "the peer's certificate comes from a configured CA, but the peer does not send the intermediate certificate between them: have the peer send its whole chain",
+    ),
+    ("revoked", "the peer's certificate is revoked"),
+    (
+        "crl_expired",
+        "the revocation list for the peer's certificate is out of date and `crl_expired = \"refuse\"`: give a new list",
+    ),
+    (
+        "crl_missing",
+        "no revocation list covers the peer's certificate: add the list of its CA, or set `crl_missing = \"accept\"`",
+    ),
+    (
+        "crl_unusable",
+        "the revocation list for the peer's certificate is not signed by its CA, or of a kind that cannot be used: give the CA's own full list",
+    ),
+    (
+        "weak_signature",
+        "the peer's certificate is signed with an algorithm that is not accepted (SHA-1 or MD5?): it needs one signed with SHA-256 or better",
+    ),
+    (
+        "weak_key",
+        "the peer's certificate, or its CA, has a key that is not accepted: at least RSA 2048, ECDSA P-256 or Ed25519",
+    ),
+    (
+        "wrong_usage",
+        "the peer's certificate is not made for this side of TLS: its extended key usage must have clientAuth for a client, serverAuth for a server",
+    ),
+    (
+        "ca_as_leaf",
+        "the peer shows a CA certificate (CA:TRUE) as its own: it needs one with CA:FALSE, or pin its fingerprint",
+    ),
+    (
+        "wrong_fingerprint",
+        "the peer's certificate is not the one whose fingerprint is configured",
+    ),
+    ("no_certificate", "the peer showed no certificate, and one is required"),
+    (
+        "key_mismatch",
+        "the peer's key is not the key of the certificate that it shows",
+    ),
+    (
+        "bad_certificate",
+        "the peer's certificate cannot be used (damaged, of X.509 version 1, or with a critical extension that is not known)",
+    ),
+    ("tls_version", "no TLS version in common: TLS 1.2 or 1.3 is needed"),
+    (
+        "cipher_suite",
+        "no cipher suite in common: TLS 1.3, or TLS 1.2 with ECDHE and AES-GCM or ChaCha20, and on both sides a kind of key that the other takes",
+    ),
+    (
+        "parameters",
+        "no key exchange group or signature scheme in common, or an extension that TLS 1.2 needs is missing",
+    ),
+    (
+        "refused_unknown_ca",
+        "the peer refused: it does not know the CA of our certificate",
+    ),
+    (
+        "refused_expired",
+        "the peer refused: our certificate has expired, or its clock says so",
+    ),
+    ("refused_revoked", "the peer refused: our certificate is revoked"),
+    (
+        "refused_no_certificate",
+        "the peer refused: it asks for a certificate; set `certificate` and `key`",
+    ),
+    (
+        "refused_certificate",
+        "the peer refused: it does not accept our certificate",
+    ),
+    (
+        "refused_usage",
+        "the peer refused: our certificate is not made for this use, or of a kind that it does not take",
+    ),
+    (
+        "refused_name",
+        "the peer refused: it does not serve the name that we asked for",
+    ),
+    (
+        "refused_signature",
+        "the peer refused: it could not verify our signature",
+    ),
+    ("refused_access", "the peer refused: access denied"),
+    ("refused", "the peer refused by a TLS alert"),
+    ("bad_host", "the host is neither a DNS name nor an IP address"),
+    ("broken", "the peer broke the TLS protocol"),
+];
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -344,7 +382,27 @@ mod tests {
     fn every_alert_and_error_has_a_word_and_a_sentence() {
         for code in 0..=u8::MAX {
             let reason = Reason::of_alert(AlertDescription::from(code));
-            assert!(!reason.word().is_empty() && !reason.to_string().is_empty());
+            assert!(!reason.word().is_empty() && reason.to_string() != "no TLS");
+        }
+        let words = include_str!("reason.rs").split("pub fn word").nth(1).unwrap();
+        let words = words.split("pub fn of").next().unwrap();
+        let page = include_str!("../../docs/tls.md");
+        for word in words.split("=> \"").skip(1).map(|rest| rest.split('"').next().unwrap()) {
+            let dynamic = [
+                "plain_dicom",
+                "plain_http",
+                "plain_ssh",
+                "tls_on_plain",
+                "not_tls",
+                "io",
+            ]
+            .contains(&word);
+            let told = SENTENCES.iter().any(|(of, _)| *of == word) || dynamic || word == "bad_host";
+            assert!(told, "{word} has no sentence");
+            assert!(
+                page.contains(&format!("`{word}`")) || word == "bad_host",
+                "docs/tls.md does not explain {word}"
+            );
         }
         assert_eq!(
             Reason::of_alert(AlertDescription::from(48)).word(),

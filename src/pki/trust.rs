@@ -30,6 +30,8 @@ pub enum CrlPolicy {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Finding {
     pub reason: Option<Reason>,
+    /// The client has offered no cipher suite that we have; the library may complain of something else first.
+    pub suiteless: bool,
     pub shown: Option<Shown>,
 }
 

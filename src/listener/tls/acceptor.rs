@@ -82,8 +82,13 @@ impl Acceptor {
             Ok(Ok(stream)) => stream,
             Ok(Err((error, opened))) => {
                 let finding = found.get();
+                let reason = match (finding.reason, Reason::of(&error)) {
+                    (Some(reason), _) => reason,
+                    (None, Reason::Parameters) if finding.suiteless => Reason::CipherSuite,
+                    (None, reason) => reason,
+                };
                 let failure = Failure {
-                    reason: finding.reason.unwrap_or_else(|| Reason::of(&error)),
+                    reason,
                     shown: finding.shown,
                 };
                 return Err(Refusal {
@@ -110,7 +115,11 @@ impl Acceptor {
                 found: found.clone(),
             })),
         };
-        let mut config = builder.with_cert_resolver(Arc::new(Own(material.identity.clone())));
+        let mut config = builder.with_cert_resolver(Arc::new(Own {
+            identity: material.identity.clone(),
+            provider: self.provider.clone(),
+            found: found.clone(),
+        }));
         // A resumed session would carry an identity that was verified under an older configuration.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
@@ -120,11 +129,18 @@ impl Acceptor {
 
 /// The listener's certificate in force.
 #[derive(Debug)]
-struct Own(Option<Arc<CertifiedKey>>);
+struct Own {
+    identity: Option<Arc<CertifiedKey>>,
+    provider: Arc<CryptoProvider>,
+    found: Found,
+}
 
 impl ResolvesServerCert for Own {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.0.clone()
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let ours = |suite| self.provider.cipher_suites.iter().any(|own| own.suite() == suite);
+        let suiteless = !hello.cipher_suites().iter().any(|suite| ours(*suite));
+        self.found.set(|finding| finding.suiteless = suiteless);
+        self.identity.clone()
     }
 }
 

@@ -18,7 +18,7 @@ impl Found {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set(&self, change: impl FnOnce(&mut Finding)) {
+    pub(super) fn set(&self, change: impl FnOnce(&mut Finding)) {
         // As above.
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }

@@ -3,6 +3,7 @@
 mod destination;
 mod listener;
 mod resume;
+mod rollover;
 mod rotate;
 mod site;
 mod status;

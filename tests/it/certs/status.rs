@@ -120,7 +120,13 @@ fn every_certificate_is_shown_with_what_openssl_says_of_it() {
     ] {
         assert!(text.contains(word), "{word} in {text}");
     }
-    // Everything ends within eighty years.
+}
+
+#[test]
+fn how_soon_an_end_is_a_problem_can_be_said() {
+    let (setup, _ca) = setup(&Recipe::new("waystation"));
+    let station = setup.idle();
+    assert_eq!(status(&station, &[]).0.code, Some(0));
     let (ran, answer) = status(&station, &["--within", "80years"]);
     assert_eq!(
         (ran.code, &entry(&answer, "listener", "certificate")["state"]),
