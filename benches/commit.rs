@@ -49,7 +49,10 @@ async fn store(spool: Spool, data_set: bytes::Bytes) {
     // As from a socket: in pieces.
     let mut rest = data_set;
     let mark = NUMBER.fetch_add(1, Ordering::Relaxed).to_be_bytes();
-    incoming.write(bytes::Bytes::copy_from_slice(&mark)).await.expect("written");
+    incoming
+        .write(bytes::Bytes::copy_from_slice(&mark))
+        .await
+        .expect("written");
     while !rest.is_empty() {
         let piece = rest.split_to(rest.len().min(64 << 10));
         incoming.write(piece).await.expect("written");

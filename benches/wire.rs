@@ -42,7 +42,9 @@ async fn associated(max_pdu: u32) -> (Association<DuplexStream>, Association<Dup
         AeTitle::parse("B").expect("a title"),
     );
     let accepting = async {
-        let request = association::receive_request(&mut far, &timeouts()).await.expect("a request");
+        let request = association::receive_request(&mut far, &timeouts())
+            .await
+            .expect("a request");
         let results = request.contexts.iter().map(|proposed| Context {
             id: proposed.id,
             abstract_syntax: proposed.abstract_syntax.clone(),
@@ -89,12 +91,18 @@ async fn receive(association: &mut Association<DuplexStream>) -> usize {
         sop_instance: None,
         comment: None,
     };
-    association.send(context, &Command::StoreRsp(answer)).await.expect("answered");
+    association
+        .send(context, &Command::StoreRsp(answer))
+        .await
+        .expect("answered");
     bytes
 }
 
 fn costs(criterion: &mut Criterion) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
     let data_set = vec![0x5a; DATA_SET];
     let mut group = criterion.benchmark_group("P-DATA, 512 KiB there and its answer back");
     group.throughput(Throughput::Bytes(DATA_SET as u64));
@@ -104,8 +112,8 @@ fn costs(criterion: &mut Criterion) {
             bencher.iter_custom(|count| {
                 let began = Instant::now();
                 for _ in 0..count {
-                    let (_, bytes) =
-                        runtime.block_on(async { tokio::join!(send(&mut requestor, &data_set), receive(&mut acceptor)) });
+                    let (_, bytes) = runtime
+                        .block_on(async { tokio::join!(send(&mut requestor, &data_set), receive(&mut acceptor)) });
                     assert_eq!(bytes, DATA_SET);
                 }
                 began.elapsed()
