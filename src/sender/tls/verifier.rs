@@ -1,5 +1,6 @@
 //! Both certificates in one handshake with a destination: the server's, believed or not, and whether ours was asked for. One for each
 //! connection, so that no reason is told of the wrong peer.
+use crate::pki::facts::has_weak_key;
 use crate::pki::{Finding, Reason, Trust, sha256, trust::alerting};
 use rustls::client::ResolvesClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -69,6 +70,7 @@ impl ServerCertVerifier for Verifier {
             Some(trust) => trust.verify(end_entity, intermediates, Some(server_name), now),
             // Without a CA there is a fingerprint: the configuration's check.
             None if self.pinned.is_empty() => Err(Reason::UnknownCa),
+            None if has_weak_key(end_entity) => Err(Reason::WeakKey),
             None => Ok(()),
         };
         match verified {

@@ -5,7 +5,7 @@ mod peers;
 
 use super::site::Site;
 use super::{CASE_MAX, Outcome, key_lines, reasons, secrets_in, verdict};
-use crate::harness::peers::{Storescp, path, send};
+use crate::harness::peers::{Storescp, send};
 use crate::harness::pki::Pair;
 use crate::harness::tools::{self, Owned};
 use crate::harness::{Object, Setup, Station, free_port, is_free, objects};
