@@ -16,4 +16,4 @@ ae.ApplicationEntity.__init__ = roomy
 
 from pynetdicom.apps.storescp import storescp  # noqa: E402
 
-sys.exit(storescp.main(["storescp", *sys.argv[1:]]))
+sys.exit(storescp.main(sys.argv[1:]))
