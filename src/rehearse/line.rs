@@ -190,7 +190,6 @@ async fn take(
                 }
                 now + (queued - profile.round_trip.max(QUEUE_MIN))
             };
-            window.stop_growing();
             sleep_until(full_until).await;
         };
         let arrives = departs + profile.round_trip / 2;
@@ -224,7 +223,6 @@ struct Window {
     size: usize,
     flying: VecDeque<(Instant, usize)>,
     in_flight: usize,
-    grows: bool,
     restart: Duration,
     last: Option<Instant>,
 }
@@ -235,7 +233,6 @@ impl Window {
             size: INITIAL,
             flying: VecDeque::new(),
             in_flight: 0,
-            grows: true,
             restart: round_trip + Duration::from_millis(200),
             last: None,
         }
@@ -245,7 +242,7 @@ impl Window {
     fn full(&mut self, now: Instant) -> Option<Instant> {
         while let Some((_, count)) = self.flying.pop_front_if(|(at, _)| *at <= now) {
             // The window grows only when it was the limit.
-            if self.grows && self.in_flight * 2 >= self.size {
+            if self.in_flight * 2 >= self.size {
                 self.size = (self.size + count).min(LARGEST);
             }
             self.in_flight -= count;
@@ -255,17 +252,11 @@ impl Window {
             .is_some_and(|last| now.saturating_duration_since(last) > self.restart)
         {
             self.size = INITIAL.max(self.in_flight);
-            self.grows = true;
         }
         if self.in_flight == 0 || self.in_flight + SEGMENT <= self.size {
             return None;
         }
         self.flying.front().map(|(at, _)| *at)
-    }
-
-    /// The queue is full: a real window would stop here too, by its loss.
-    fn stop_growing(&mut self) {
-        self.grows = false;
     }
 
     fn sent(&mut self, count: usize, acknowledged: Instant) {
