@@ -304,13 +304,10 @@ impl Worker {
             let (settlement, report) = self.judge(&lease, &job, &outcome).await;
             goes_on &= decide::goes_on(report.as_ref());
             reports.push((report, begun, length));
-            match settlement {
-                // Dropping the lease gives the job back as it was.
-                None => {}
-                Some(settlement) => {
-                    let spool = self.shared.spool.clone();
-                    settling.spawn(async move { spool.settle(lease, settlement).await });
-                }
+            // Without one, dropping the lease gives the job back as it was.
+            if let Some(settlement) = settlement {
+                let spool = self.shared.spool.clone();
+                settling.spawn(async move { spool.settle(lease, settlement).await });
             }
         }
         while let Some(settled) = settling.join_next().await {
