@@ -5,6 +5,7 @@
 //! What is shown are our ids, UIDs, names from configuration and reasons; never a data-set value but in the answer to `map`, which is
 //! asked for by value.
 pub mod client;
+pub mod commitment;
 pub mod decide;
 mod map;
 pub mod protocol;
