@@ -7,6 +7,8 @@ mod answers;
 mod archives;
 mod bench;
 mod charset;
+mod commitment;
+mod committing;
 mod corpus;
 mod crash;
 mod dcmtk;
