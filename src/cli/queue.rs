@@ -281,6 +281,8 @@ fn show(request: &Request, response: &Response, json: bool) -> ExitCode {
                 asked,
                 demands,
             } => print!("{}", super::commitment::listing(waiting, asked, demands)),
+            // `cert status` asks for itself and says more.
+            Response::Certificates { slots } => println!("{} tables with certificates", slots.len()),
             Response::Done { message } => println!("{message}"),
             Response::Refused { message } => eprintln!("waystation: {message}"),
         }

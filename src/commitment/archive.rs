@@ -8,7 +8,7 @@ use crate::base::clock::Wall;
 use crate::base::names::{DestinationId, JobId, Uid};
 use crate::dicom::commitment::Action;
 use crate::dicom::status;
-use crate::sender::commitment::{Call, CallError, Role};
+use crate::sender::commitment::{Call, CallError, Side};
 use crate::spool::commitment::{Ask, Outcome, Outstanding};
 use std::sync::Arc;
 use std::time::Duration;
@@ -150,7 +150,7 @@ async fn request(shared: &Arc<Shared>, name: &DestinationId, jobs: Vec<JobId>, u
     };
     // The association first: an archive that is not there costs no record.
     let opened = tokio::select! {
-        opened = archive.caller.open(Role::User) => opened,
+        opened = archive.caller.open(Side::User) => opened,
         () = shared.parts.drain.stopping() => return false,
     };
     let mut call = match opened {

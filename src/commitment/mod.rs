@@ -12,6 +12,7 @@ use crate::base::names::{AeTitle, DestinationId, SourceId};
 use crate::dicom::commitment::{self as words, Reference, Report};
 use crate::listener::SourceConfig;
 use crate::listener::commitment::{Arrivals, Desk, Lines};
+use crate::pki::Slot;
 use crate::sender::commitment::{Caller, Config};
 use crate::sender::{self, tls};
 use crate::spool::Spool;
@@ -147,6 +148,15 @@ impl Commitment {
         let shared = shared.clone();
         let drain = shared.parts.drain.clone();
         drain.spawn("commitment answers", async move { source::resume(&shared).await });
+    }
+
+    /// The certificates towards archives and sources, to be watched and shown.
+    #[must_use]
+    pub fn certificates(&self) -> Vec<Arc<Slot>> {
+        let archives = self.shared.archives.values().map(|archive| &archive.caller);
+        let sources = self.shared.sources.values().filter_map(|source| source.caller.as_ref());
+        let slots = archives.chain(sources).filter_map(Caller::certificates);
+        slots.cloned().collect()
     }
 
     /// What the listeners hand requests and answers to.

@@ -9,7 +9,7 @@ use crate::dicom::commitment::{self as words, Action, Report};
 use crate::dicom::status;
 use crate::listener::SourceConfig;
 use crate::listener::commitment::{Line, Requester};
-use crate::sender::commitment::{Caller, Role};
+use crate::sender::commitment::{Caller, Side};
 use crate::sender::config::{Dicom, Duplicate, Retry, Timeouts};
 use crate::sender::tls::TlsError;
 use crate::spool::CommitError;
@@ -374,7 +374,7 @@ impl Case {
         let caller = caller.titled(self.open.called.clone(), called.clone());
         let _permit = source.calls.acquire().await.map_err(drop)?;
         let said = async {
-            let mut call = caller.open(Role::Provider).await?;
+            let mut call = caller.open(Side::Provider).await?;
             let status = call.report(report).await?;
             call.release().await;
             Ok::<u16, crate::sender::commitment::CallError>(status)

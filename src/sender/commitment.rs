@@ -13,6 +13,7 @@ use crate::dicom::association::{Association, Event, Local, RoleSelection, Stream
 use crate::dicom::commitment::{self as words, Action, CLASS, DATA_SET_MAX, INSTANCE, Report, SYNTAXES};
 use crate::dicom::dimse::{Asked, Command};
 use crate::dicom::part10::{IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION};
+use crate::pki::{Role, Slot};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
@@ -113,7 +114,7 @@ impl Config {
 
 /// What this box is on the association.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Role {
+pub enum Side {
     /// It asks an archive.
     User,
     /// It reports to a source that has asked.
@@ -166,7 +167,11 @@ impl Caller {
     /// The TLS configuration cannot be used.
     pub fn new(peer: Dicom, linger: Duration) -> Result<Self, tls::TlsError> {
         Ok(Self {
-            tls: peer.tls.as_ref().map(tls::connector).transpose()?,
+            tls: peer
+                .tls
+                .as_ref()
+                .map(|tls| tls::connector_of(Role::Commitment, peer.name.as_str(), tls))
+                .transpose()?,
             peer: Arc::new(peer),
             linger,
         })
@@ -184,6 +189,12 @@ impl Caller {
         Self::new(peer, config.linger.0)
     }
 
+    /// The certificates towards it, to be watched and shown.
+    #[must_use]
+    pub fn certificates(&self) -> Option<&Arc<Slot>> {
+        self.tls.as_ref().map(Connector::slot)
+    }
+
     /// The same peer, called from and by other AE titles.
     #[must_use]
     pub fn titled(&self, calling: AeTitle, called: AeTitle) -> Self {
@@ -199,14 +210,14 @@ impl Caller {
     ///
     /// # Errors
     /// See `CallError`.
-    pub async fn open(&self, role: Role) -> Result<Call, CallError> {
+    pub async fn open(&self, side: Side) -> Result<Call, CallError> {
         let (stream, line) = transport::connect(&self.peer, self.tls.as_ref(), &Progress::new()).await?;
         drop(line);
         let class = Uid::known(CLASS);
         let contexts = [(class.clone(), SYNTAXES.map(Uid::known).to_vec())];
-        let roles = match role {
-            Role::User => Vec::new(),
-            Role::Provider => vec![RoleSelection {
+        let roles = match side {
+            Side::User => Vec::new(),
+            Side::Provider => vec![RoleSelection {
                 class: class.clone(),
                 scu: false,
                 scp: true,
@@ -228,7 +239,7 @@ impl Caller {
             return Err(CallError::Refused("the peer takes no storage commitment"));
         };
         // A peer that answers no role at all usually means well; one that says no is not reported to.
-        if role == Role::Provider && association.role(&class).is_some_and(|role| !role.scp) {
+        if side == Side::Provider && association.role(&class).is_some_and(|role| !role.scp) {
             drop(association.release().await);
             return Err(CallError::Refused(
                 "the peer does not let us be the provider of storage commitment",
