@@ -212,14 +212,14 @@ mod tests {
                 "CT over 100 Mbit/s and 50 ms: the line is full",
                 seen(2000, 8, 92, 23.8),
                 64,
-                5,
+                6,
             ),
             ("the same with twice as many open", seen(2000, 16, 92, 23.8), 64, 6),
             (
                 "5 KB over 100 Mbit/s and 50 ms",
                 seen(20_000, 256, 50, 2440.0),
                 256,
-                155,
+                185,
             ),
             (
                 "5 KB over 20 Mbit/s and 150 ms",

@@ -293,7 +293,7 @@ impl Worker {
                 continue;
             };
             let Flying {
-                lease,
+                mut lease,
                 job,
                 begun,
                 started,
@@ -306,6 +306,7 @@ impl Worker {
             reports.push((report, begun, length));
             // Without one, dropping the lease gives the job back as it was.
             if let Some(settlement) = settlement {
+                lease.sent_as = self.courier.sent_as(job.id);
                 let spool = self.shared.spool.clone();
                 settling.spawn(async move { spool.settle(lease, settlement).await });
             }

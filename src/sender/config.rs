@@ -67,6 +67,9 @@ pub struct Dicom {
     /// How much of the line all associations together may take, by time of day; the first window that fits holds.
     #[serde(default)]
     pub ceiling: Vec<ceiling::Window>,
+    /// Whether, and how, it is asked to commit to keep what it took: only then is an instance delivered for good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commitment: Option<super::commitment::Config>,
 }
 
 /// A folder that receives DICOM Part 10 files.
@@ -151,6 +154,15 @@ impl Config {
         match self {
             Self::Dicom(dicom) => &dicom.name,
             Self::Folder(folder) => &folder.name,
+        }
+    }
+
+    /// Whether what it took is delivered for good only when it has committed to keep it.
+    #[must_use]
+    pub fn commits(&self) -> bool {
+        match self {
+            Self::Dicom(dicom) => dicom.commitment.is_some(),
+            Self::Folder(_) => false,
         }
     }
 
@@ -264,6 +276,9 @@ impl Dicom {
             } else if span >= self.stuck {
                 wrong.push(format!("timeouts.{key}: must be shorter than `stuck` ({})", self.stuck));
             }
+        }
+        if let Some(commitment) = &self.commitment {
+            wrong.extend(commitment.check());
         }
     }
 

@@ -40,6 +40,8 @@ pub struct Session {
     response: Duration,
     /// Instances sent.
     pub sent: u32,
+    /// The jobs that were answered last, with the SOP Instance UIDs that they left with.
+    pub landed: Vec<(JobId, Uid)>,
 }
 
 /// An instance whose answer is outstanding.
@@ -127,6 +129,7 @@ impl Session {
             flying: VecDeque::new(),
             response: peer.timeouts.response.0,
             sent: 0,
+            landed: Vec::new(),
         })
     }
 
@@ -181,6 +184,7 @@ impl Session {
     /// that of the oldest instance in flight, and every other one was interrupted too.
     pub async fn answers(mut self) -> (Vec<(JobId, Outcome)>, Result<Self, Outcome>) {
         let mut found = Vec::new();
+        self.landed.clear();
         loop {
             let next = if found.is_empty() {
                 self.answer().await
@@ -191,7 +195,7 @@ impl Session {
                     Err(_) => return (found, Ok(self)),
                 }
             };
-            match next.and_then(|answer| self.landed(&answer)) {
+            match next.and_then(|answer| self.matched(&answer)) {
                 Ok(one) => found.push(one),
                 Err(broken) => {
                     self.abort().await;
@@ -205,7 +209,7 @@ impl Session {
     }
 
     /// The instance that an answer is about (failures.md section 6): without one nothing is confirmed.
-    fn landed(&mut self, answer: &StoreRsp) -> Result<(JobId, Outcome), Broken> {
+    fn matched(&mut self, answer: &StoreRsp) -> Result<(JobId, Outcome), Broken> {
         let at = self
             .flying
             .iter()
@@ -214,6 +218,7 @@ impl Session {
             return Err(Broken::Answer("its answer is to another message"));
         };
         check(answer, &flying)?;
+        self.landed.push((flying.job, flying.instance));
         Ok((flying.job, Outcome::from_status(answer.status)))
     }
 
@@ -377,7 +382,7 @@ impl From<Broken> for Outcome {
     }
 }
 
-fn down(error: &UlError) -> Down {
+pub(super) fn down(error: &UlError) -> Down {
     // With TLS 1.3 a peer refuses our certificate only after the handshake.
     if let UlError::Io(cause) = error
         && let Some(refusal) = tls::refusal(cause)

@@ -13,8 +13,10 @@
 //! | `data_set.rs`, `reflate.rs` | the data set as it leaves: edited head, untouched rest, checksum |
 //! | `transport.rs`, `tls/`, `wrong_port.rs` | TCP and TLS; what a peer speaks that closes without a word |
 //! | `dimse.rs` | a session with an archive |
+//! | `commitment.rs` | an association for storage commitment, with an archive or a source |
 //! | `folder.rs`, `template.rs` | files in a folder |
 pub mod ceiling;
+pub mod commitment;
 pub mod config;
 pub mod data_set;
 pub mod dimse;
@@ -37,7 +39,7 @@ pub use payload::{PayloadReader, ReadFault};
 
 use crate::base::clock::Clock;
 use crate::base::fault::{Plant, panic_if};
-use crate::base::names::JobId;
+use crate::base::names::{JobId, Uid};
 use crate::pki::{Role, Slot};
 use ceiling::Governor;
 use dimse::{Begun, Session};
@@ -326,6 +328,14 @@ impl Courier {
     /// A session that has answered just now is surely alive; one that was idle may be dead without a sign.
     fn is_warm(&self) -> bool {
         self.answered.is_some_and(|at| at.elapsed() < WARM)
+    }
+
+    /// The SOP Instance UID that a job left with, when it was answered in the last `answers`.
+    #[must_use]
+    pub fn sent_as(&self, job: JobId) -> Option<Uid> {
+        let session = self.session.as_ref()?;
+        let found = session.landed.iter().find(|(landed, _)| *landed == job);
+        found.map(|(_, uid)| uid.clone())
     }
 
     /// Ends the session in order, if there is one. Nothing may be in flight.

@@ -57,6 +57,15 @@ pub(super) fn queue(core: &Core, db: &Db) -> Result<OpenReport, DbError> {
         report.delivered += 1;
         true
     })?;
+    core.metrics.commitment_awaiting.reset();
+    db.scan(Cf::Meta, keys::AWAITS, &keys::behind(keys::AWAITS), |key, _| {
+        let lane = keys::awaits_of(key).and_then(|(key, ..)| core.lanes.by_number(key.dest));
+        if let Some(lane) = lane {
+            awaiting(core, &lane.name, 1);
+        }
+        report.awaiting += 1;
+        true
+    })?;
     core.metrics.spool_damaged.set(super::damaged::count(db)?);
     Ok(report)
 }
@@ -78,6 +87,13 @@ pub(super) fn queued(core: &Core, name: &DestinationId, priority: Priority) -> I
 pub(super) fn backlog(core: &Core, name: &DestinationId) -> usize {
     let of = |priority| usize::try_from(queued(core, name, priority).get()).unwrap_or(0);
     Priority::ALL.map(of).iter().sum()
+}
+
+pub(super) fn awaiting(core: &Core, name: &DestinationId, change: i64) {
+    core.metrics
+        .commitment_awaiting
+        .with_label_values(&[name.as_str()])
+        .add(change);
 }
 
 /// The label of jobs without a destination; no destination can have this name.

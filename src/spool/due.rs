@@ -10,7 +10,7 @@ use super::record::{InstanceRecord, JobRecord};
 use super::wait;
 use crate::base::clock::Wall;
 use crate::base::fault::{Plant, planted};
-use crate::base::names::{DestinationId, JobId};
+use crate::base::names::{DestinationId, JobId, Uid};
 use crate::telemetry::metrics::IntGauge;
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashSet};
@@ -31,6 +31,8 @@ pub struct Lease {
     pub plan: Bytes,
     /// The class that it counted as when it was claimed.
     class: u8,
+    /// The SOP Instance UID that it left with, said by the worker when the edits changed it.
+    pub sent_as: Option<Uid>,
     pub(super) guard: Guard,
 }
 
@@ -55,9 +57,14 @@ pub(super) struct Lane {
     waits: AtomicBool,
     /// The highest class that waits unclaimed, as far as is known; `NOTHING` for none.
     pub pressing: AtomicU8,
+    /// A confirmed job waits for its destination's commitment.
+    commits: AtomicBool,
     state: Mutex<State>,
     in_flight: IntGauge,
 }
+
+/// A confirmation that the index has not recorded: status word, remark, and the UID that it left with.
+pub(super) type Confirmed = (u16, String, Option<Uid>);
 
 pub(super) struct State {
     pub leased: HashSet<JobId>,
@@ -65,7 +72,7 @@ pub(super) struct State {
     pub hands: Hands,
     pub suspended: bool,
     /// What the destination confirmed and the index has not recorded yet: never to be sent again in this life.
-    confirmed: BTreeMap<JobId, (u16, String)>,
+    confirmed: BTreeMap<JobId, Confirmed>,
     /// Per class: no live key lies below. Spares a scan the tombstones of what was delivered.
     pub cursors: [Wall; 4],
 }
@@ -126,7 +133,7 @@ impl Lane {
     }
 
     /// Remembers a confirmation until it is recorded. Bounded: jobs that a person ended meanwhile are forgotten with the oldest.
-    pub(super) fn confirmed(&self, job: JobId, status: u16, note: &str) {
+    pub(super) fn confirmed(&self, job: JobId, confirmed: Confirmed) {
         if planted(Plant::ForgetConfirmed) {
             return;
         }
@@ -134,7 +141,7 @@ impl Lane {
         if state.confirmed.len() >= CONFIRMED_MAX {
             state.confirmed.pop_first();
         }
-        state.confirmed.insert(job, (status, note.to_owned()));
+        state.confirmed.insert(job, confirmed);
     }
 
     pub(super) fn recorded(&self, job: JobId) {
@@ -142,7 +149,7 @@ impl Lane {
     }
 
     /// The confirmation of a job that the index still holds as open.
-    pub(super) fn unrecorded(&self, job: JobId) -> Option<(u16, String)> {
+    pub(super) fn unrecorded(&self, job: JobId) -> Option<Confirmed> {
         self.lock().confirmed.get(&job).cloned()
     }
 
@@ -186,6 +193,15 @@ impl Lane {
     /// From now on, and after each start, a job may wait as long as rules can say.
     pub(super) fn waits(&self) {
         self.waits.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether what it takes is delivered for good only when it has committed to keep it.
+    pub(super) fn commits(&self) -> bool {
+        self.commits.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_commits(&self, commits: bool) {
+        self.commits.store(commits, Ordering::Relaxed);
     }
 
     pub(super) fn has_waits(&self) -> bool {
@@ -266,6 +282,7 @@ impl Lanes {
             longest: AtomicU64::new(micros(LATEST)),
             waits: AtomicBool::new(false),
             pressing: AtomicU8::new(NOTHING),
+            commits: AtomicBool::new(false),
             state: Mutex::new(State {
                 leased: HashSet::new(),
                 hands: Hands::default(),
@@ -361,6 +378,7 @@ fn take(
             instance: Arc::new(instance.instance),
             plan: Bytes::from(job.plan),
             class,
+            sent_as: None,
             guard,
         });
     }

@@ -6,7 +6,7 @@ use super::{APPLICATION_CONTEXT, CONTEXTS_MAX, Peer};
 use crate::base::names::{AeTitle, Uid};
 use dicom_ul::pdu::{
     AssociationAC, AssociationRQ, Pdu, PresentationContextProposed, PresentationContextResult,
-    PresentationContextResultReason, UserVariableItem, write_pdu,
+    PresentationContextResultReason, RequestorRoles, UserVariableItem, write_pdu,
 };
 
 pub(super) const ASSOCIATE_RQ: u8 = 1;
@@ -190,6 +190,7 @@ pub(super) struct Answer {
     pub(super) implementation_class_uid: String,
     pub(super) implementation_version: String,
     pub(super) window: Option<u16>,
+    pub(super) roles: Vec<RoleSelection>,
 }
 
 /// Parses the body of an A-ASSOCIATE-AC. Unknown items are ignored, nothing but the fixed part is required.
@@ -201,6 +202,7 @@ pub(super) fn parse_answer(body: &[u8]) -> Result<Answer, Malformed> {
         implementation_class_uid: String::new(),
         implementation_version: String::new(),
         window: None,
+        roles: Vec::new(),
     };
     for item in Items(items) {
         match item? {
@@ -219,6 +221,7 @@ pub(super) fn parse_answer(body: &[u8]) -> Result<Answer, Malformed> {
                         (0x51, value) => answer.max_pdu = value.first_chunk().map_or(0, |b| u32::from_be_bytes(*b)),
                         (0x52, value) => answer.implementation_class_uid = printable(value, 64),
                         (0x53, value) => answer.window = invoked(value),
+                        (0x54, value) if answer.roles.len() < CONTEXTS_MAX => answer.roles.extend(role(value)),
                         (0x55, value) => answer.implementation_version = printable(value, 16),
                         _ => {}
                     }
@@ -231,7 +234,8 @@ pub(super) fn parse_answer(body: &[u8]) -> Result<Answer, Malformed> {
 }
 
 /// The A-ASSOCIATE-AC for a request, whose reserved bytes and AE titles it sends back as they came.
-pub(super) fn accept(request: &Request, results: &[Context], local: &Local) -> Vec<u8> {
+/// `roles` answers the peer's role selections.
+pub(super) fn accept(request: &Request, results: &[Context], roles: &[RoleSelection], local: &Local) -> Vec<u8> {
     let judged = results.iter().map(|context| match &context.result {
         Ok(syntax) => (context.id, 0, syntax.as_str()),
         Err(reason) => (context.id, *reason, NOT_SIGNIFICANT),
@@ -254,7 +258,7 @@ pub(super) fn accept(request: &Request, results: &[Context], local: &Local) -> V
         called_ae_title: "ECHOED".to_owned(),
         application_context_name: APPLICATION_CONTEXT.to_owned(),
         presentation_contexts,
-        user_variables: our_words(local, granted(request, local)),
+        user_variables: our_words(local, granted(request, local), roles),
     }));
     bytes[ECHO].copy_from_slice(&request.echo);
     bytes
@@ -274,7 +278,12 @@ fn result_of(reason: u8) -> PresentationContextResultReason {
 }
 
 /// The A-ASSOCIATE-RQ that proposes these contexts with ids 1, 3, 5 and so on.
-pub(super) fn request(calling: &AeTitle, called: &AeTitle, contexts: &[Proposed], local: &Local) -> Vec<u8> {
+pub(super) fn request(
+    (calling, called): (&AeTitle, &AeTitle),
+    contexts: &[Proposed],
+    roles: &[RoleSelection],
+    local: &Local,
+) -> Vec<u8> {
     written(&Pdu::AssociationRQ(AssociationRQ {
         protocol_version: 1,
         calling_ae_title: calling.as_str().to_owned(),
@@ -292,7 +301,7 @@ pub(super) fn request(calling: &AeTitle, called: &AeTitle, contexts: &[Proposed]
                     .collect(),
             })
             .collect(),
-        user_variables: our_words(local, local.window),
+        user_variables: our_words(local, local.window, roles),
     }))
 }
 
@@ -314,7 +323,7 @@ pub(super) fn got(answer: &Answer, local: &Local) -> u16 {
     }
 }
 
-fn our_words(local: &Local, window: u16) -> Vec<UserVariableItem> {
+fn our_words(local: &Local, window: u16, roles: &[RoleSelection]) -> Vec<UserVariableItem> {
     let mut words = vec![
         UserVariableItem::MaxLength(local.max_pdu),
         UserVariableItem::ImplementationClassUID(local.implementation_class_uid.as_str().to_owned()),
@@ -326,6 +335,10 @@ fn our_words(local: &Local, window: u16) -> Vec<UserVariableItem> {
     }
     let version = printable(local.implementation_version.as_bytes(), 16);
     words.push(UserVariableItem::ImplementationVersionName(version));
+    words.extend(roles.iter().map(|role| {
+        let (scu, scp) = (role.scu, role.scp);
+        UserVariableItem::ScuScpRoleSelectionSubItem(role.class.as_str().to_owned(), RequestorRoles { scu, scp })
+    }));
     words
 }
 

@@ -42,7 +42,8 @@ async fn a_short_queue_opens_few_associations_and_a_long_one_as_many_as_it_may()
         1,
         "two instances are no reason for a second association"
     );
-    let uids = bench.put_many(10..210, &["vna"]).await;
+    let mut uids = bench.put_many(10..210, &["vna"]).await;
+    uids.extend([uid("1.2.3.0"), uid("1.2.3.1")]);
     until_delivered(&archive, &uids).await;
     let most = archive.seen().open_max;
     assert_eq!(most, 6, "an archive that answers each alike is asked by all");
