@@ -137,6 +137,16 @@ fn check_order(order: &Order, pairs: &[Pair], seen: &mut Seen, now: Instant) {
     }
 }
 
+fn took(machine: &mut Machine, ms: u64, now: Instant) {
+    let report = Report::Took {
+        length: 5_000,
+        took: Duration::from_millis(ms),
+        window: usize::from(ms % 2 == 0) * 3 + 1,
+    };
+    machine.take(report, now);
+    assert!((1..=WORKERS).contains(&machine.wanted()));
+}
+
 fn apply(machine: &mut Machine, seen: &mut Seen, action: &Action, now: Instant) {
     let down = |permanent: bool| match permanent {
         true => Down::new(DownKind::RejectedPermanent, "no"),
@@ -162,19 +172,7 @@ fn apply(machine: &mut Machine, seen: &mut Seen, action: &Action, now: Instant) 
             seen.congested &= paused;
             machine.take(Report::Answered, now);
         }
-        Action::Took { ms } => {
-            let took = Duration::from_millis(*ms);
-            let window = usize::from(ms % 2 == 0) * 3 + 1;
-            machine.take(
-                Report::Took {
-                    length: 5_000,
-                    took,
-                    window,
-                },
-                now,
-            );
-            assert!((1..=WORKERS).contains(&machine.wanted()));
-        }
+        Action::Took { ms } => took(machine, *ms, now),
         Action::Congested => {
             seen.congested = true;
             let reaction = machine.take(Report::Congested, now);
