@@ -1,6 +1,7 @@
 //! What can be asked on the command line. One file for each group of verbs; each prints its answer and gives an exit code.
 pub mod check;
 pub mod map;
+pub mod papers;
 pub mod promote;
 pub mod queue;
 pub mod replay;
@@ -75,6 +76,17 @@ pub enum Command {
     Spool {
         #[command(subcommand)]
         verb: spool::Verb,
+    },
+    /// Print the completions of a shell
+    Completions {
+        #[arg(value_enum)]
+        shell: papers::Shell,
+    },
+    /// Write the man pages, one for each verb
+    Man {
+        /// The folder to write to; it is made when it is missing
+        #[arg(value_name = "FOLDER")]
+        folder: PathBuf,
     },
     /// Print the version
     Version,

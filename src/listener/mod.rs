@@ -3,6 +3,7 @@ pub mod accept;
 pub mod admission;
 pub mod config;
 pub mod negotiate;
+pub mod passed;
 pub mod pending;
 pub mod store;
 pub mod tls;
