@@ -79,6 +79,8 @@ mod words_corpus_tests;
 mod words_random_tests;
 #[cfg(test)]
 mod words_tests;
+#[cfg(test)]
+mod words_whole_tests;
 
 pub use context::{REMEMBERED, StudySeen, remembered};
 pub use loops::Neighbour;
