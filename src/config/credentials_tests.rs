@@ -85,12 +85,13 @@ fn the_managers_files_are_put_in_and_loaded() {
 fn each_credential_that_cannot_be_named_is_said_once_at_its_line() {
     let folder = site();
     let said = errors(&reported(folder.path(), false, ("", "")));
-    let of_file: Vec<&String> = said.iter().filter(|line| line.contains("w.toml")).collect();
+    let about = |line: &&String| line.contains("w.toml") || line.contains("CREDENTIALS_DIRECTORY");
+    let of_file: Vec<&String> = said.iter().filter(about).collect();
     assert_eq!(of_file.len(), 3, "{said:#?}");
     for (line, key) in [
-        (5, "rules.key_file"),
-        (11, "listeners[0].tls.certificate"),
-        (12, "listeners[0].tls.key"),
+        (6, "rules.key_file"),
+        (12, "listeners[0].tls.certificate"),
+        (13, "listeners[0].tls.key"),
     ] {
         assert!(
             of_file

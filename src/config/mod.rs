@@ -207,7 +207,10 @@ pub fn report_with(files: &[PathBuf], variables: &[(String, String)]) -> Report 
         let found = found.into_iter().filter_map(|problem| extracted.as_in_file(problem));
         // A credential that is not there has been said; that its file cannot be read says no more.
         let found: Vec<Problem> = found
-            .filter(|problem| !extracted.no_credential.contains(&problem.key))
+            .filter(|problem| {
+                let said = |key: &String| extracted.no_credential.contains(key);
+                !said(&problem.key) && !problem.file.as_ref().is_some_and(said)
+            })
             .collect();
         problems.extend(found);
     }
