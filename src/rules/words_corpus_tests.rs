@@ -1,7 +1,7 @@
 //! Byte-exactness on images of the field: every word's samples on every test file of pydicom, in every transfer syntax. All elements
 //! but those that the sample names leave with the bytes with which they came.
 use super::RuleSet;
-use super::fixtures::{Origin, facts, load};
+use super::bench::fixtures::{Origin, facts, load};
 use super::words::{Book, Gives, Word};
 use super::words_tests::{rules, source, unstamped};
 use crate::dicom::head::Head;

@@ -2,7 +2,7 @@
 //! pydicom, in every transfer syntax. Which elements such a word changes hangs on the image, and the decision names them, each with
 //! its path; every other element, at every depth, leaves with the bytes with which it came.
 use super::RuleSet;
-use super::fixtures::{Origin, facts};
+use super::bench::fixtures::{Origin, facts};
 use super::words::Book;
 use super::words_corpus_tests::{WHOLE, heads};
 use super::words_tests::{rules, source, unstamped};

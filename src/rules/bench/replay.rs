@@ -1,10 +1,10 @@
 //! `rules replay`: what a candidate set would do otherwise than the set in force, image by image over the heads in the spool.
 //! Nothing is sent and nothing is written. What it shows of patients goes to the terminal of the person who asked.
-use super::set::Outcome;
 use super::trace::path_text;
-use super::{Facts, RuleSet};
 use crate::base::names::SourceId;
 use crate::dicom::head::Head;
+use crate::rules::set::Outcome;
+use crate::rules::{Facts, RuleSet};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -186,9 +186,9 @@ fn shown(values: Option<Vec<String>>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{facts, set};
-    use super::super::words_tests::head_of;
     use super::*;
+    use crate::rules::tests::{facts, set};
+    use crate::rules::words_tests::head_of;
 
     fn replayed(old: &str, new: &str) -> Replay {
         let mut replay = Replay::default();

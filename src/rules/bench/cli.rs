@@ -2,8 +2,9 @@
 //! prints the one and returns the other.
 pub use super::fixtures::Origin;
 use super::replay::Replay;
-use super::{Config, Facts, Problem, RuleSet, coverage, fixtures, load, promotion, reference, trace};
+use super::{coverage, fixtures, promotion, reference, trace};
 use crate::base::names::DestinationId;
+use crate::rules::{Config, Facts, Problem, RuleSet, load};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
