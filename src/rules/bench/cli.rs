@@ -262,6 +262,11 @@ impl Bench {
         }
     }
 
+    /// How many images of the time that was asked for have left the spool; `None` when that cannot be told.
+    pub fn left_cache(&mut self, images: Option<u64>) {
+        self.replay.left_cache = images;
+    }
+
     /// The report for people. It shows values: for the caller's terminal only.
     #[must_use]
     pub fn text(&self) -> String {
