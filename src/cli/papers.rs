@@ -1,7 +1,7 @@
 //! What the package ships beside the binary: completions of the shells and man pages, both from the same arguments that the
 //! program parses, so that they cannot say anything else.
 use super::{Cli, fail};
-use clap::{Command, CommandFactory};
+use clap::CommandFactory;
 use clap_complete::Generator;
 use std::io::Write;
 use std::path::Path;
@@ -30,22 +30,19 @@ pub fn completions(shell: Shell) -> ExitCode {
 
 fn script(generator: impl Generator) -> Vec<u8> {
     let mut text = Vec::new();
-    clap_complete::generate(generator, &mut command(), "waystation", &mut text);
+    clap_complete::generate(generator, &mut Cli::command(), "waystation", &mut text);
     text
 }
 
-/// `waystation.1` and a page for each verb, into a folder.
+/// `waystation.1` and a page for each verb, into a folder. A build with planted faults makes the pages of the shipped one.
 pub fn man(folder: &Path) -> ExitCode {
-    let written = std::fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(command(), folder));
+    // `help` shows what the pages say: it has none of its own, for each verb once more.
+    let command = Cli::command()
+        .version(env!("CARGO_PKG_VERSION"))
+        .disable_help_subcommand(true);
+    let written = std::fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(command, folder));
     match written {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&format!("{}: {error}", folder.display())),
     }
-}
-
-/// The arguments with the version alone: a page of a build with planted faults is the page of the shipped one.
-fn command() -> Command {
-    let mut command = Cli::command().version(env!("CARGO_PKG_VERSION"));
-    command.build();
-    command
 }

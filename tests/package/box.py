@@ -34,10 +34,13 @@ def run(*command, **more):
 class Root:
     """A folder that is a Debian of its own."""
 
-    def __init__(self, path, tar):
-        self.path = Path(path)
-        self.path.mkdir()
-        run("tar", "-xf", tar, "-C", self.path, "--numeric-owner").ok()
+    def __init__(self, folder, base):
+        """A layer over `base`, which stays as it is."""
+        self.path = folder / "root"
+        for name in ["root", "changed", "work"]:
+            (folder / name).mkdir()
+        layers = f"lowerdir={base},upperdir={folder}/changed,workdir={folder}/work"
+        run("mount", "-t", "overlay", "overlay", "-o", layers, self.path).ok()
         run("mount", "-t", "proc", "proc", self.path / "proc").ok()
         # As on any installed Debian; mmdebstrap leaves the build machine's.
         (self.path / "etc/hosts").write_text("127.0.0.1 localhost\n")
@@ -58,8 +61,8 @@ class Root:
         return self.dpkg("--install", f"/tmp/{Path(deb).name}").ok()
 
     def remove(self):
-        run("umount", self.path / "proc")
-        shutil.rmtree(self.path)
+        run("umount", self.path / "proc").ok()
+        run("umount", self.path).ok()
 
     def state(self, pattern):
         return sorted((self.path / STATE).glob(pattern))
@@ -86,7 +89,8 @@ class Root:
         lines = log.read_text().splitlines() if log.exists() else []
         log.unlink(missing_ok=True)
         verbs = ("start", "stop", "restart", "try-restart", "daemon-reload", "enable", "disable")
-        return [line for line in lines if any(word in verbs for word in line.split())]
+        plain = [" ".join(word for word in line.split() if not word.startswith("-")) for line in lines]
+        return [line for line in plain if line.split()[0] in verbs]
 
 
 def unit_lines(root, key):
