@@ -151,6 +151,8 @@ pub(super) fn certificates(sources: &Sources) -> Result<Vec<(Role, String, crate
     let (mut problems, mut left_out) = (Vec::new(), Vec::new());
     let mut parts = Parts {
         figment: figment(sources),
+        credentials: sources.credentials.as_deref(),
+        no_credential: Vec::new(),
         problems: &mut problems,
         left_out: &mut left_out,
     };

@@ -37,6 +37,7 @@ class Root:
     def __init__(self, folder, base):
         """A layer over `base`, which stays as it is."""
         self.path = folder / "root"
+        self.services = []
         for name in ["root", "changed", "work"]:
             (folder / name).mkdir()
         layers = f"lowerdir={base},upperdir={folder}/changed,workdir={folder}/work"
@@ -61,6 +62,8 @@ class Root:
         return self.dpkg("--install", f"/tmp/{Path(deb).name}").ok()
 
     def remove(self):
+        for service in self.services:
+            service.end()
         run("umount", self.path / "proc").ok()
         run("umount", self.path).ok()
 
@@ -72,13 +75,12 @@ class Root:
         (self.path / "run/systemd/system").mkdir(parents=True)
         recorder = self.path / "usr/bin/systemctl"
         recorder.rename(self.path / "usr/bin/systemctl.real")
-        # For what deb-systemd-helper and deb-systemd-invoke ask: enabled and active as the symbolic links say.
+        # What concerns files alone the real one does.
         recorder.write_text(
             "#!/bin/sh\n"
             'echo "$*" >> /run/told\n'
-            'for unit; do :; done\n'
             'case "$*" in\n'
-            '*is-enabled*) if ls /etc/systemd/system/*.wants/"$unit" >/dev/null 2>&1; then echo enabled; else echo disabled; exit 1; fi ;;\n'
+            '*preset*|*is-enabled*|*mask*) exec /usr/bin/systemctl.real --root=/ "$@" ;;\n'
             "esac\n"
         )
         recorder.chmod(0o755)
@@ -116,6 +118,7 @@ class Service:
         (line,) = unit_lines(root, "ExecStart")
         self.log = open(root / "run/log", "a+")
         self.process = subprocess.Popen(self.command(line), stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
+        root.services.append(self)
         self.wait_for("READY=1")
 
     def load_credentials(self):
@@ -161,6 +164,14 @@ class Service:
         self.wait_for("STOPPING=1")
         code = self.process.wait(60)
         assert code == 0, f"exit code {code}\n{self.said()}"
+        self.end()
+
+    def end(self):
+        """However it stands."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(10)
+        self.log.close()
         self.manager.close()
 
 
