@@ -5,6 +5,7 @@
 //! Stop (SIGTERM, SIGINT, or a failed spool): listeners and associations first, so that nothing new is acknowledged; then the
 //! lanes, each finishing what it sends; then the spool. Each phase is bounded, and says what it still waits for.
 mod certificates;
+mod commitment;
 mod decider;
 mod opening;
 mod signals;
@@ -47,6 +48,8 @@ pub enum AppError {
     #[error(transparent)]
     Destination(#[from] scheduler::StartError),
     #[error(transparent)]
+    Commitment(#[from] crate::commitment::StartError),
+    #[error(transparent)]
     Listener(#[from] BindError),
     #[error("web.listen: {0}")]
     Web(std::io::Error),
@@ -66,6 +69,7 @@ struct Parts {
     rules: RuleStore,
     ingest: Ingest,
     scheduler: Scheduler,
+    commitment: crate::commitment::Commitment,
     metrics: Metrics,
     /// Listeners, associations, rule watcher.
     inward: Drain,
@@ -141,6 +145,7 @@ impl Parts {
             drain: outward.clone(),
             seed,
         };
+        let commitment = commitment::build(&lanes, config)?;
         let scheduler = Scheduler::start(&lanes, &config.destinations)?;
         let longest = config.limits.max_instance.0;
         let ingest = Ingest::new(spool.clone(), rules.clone(), metrics.clone(), clock.clone(), longest);
@@ -149,6 +154,7 @@ impl Parts {
             rules,
             ingest,
             scheduler,
+            commitment,
             metrics,
             inward,
             outward,
@@ -181,9 +187,10 @@ impl Parts {
         let certificates = self.watch_certificates(&bound, config);
         control.start(&self.service, self.verbs(certificates).handler());
         self.start_recovery();
-        let admission = Admission::new(config.sources.clone(), &config.limits);
+        self.commitment.start();
+        let admission = Admission::new(commitment::sources(config), &config.limits);
         let shared = Shared::new(
-            self.ingest.clone(),
+            (self.ingest.clone(), self.commitment.desk()),
             admission,
             self.metrics.clone(),
             self.inward.clone(),
@@ -258,6 +265,7 @@ impl Parts {
             scheduler: self.scheduler.clone(),
             reload,
             decide,
+            commitment: commitment::retry(&self.commitment),
             certificates,
         }
     }
