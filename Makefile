@@ -15,12 +15,8 @@ BINARY := $(TARGET)/release/waystation
 # Tests find the Python peers here.
 export PEERS_VENV := $(VENV)
 
-<<<<<<< HEAD
 .PHONY: help setup venv build demo test certs hostile fuzz lint deny bench bench-peers bench-relay bench-wan bench-backlog docs
-=======
-.PHONY: help setup venv build demo test certs hostile fuzz lint deny bench bench-peers bench-relay docs
 .PHONY: package package-test sbom
->>>>>>> main
 .PHONY: soak-kill soak-power soak-syscalls soak-disk soak-corrupt soak-io soak-readonly soak-memory controls sim
 .PHONY: soak-descriptors soak-clock soak-twice soak-signals soak-reload soak-leak
 

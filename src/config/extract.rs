@@ -85,7 +85,6 @@ pub(super) fn config(sources: &Sources) -> Extracted {
     let (web, control, limits) = (parts.table("web"), parts.table("control"), parts.table("limits"));
     let certificates = parts.table("certificates");
     let (listeners, sources) = (parts.list("listeners"), parts.list("sources"));
-<<<<<<< HEAD
     let mut destinations: Option<Vec<crate::sender::Config>> = parts.list("destinations");
     let zone = rules
         .as_ref()
@@ -93,10 +92,7 @@ pub(super) fn config(sources: &Sources) -> Extracted {
     for destination in destinations.iter_mut().flatten() {
         destination.in_zone(zone);
     }
-=======
-    let destinations = parts.list("destinations");
     let no_credential = parts.no_credential;
->>>>>>> main
     let config = (|| {
         Some(Config {
             node: node?,
