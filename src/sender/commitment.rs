@@ -211,7 +211,7 @@ impl Caller {
     /// # Errors
     /// See `CallError`.
     pub async fn open(&self, side: Side) -> Result<Call, CallError> {
-        let (stream, line) = transport::connect(&self.peer, self.tls.as_ref(), &Progress::new()).await?;
+        let (stream, line) = transport::connect((&self.peer, self.tls.as_ref()), None, &Progress::new()).await?;
         drop(line);
         let class = Uid::known(CLASS);
         let contexts = [(class.clone(), SYNTAXES.map(Uid::known).to_vec())];
