@@ -10,6 +10,7 @@ mod charset;
 mod corpus;
 mod crash;
 mod dcmtk;
+mod fixture;
 mod guide;
 // Some of it only the soaks need.
 #[allow(dead_code)]
