@@ -4,6 +4,7 @@
 //! undecided is decided meanwhile.
 //! Stop (SIGTERM, SIGINT, or a failed spool): listeners and associations first, so that nothing new is acknowledged; then the
 //! lanes, each finishing what it sends; then the spool. Each phase is bounded, and says what it still waits for.
+mod custody;
 mod decider;
 mod opening;
 mod signals;
@@ -71,6 +72,10 @@ struct Parts {
     outward: Drain,
     /// Web, control socket, watchdog: to the very end.
     service: Drain,
+    /// What is asked of the ledger.
+    desk: web::Desk,
+    /// The rule folder.
+    rule_folder: Option<PathBuf>,
     /// Descriptors that this process may have open.
     files: u64,
 }
@@ -127,6 +132,8 @@ impl Parts {
             .map_err(|_| AppError::Interrupted)?
             .map_err(|problems| refused(&problems))?;
         strangers(&spool, &names, &metrics).await;
+        custody::tell_promotions(&spool, config.rules.path.clone()).await;
+        let desk = custody::desk(&spool, &clock, &metrics, config);
         let (inward, outward, service) = (Drain::new(), Drain::new(), Drain::new());
         let seed = rand::random();
         let lanes = scheduler::Parts {
@@ -148,6 +155,8 @@ impl Parts {
             inward,
             outward,
             service,
+            desk,
+            rule_folder: config.rules.path.clone(),
             files,
         })
     }
@@ -155,7 +164,7 @@ impl Parts {
     /// Opens the doors: first those of the people who look after the box, then those of the modalities.
     async fn open(&self, config: &Config) -> Result<(), AppError> {
         let readiness = self.readiness();
-        let web = web::Server::bind(&config.web, self.metrics.clone(), readiness)
+        let web = web::Server::bind(&config.web, self.metrics.clone(), readiness, Some(self.desk.clone()))
             .await
             .map_err(AppError::Web)?;
         let control = control::Server::bind(&config.control).map_err(AppError::Control)?;
@@ -167,6 +176,7 @@ impl Parts {
             .collect::<Result<_, _>>()?;
         control.start(&self.service, self.verbs().handler());
         self.start_recovery();
+        self.start_custody();
         let admission = Admission::new(config.sources.clone(), &config.limits);
         let shared = Shared::new(
             self.ingest.clone(),
@@ -239,11 +249,15 @@ impl Parts {
             let decider = decider.clone();
             Box::pin(async move { decider.decide(&instance, only).await })
         });
+        let folder = self.rule_folder.clone();
         Verbs {
             spool: self.spool.clone(),
             scheduler: self.scheduler.clone(),
             reload,
             decide,
+            custody: self.desk.custody.clone(),
+            reconciler: self.desk.reconciler.clone(),
+            history: Arc::new(move || custody::history(folder.as_deref())),
         }
     }
 

@@ -1,5 +1,6 @@
 //! What can be asked on the command line. One file for each group of verbs; each prints its answer and gives an exit code.
 pub mod check;
+pub mod custody;
 pub mod map;
 pub mod promote;
 pub mod queue;
@@ -7,6 +8,7 @@ pub mod replay;
 pub mod rules;
 pub mod spool;
 pub mod synthesise;
+mod version;
 
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -57,6 +59,20 @@ pub enum Command {
         #[command(flatten)]
         talk: Talk,
     },
+    /// Show where instances came from, what was decided, and who has confirmed them (shows patient data)
+    Trace {
+        #[command(flatten)]
+        question: custody::Trace,
+        #[command(flatten)]
+        talk: Talk,
+    },
+    /// Look at the custody ledger
+    Ledger {
+        #[command(subcommand)]
+        verb: custody::Ledger,
+    },
+    /// Hold what a day's sources sent against what the box holds and the destinations have confirmed
+    Reconcile(custody::Reconcile),
     /// Load the rule folder of the running box again
     Reload {
         #[command(flatten)]

@@ -364,6 +364,7 @@ fn what_the_reference_calls_a_default_is_the_default() {
         "sources.certificate_fingerprints",
         "sources.certificate_names",
         "sources.charset",
+        "web.callers",
     ];
     let differ: Vec<&str> = differ
         .iter()

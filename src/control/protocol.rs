@@ -1,7 +1,8 @@
 //! What is said over the control socket. Both sides are this binary, usually of one version; an unknown request is refused, not guessed.
 use crate::base::names::{DestinationId, InstanceId, SourceId, Uid};
 use crate::base::units::Span;
-use crate::spool::{DamagedInstance, HoldKind, JobState, ScrubStatus};
+use crate::custody::{Answer, Report, Subject};
+use crate::spool::{ChainReport, DamagedInstance, HoldKind, JobState, ScrubStatus};
 use serde::{Deserialize, Serialize};
 
 /// One question or order.
@@ -51,6 +52,23 @@ pub enum Request {
         kind: String,
         value: String,
         reverse: bool,
+    },
+    /// The custody of the instances that a value names.
+    Trace {
+        value: String,
+        by: Subject,
+        #[serde(default)]
+        after: Option<Hex>,
+        limit: usize,
+    },
+    /// Verifies the ledger's chain.
+    VerifyLedger,
+    /// Reconciles a day, today so far without one; or, with `kept`, only shows the report as it was made.
+    Reconcile {
+        #[serde(default)]
+        day: Option<String>,
+        #[serde(default)]
+        kept: bool,
     },
 }
 
@@ -121,6 +139,15 @@ pub enum Response {
     },
     Map {
         entries: Vec<MapEntry>,
+    },
+    Trace {
+        custody: Box<Answer>,
+    },
+    Ledger {
+        report: ChainReport,
+    },
+    Reconciliation {
+        report: Box<Report>,
     },
     /// Done, with one line for the operator.
     Done {

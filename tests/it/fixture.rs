@@ -24,16 +24,15 @@ fn route(image, from) {
 }"#;
 
 fn object(number: u32, description: &str) -> Object {
-    Object {
-        sop: format!("1.2.826.0.1.3680043.10.3.1.{number}"),
-        study: format!("1.2.826.0.1.3680043.10.3.2.{}", number / 10),
-        patient_id: format!("FRZ-{}", number / 10),
-        patient_name: "FROZEN^PATIENT".to_owned(),
-        accession: format!("{}", 70 + number / 10),
-        description: Some(description.to_owned()),
-        pixels: vec![number as u8; 64],
-        ..Object::new(objects::CT)
-    }
+    let mut object = Object::new(objects::CT);
+    object.sop = format!("1.2.826.0.1.3680043.10.3.1.{number}");
+    object.study = format!("1.2.826.0.1.3680043.10.3.2.{}", number / 10);
+    object.patient_id = format!("FRZ-{}", number / 10);
+    object.patient_name = "FROZEN^PATIENT".to_owned();
+    object.accession = format!("{}", 70 + number / 10);
+    object.description = Some(description.to_owned());
+    object.pixels = vec![number as u8; 64];
+    object
 }
 
 /// Makes the box, its traffic and its orders; stopped when this returns.
@@ -45,7 +44,9 @@ fn frozen_box() -> Station {
         .archive("vna", free_port(), "")
         .archive("late", free_port(), "")
         .start();
-    station.cli(&["queue", "suspend", "late", "--reason", "frozen: moving house"]).ok();
+    station
+        .cli(&["queue", "suspend", "late", "--reason", "frozen: moving house"])
+        .ok();
     let all = [
         (10, "KEEP"),
         (11, "KEEP"),
@@ -62,13 +63,30 @@ fn frozen_box() -> Station {
     send(station.setup.dicom, station.setup.path(), &sent);
     // A repeat, and another content under a UID that is known.
     send(station.setup.dicom, station.setup.path(), &sent[..1]);
-    let other = Object { pixels: vec![99; 64], ..object(60, "QUEUE") };
+    let mut other = object(60, "QUEUE");
+    other.pixels = vec![99; 64];
     send(station.setup.dicom, station.setup.path(), &[other]);
     wait_until("two are delivered", SOON, || station.folder("keep").len() == 2);
     let order = |arguments: &[&str]| station.cli(arguments).ok();
     order(&["queue", "hold", "--sop", &sent[3].sop, "--reason", "frozen: wrong side"]);
-    order(&["queue", "discard", "--sop", &sent[4].sop, "--reason", "frozen: test images"]);
-    order(&["queue", "reroute", "--to", "keep", "--sop", &sent[5].sop, "--reason", "frozen: by hand"]);
+    order(&[
+        "queue",
+        "discard",
+        "--sop",
+        &sent[4].sop,
+        "--reason",
+        "frozen: test images",
+    ]);
+    order(&[
+        "queue",
+        "reroute",
+        "--to",
+        "keep",
+        "--sop",
+        &sent[5].sop,
+        "--reason",
+        "frozen: by hand",
+    ]);
     wait_until("three are delivered", SOON, || station.folder("keep").len() == 3);
     assert!(station.terminate().success());
     station
@@ -78,7 +96,10 @@ fn frozen_box() -> Station {
 pub async fn known(spool: &Spool) -> Value {
     let mut rows = Vec::new();
     for state in [None, Some(JobState::Delivered)] {
-        let filter = Filter { state, ..Filter::default() };
+        let filter = Filter {
+            state,
+            ..Filter::default()
+        };
         rows.extend(spool.list(filter, None, 10_000).await.expect("the index is read"));
     }
     let row = |row: &spool::Row| {
@@ -97,9 +118,19 @@ pub async fn known(spool: &Spool) -> Value {
         let written = format!("RA{:06}", 70 + study);
         for value in [written, format!("{}", 70 + study)] {
             for reverse in [false, true] {
-                let found = spool.aliases("accession", &value, reverse).await.expect("the map is read");
+                let found = spool
+                    .aliases("accession", &value, reverse)
+                    .await
+                    .expect("the map is read");
                 aliases.extend(found.into_iter().map(|found| {
-                    json!([value, reverse, found.sent.into_exposed(), found.written.into_exposed(), found.first.0, found.last.0])
+                    json!([
+                        value,
+                        reverse,
+                        found.sent.into_exposed(),
+                        found.written.into_exposed(),
+                        found.first.0,
+                        found.last.0
+                    ])
                 }));
             }
         }
@@ -111,24 +142,34 @@ pub async fn known(spool: &Spool) -> Value {
         studies.push(seen.map(|seen| format!("{} values", seen.values.len())));
     }
     let suspended = |name: &str| spool.is_suspended(&DestinationId::parse(name).expect("a name"));
+    let suspended: Vec<bool> = ["keep", "vna", "late"].iter().map(|name| suspended(name)).collect();
     json!({
         "jobs": rows.iter().map(row).collect::<Vec<_>>(),
         "facts": spool.facts(None, 100_000).await.expect("the ledger is read"),
         "aliases": aliases, "studies": studies,
-        "suspended": ["keep", "vna", "late"].map(suspended),
+        "suspended": suspended,
     })
 }
 
 /// Opens a spool at a time at which nothing of the fixture is forgotten.
 pub fn open(path: &Path, now: Wall) -> (Spool, spool::OpenReport) {
-    let config = spool::Config { path: path.to_owned(), ballast: waystation::base::units::Size(0), ..spool::Config::default() };
+    let config = spool::Config {
+        path: path.to_owned(),
+        ballast: waystation::base::units::Size(0),
+        ..spool::Config::default()
+    };
     Spool::open(config, Clock::manual(now), Metrics::new()).expect("it opens")
 }
 
 /// Unpacks a frozen spool into `to`, which then is one.
 pub fn thaw(format: u64, to: &Path) {
     std::fs::create_dir_all(to).expect("writable");
-    let unpacked = std::process::Command::new("tar").arg("-xzf").arg(folder(format).join("spool.tar.gz")).arg("-C").arg(to).status();
+    let unpacked = std::process::Command::new("tar")
+        .arg("-xzf")
+        .arg(folder(format).join("spool.tar.gz"))
+        .arg("-C")
+        .arg(to)
+        .status();
     assert!(unpacked.expect("tar runs").success());
 }
 
@@ -148,12 +189,19 @@ async fn freeze() {
     let mut known = known(&spool).await;
     spool.close().await;
     known["now"] = json!(now.0);
-    let format: u64 = std::fs::read_to_string(spool_path.join("waystation-spool")).expect("a marker").trim().parse().expect("a number");
+    let format: u64 = std::fs::read_to_string(spool_path.join("waystation-spool"))
+        .expect("a marker")
+        .trim()
+        .parse()
+        .expect("a number");
     let to = folder(format);
     std::fs::create_dir_all(&to).expect("writable");
     for entry in std::fs::read_dir(spool_path.join("index")).expect("an index") {
         let path = entry.expect("an entry").path();
-        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("LOG")) {
+        if path
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with("LOG"))
+        {
             std::fs::remove_file(path).expect("ours");
         }
     }
@@ -163,7 +211,17 @@ async fn freeze() {
             std::fs::remove_file(file).expect("ours");
         }
     }
-    let packed = std::process::Command::new("tar").args(["--owner=0", "--group=0", "--sort=name", "-czf"]).arg(to.join("spool.tar.gz")).arg("-C").arg(&spool_path).arg(".").status();
+    let packed = std::process::Command::new("tar")
+        .args(["--owner=0", "--group=0", "--sort=name", "-czf"])
+        .arg(to.join("spool.tar.gz"))
+        .arg("-C")
+        .arg(&spool_path)
+        .arg(".")
+        .status();
     assert!(packed.expect("tar runs").success());
-    std::fs::write(to.join("expected.json"), serde_json::to_string_pretty(&known).expect("JSON")).expect("writable");
+    std::fs::write(
+        to.join("expected.json"),
+        serde_json::to_string_pretty(&known).expect("JSON"),
+    )
+    .expect("writable");
 }

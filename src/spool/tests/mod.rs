@@ -1,6 +1,8 @@
 //! The spool's tests, cut by kind of truth. Each opens a real spool in a temporary directory.
 mod cached;
+mod chained;
 mod crash;
+mod migrated;
 mod model;
 mod queue;
 mod rebuilt;
@@ -122,6 +124,7 @@ fn decision(jobs: Vec<NewJob>) -> Commit {
         repeat: Repeat::Acknowledge,
         note: StudyNote::default(),
         aliases: Vec::new(),
+        traits: Vec::new(),
     }
 }
 
