@@ -5,7 +5,7 @@
 use super::codec::{unwrap_body, wrap};
 use super::db::{Cf, Change, Db, DbError};
 use super::keys;
-use super::ledger::{Detail, FactKind, Head, decode, link};
+use super::ledger::{Detail, FactKind, Gap, Head, decode, link};
 use super::model::{OpenError, ReadError};
 use super::{recover, schema, witness};
 use crate::base::clock::Wall;
@@ -84,8 +84,8 @@ struct Walk {
     report: ChainReport,
     /// The line before, as far as the walk has come.
     before: Head,
-    /// Places not yet named by a break fact, by line.
-    open: BTreeMap<u64, Broken>,
+    /// Places not yet named by a break fact, by line, each with the line before it.
+    open: BTreeMap<u64, (Broken, Head)>,
     anchor: Option<Head>,
     /// What a fact in the chain says of the pruned part.
     vouched: BTreeMap<u64, String>,
@@ -96,20 +96,7 @@ struct Walk {
 
 /// Verifies the chain of an open index. `witness` is the last line that stands outside it.
 pub(super) fn verify(db: &Db, witness: Option<(u64, [u8; 32])>) -> Result<ChainReport, DbError> {
-    let anchor = anchor(db)?;
-    let mut walk = Walk {
-        report: ChainReport {
-            witnessed: witness.map(|(seq, _)| seq),
-            pruned: anchor.map_or(0, |anchor| anchor.seq),
-            ..ChainReport::default()
-        },
-        before: anchor.unwrap_or_default(),
-        open: BTreeMap::new(),
-        anchor,
-        vouched: BTreeMap::new(),
-        witness,
-        hashes: BTreeMap::new(),
-    };
+    let mut walk = Walk::new(db, witness)?;
     db.scan(Cf::Ledger, &[], &[], |key, value| {
         walk.line(key, value);
         true
@@ -118,6 +105,23 @@ pub(super) fn verify(db: &Db, witness: Option<(u64, [u8; 32])>) -> Result<ChainR
 }
 
 impl Walk {
+    fn new(db: &Db, witness: Option<(u64, [u8; 32])>) -> Result<Self, DbError> {
+        let anchor = anchor(db)?;
+        Ok(Self {
+            report: ChainReport {
+                witnessed: witness.map(|(seq, _)| seq),
+                pruned: anchor.map_or(0, |anchor| anchor.seq),
+                ..ChainReport::default()
+            },
+            before: anchor.unwrap_or_default(),
+            open: BTreeMap::new(),
+            anchor,
+            vouched: BTreeMap::new(),
+            witness,
+            hashes: BTreeMap::new(),
+        })
+    }
+
     fn line(&mut self, key: &[u8], value: &[u8]) {
         let (at, seq) = keys::ledger_of(key).unwrap_or_default();
         let hash = link(key, value);
@@ -153,11 +157,10 @@ impl Walk {
     fn found(&mut self, line: u64, at: Wall, why: &str) {
         if self.open.len() < BROKEN_MAX {
             let why = why.to_owned();
-            self.open.entry(line).or_insert(Broken {
-                line,
-                time: at.iso(),
-                why,
-            });
+            let time = at.iso();
+            self.open
+                .entry(line)
+                .or_insert((Broken { line, time, why }, self.before));
         }
     }
 
@@ -168,14 +171,21 @@ impl Walk {
                 self.vouched.insert(*upto, hash.clone());
             }
             (FactKind::Break, Some(Detail::Break(told))) => {
+                let meant = |line: u64, before: &Head| {
+                    let (after, hash) = (before.seq, hex(&before.hash));
+                    let here = line == seq && after == told.carried && hash == told.carried_hash;
+                    told.many || here || told.gaps.contains(&Gap { line, after, hash })
+                };
                 let named: Vec<u64> = self
                     .open
-                    .keys()
-                    .copied()
-                    .filter(|line| told.before.contains(line) || told.many || *line == seq)
+                    .iter()
+                    .filter(|(line, (_, before))| meant(**line, before))
+                    .map(|(line, _)| *line)
                     .collect();
                 for line in named {
-                    self.report.breaks.extend(self.open.remove(&line));
+                    self.report
+                        .breaks
+                        .extend(self.open.remove(&line).map(|(broken, _)| broken));
                 }
             }
             _ => {}
@@ -193,18 +203,11 @@ impl Walk {
         if let Some((known, _)) = self.witness.filter(|(known, _)| *known > last.seq) {
             let gone = known - last.seq;
             let why = format!("{gone} lines at the end are missing, by the witness file");
-            self.open.insert(
-                last.seq + 1,
-                Broken {
-                    line: last.seq + 1,
-                    time: last.at.iso(),
-                    why,
-                },
-            );
+            self.found(last.seq + 1, last.at, &why);
         }
         self.report.last = last.seq;
-        self.report.head = blake3::Hash::from_bytes(last.hash).to_hex().to_string();
-        self.report.broken = self.open.into_values().collect();
+        self.report.head = hex(&last.hash);
+        self.report.broken = self.open.into_values().map(|(broken, _)| broken).collect();
         self.report
     }
 
@@ -228,6 +231,25 @@ impl Walk {
             self.found(anchor.seq, anchor.at, "it is not the line that was pruned up to");
         }
     }
+}
+
+pub(super) fn hex(hash: &[u8; 32]) -> String {
+    blake3::Hash::from_bytes(*hash).to_hex().to_string()
+}
+
+/// The places where the chain of an index does not hold together, for a salvage that carries it over.
+pub(super) fn gaps(db: &Db) -> Result<Vec<Gap>, DbError> {
+    let mut walk = Walk::new(db, None)?;
+    db.scan(Cf::Ledger, &[], &[], |key, value| {
+        walk.line(key, value);
+        true
+    })?;
+    let gap = |(line, (_, before)): (u64, (Broken, Head))| Gap {
+        line,
+        after: before.seq,
+        hash: hex(&before.hash),
+    };
+    Ok(walk.open.into_iter().map(gap).collect())
 }
 
 /// Hashes kept from the chain's beginning: more than one pruning takes away.

@@ -248,7 +248,7 @@ fn rest(db: &Db, path: &Path, report: &mut FsckReport) -> Result<(), DbError> {
     let verified = chain::verify(db, witness::last(path))?;
     report.facts = verified.lines;
     for broken in verified.broken {
-        report.problem(format!("ledger: line {}: {}", broken.line, broken.why));
+        report.problem(format!("ledger: fact {}: {}", broken.line, broken.why));
     }
     Ok(())
 }

@@ -147,15 +147,26 @@ pub struct Refusals {
 /// What a salvage could not carry over.
 #[derive(Clone, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct Break {
-    /// Where the carried chain does not hold together: the line after each gap.
+    /// Where the carried chain does not hold together.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub before: Vec<u64>,
+    pub gaps: Vec<Gap>,
     /// More of them than could be listed: every earlier break is meant.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub many: bool,
-    /// The last line that could be carried over, and the last that the witness knew.
+    /// The last line that could be carried over, with its hash, and the last that the witness knew.
     pub carried: u64,
+    pub carried_hash: String,
     pub known: u64,
+}
+
+/// A place where two lines stand side by side that did not once.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Gap {
+    /// The line after it.
+    pub line: u64,
+    /// The line before it, with its hash: whoever takes more away than was lost is seen.
+    pub after: u64,
+    pub hash: String,
 }
 
 impl Fact {

@@ -74,7 +74,7 @@ pub use due::Lease;
 pub use export::{ExportReport, export};
 pub use fsck::{FsckReport, fsck};
 pub use holding::{HeldJob, Holding, Look, Place};
-pub use ledger::{Arrival, Break, Detail, Fact, FactKind, Planned, Refusals};
+pub use ledger::{Arrival, Break, Detail, Fact, FactKind, Gap, Planned, Refusals};
 pub use lifecycle::migrate;
 pub use model::{
     ArriveError, Arriving, Attempt, Commit, CommitError, Committed, Health, HoldKind, HoldReason, Instance, NewJob,

@@ -39,18 +39,17 @@ pub(super) fn carry_ledger(
         }
     }
     let carried = Head::load(db)?;
-    let before: Vec<u64> = chain::verify(db, None)?
-        .broken
-        .iter()
-        .map(|broken| broken.line)
-        .collect();
+    let mut gaps = chain::gaps(db)?;
     let (known, hash) = witness
         .filter(|(seq, _)| *seq >= carried.seq)
         .unwrap_or((carried.seq, carried.hash));
+    let many = gaps.len() > NAMED_MAX;
+    gaps.truncate(NAMED_MAX);
     let detail = Detail::Break(Break {
-        many: before.len() > NAMED_MAX,
-        before: before.into_iter().take(NAMED_MAX).collect(),
+        gaps,
+        many,
         carried: carried.seq,
+        carried_hash: chain::hex(&carried.hash),
         known,
     });
     let text = match known - carried.seq {

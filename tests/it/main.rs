@@ -23,6 +23,7 @@ mod panics;
 mod privacy;
 mod privacy_profile;
 mod queue;
+mod reconcile;
 mod repeats;
 mod routing;
 mod rules;

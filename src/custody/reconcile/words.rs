@@ -14,6 +14,14 @@ impl fmt::Display for Report {
             self.day, self.zone, self.made
         )?;
         writeln!(f, "ledger line {}, {}", self.ledger_line, self.ledger_head)?;
+        self.sent(f)?;
+        self.fates(f)?;
+        self.differing(f)
+    }
+}
+
+impl Report {
+    fn sent(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for source in &self.sources {
             writeln!(
                 f,
@@ -37,6 +45,10 @@ impl fmt::Display for Report {
                 )?;
             }
         }
+        Ok(())
+    }
+
+    fn fates(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let fate = &self.fate;
         writeln!(
             f,
@@ -60,6 +72,10 @@ impl fmt::Display for Report {
                 to.destination, to.confirmed, to.committed, to.not_committed, to.open, to.held
             )?;
         }
+        Ok(())
+    }
+
+    fn differing(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.total() == 0 {
             return writeln!(f, "no differences");
         }
