@@ -1,6 +1,6 @@
 //! The custody of instances, told from outside: by command line and HTTP, to those who may know.
 use crate::harness::peers::send;
-use crate::harness::{Archive, Object, SOON, Setup, Station, objects, wait_until};
+use crate::harness::{Archive, Object, SOON, Setup, Station, objects};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::TcpStream;
