@@ -2,6 +2,7 @@
 use crate::base::names::{DestinationId, InstanceId, SourceId, Uid};
 use crate::base::units::Span;
 use crate::custody::{Answer, Report, Subject};
+use crate::pki::SlotStatus;
 use crate::spool::{ChainReport, DamagedInstance, HoldKind, JobState, ScrubStatus};
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +41,8 @@ pub enum Request {
         #[serde(default)]
         note: Option<String>,
     },
+    /// Every certificate, CA and revocation list, in force and on the disk.
+    Certificates,
     /// Where the scrub stands and what is damaged; `now` begins a pass at once.
     Scrub {
         #[serde(default)]
@@ -148,6 +151,9 @@ pub enum Response {
     },
     Reconciliation {
         report: Box<Report>,
+    },
+    Certificates {
+        slots: Vec<SlotStatus>,
     },
     /// Done, with one line for the operator.
     Done {

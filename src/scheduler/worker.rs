@@ -9,7 +9,7 @@ use crate::base::drain::Drain;
 use crate::base::names::DestinationId;
 use crate::base::panics::{Panicked, contained};
 use crate::sender::{Courier, Job, Link, Outcome, Pair, Patience};
-use crate::spool::{HoldKind, Lease, Settlement, Spool};
+use crate::spool::{Fact, FactKind, HoldKind, Lease, Settlement, Spool};
 use crate::telemetry::metrics::Metrics;
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -223,7 +223,10 @@ impl Worker {
         let now = self.shared.clock.now();
         let settled = match decide::ending(&outcome, about, &self.shared.patience, &pair, now) {
             // Dropping the lease gives the job back as it was.
-            None => true,
+            None => {
+                self.tell_attempt(&lease, &outcome).await;
+                true
+            }
             Some(settlement) => self.settle(lease, settlement).await,
         };
         let lane_goes_on = decide::goes_on(report.as_ref());
@@ -231,6 +234,19 @@ impl Worker {
             self.tell(report).await;
         }
         settled && lane_goes_on
+    }
+
+    /// A delivery that broke off costs the job no attempt, and is a fact of its custody all the same.
+    async fn tell_attempt(&self, lease: &Lease, outcome: &Outcome) {
+        let Outcome::Interrupted(interruption) = outcome else {
+            return;
+        };
+        let fact = Fact::new(FactKind::Attempted).instance(lease.instance.id);
+        let fact = fact.job(lease.job, Some(self.shared.name.clone()));
+        let told = self.shared.spool.note(vec![fact.text(interruption.what.clone())]).await;
+        if let Err(error) = told {
+            tracing::warn!(destination = %self.shared.name, %error, "a delivery that broke off is not on the ledger");
+        }
     }
 
     /// What an outcome means for the lane; and for an interruption, whether the destination answers now.
