@@ -224,7 +224,11 @@ impl Worker {
         let settled = match decide::ending(&outcome, about, &self.shared.patience, &pair, now) {
             // Dropping the lease gives the job back as it was.
             None => {
-                self.tell_attempt(&lease, &outcome).await;
+                if let Outcome::Interrupted(interruption) = &outcome {
+                    let fact = Fact::new(FactKind::Attempted).instance(lease.instance.id);
+                    let fact = fact.job(lease.job, Some(self.shared.name.clone()));
+                    tell(self.shared.clone(), fact.text(interruption.what.clone())).await;
+                }
                 true
             }
             Some(settlement) => self.settle(lease, settlement).await,
@@ -234,19 +238,6 @@ impl Worker {
             self.tell(report).await;
         }
         settled && lane_goes_on
-    }
-
-    /// A delivery that broke off costs the job no attempt, and is a fact of its custody all the same.
-    async fn tell_attempt(&self, lease: &Lease, outcome: &Outcome) {
-        let Outcome::Interrupted(interruption) = outcome else {
-            return;
-        };
-        let fact = Fact::new(FactKind::Attempted).instance(lease.instance.id);
-        let fact = fact.job(lease.job, Some(self.shared.name.clone()));
-        let told = self.shared.spool.note(vec![fact.text(interruption.what.clone())]).await;
-        if let Err(error) = told {
-            tracing::warn!(destination = %self.shared.name, %error, "a delivery that broke off is not on the ledger");
-        }
     }
 
     /// What an outcome means for the lane; and for an interruption, whether the destination answers now.
@@ -274,6 +265,13 @@ impl Worker {
             self.tell(Report::Local).await;
         }
         recorded
+    }
+}
+
+/// A delivery that broke off costs the job no attempt, and is a fact of its custody all the same.
+async fn tell(shared: Arc<Shared>, fact: Fact) {
+    if let Err(error) = shared.spool.note(vec![fact]).await {
+        tracing::warn!(destination = %shared.name, %error, "a delivery that broke off is not on the ledger");
     }
 }
 
