@@ -5,6 +5,7 @@
 //! Stop (SIGTERM, SIGINT, or a failed spool): listeners and associations first, so that nothing new is acknowledged; then the
 //! lanes, each finishing what it sends; then the spool. Each phase is bounded, and says what it still waits for.
 mod certificates;
+mod commitment;
 mod custody;
 mod decider;
 mod opening;
@@ -47,6 +48,8 @@ pub enum AppError {
     #[error(transparent)]
     Destination(#[from] scheduler::StartError),
     #[error(transparent)]
+    Commitment(#[from] crate::commitment::StartError),
+    #[error(transparent)]
     Listener(#[from] BindError),
     #[error("web.listen: {0}")]
     Web(std::io::Error),
@@ -66,6 +69,7 @@ struct Parts {
     rules: RuleStore,
     ingest: Ingest,
     scheduler: Scheduler,
+    commitment: crate::commitment::Commitment,
     metrics: Metrics,
     /// Listeners, associations, rule watcher.
     inward: Drain,
@@ -147,6 +151,7 @@ impl Parts {
             drain: outward.clone(),
             seed,
         };
+        let commitment = commitment::build(&lanes, config)?;
         let scheduler = Scheduler::start(&lanes, &config.destinations)?;
         let longest = config.limits.max_instance.0;
         let ingest = Ingest::new(spool.clone(), rules.clone(), metrics.clone(), clock.clone(), longest);
@@ -155,6 +160,7 @@ impl Parts {
             rules,
             ingest,
             scheduler,
+            commitment,
             metrics,
             inward,
             outward,
@@ -184,9 +190,10 @@ impl Parts {
         control.start(&self.service, self.verbs(certificates).handler());
         self.start_recovery();
         self.start_custody();
-        let admission = Admission::new(config.sources.clone(), &config.limits);
+        self.commitment.start();
+        let admission = Admission::new(commitment::sources(config), &config.limits);
         let shared = Shared::new(
-            self.ingest.clone(),
+            (self.ingest.clone(), self.commitment.desk()),
             admission,
             self.metrics.clone(),
             self.inward.clone(),
@@ -265,6 +272,7 @@ impl Parts {
             custody: self.desk.custody.clone(),
             reconciler: self.desk.reconciler.clone(),
             history: Arc::new(move || custody::history(folder.as_deref())),
+            commitment: commitment::retry(&self.commitment),
             certificates,
         }
     }

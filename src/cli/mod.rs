@@ -1,6 +1,7 @@
 //! What can be asked on the command line. One file for each group of verbs; each prints its answer and gives an exit code.
 pub mod cert;
 pub mod check;
+pub mod commitment;
 pub mod custody;
 pub mod map;
 pub mod promote;
@@ -50,6 +51,13 @@ pub enum Command {
     },
     /// Show the state of every destination
     Lanes {
+        #[command(flatten)]
+        talk: Talk,
+    },
+    /// See and order what is outstanding in storage commitment, of destinations and of sources
+    Commitment {
+        #[command(subcommand)]
+        verb: commitment::Verb,
         #[command(flatten)]
         talk: Talk,
     },

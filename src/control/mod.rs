@@ -6,6 +6,7 @@
 //! which are asked for by value.
 pub mod certificates;
 pub mod client;
+pub mod commitment;
 mod custody;
 pub mod decide;
 mod map;

@@ -22,6 +22,7 @@ pub struct Verbs {
     pub custody: Custody,
     pub reconciler: Reconciler,
     pub history: History,
+    pub commitment: super::commitment::Retry,
     pub certificates: Certificates,
 }
 
@@ -80,6 +81,13 @@ impl Verbs {
             } => self.trace(who, (value, by), after, limit).await,
             Request::VerifyLedger => self.verify_ledger().await,
             Request::Reconcile { day, kept } => self.reconcile(day, kept).await,
+            Request::Commitments => self.commitments().await,
+            Request::CommitmentRetry { name } => self.commitment_retry(name).await,
+            Request::CommitmentGiveUp {
+                destination,
+                number,
+                reason,
+            } => self.commitment_give_up(who, (destination, number), &reason).await,
         };
         done.unwrap_or_else(|message| Response::Refused { message })
     }
@@ -320,6 +328,7 @@ fn job(row: &Row) -> Job {
         JobState::Queued => "queued",
         JobState::Held => "held",
         JobState::Inflight => "inflight",
+        JobState::Awaiting => "awaiting",
         JobState::Delivered => "delivered",
     };
     let mut job = Job {

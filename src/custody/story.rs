@@ -27,7 +27,7 @@ pub struct Delivery {
     pub job: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub destination: Option<String>,
-    /// `queued`, `held`, `delivered`, `committed`, `not_committed`, `discarded`, `rerouted`, `redecided`, `replaced`, `recovered`.
+    /// `queued`, `held`, `sent` (its commitment is still to come), `delivered`, `committed`, `not_committed`, `discarded`, `rerouted`, `redecided`, `replaced`, `recovered`.
     pub state: String,
     pub since: String,
     pub attempts: u64,
@@ -122,8 +122,12 @@ pub fn word(kind: FactKind) -> &'static str {
         FactKind::Attempted => "attempt",
         FactKind::Confirmed => "delivered",
         FactKind::Retry => "attempt",
-        FactKind::Committed => "committed",
-        FactKind::CommitFailed => "not_committed",
+        FactKind::Sent => "sent",
+        FactKind::CommitmentAsked => "commitment_asked",
+        FactKind::CommitmentRefused => "not_committed",
+        FactKind::CommitmentGivenUp => "commitment_given_up",
+        FactKind::CommitmentRequested => "commitment_requested",
+        FactKind::CommitmentAnswered => "commitment_answered",
         FactKind::Converted => "converted",
         FactKind::Held => "held",
         FactKind::Released => "released",
@@ -161,7 +165,15 @@ fn steps(fact: &Fact) -> Vec<Step> {
         job: fact.job,
         destination: fact.destination.as_ref().map(ToString::to_string),
         who: fact.who.clone(),
-        ..step(fact.at_us, word(fact.kind), fact.text.clone())
+        ..step(
+            fact.at_us,
+            if is_commitment(fact) {
+                "committed"
+            } else {
+                word(fact.kind)
+            },
+            fact.text.clone(),
+        )
     };
     let Some(arrival) = fact.arrival() else {
         return vec![own];
@@ -219,18 +231,11 @@ pub fn deliveries(facts: &[Fact]) -> Vec<Delivery> {
                 (job.state, job.since) = (state.to_owned(), since.clone());
             }
         }
-        let Some(state) = state_after(fact.kind) else { continue };
-        let commitment = matches!(fact.kind, FactKind::Committed | FactKind::CommitFailed);
-        if commitment && fact.job.is_none() {
-            // The archive speaks of instances, and knows nothing of our jobs.
-            let to = fact.destination.as_ref().map(ToString::to_string);
-            let delivered = ["delivered", "committed", "not_committed"];
-            let meant = |job: &&mut Delivery| job.destination == to && delivered.contains(&job.state.as_str());
-            for job in jobs.values_mut().filter(meant) {
-                (job.state, job.since) = (state.to_owned(), since.clone());
-            }
-            continue;
-        }
+        let state = match is_commitment(fact) {
+            true => Some("committed"),
+            false => state_after(fact.kind),
+        };
+        let Some(state) = state else { continue };
         let Some(number) = fact.job else { continue };
         let job = jobs.entry(number).or_insert_with(|| Delivery {
             job: number,
@@ -241,7 +246,7 @@ pub fn deliveries(facts: &[Fact]) -> Vec<Delivery> {
         });
         job.attempts += u64::from(matches!(
             fact.kind,
-            FactKind::Retry | FactKind::Confirmed | FactKind::Attempted
+            FactKind::Retry | FactKind::Sent | FactKind::Confirmed | FactKind::Attempted
         ));
         (job.state, job.since) = (state.to_owned(), since);
     }
@@ -251,16 +256,22 @@ pub fn deliveries(facts: &[Fact]) -> Vec<Delivery> {
 /// Whether a delivery in this state waits for something.
 #[must_use]
 pub fn is_open(state: &str) -> bool {
-    matches!(state, "queued" | "held")
+    matches!(state, "queued" | "held" | "sent" | "not_committed")
+}
+
+/// Whether it is the fact of an archive's commitment: the last of a destination that commits.
+#[must_use]
+pub fn is_commitment(fact: &Fact) -> bool {
+    fact.kind == FactKind::Confirmed && fact.text.contains(" committed, transaction ")
 }
 
 fn state_after(kind: FactKind) -> Option<&'static str> {
     match kind {
         FactKind::Queued | FactKind::Released | FactKind::Retry | FactKind::Attempted => Some("queued"),
         FactKind::Held => Some("held"),
-        FactKind::Confirmed => Some("delivered"),
-        FactKind::Committed => Some("committed"),
-        FactKind::CommitFailed => Some("not_committed"),
+        FactKind::Sent => Some("sent"),
+        FactKind::Confirmed | FactKind::CommitmentGivenUp => Some("delivered"),
+        FactKind::CommitmentRefused => Some("not_committed"),
         FactKind::Discarded => Some("discarded"),
         FactKind::Rerouted => Some("rerouted"),
         FactKind::Redecided => Some("redecided"),
@@ -307,22 +318,16 @@ mod tests {
     }
 
     #[test]
-    fn an_archive_that_speaks_of_the_instance_means_what_was_delivered_there() {
-        let mut failed = fact(FactKind::CommitFailed, 0, 9);
-        failed.job = None;
-        let facts = [
-            fact(FactKind::Confirmed, 1, 5),
-            fact(FactKind::Queued, 2, 6),
-            failed.clone(),
-        ];
-        let states: Vec<String> = deliveries(&facts).into_iter().map(|job| job.state).collect();
-        assert_eq!(states, ["not_committed", "queued"]);
-        let committed = Fact {
-            kind: FactKind::Committed,
-            ..failed
-        };
-        let all = [&facts[..], &[committed]].concat();
-        assert_eq!(deliveries(&all)[0].state, "committed");
+    fn an_archive_that_commits_is_the_end_and_one_that_does_not_is_none() {
+        let mut facts = vec![fact(FactKind::Queued, 1, 1), fact(FactKind::Sent, 1, 2)];
+        let state = |facts: &[Fact]| deliveries(facts)[0].state.clone();
+        assert_eq!(state(&facts), "sent");
+        facts.push(fact(FactKind::CommitmentRefused, 1, 3));
+        assert_eq!(state(&facts), "not_committed");
+        facts.push(fact(FactKind::Sent, 1, 4));
+        facts.push(fact(FactKind::Confirmed, 1, 5).text("0000 committed, transaction 1.2"));
+        assert_eq!(state(&facts), "committed");
+        assert!(["sent", "not_committed"].iter().all(|state| is_open(state)) && !is_open("committed"));
     }
 
     #[test]

@@ -231,7 +231,11 @@ impl Worker {
                 }
                 true
             }
-            Some(settlement) => self.settle(lease, settlement).await,
+            Some(settlement) => {
+                let mut lease = lease;
+                lease.sent_as = self.courier.sent_as();
+                self.settle(lease, settlement).await
+            }
         };
         let lane_goes_on = decide::goes_on(report.as_ref());
         if let Some(report) = report {

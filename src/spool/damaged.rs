@@ -52,8 +52,8 @@ pub(super) fn is_marked(txn: &Txn<'_>, id: InstanceId) -> Result<bool, CommitErr
     Ok(txn.get(Cf::Meta, &key_of(id))?.is_some())
 }
 
-/// The same outside a batch.
-pub(super) fn marked(db: &Db, id: InstanceId) -> Result<bool, DbError> {
+/// As `is_marked`, outside a batch.
+pub(super) fn mark_of(db: &Db, id: InstanceId) -> Result<bool, DbError> {
     Ok(db.get(Cf::Meta, &key_of(id))?.is_some())
 }
 

@@ -61,10 +61,15 @@ fn holding(core: &Core, db: &Db, record: InstanceRecord) -> Result<Holding, DbEr
         let job = raw.and_then(|raw| JobRecord::decode(&raw).ok());
         let entry = match &job {
             None => false,
-            Some(JobRecord {
-                hold: Some((since, _)), ..
-            }) => db.get(Cf::Hold, &keys::hold(key, *since))?.is_some(),
-            Some(job) => db.get(Cf::Due, &keys::due(key, job.priority, job.due))?.is_some(),
+            Some(job) => {
+                let found = match (&job.hold, &job.pledge.sent) {
+                    (Some((since, _)), _) => db.get(Cf::Hold, &keys::hold(key, *since))?,
+                    // It waits for its destination's commitment.
+                    (None, Some(sent)) => db.get(Cf::Meta, &keys::awaits(key, sent.asked.is_some(), sent.study))?,
+                    (None, None) => db.get(Cf::Due, &keys::due(key, job.priority, job.due))?,
+                };
+                found.is_some()
+            }
         };
         jobs.push(HeldJob {
             job: key.job.0,
@@ -77,7 +82,7 @@ fn holding(core: &Core, db: &Db, record: InstanceRecord) -> Result<Holding, DbEr
     }
     Ok(Holding {
         delivered: record.delivered,
-        damaged: damaged::marked(db, id)?,
+        damaged: damaged::mark_of(db, id)?,
         file: std::fs::metadata(path_of(&core.config.path, id))
             .ok()
             .map(|meta| meta.len()),

@@ -9,7 +9,7 @@ use super::keys;
 use super::model::JobKey;
 use super::payload::Mark;
 use super::record::{InstanceRecord, JobRecord};
-use super::{alias, prune, study};
+use super::{alias, commitment, prune, study};
 use crate::base::clock::Wall;
 use crate::base::names::JobId;
 use std::collections::BTreeMap;
@@ -37,6 +37,7 @@ pub(super) struct Keeper {
     swept: Vec<u8>,
     studies: Vec<u8>,
     aliases: Vec<u8>,
+    commitments: Vec<u8>,
     /// Per destination, the first job key that may still be there: jobs leave at the front.
     oldest: BTreeMap<u32, Vec<u8>>,
 }
@@ -49,6 +50,7 @@ impl Keeper {
             swept: Vec::new(),
             studies: Vec::new(),
             aliases: Vec::new(),
+            commitments: Vec::new(),
             oldest: BTreeMap::new(),
         }
     }
@@ -186,6 +188,12 @@ impl Keeper {
         if !found.is_empty() {
             let _ = submit_blocking(&self.queue, move |txn| alias::sweep(txn, found, before));
         }
+        let before = older(self.core.config.commitment_memory.0);
+        let (found, next) = commitment::to_sweep(&self.core, &self.commitments, before);
+        self.commitments = next;
+        if !found.is_empty() {
+            let _ = submit_blocking(&self.queue, move |txn| commitment::sweep(txn, found, before));
+        }
     }
 
     fn ages(&mut self) {
@@ -215,7 +223,7 @@ impl Keeper {
             live.get_or_insert_with(|| key.to_vec());
             passed += 1;
             match JobRecord::decode(value) {
-                Ok(job) if job.hold.is_none() => {
+                Ok(job) if job.hold.is_none() && job.pledge.sent.is_none() => {
                     waiting = Some(job);
                     false
                 }

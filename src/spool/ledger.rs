@@ -26,10 +26,6 @@ pub enum FactKind {
     /// The destination has it, by its answer.
     Confirmed,
     Retry,
-    /// The archive has committed itself to keep it (storage commitment).
-    Committed,
-    /// The archive says that it does not have it, or does not say anything.
-    CommitFailed,
     /// Sent in another transfer syntax than it came in.
     Converted,
     Held,
@@ -58,6 +54,18 @@ pub enum FactKind {
     Break,
     /// The spool was brought to a newer format.
     Migrated,
+    /// The destination answered success; its commitment to keep the instance is still to come.
+    Sent,
+    /// The destination was asked to commit to keep it; the text is the transaction.
+    CommitmentAsked,
+    /// The destination would not, or the request came to nothing.
+    CommitmentRefused,
+    /// A source asked this box to commit; the text names source and transaction.
+    CommitmentRequested,
+    /// What that source was told of the instance.
+    CommitmentAnswered,
+    /// A person ended the wait for a commitment, or for its answer being taken.
+    CommitmentGivenUp,
 }
 
 /// One line of the ledger.

@@ -6,6 +6,7 @@ use super::report::{DestinationDay, Difference, DifferenceKind as Kind, Report, 
 use crate::base::clock::Wall;
 use crate::base::names::InstanceId;
 use crate::base::phi::Phi;
+use crate::custody::story::is_commitment;
 use crate::spool::{By, Detail, Fact, FactKind, Holding, Look, ReadError, Refusals, Spool};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -79,9 +80,9 @@ impl Told {
                     self.refusals.push(refused.clone());
                 }
             }
-            FactKind::Confirmed => self.destination(to).confirmed += 1,
-            FactKind::Committed => self.destination(to).committed += 1,
-            FactKind::CommitFailed => {
+            FactKind::Confirmed if is_commitment(fact) => self.destination(to).committed += 1,
+            FactKind::Sent | FactKind::Confirmed => self.destination(to).confirmed += 1,
+            FactKind::CommitmentRefused => {
                 self.destination(to).not_committed += 1;
                 self.others.extend(fact.about());
             }

@@ -34,7 +34,7 @@ pub(super) fn differences(look: &Look) -> Vec<Difference> {
 pub(super) fn outcome(look: &Look) -> Outcome {
     let all = deliveries(&look.facts);
     let any = |state: &str| all.iter().any(|job| job.state == state);
-    if any("queued") {
+    if any("queued") || any("sent") || any("not_committed") {
         Outcome::Open
     } else if any("held") {
         Outcome::Held
@@ -178,20 +178,26 @@ fn gone(look: &Look, found: &mut Vec<Difference>) {
     }
 }
 
+/// The archive had taken it and does not commit to keep it: it is sent again, or held for a person.
 fn committed(look: &Look, found: &mut Vec<Difference>) {
-    for told in deliveries(&look.facts)
-        .iter()
-        .filter(|told| told.state == "not_committed")
-    {
-        found.push(Difference {
-            destination: told.destination.clone(),
-            job: Some(told.job),
-            ..difference(
-                Kind::NotCommitted,
-                look,
-                "the archive confirmed it and now says that it does not have it",
-            )
-        });
+    let holding = look.holding.as_ref();
+    let held = |number: u64| {
+        let job = holding.and_then(|holding| holding.jobs.iter().find(|job| job.job == number));
+        let hold = job.and_then(|job| job.hold.as_ref());
+        hold.is_some_and(|(_, reason)| reason.kind == HoldKind::NotCommitted)
+    };
+    for told in deliveries(&look.facts) {
+        if told.state == "not_committed" || held(told.job) {
+            found.push(Difference {
+                destination: told.destination.clone(),
+                job: Some(told.job),
+                ..difference(
+                    Kind::NotCommitted,
+                    look,
+                    "the archive had taken it and does not commit to keep it: ask the archive; it is sent again, or held",
+                )
+            });
+        }
     }
 }
 
@@ -352,8 +358,8 @@ mod tests {
             None,
         );
         assert_eq!(kinds(&early), [Kind::EvictedEarly]);
-        let lost = [facts(), vec![fact(FactKind::Confirmed), fact(FactKind::CommitFailed)]].concat();
-        assert_eq!(kinds(&look(lost, Some(vec![]))), [Kind::NotCommitted]);
+        let lost = [facts(), vec![fact(FactKind::Sent), fact(FactKind::CommitmentRefused)]].concat();
+        assert_eq!(kinds(&look(lost, Some(vec![job()]))), [Kind::NotCommitted]);
         let undecided = HeldJob {
             destination: None,
             hold: Some((Wall(6), HoldReason::new(HoldKind::NoDestination, ""))),

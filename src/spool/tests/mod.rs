@@ -1,6 +1,8 @@
 //! The spool's tests, cut by kind of truth. Each opens a real spool in a temporary directory.
+mod aged;
 mod cached;
 mod chained;
+mod committed;
 mod crash;
 mod migrated;
 mod model;
