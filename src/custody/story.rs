@@ -244,10 +244,11 @@ pub fn deliveries(facts: &[Fact]) -> Vec<Delivery> {
             since: String::new(),
             attempts: 0,
         });
-        job.attempts += u64::from(matches!(
+        let attempt = matches!(
             fact.kind,
             FactKind::Retry | FactKind::Sent | FactKind::Confirmed | FactKind::Attempted
-        ));
+        );
+        job.attempts += u64::from(attempt && !is_commitment(fact));
         (job.state, job.since) = (state.to_owned(), since);
     }
     jobs.into_values().collect()
