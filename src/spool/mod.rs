@@ -67,7 +67,7 @@ mod wait;
 mod witness;
 
 pub use alias::{Alias, Mapped};
-pub use browse::browse;
+pub use browse::{browse, evicted_since};
 pub use chain::{Broken, ChainReport, verify_ledger};
 pub use config::{Config, Ledger as LedgerConfig, Salvage};
 pub use damaged::DamagedInstance;
