@@ -21,12 +21,13 @@ const NEVER: [(&str, &str, &str); 2] = [
 ];
 
 /// Foreign crates and the only places that name them.
-const DOORS: [(&str, &[&str]); 12] = [
+const DOORS: [(&str, &[&str]); 13] = [
     ("rocksdb", &["src/spool/db.rs"]),
     ("rhai", &["src/rules/"]),
     ("dicom_ul", &["src/dicom/"]),
-    ("rustls", &["src/listener/tls.rs", "src/sender/tls.rs"]),
-    ("tokio_rustls", &["src/listener/tls.rs", "src/sender/tls.rs"]),
+    ("rustls", &["src/pki/", "src/listener/tls/", "src/sender/tls/"]),
+    ("tokio_rustls", &["src/listener/tls/", "src/sender/tls/"]),
+    ("x509_parser", &["src/pki/"]),
     ("hyper", &["src/web/"]),
     ("hyper_util", &["src/web/"]),
     ("axum", &["src/web/"]),

@@ -274,6 +274,8 @@ fn show(request: &Request, response: &Response, json: bool) -> ExitCode {
             Response::Lanes { lanes } => print!("{}", lane_table(lanes)),
             Response::Scrub { status, damaged } => print!("{}", super::spool::scrub_words(status, damaged)),
             Response::Map { entries } => super::map::show(entries),
+            // `cert status` asks for itself and says more.
+            Response::Certificates { slots } => println!("{} tables with certificates", slots.len()),
             Response::Done { message } => println!("{message}"),
             Response::Refused { message } => eprintln!("waystation: {message}"),
         }
@@ -377,7 +379,7 @@ fn details(job: &Job) -> String {
 }
 
 /// Columns two spaces apart; the last one as it is.
-fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
+pub(super) fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
     let mut widths = [0; N];
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
