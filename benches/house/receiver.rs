@@ -14,7 +14,8 @@ use waystation::base::names::Uid;
 use waystation::dicom::association::{self, Association, Context, Event, Local, Stream, Timeouts};
 use waystation::dicom::dimse::{Command, StoreRsp};
 use waystation::dicom::prompt::Prompt;
-use waystation::listener::tls::{self, Acceptor};
+use waystation::listener::tls::{self, Acceptor, ClientCertificate};
+use waystation::pki::{CrlPolicy, Files};
 use waystation::sender::tls as client;
 
 /// Certificates of one run.
@@ -43,18 +44,25 @@ impl Trust {
         format!("tls = {{ ca = {:?}, server_name = \"localhost\" }}", self.ca)
     }
 
-    /// As a configuration file would say it.
     fn acceptor(&self) -> Acceptor {
-        let config = serde_json::json!({
-            "certificate": self.certificate, "key": self.key, "client_certificate": "none",
-        });
-        let config: tls::Config = serde_json::from_value(config).expect("a listener's tls");
-        tls::acceptor("bench", &config).expect("our own certificates")
+        let config = tls::Config {
+            certificate: self.certificate.clone(),
+            key: self.key.clone(),
+            client_certificate: ClientCertificate::None,
+            client_ca: Files::default(),
+            client_crl: Files::default(),
+            crl_expired: CrlPolicy::Accept,
+            crl_missing: CrlPolicy::Refuse,
+        };
+        tls::acceptor("house", &config).expect("our own certificates")
     }
 
     fn connector(&self) -> client::Connector {
-        let config = serde_json::json!({ "ca": self.ca, "server_name": "localhost" });
-        let config: client::Config = serde_json::from_value(config).expect("a destination's tls");
+        let config = client::Config {
+            ca: self.ca.clone().into(),
+            server_name: Some("localhost".to_owned()),
+            ..client::Config::default()
+        };
         client::connector(&config).expect("our own certificates")
     }
 }
@@ -129,10 +137,8 @@ async fn serve(
     acceptor: Acceptor,
     journal: &Journal,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let (mut stream, _) = acceptor
-        .handshake(Prompt::new(stream), Duration::from_secs(10))
-        .await
-        .map_err(|_| "no handshake")?;
+    let shaken = acceptor.handshake(Prompt::new(stream), Duration::from_secs(10)).await;
+    let (mut stream, _) = shaken.map_err(|refusal| refusal.failure)?;
     let timeouts = timeouts();
     let request = association::receive_request(&mut stream, &timeouts).await?;
     let results = request.contexts.iter().map(|proposed| Context {
@@ -231,8 +237,8 @@ pub fn tls_limit(trust: &Trust, connections: usize, span: Duration) -> f64 {
                 connector.connect("localhost", Prompt::new(out), within),
                 acceptor.handshake(Prompt::new(inward), within)
             );
-            writers.push(out.ok().expect("a handshake"));
-            readers.push(inward.ok().expect("a handshake").0);
+            writers.push(out.expect("a handshake"));
+            readers.push(inward.expect("a handshake").0);
         }
         let began = Instant::now();
         let mut tasks = tokio::task::JoinSet::new();
