@@ -5,6 +5,7 @@
 //! Stop (SIGTERM, SIGINT, or a failed spool): listeners and associations first, so that nothing new is acknowledged; then the
 //! lanes, each finishing what it sends; then the spool. Each phase is bounded, and says what it still waits for.
 mod certificates;
+mod commitment;
 mod decider;
 mod opening;
 mod signals;
@@ -19,6 +20,7 @@ use crate::ingest::Ingest;
 use crate::listener::Limits;
 use crate::listener::accept::{BindError, Bound, Shared};
 use crate::listener::admission::Admission;
+use crate::listener::passed::Passed;
 use crate::listener::pending::Pending;
 use crate::rules::{self, RuleStore};
 use crate::scheduler::{self, Scheduler};
@@ -46,6 +48,8 @@ pub enum AppError {
     #[error(transparent)]
     Destination(#[from] scheduler::StartError),
     #[error(transparent)]
+    Commitment(#[from] crate::commitment::StartError),
+    #[error(transparent)]
     Listener(#[from] BindError),
     #[error("web.listen: {0}")]
     Web(std::io::Error),
@@ -65,6 +69,7 @@ struct Parts {
     rules: RuleStore,
     ingest: Ingest,
     scheduler: Scheduler,
+    commitment: crate::commitment::Commitment,
     metrics: Metrics,
     /// Listeners, associations, rule watcher.
     inward: Drain,
@@ -79,15 +84,15 @@ struct Parts {
     files: u64,
 }
 
-/// Runs a box until it is told to stop. `Ok` after an orderly stop.
+/// Runs a box, on the sockets that the service manager has passed and its own, until it is told to stop. `Ok` after an orderly stop.
 ///
 /// # Errors
 /// See `AppError`; the process must then end with a code other than 0.
-pub async fn run(config: Config) -> Result<(), AppError> {
+pub async fn run(config: Config, passed: Passed) -> Result<(), AppError> {
     let mut signals = Signals::new().map_err(AppError::Signals)?;
     let bound = config.node.drain.0;
-    let parts = Parts::start(&config).await?;
-    let started = parts.open(&config).await;
+    let parts = appliance::starting(Parts::start(&config)).await?;
+    let started = parts.open(&config, passed).await;
     if let Err(error) = started {
         parts.stop(bound).await;
         return Err(error);
@@ -103,7 +108,7 @@ pub async fn run(config: Config) -> Result<(), AppError> {
             },
         }
     };
-    appliance::stopping(bound * 2);
+    appliance::stopping(bound * 2 + SERVICE_BOUND + CLOSE_BOUND);
     parts.stop(bound).await;
     end
 }
@@ -140,6 +145,7 @@ impl Parts {
             drain: outward.clone(),
             seed,
         };
+        let commitment = commitment::build(&lanes, config)?;
         let scheduler = Scheduler::start(&lanes, &config.destinations)?;
         let longest = config.limits.max_instance.0;
         let ingest = Ingest::new(spool.clone(), rules.clone(), metrics.clone(), clock.clone(), longest);
@@ -148,6 +154,7 @@ impl Parts {
             rules,
             ingest,
             scheduler,
+            commitment,
             metrics,
             inward,
             outward,
@@ -159,7 +166,7 @@ impl Parts {
     }
 
     /// Opens the doors: first those of the people who look after the box, then those of the modalities.
-    async fn open(&self, config: &Config) -> Result<(), AppError> {
+    async fn open(&self, config: &Config, mut passed: Passed) -> Result<(), AppError> {
         let readiness = self.readiness();
         let web = web::Server::bind(&config.web, self.metrics.clone(), readiness)
             .await
@@ -169,14 +176,21 @@ impl Parts {
             .listeners
             .iter()
             .cloned()
-            .map(Bound::bind)
+            .map(|listener| Bound::bind(listener, &mut passed))
             .collect::<Result<_, _>>()?;
+        for socket in passed.left() {
+            tracing::error!(
+                socket,
+                "the service manager passes a socket that no listener has: who connects there waits for nothing; make listeners.address and the socket unit the same"
+            );
+        }
         let certificates = self.watch_certificates(&bound, config);
         control.start(&self.service, self.verbs(certificates).handler());
         self.start_recovery();
-        let admission = Admission::new(config.sources.clone(), &config.limits);
+        self.commitment.start();
+        let admission = Admission::new(commitment::sources(config), &config.limits);
         let shared = Shared::new(
-            self.ingest.clone(),
+            (self.ingest.clone(), self.commitment.desk()),
             admission,
             self.metrics.clone(),
             self.inward.clone(),
@@ -251,6 +265,7 @@ impl Parts {
             scheduler: self.scheduler.clone(),
             reload,
             decide,
+            commitment: commitment::retry(&self.commitment),
             certificates,
         }
     }
@@ -325,6 +340,9 @@ async fn drained(phase: &str, drain: &Drain, bound: Duration) -> Result<(), Stri
 const SAY_AGAIN: Duration = Duration::from_secs(5);
 
 const SERVICE_BOUND: Duration = Duration::from_secs(5);
+
+/// What the spool may take to close, as the service manager is told.
+const CLOSE_BOUND: Duration = Duration::from_secs(15);
 
 fn refused(problems: &[rules::Problem]) -> AppError {
     let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();

@@ -1,7 +1,9 @@
 //! What can be asked on the command line. One file for each group of verbs; each prints its answer and gives an exit code.
 pub mod cert;
 pub mod check;
+pub mod commitment;
 pub mod map;
+pub mod papers;
 pub mod promote;
 pub mod queue;
 pub mod replay;
@@ -51,6 +53,13 @@ pub enum Command {
         #[command(flatten)]
         talk: Talk,
     },
+    /// See and order what is outstanding in storage commitment, of destinations and of sources
+    Commitment {
+        #[command(subcommand)]
+        verb: commitment::Verb,
+        #[command(flatten)]
+        talk: Talk,
+    },
     /// Tell what a modality had sent where the rules wrote another accession number or UID (shows patient data)
     Map {
         #[command(flatten)]
@@ -83,6 +92,17 @@ pub enum Command {
     Spool {
         #[command(subcommand)]
         verb: spool::Verb,
+    },
+    /// Print the completions of a shell
+    Completions {
+        #[arg(value_enum)]
+        shell: papers::Shell,
+    },
+    /// Write the man pages, one for each verb
+    Man {
+        /// The folder to write to; it is made when it is missing
+        #[arg(value_name = "FOLDER")]
+        folder: PathBuf,
     },
     /// Print the version
     Version,

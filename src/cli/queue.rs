@@ -82,7 +82,7 @@ pub struct FilterArgs {
     #[arg(long)]
     pub undecided: bool,
     /// Without it, all jobs that have not ended
-    #[arg(long, value_parser = ["queued", "held", "inflight", "delivered"])]
+    #[arg(long, value_parser = ["queued", "held", "inflight", "awaiting", "delivered"])]
     pub state: Option<String>,
     #[arg(long)]
     pub source: Option<String>,
@@ -108,7 +108,7 @@ pub struct FilterArgs {
 
 /// A destination's name, checked when the arguments are read.
 #[derive(Clone, Debug)]
-pub struct DestinationName(DestinationId);
+pub struct DestinationName(pub(super) DestinationId);
 
 impl std::str::FromStr for DestinationName {
     type Err = String;
@@ -148,6 +148,7 @@ fn state(word: &str) -> Option<JobState> {
         JobState::Queued,
         JobState::Held,
         JobState::Inflight,
+        JobState::Awaiting,
         JobState::Delivered,
     ]
     .into_iter()
@@ -159,6 +160,7 @@ fn word_of(state: JobState) -> &'static str {
         JobState::Queued => "queued",
         JobState::Held => "held",
         JobState::Inflight => "inflight",
+        JobState::Awaiting => "awaiting",
         JobState::Delivered => "delivered",
     }
 }
@@ -274,6 +276,11 @@ fn show(request: &Request, response: &Response, json: bool) -> ExitCode {
             Response::Lanes { lanes } => print!("{}", lane_table(lanes)),
             Response::Scrub { status, damaged } => print!("{}", super::spool::scrub_words(status, damaged)),
             Response::Map { entries } => super::map::show(entries),
+            Response::Commitments {
+                waiting,
+                asked,
+                demands,
+            } => print!("{}", super::commitment::listing(waiting, asked, demands)),
             // `cert status` asks for itself and says more.
             Response::Certificates { slots } => println!("{} tables with certificates", slots.len()),
             Response::Done { message } => println!("{message}"),

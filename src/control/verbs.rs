@@ -18,6 +18,7 @@ pub struct Verbs {
     pub scheduler: Scheduler,
     pub reload: Reload,
     pub decide: Decide,
+    pub commitment: super::commitment::Retry,
     pub certificates: Certificates,
 }
 
@@ -65,6 +66,13 @@ impl Verbs {
             Request::Scrub { now } => self.scrub(now).await.map_err(|error| error.to_string()),
             Request::AcknowledgeSalvage => self.acknowledge(who).await.map_err(|error| error.to_string()),
             Request::Map { kind, value, reverse } => self.map(&kind, &value, reverse).await,
+            Request::Commitments => self.commitments().await,
+            Request::CommitmentRetry { name } => self.commitment_retry(name).await,
+            Request::CommitmentGiveUp {
+                destination,
+                number,
+                reason,
+            } => self.commitment_give_up(who, (destination, number), &reason).await,
         };
         done.unwrap_or_else(|message| Response::Refused { message })
     }
@@ -298,6 +306,7 @@ fn job(row: &Row) -> Job {
         JobState::Queued => "queued",
         JobState::Held => "held",
         JobState::Inflight => "inflight",
+        JobState::Awaiting => "awaiting",
         JobState::Delivered => "delivered",
     };
     let mut job = Job {

@@ -1,7 +1,9 @@
 //! Connections: accepted, secured, admitted, served. One task for each connection, all owned by the drain.
 use super::admission::{Admission, Peer, Refusal};
+use super::commitment::{Desk, Exchange, roles};
 use super::config::Config;
 use super::negotiate::negotiate;
+use super::passed::Passed;
 use super::pending::{Pending, Place};
 use super::store::{self, Ended, Served};
 use super::tls;
@@ -31,6 +33,8 @@ pub struct Shared {
     pub drain: Drain,
     /// Connections that have not associated yet.
     pub pending: Pending,
+    /// Storage commitment.
+    pub desk: Desk,
 }
 
 /// A listener that is bound and not yet accepting.
@@ -55,30 +59,41 @@ pub enum BindError {
 
 impl Shared {
     #[must_use]
-    pub fn new(ingest: Ingest, admission: Admission, metrics: Metrics, drain: Drain, pending: Pending) -> Self {
+    pub fn new(
+        (ingest, desk): (Ingest, Desk),
+        admission: Admission,
+        metrics: Metrics,
+        drain: Drain,
+        pending: Pending,
+    ) -> Self {
         Self {
             ingest,
             admission,
             metrics,
             drain,
             pending,
+            desk,
         }
     }
 }
 
 impl Bound {
-    /// Binds the port and loads the certificates. Nothing is accepted before `start`.
+    /// Takes the port from those that were passed, or binds it, and loads the certificates. Nothing is accepted before `start`.
     ///
     /// # Errors
     /// The port is taken or not ours to take, or a certificate or key cannot be used.
-    pub fn bind(config: Config) -> Result<Self, BindError> {
+    pub fn bind(config: Config, passed: &mut Passed) -> Result<Self, BindError> {
         let name = config.name.to_string();
         let tls = config.tls.as_ref().map(|tls| tls::acceptor(&name, tls)).transpose();
         let tls = tls.map_err(|error| BindError::Tls {
             name: name.clone(),
             error,
         })?;
-        let socket = listen(config.address).map_err(|error| BindError::Socket {
+        let socket = match passed.take(config.address) {
+            Some(socket) => TcpListener::from_std(socket),
+            None => listen(config.address),
+        };
+        let socket = socket.map_err(|error| BindError::Socket {
             name,
             address: config.address,
             error,
@@ -150,6 +165,8 @@ async fn accept(bound: Bound, shared: Shared) {
                 continue;
             }
         };
+        // A socket for both kinds of addresses shows an IPv4 peer in IPv6 clothes; sources are configured as what they are.
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let place = shared.pending.enter();
         let connection = Connection {
             config: config.clone(),
@@ -304,8 +321,10 @@ impl Connection {
             return;
         };
         let results = negotiate(&request.contexts, &source);
+        let exchange = Exchange::new(&self.shared.desk, &results, &source, &calling);
+        let answers = (results, roles(&request.roles, &calling, &source));
         let local = local(&self.config);
-        let association = match Association::accept(stream, request, results, &local, timeouts).await {
+        let association = match Association::accept_as(stream, request, answers, &local, timeouts).await {
             Ok(association) => association,
             Err(error) => return self.failed(&error),
         };
@@ -319,7 +338,7 @@ impl Connection {
             called,
         };
         let mut served = Served::default();
-        let ended = store::serve(association, &context, &mut served).await;
+        let ended = store::serve(association, &context, exchange, &mut served).await;
         let Served {
             stored,
             refused,
