@@ -10,7 +10,7 @@ use crate::base::drain::Drain;
 use crate::base::names::{DestinationId, JobId};
 use crate::base::panics::{Panicked, contained};
 use crate::sender::{Courier, Ended, Interruption, Job, Link, Outcome, Pair, Patience};
-use crate::spool::{CommitError, HoldKind, Lease, Settlement, Spool};
+use crate::spool::{CommitError, Fact, FactKind, HoldKind, Lease, Settlement, Spool};
 use crate::telemetry::metrics::Metrics;
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -338,6 +338,11 @@ impl Worker {
         };
         let now = self.shared.clock.now();
         let settlement = decide::ending(outcome, about, &self.shared.patience, &pair, now);
+        if let (None, Outcome::Interrupted(interruption)) = (&settlement, outcome) {
+            let fact = Fact::new(FactKind::Attempted).instance(lease.instance.id);
+            let fact = fact.job(lease.job, Some(self.shared.name.clone()));
+            tell(self.shared.clone(), fact.text(interruption.what.clone())).await;
+        }
         (settlement, report)
     }
 
@@ -370,6 +375,13 @@ impl Worker {
             self.tell(Report::Local).await;
         }
         recorded
+    }
+}
+
+/// A delivery that broke off costs the job no attempt, and is a fact of its custody all the same.
+async fn tell(shared: Arc<Shared>, fact: Fact) {
+    if let Err(error) = shared.spool.note(vec![fact]).await {
+        tracing::warn!(destination = %shared.name, %error, "a delivery that broke off is not on the ledger");
     }
 }
 
