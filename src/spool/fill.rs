@@ -43,6 +43,7 @@ pub fn fill(config: &Config, clock: &Clock, metrics: &Metrics, fill: &Fill) -> R
     let (lock, _) = recover::lock(root, true).map_err(|e| text(&e))?;
     let core = Arc::new(Core::new(config.clone(), clock.clone(), metrics.clone()));
     recover::directories(root).map_err(|e| text(&e))?;
+    core.read_trace_key().map_err(|e| text(&e))?;
     let db = recover::open_index(root).map_err(|e| text(&e))?;
     recover::lanes(&core, &db).map_err(|e| text(&e))?;
     let mut book = Book::load(core.clone(), &db).map_err(|e| text(&e))?;

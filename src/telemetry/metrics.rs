@@ -125,8 +125,7 @@ impl Table {
     #[rustfmt::skip]
     fn new() -> Self {
         let r = Registry::new();
-        let version = gauges(&r, "waystation_build_info", "Always 1; the version is the label", &["version"]);
-        version.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        gauges(&r, "waystation_build_info", "Always 1; the version is the label", &["version"]).with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         Self {
             associations_total: counters(&r, "waystation_associations_total", "Associations accepted", &["listener", "source"]),
             refusals_total: counters(&r, "waystation_association_refusals_total", "Connections and associations refused, by reason", &["listener", "reason"]),
