@@ -28,6 +28,7 @@ fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
         Command::Check(at) => Ok(cli::check::run(&at)),
         Command::Queue { verb, talk } => Ok(runtime()?.block_on(cli::queue::run(verb, &talk))),
         Command::Lanes { talk } => Ok(runtime()?.block_on(cli::queue::lanes(&talk))),
+        Command::Alarms { verb, talk } => Ok(runtime()?.block_on(cli::alarms::run(verb, &talk))),
         Command::Reload { talk } => Ok(runtime()?.block_on(cli::queue::reload(&talk))),
         Command::Map { question, talk } => Ok(runtime()?.block_on(cli::map::run(question, &talk))),
         Command::Send(args) => send(&args),

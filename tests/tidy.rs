@@ -21,14 +21,16 @@ const NEVER: [(&str, &str, &str); 2] = [
 ];
 
 /// Foreign crates and the only places that name them.
-const DOORS: [(&str, &[&str]); 12] = [
+const DOORS: [(&str, &[&str]); 14] = [
     ("rocksdb", &["src/spool/db.rs"]),
     ("rhai", &["src/rules/"]),
     ("dicom_ul", &["src/dicom/"]),
     ("rustls", &["src/listener/tls.rs", "src/sender/tls.rs"]),
     ("tokio_rustls", &["src/listener/tls.rs", "src/sender/tls.rs"]),
-    ("hyper", &["src/web/"]),
-    ("hyper_util", &["src/web/"]),
+    ("hyper", &["src/web/", "src/alarms/webhook.rs"]),
+    ("hyper_util", &["src/web/", "src/alarms/webhook.rs"]),
+    ("lettre", &["src/alarms/mail.rs"]),
+    ("aws_lc_rs", &["src/alarms/webhook.rs", "src/sender/tls.rs"]),
     ("axum", &["src/web/"]),
     ("figment", &["src/config/"]),
     ("prometheus", &["src/telemetry/"]),

@@ -4,10 +4,12 @@
 //! undecided is decided meanwhile.
 //! Stop (SIGTERM, SIGINT, or a failed spool): listeners and associations first, so that nothing new is acknowledged; then the
 //! lanes, each finishing what it sends; then the spool. Each phase is bounded, and says what it still waits for.
+mod alarms;
 mod decider;
 mod opening;
 mod signals;
 
+use crate::alarms::Alarms;
 use crate::base::clock::Clock;
 use crate::base::drain::Drain;
 use crate::base::names::DestinationId;
@@ -165,7 +167,8 @@ impl Parts {
             .cloned()
             .map(Bound::bind)
             .collect::<Result<_, _>>()?;
-        control.start(&self.service, self.verbs().handler());
+        let alarms = self.start_alarms(config).await.ok_or(AppError::Interrupted)?;
+        control.start(&self.service, self.verbs(alarms).handler());
         self.start_recovery();
         let admission = Admission::new(config.sources.clone(), &config.limits);
         let shared = Shared::new(
@@ -225,7 +228,7 @@ impl Parts {
         }
     }
 
-    fn verbs(&self) -> Verbs {
+    fn verbs(&self, alarms: Alarms) -> Verbs {
         let rules = self.rules.clone();
         let reload: control::verbs::Reload = Arc::new(move || {
             let problems = |problems: Vec<rules::Problem>| problems.iter().map(ToString::to_string).collect();
@@ -244,6 +247,7 @@ impl Parts {
             scheduler: self.scheduler.clone(),
             reload,
             decide,
+            alarms,
         }
     }
 

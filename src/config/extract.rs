@@ -77,6 +77,7 @@ pub(super) fn config(sources: &Sources) -> Extracted {
         parts.state_defaults(node);
     }
     let (log, spool, rules) = (parts.table("log"), parts.table("spool"), parts.rules());
+    let alarms = parts.table("alarms");
     let (web, control, limits) = (parts.table("web"), parts.table("control"), parts.table("limits"));
     let (listeners, sources) = (parts.list("listeners"), parts.list("sources"));
     let destinations = parts.list("destinations");
@@ -87,6 +88,7 @@ pub(super) fn config(sources: &Sources) -> Extracted {
             spool: spool?,
             rules: rules?,
             web: web?,
+            alarms: alarms?,
             control: control?,
             limits: limits?,
             listeners: listeners?,

@@ -10,7 +10,7 @@ mod keys;
 
 use crate::base::names::DestinationId;
 use crate::base::units::Span;
-use crate::{control, listener, rules, sender, spool, telemetry, web};
+use crate::{alarms, control, listener, rules, sender, spool, telemetry, web};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::IpAddr;
@@ -30,6 +30,7 @@ pub struct Config {
     pub spool: spool::Config,
     pub rules: rules::Config,
     pub web: web::Config,
+    pub alarms: alarms::Config,
     pub control: control::Config,
     pub limits: listener::Limits,
     pub listeners: Vec<listener::Config>,

@@ -1,4 +1,5 @@
 //! What is said over the control socket. Both sides are this binary, usually of one version; an unknown request is refused, not guessed.
+use crate::alarms;
 use crate::base::names::{DestinationId, InstanceId, SourceId, Uid};
 use crate::base::units::Span;
 use crate::spool::{DamagedInstance, HoldKind, JobState, ScrubStatus};
@@ -46,6 +47,10 @@ pub enum Request {
     },
     /// A person has read the reports of lost and doubtful instances.
     AcknowledgeSalvage,
+    /// Incidents: list, acknowledge, silence, try the channels.
+    Alarms {
+        order: alarms::Order,
+    },
     /// What had been sent where `value` was written; with `reverse`, what was written where `value` had been sent.
     Map {
         kind: String,
@@ -121,6 +126,9 @@ pub enum Response {
     },
     Map {
         entries: Vec<MapEntry>,
+    },
+    Alarms {
+        said: alarms::Answer,
     },
     /// Done, with one line for the operator.
     Done {

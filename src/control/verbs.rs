@@ -2,6 +2,7 @@
 use super::decide::Decide;
 use super::protocol::{Action, Filter, Job, Lane, Request, Response};
 use super::server::Handler;
+use crate::alarms::Alarms;
 use crate::base::names::{DestinationId, JobId};
 use crate::scheduler::{LaneState, LaneStatus, Scheduler};
 use crate::spool::{self, CommitError, JobState, ReadError, Row, Spool, Verb};
@@ -17,6 +18,7 @@ pub struct Verbs {
     pub scheduler: Scheduler,
     pub reload: Reload,
     pub decide: Decide,
+    pub alarms: Alarms,
 }
 
 /// The most rows of one listing.
@@ -61,6 +63,11 @@ impl Verbs {
             Request::Reload { note } => self.reload(who, note).await,
             Request::Scrub { now } => self.scrub(now).await.map_err(|error| error.to_string()),
             Request::AcknowledgeSalvage => self.acknowledge(who).await.map_err(|error| error.to_string()),
+            Request::Alarms { order } => self
+                .alarms
+                .carry_out(who, order)
+                .await
+                .map(|said| Response::Alarms { said }),
             Request::Map { kind, value, reverse } => self.map(&kind, &value, reverse).await,
         };
         done.unwrap_or_else(|message| Response::Refused { message })

@@ -6,7 +6,7 @@ use super::config::SourceConfig;
 use super::negotiate::VERIFICATION;
 use crate::base::drain::Drain;
 use crate::base::fault::{Plant, panic_if, planted};
-use crate::base::names::AeTitle;
+use crate::base::names::{AeTitle, InstanceId};
 use crate::dicom::association::{Association, Event, Stream, UlError};
 use crate::dicom::dimse::{Command, StoreRq, StoreRsp};
 use crate::dicom::status;
@@ -129,6 +129,7 @@ async fn store<S: Stream>(
     served: &mut Served,
 ) -> Result<(), UlError> {
     let began = Instant::now();
+    let mut stored = None;
     let (status, comment) = match announced(association, context, id, &request) {
         Err((status, comment)) => {
             if request.has_data_set {
@@ -137,7 +138,10 @@ async fn store<S: Stream>(
             (status, Some(comment))
         }
         Ok(announced) => match receive(association, context, announced).await? {
-            Ok(()) => (status::SUCCESS, None),
+            Ok(instance) => {
+                stored = instance;
+                (status::SUCCESS, None)
+            }
             Err(refused) => {
                 tracing::warn!(source = %context.source.name, status = %format_args!("{:04X}", refused.status()), reason = %refused, "instance refused");
                 (refused.status(), Some(refused.comment()))
@@ -155,11 +159,9 @@ async fn store<S: Stream>(
         .store_answers_total
         .with_label_values(&[source, &format!("{status:04X}")])
         .inc();
-    context
-        .metrics
-        .store_seconds
-        .with_label_values(&[source])
-        .observe(began.elapsed().as_secs_f64());
+    let took = began.elapsed();
+    let example = stored.as_ref().map(|id| (id, context.ingest.now()));
+    context.metrics.stored(source, took.as_secs_f64(), example);
     let answer = StoreRsp {
         message_id: request.message_id,
         status,
@@ -208,12 +210,13 @@ fn announced<S: Stream>(
     })
 }
 
-/// Takes the data set. The outer error ends the association; the inner one only this instance, whose data set is read to its end.
+/// Takes the data set; answers under which id it is kept. The outer error ends the association; the inner one only this instance,
+/// whose data set is read to its end.
 async fn receive<S: Stream>(
     association: &mut Association<S>,
     context: &Context,
     announced: Announced,
-) -> Result<Result<(), Refused>, UlError> {
+) -> Result<Result<Option<InstanceId>, Refused>, UlError> {
     let mut receiving: Receiving = match context.ingest.begin(announced).await {
         Ok(receiving) => receiving,
         Err(refused) => {
@@ -234,9 +237,9 @@ async fn receive<S: Stream>(
     }
     if planted(Plant::AckBeforeCommit) {
         tokio::spawn(async move { receiving.finish().await.map(drop) });
-        return Ok(Ok(()));
+        return Ok(Ok(None));
     }
-    Ok(receiving.finish().await.map(drop))
+    Ok(receiving.finish().await.map(|committed| Some(committed.id())))
 }
 
 async fn discard<S: Stream>(association: &mut Association<S>) -> Result<(), UlError> {

@@ -1,9 +1,15 @@
 //! The one table of metrics. Base units, `_total` for counters; a counter for each way in and each way out,
 //! a 0/1 gauge for each latch. Labels: names from configuration and words from enums, so cardinality is bounded.
+use super::exemplars::{Exemplar, Exemplars};
+use super::openmetrics;
+use crate::base::clock::Wall;
+use crate::base::names::InstanceId;
 use prometheus::core::Collector;
+use prometheus::proto::MetricType;
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry, TextEncoder,
 };
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 // Rooms that keep a handle name its type through here: this room is the only door to prometheus.
@@ -16,9 +22,15 @@ pub struct Metrics(Arc<Table>);
 /// The handles, one for each metric.
 pub struct Table {
     registry: Registry,
+    exemplars: Exemplars,
     pub associations_total: IntCounterVec,
     pub refusals_total: IntCounterVec,
     pub associations_open: IntGaugeVec,
+    pub tls_failures_total: IntCounterVec,
+    pub certificate_expiry_timestamp_seconds: IntGaugeVec,
+    pub crl_next_update_timestamp_seconds: IntGaugeVec,
+    pub certificate_reload_failed: IntGaugeVec,
+    pub certificate_reloads_total: IntCounterVec,
     pub association_failures_total: IntCounterVec,
     pub received_total: IntCounterVec,
     pub received_bytes_total: IntCounterVec,
@@ -66,6 +78,26 @@ pub struct Table {
     pub watchdog_total: IntCounterVec,
     pub queue_verbs_total: IntCounterVec,
     pub panics_total: IntCounter,
+    pub source_last_received: GaugeVec,
+    pub source_silent: IntGaugeVec,
+    pub drain_seconds: GaugeVec,
+    pub spool_room_bytes: IntGauge,
+    pub spool_full_seconds: Gauge,
+    pub clock_implausible: IntGaugeVec,
+    pub clock_jumps_total: IntCounter,
+    pub rules_stale: IntGauge,
+    pub incidents_open: IntGaugeVec,
+    pub incidents_total: IntCounterVec,
+    pub alarm_messages_total: IntCounterVec,
+    pub alarm_messages_waiting: IntGaugeVec,
+}
+
+/// One number of the exposition, as a rule of the alarms sees it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Sample {
+    /// In the order of the label names.
+    pub labels: BTreeMap<String, String>,
+    pub value: f64,
 }
 
 impl std::ops::Deref for Metrics {
@@ -96,6 +128,80 @@ impl Metrics {
             .encode_to_string(&self.registry.gather())
             .unwrap_or_default()
     }
+
+    /// The exposition in the OpenMetrics format 1.0, with exemplars.
+    #[must_use]
+    pub fn open_metrics(&self) -> String {
+        openmetrics::text(&self.registry.gather(), &self.exemplars)
+    }
+
+    /// All counters and gauges as they stand, by name: what the alarms judge is what Prometheus would see.
+    #[must_use]
+    pub fn samples(&self) -> BTreeMap<String, Vec<Sample>> {
+        let mut all = BTreeMap::new();
+        for family in self.registry.gather() {
+            let value: fn(&prometheus::proto::Metric) -> f64 = match family.get_field_type() {
+                MetricType::COUNTER => |metric| metric.get_counter().get_value(),
+                MetricType::GAUGE => |metric| metric.get_gauge().get_value(),
+                MetricType::HISTOGRAM | MetricType::SUMMARY | MetricType::UNTYPED => continue,
+            };
+            let sample = |metric: &prometheus::proto::Metric| {
+                let labels = metric.get_label().iter();
+                Sample {
+                    labels: labels
+                        .map(|pair| (pair.name().to_owned(), pair.value().to_owned()))
+                        .collect(),
+                    value: value(metric),
+                }
+            };
+            all.insert(
+                family.name().to_owned(),
+                family.get_metric().iter().map(sample).collect(),
+            );
+        }
+        all
+    }
+
+    /// The time of one C-STORE; with the instance that it ended in, when it was stored.
+    pub fn stored(&self, source: &str, seconds: f64, instance: Option<(&InstanceId, Wall)>) {
+        match instance {
+            None => self.store_seconds.with_label_values(&[source]).observe(seconds),
+            Some((id, at)) => self.exemplars.observe(
+                ("waystation_store_seconds", &SECONDS),
+                &self.store_seconds,
+                source,
+                exemplar(id, seconds, at),
+            ),
+        }
+    }
+
+    /// The time of one delivery, of this instance.
+    pub fn delivery(&self, destination: &str, seconds: f64, id: &InstanceId, at: Wall) {
+        self.exemplars.observe(
+            ("waystation_delivery_seconds", &SECONDS),
+            &self.delivery_seconds,
+            destination,
+            exemplar(id, seconds, at),
+        );
+    }
+
+    /// The time from this instance's arrival to its confirmation.
+    pub fn lag(&self, destination: &str, seconds: f64, id: &InstanceId, at: Wall) {
+        self.exemplars.observe(
+            ("waystation_delivery_lag_seconds", &LAGS),
+            &self.lag_seconds,
+            destination,
+            exemplar(id, seconds, at),
+        );
+    }
+}
+
+fn exemplar(id: &InstanceId, value: f64, at: Wall) -> Exemplar {
+    Exemplar {
+        instance: id.to_string(),
+        value,
+        at: at.seconds(),
+    }
 }
 
 impl Table {
@@ -108,6 +214,11 @@ impl Table {
             associations_total: counters(&r, "waystation_associations_total", "Associations accepted", &["listener", "source"]),
             refusals_total: counters(&r, "waystation_association_refusals_total", "Connections and associations refused, by reason", &["listener", "reason"]),
             associations_open: gauges(&r, "waystation_associations_open", "Associations open now", &["listener"]),
+            tls_failures_total: counters(&r, "waystation_tls_failures_total", "TLS connections that did not come about, by whose certificates and by exact reason (docs/tls.md)", &["role", "name", "reason"]),
+            certificate_expiry_timestamp_seconds: gauges(&r, "waystation_certificate_expiry_timestamp_seconds", "When the first certificate of this role that is in force ends (roles with _ca and _chain: of its authorities and intermediates)", &["role", "name"]),
+            crl_next_update_timestamp_seconds: gauges(&r, "waystation_crl_next_update_timestamp_seconds", "When the first of the revocation lists in force is to be replaced", &["role", "name"]),
+            certificate_reload_failed: gauges(&r, "waystation_certificate_reload_failed", "1 while certificate files on the disk cannot be used and older ones stay in force", &["role", "name"]),
+            certificate_reloads_total: counters(&r, "waystation_certificate_reloads_total", "Certificate files that changed on the disk, by result", &["role", "name", "result"]),
             association_failures_total: counters(&r, "waystation_association_failures_total", "Associations that ended by abort, time-out or protocol error, by reason", &["listener", "reason"]),
             received_total: counters(&r, "waystation_instances_received_total", "Instances committed to the spool and acknowledged", &["source"]),
             received_bytes_total: counters(&r, "waystation_instances_received_bytes_total", "Bytes of data sets committed to the spool", &["source"]),
@@ -155,6 +266,19 @@ impl Table {
             watchdog_total: counters(&r, "waystation_destination_stuck_total", "Sockets closed by the watchdog because nothing moved", &["destination"]),
             queue_verbs_total: counters(&r, "waystation_queue_verbs_total", "Operator verbs on the queue, by verb", &["verb"]),
             panics_total: counter(&r, "waystation_panics_total", "Panics that ended one association, request, rule or delivery, and nothing else (our fault: report it)"),
+            source_last_received: float_gauges(&r, "waystation_source_last_received_timestamp_seconds", "When a source last sent an instance that was stored; across restarts", &["source"]),
+            source_silent: gauges(&r, "waystation_source_silent", "1 while a source is silent for longer than it ever is at these hours (learned, or by configuration)", &["source"]),
+            drain_seconds: float_gauges(&r, "waystation_destination_drain_seconds", "Time to deliver what waits, at the observed rates, counted from when the destination answers; +Inf when more arrives than it takes; absent until a rate was observed", &["destination"]),
+            spool_room_bytes: gauge(&r, "waystation_spool_room_bytes", "Bytes that may still come before instances are refused: free space above the low-water mark, and delivered instances that may leave"),
+            spool_full_seconds: float_gauge(&r, "waystation_spool_full_seconds", "Time until instances are refused for want of room, at the observed rates; +Inf while the room does not shrink"),
+            clock_implausible: gauges(&r, "waystation_clock_implausible", "1 while the box's clock cannot be right, by reason", &["reason"]),
+            clock_jumps_total: counter(&r, "waystation_clock_jumps_total", "Jumps of the box's clock against the time that has passed"),
+            rules_stale: gauge(&r, "waystation_rules_stale", "1 while the rule folder on disk is not what is in force"),
+            incidents_open: gauges(&r, "waystation_incidents_open", "Incidents open now, by kind and severity; each has one cause", &["kind", "severity"]),
+            incidents_total: counters(&r, "waystation_incidents_total", "Incidents opened, by kind", &["kind"]),
+            alarm_messages_total: counters(&r, "waystation_alarm_messages_total", "Attempts to deliver a message of an incident, by channel and result", &["channel", "result"]),
+            alarm_messages_waiting: gauges(&r, "waystation_alarm_messages_waiting", "Messages of incidents that are not delivered yet", &["channel"]),
+            exemplars: Exemplars::default(),
             registry: r,
         }
     }

@@ -4,8 +4,9 @@
 //! data, because metrics and reasons carry only names from configuration and words from enums. No state is changed here.
 use crate::base::drain::Drain;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::openmetrics;
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -157,12 +158,15 @@ async fn plain(mut response: Response) -> Response {
     response
 }
 
-async fn metrics(State(shared): State<Shared>) -> Response {
-    (
-        [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
-        shared.metrics.text(),
-    )
-        .into_response()
+/// The older text format, or OpenMetrics (which has exemplars) for a scraper that asks for it.
+async fn metrics(State(shared): State<Shared>, asked: HeaderMap) -> Response {
+    let accepts = |value: &HeaderValue| value.to_str().is_ok_and(|text| text.contains(openmetrics::MEDIA_TYPE));
+    let (kind, text) = if asked.get_all(header::ACCEPT).iter().any(accepts) {
+        (openmetrics::CONTENT_TYPE, shared.metrics.open_metrics())
+    } else {
+        ("text/plain; version=0.0.4; charset=utf-8", shared.metrics.text())
+    };
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
 }
 
 #[derive(Serialize)]
