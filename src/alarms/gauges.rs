@@ -135,7 +135,9 @@ impl Gauges {
         metrics: &Metrics,
     ) -> Vec<(String, Duration)> {
         // Adding up a week for each source is some milliseconds: not at every look.
-        let pause = (config.silence_after.0 / 8).clamp(config.interval.0, SILENCE_EVERY.max(config.interval.0));
+        let own = config.silence.iter().filter_map(|own| own.after).map(|after| after.0);
+        let shortest = own.fold(config.silence_after.0, Duration::min);
+        let pause = (shortest / 8).clamp(config.interval.0, SILENCE_EVERY.max(config.interval.0));
         if let Some((when, found)) = &self.silence
             && at.passed.saturating_sub(*when) < pause
         {
