@@ -15,7 +15,7 @@ BINARY := $(TARGET)/release/waystation
 # Tests find the Python peers here.
 export PEERS_VENV := $(VENV)
 
-.PHONY: help setup venv build demo test hostile fuzz lint deny bench docs
+.PHONY: help setup venv build demo test certs hostile fuzz lint deny bench bench-peers bench-relay docs
 .PHONY: soak-kill soak-power soak-syscalls soak-disk soak-corrupt soak-io soak-readonly soak-memory controls sim
 .PHONY: soak-descriptors soak-clock soak-twice soak-signals soak-reload soak-leak
 
@@ -97,6 +97,9 @@ sim: setup ## the box's decisions in virtual time, SEEDS lives with faults; big 
 hostile: setup venv ## the hostile corpus and the floods of silent connections; ends with their count
 	@HOSTILE_ASSOCIATIONS=$${HOSTILE_ASSOCIATIONS-100000} tools/counted "$(TARGET)/hostile.log" cargo test --release --locked --features planted --test hostile -- --nocapture
 
+certs: setup venv ## certificates at listeners and destinations, every fault by other people's tools; ends with their count
+	@tools/counted "$(TARGET)/certs.log" cargo test --release --locked --features planted --test it -- certs:: --nocapture --test-threads 2
+
 # Seconds for each target.
 SECONDS ?= 60
 fuzz: setup ## every fuzz target under libFuzzer for SECONDS (60), two at a time; FUZZ_SEED chooses another search
@@ -111,8 +114,17 @@ lint: setup deny ## formatting, clippy with warnings denied (both feature sets),
 deny: ## licences, bans and sources of all dependencies; advisories when the database can be reached
 	@tools/deny "$(TOOLS)"
 
-bench: setup ## the benchmarks
+bench: setup ## the micro-benches: head scan, edit, rules, P-DATA, commit
 	cargo bench --locked
+
+# ROUNDS, SECONDS for each figure, SIZES (5k,512k,32m,1g), ASSOCIATIONS (1,8,32) and PEERS make it shorter or longer.
+HOUSE := BENCH_SECONDS=$(if $(filter file,$(origin SECONDS)),,$(SECONDS)) cargo bench --locked --bench house --
+
+bench-peers: setup venv ## ingest against DCMTK, Orthanc, pynetdicom and the machine's limits; ROUNDS, SECONDS, SIZES, ASSOCIATIONS, PEERS
+	@$(HOUSE) peers
+
+bench-relay: setup venv ## in, rules, commit, out over TLS: lag, throughput, processor time, memory; also PARTS
+	@$(HOUSE) relay
 
 docs: ## the guides as HTML, under the target directory
 	@tools/docs "$(TOOLS)" "$(TARGET)/book"

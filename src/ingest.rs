@@ -334,6 +334,7 @@ impl Ingest {
             .with_label_values(&[source])
             .inc_by(length);
         self.metrics
+            .alarms
             .source_last_received
             .with_label_values(&[source])
             .set(self.clock.now().seconds());

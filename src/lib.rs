@@ -11,17 +11,18 @@
 //! | layer | rooms | what they are |
 //! | --- | --- | --- |
 //! | 0 | `base` | names, units, bounds, clock, drain: no DICOM, no disk, no network |
-//! | 1 | `telemetry`, `dicom` | metrics and log lines; heads, edits, associations |
+//! | 1 | `telemetry`, `dicom`, `pki` | metrics and log lines; heads, edits, associations; certificates and keys |
 //! | 2 | `rules`, `spool` | what is decided; where it is safe. The spool knows neither DICOM nor rules |
 //! | 3 | `ingest`, `sender` | the one crossing; one job to one peer. A sender never sees the spool |
 //! | 4 | `listener`, `scheduler`, `alarms` | who may send; one lane for each destination, met only in the spool; what people are told |
-//! | 5 | `control`, `web`, `rehearse`, `appliance` | operator's socket, metrics and health, test modalities, service manager |
+//! | 5 | `control`, `web`, `rehearse`, `appliance`, `commitment` | operator's socket, metrics and health, test modalities, service manager, storage commitment |
 //! | 6 | `config` | the components' `Config` types, loaded and checked together |
 //! | 7 | `app`, `cli`, `main` | composition, the command line |
 #![forbid(unsafe_code)]
 pub mod base;
 
 pub mod dicom;
+pub mod pki;
 pub mod telemetry;
 
 pub mod rules;
@@ -35,6 +36,7 @@ pub mod listener;
 pub mod scheduler;
 
 pub mod appliance;
+pub mod commitment;
 pub mod control;
 pub mod rehearse;
 pub mod web;

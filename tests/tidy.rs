@@ -21,16 +21,17 @@ const NEVER: [(&str, &str, &str); 2] = [
 ];
 
 /// Foreign crates and the only places that name them.
-const DOORS: [(&str, &[&str]); 14] = [
+const DOORS: [(&str, &[&str]); 15] = [
     ("rocksdb", &["src/spool/db.rs"]),
     ("rhai", &["src/rules/"]),
     ("dicom_ul", &["src/dicom/"]),
-    ("rustls", &["src/listener/tls.rs", "src/sender/tls.rs"]),
-    ("tokio_rustls", &["src/listener/tls.rs", "src/sender/tls.rs"]),
+    ("rustls", &["src/pki/", "src/listener/tls/", "src/sender/tls/"]),
+    ("tokio_rustls", &["src/listener/tls/", "src/sender/tls/"]),
+    ("x509_parser", &["src/pki/"]),
     ("hyper", &["src/web/", "src/alarms/webhook.rs"]),
     ("hyper_util", &["src/web/", "src/alarms/webhook.rs"]),
     ("lettre", &["src/alarms/mail.rs"]),
-    ("aws_lc_rs", &["src/alarms/webhook.rs", "src/sender/tls.rs"]),
+    ("aws_lc_rs", &["src/alarms/webhook.rs", "src/pki/"]),
     ("axum", &["src/web/"]),
     ("figment", &["src/config/"]),
     ("prometheus", &["src/telemetry/"]),

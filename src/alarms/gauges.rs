@@ -79,7 +79,7 @@ impl Gauges {
         let learned = habits.look(now, at.step, &last, zone);
         let doubts = self.doubts(at, samples, metrics);
         let silent = self.silent(at, now, habits, (config, zone), metrics);
-        metrics.rules_stale.set(i64::from(sight.rules_stale));
+        metrics.alarms.rules_stale.set(i64::from(sight.rules_stale));
         Found {
             drains,
             full_seconds,
@@ -102,8 +102,8 @@ impl Gauges {
         let room = sight.room_bytes + of("delivered") * memory.mean_bytes;
         let full = self.growth.full_seconds(room);
         #[allow(clippy::cast_possible_truncation)]
-        metrics.spool_room_bytes.set(room as i64);
-        metrics.spool_full_seconds.set(full);
+        metrics.alarms.spool_room_bytes.set(room as i64);
+        metrics.alarms.spool_full_seconds.set(full);
         full
     }
 
@@ -115,10 +115,11 @@ impl Gauges {
         let peers: Vec<f64> = skews.map(|sample| sample.value).collect();
         let jumps = self.clock.jumps;
         let doubts = self.clock.look(at.wall, at.passed, &peers);
-        metrics.clock_jumps_total.inc_by(self.clock.jumps - jumps);
+        metrics.alarms.clock_jumps_total.inc_by(self.clock.jumps - jumps);
         for word in Doubt::WORDS {
             let doubted = doubts.iter().any(|doubt| doubt.word() == word);
             metrics
+                .alarms
                 .clock_implausible
                 .with_label_values(&[word])
                 .set(i64::from(doubted));
@@ -149,6 +150,7 @@ impl Gauges {
         for name in names {
             let silent = self.silence_of(name, now, habits, (config, zone));
             metrics
+                .alarms
                 .source_silent
                 .with_label_values(&[name])
                 .set(i64::from(silent.is_some()));
@@ -206,7 +208,7 @@ fn drains(
         lane.look(at.step, ended("confirmed") + ended("warning"), waiting);
         let drain = lane.drain_seconds(waiting);
         if let Some(seconds) = drain {
-            metrics.drain_seconds.with_label_values(&[name]).set(seconds);
+            metrics.alarms.drain_seconds.with_label_values(&[name]).set(seconds);
         }
         found.insert(name.clone(), drain);
     }

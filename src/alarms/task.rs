@@ -151,7 +151,7 @@ impl Watch {
         let now = Instant::now();
         let wall = parts.clock.now();
         for (source, at) in &habits.last {
-            let gauge = &parts.metrics.source_last_received;
+            let gauge = &parts.metrics.alarms.source_last_received;
             gauge.with_label_values(&[source]).set(*at);
         }
         let last_run = Some(Wall(memory.wall)).filter(|wall| wall.0 > 0);
@@ -293,7 +293,12 @@ impl Watch {
             }
         }
         if event.news == News::Opened {
-            self.parts.metrics.incidents_total.with_label_values(&[kind]).inc();
+            self.parts
+                .metrics
+                .alarms
+                .incidents_total
+                .with_label_values(&[kind])
+                .inc();
         }
         let message = text::message(event, &self.context());
         for channel in &self.channels {
@@ -313,7 +318,7 @@ impl Watch {
             incident = letter.incident,
             "a message of an incident is given up"
         );
-        let counted = &self.parts.metrics.alarm_messages_total;
+        let counted = &self.parts.metrics.alarms.alarm_messages_total;
         counted.with_label_values(&[&letter.channel, "given_up"]).inc();
     }
 
@@ -334,13 +339,14 @@ impl Watch {
                 let open = machine.incidents.iter();
                 let open = open.filter(|incident| incident.kind == kind && incident.severity() == severity);
                 let open = i64::try_from(open.count()).unwrap_or(i64::MAX);
-                let gauge = &metrics.incidents_open;
+                let gauge = &metrics.alarms.incidents_open;
                 gauge.with_label_values(&[kind.word(), severity.word()]).set(open);
             }
         }
         for channel in &self.channels {
             let waiting = i64::try_from(self.memory.outbox.waiting(&channel.name)).unwrap_or(i64::MAX);
             metrics
+                .alarms
                 .alarm_messages_waiting
                 .with_label_values(&[&channel.name])
                 .set(waiting);
@@ -363,7 +369,7 @@ impl Watch {
             channel.busy = false;
         }
         let result = if done.outcome.is_ok() { "delivered" } else { "failed" };
-        let counted = &self.parts.metrics.alarm_messages_total;
+        let counted = &self.parts.metrics.alarms.alarm_messages_total;
         counted.with_label_values(&[&done.channel, result]).inc();
         if let Err(error) = &done.outcome {
             tracing::warn!(channel = done.channel, %error, "a message of an incident was not taken; it is tried again");

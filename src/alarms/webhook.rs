@@ -105,7 +105,7 @@ fn connector(config: &Webhook) -> Result<Option<tls::Connector>, String> {
         return Ok(None);
     }
     let trust = tls::Config {
-        ca: Some(config.ca.clone()),
+        ca: config.ca.clone().into(),
         ..tls::Config::default()
     };
     tls::connector(&trust).map(Some).map_err(|error| error.to_string())

@@ -24,7 +24,7 @@ impl Parts {
         });
         for source in &config.sources {
             // What has not been judged yet is not silent.
-            let gauge = &self.metrics.source_silent;
+            let gauge = &self.metrics.alarms.source_silent;
             gauge.with_label_values(&[source.name.as_str()]).set(0);
         }
         let parts = alarms::Parts {

@@ -5,6 +5,8 @@
 //! Stop (SIGTERM, SIGINT, or a failed spool): listeners and associations first, so that nothing new is acknowledged; then the
 //! lanes, each finishing what it sends; then the spool. Each phase is bounded, and says what it still waits for.
 mod alarms;
+mod certificates;
+mod commitment;
 mod decider;
 mod opening;
 mod signals;
@@ -15,7 +17,7 @@ use crate::base::drain::Drain;
 use crate::base::names::DestinationId;
 use crate::base::panics;
 use crate::config::Config;
-use crate::control::{self, verbs::Verbs};
+use crate::control::{self, Certificates, verbs::Verbs};
 use crate::ingest::Ingest;
 use crate::listener::Limits;
 use crate::listener::accept::{BindError, Bound, Shared};
@@ -47,6 +49,8 @@ pub enum AppError {
     #[error(transparent)]
     Destination(#[from] scheduler::StartError),
     #[error(transparent)]
+    Commitment(#[from] crate::commitment::StartError),
+    #[error(transparent)]
     Listener(#[from] BindError),
     #[error("web.listen: {0}")]
     Web(std::io::Error),
@@ -66,6 +70,7 @@ struct Parts {
     rules: RuleStore,
     ingest: Ingest,
     scheduler: Scheduler,
+    commitment: crate::commitment::Commitment,
     metrics: Metrics,
     /// Listeners, associations, rule watcher.
     inward: Drain,
@@ -73,6 +78,9 @@ struct Parts {
     outward: Drain,
     /// Web, control socket, watchdog: to the very end.
     service: Drain,
+    clock: Clock,
+    /// Set when the ports are open.
+    certificates: std::sync::OnceLock<Certificates>,
     /// Descriptors that this process may have open.
     files: u64,
 }
@@ -138,18 +146,22 @@ impl Parts {
             drain: outward.clone(),
             seed,
         };
+        let commitment = commitment::build(&lanes, config)?;
         let scheduler = Scheduler::start(&lanes, &config.destinations)?;
         let longest = config.limits.max_instance.0;
-        let ingest = Ingest::new(spool.clone(), rules.clone(), metrics.clone(), clock, longest);
+        let ingest = Ingest::new(spool.clone(), rules.clone(), metrics.clone(), clock.clone(), longest);
         Ok(Self {
             spool,
             rules,
             ingest,
             scheduler,
+            commitment,
             metrics,
             inward,
             outward,
             service,
+            clock,
+            certificates: std::sync::OnceLock::new(),
             files,
         })
     }
@@ -168,11 +180,13 @@ impl Parts {
             .map(Bound::bind)
             .collect::<Result<_, _>>()?;
         let alarms = self.start_alarms(config).await.ok_or(AppError::Interrupted)?;
-        control.start(&self.service, self.verbs(alarms).handler());
+        let certificates = self.watch_certificates(&bound, config);
+        control.start(&self.service, self.verbs(certificates, alarms).handler());
         self.start_recovery();
-        let admission = Admission::new(config.sources.clone(), &config.limits);
+        self.commitment.start();
+        let admission = Admission::new(commitment::sources(config), &config.limits);
         let shared = Shared::new(
-            self.ingest.clone(),
+            (self.ingest.clone(), self.commitment.desk()),
             admission,
             self.metrics.clone(),
             self.inward.clone(),
@@ -228,7 +242,7 @@ impl Parts {
         }
     }
 
-    fn verbs(&self, alarms: Alarms) -> Verbs {
+    fn verbs(&self, certificates: Certificates, alarms: Alarms) -> Verbs {
         let rules = self.rules.clone();
         let reload: control::verbs::Reload = Arc::new(move || {
             let problems = |problems: Vec<rules::Problem>| problems.iter().map(ToString::to_string).collect();
@@ -248,12 +262,16 @@ impl Parts {
             reload,
             decide,
             alarms,
+            commitment: commitment::retry(&self.commitment),
+            certificates,
         }
     }
 
-    /// SIGHUP: the rule folder is read again. A bad one changes nothing but the alarm, which the store has raised and logged.
+    /// SIGHUP: the rule folder and the certificates are read again. Bad ones change nothing but the alarm, which has been raised
+    /// and logged.
     async fn reload(&self) {
         appliance::reloading();
+        self.reload_certificates().await;
         let rules = self.rules.clone();
         let loaded = tokio::task::spawn_blocking(move || rules.reload()).await;
         let status = match loaded {

@@ -82,7 +82,7 @@ pub struct FilterArgs {
     #[arg(long)]
     pub undecided: bool,
     /// Without it, all jobs that have not ended
-    #[arg(long, value_parser = ["queued", "held", "inflight", "delivered"])]
+    #[arg(long, value_parser = ["queued", "held", "inflight", "awaiting", "delivered"])]
     pub state: Option<String>,
     #[arg(long)]
     pub source: Option<String>,
@@ -108,7 +108,7 @@ pub struct FilterArgs {
 
 /// A destination's name, checked when the arguments are read.
 #[derive(Clone, Debug)]
-pub struct DestinationName(DestinationId);
+pub struct DestinationName(pub(super) DestinationId);
 
 impl std::str::FromStr for DestinationName {
     type Err = String;
@@ -148,6 +148,7 @@ fn state(word: &str) -> Option<JobState> {
         JobState::Queued,
         JobState::Held,
         JobState::Inflight,
+        JobState::Awaiting,
         JobState::Delivered,
     ]
     .into_iter()
@@ -159,6 +160,7 @@ fn word_of(state: JobState) -> &'static str {
         JobState::Queued => "queued",
         JobState::Held => "held",
         JobState::Inflight => "inflight",
+        JobState::Awaiting => "awaiting",
         JobState::Delivered => "delivered",
     }
 }
@@ -276,6 +278,13 @@ fn show(request: &Request, response: &Response, json: bool) -> ExitCode {
             Response::Scrub { status, damaged } => print!("{}", super::spool::scrub_words(status, damaged)),
             Response::Map { entries } => super::map::show(entries),
             Response::Alarms { said: answer } => super::alarms::show(answer),
+            Response::Commitments {
+                waiting,
+                asked,
+                demands,
+            } => print!("{}", super::commitment::listing(waiting, asked, demands)),
+            // `cert status` asks for itself and says more.
+            Response::Certificates { slots } => println!("{} tables with certificates", slots.len()),
             Response::Done { message } => println!("{message}"),
             Response::Refused { message } => eprintln!("waystation: {message}"),
         }
@@ -379,7 +388,7 @@ fn details(job: &Job) -> String {
 }
 
 /// Columns two spaces apart; the last one as it is.
-fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
+pub(super) fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
     let mut widths = [0; N];
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {

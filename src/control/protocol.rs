@@ -2,6 +2,7 @@
 use crate::alarms;
 use crate::base::names::{DestinationId, InstanceId, SourceId, Uid};
 use crate::base::units::Span;
+use crate::pki::SlotStatus;
 use crate::spool::{DamagedInstance, HoldKind, JobState, ScrubStatus};
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +41,8 @@ pub enum Request {
         #[serde(default)]
         note: Option<String>,
     },
+    /// Every certificate, CA and revocation list, in force and on the disk.
+    Certificates,
     /// Where the scrub stands and what is damaged; `now` begins a pass at once.
     Scrub {
         #[serde(default)]
@@ -56,6 +59,19 @@ pub enum Request {
         kind: String,
         value: String,
         reverse: bool,
+    },
+    /// Everything of storage commitment that is not over.
+    Commitments,
+    /// Asks a destination, or tells a source, again now; all without a name.
+    CommitmentRetry {
+        name: Option<String>,
+    },
+    /// Takes a destination's C-STORE answers for its commitment, or ends a source's request untold. Needs a reason.
+    CommitmentGiveUp {
+        destination: Option<DestinationId>,
+        /// Of a source's request.
+        number: Option<u64>,
+        reason: String,
     },
 }
 
@@ -130,6 +146,14 @@ pub enum Response {
     Alarms {
         said: alarms::Answer,
     },
+    Commitments {
+        waiting: Vec<CommitmentWaiting>,
+        asked: Vec<CommitmentAsked>,
+        demands: Vec<CommitmentDemand>,
+    },
+    Certificates {
+        slots: Vec<SlotStatus>,
+    },
     /// Done, with one line for the operator.
     Done {
         message: String,
@@ -189,12 +213,44 @@ pub struct MapEntry {
     pub last: String,
 }
 
+/// Jobs that were sent and wait for their destination's commitment.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CommitmentWaiting {
+    pub destination: String,
+    pub jobs: u64,
+}
+
+/// A request of this box that has no answer yet.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CommitmentAsked {
+    pub request: u64,
+    pub destination: Option<String>,
+    pub transaction: String,
+    pub at: String,
+    /// When it is made again; absent: not accepted yet.
+    pub until: Option<String>,
+    pub references: usize,
+}
+
+/// A request of a source that is not over.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CommitmentDemand {
+    pub request: u64,
+    pub source: String,
+    pub transaction: String,
+    pub level: String,
+    pub at: String,
+    /// Absent: its instances are waited for. Else the source has not taken the answer.
+    pub decided: Option<String>,
+    pub references: usize,
+}
+
 /// Why a filter is not taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum FilterError {
     #[error("this would mean every job: name a filter, or say --all")]
     Everything,
-    #[error("a discard needs --reason")]
+    #[error("to give something up needs --reason")]
     Reason,
 }
 
@@ -216,6 +272,12 @@ impl Request {
     /// # Errors
     /// What is missing.
     pub fn check(&self) -> Result<(), FilterError> {
+        if let Self::CommitmentGiveUp { reason, .. } = self {
+            return match reason.trim() {
+                "" => Err(FilterError::Reason),
+                _ => Ok(()),
+            };
+        }
         let Self::Act {
             filter, action, reason, ..
         } = self

@@ -28,6 +28,7 @@ mod worker;
 use crate::base::clock::Clock;
 use crate::base::drain::Drain;
 use crate::base::names::DestinationId;
+use crate::pki::Slot;
 use crate::sender::{Config, Link, LinkError, Pair};
 use crate::spool::Spool;
 use crate::telemetry::metrics::Metrics;
@@ -70,6 +71,7 @@ struct Entry {
     name: DestinationId,
     status: watch::Receiver<LaneStatus>,
     poke: Arc<Notify>,
+    certificates: Option<Arc<Slot>>,
 }
 
 /// A lane as people see it.
@@ -149,6 +151,15 @@ impl Scheduler {
         self.lanes.iter().map(status).collect()
     }
 
+    /// The certificates towards all destinations that have any, to be watched and shown.
+    #[must_use]
+    pub fn certificates(&self) -> Vec<Arc<Slot>> {
+        self.lanes
+            .iter()
+            .filter_map(|entry| entry.certificates.clone())
+            .collect()
+    }
+
     /// Tries the destination now: probes it if it is down, ends its pause, and asks again for parked presentation
     /// contexts (their held jobs are released by the operator's own verb). Answers whether there is such a lane.
     #[must_use]
@@ -174,6 +185,7 @@ fn start_lane(parts: &Parts, config: &Config, link: Link, seed: u64) -> Entry {
         parked: Vec::new(),
     });
     let poke = Arc::new(Notify::new());
+    let certificates = link.certificates().cloned();
     let shared = Arc::new(Shared::new(
         (parts.spool.clone(), link),
         (name.clone(), config.patience()),
@@ -183,7 +195,13 @@ fn start_lane(parts: &Parts, config: &Config, link: Link, seed: u64) -> Entry {
     ));
     let machine = Machine::new(&shared.patience, StdRng::seed_from_u64(seed));
     parts.spool.puts_off(&name, shared.patience.retry.max.0);
+    parts.spool.commits(&name, config.commits());
     let lane = Lane::new(shared, machine, status_in, poke.clone());
     parts.drain.spawn("lane", lane.run());
-    Entry { name, status, poke }
+    Entry {
+        name,
+        status,
+        poke,
+        certificates,
+    }
 }

@@ -61,6 +61,9 @@ pub struct Dicom {
     /// After this a refused class and syntax is proposed again, for the next instance that needs it.
     #[serde(default = "default_park_recheck")]
     pub park_recheck: Span,
+    /// Whether, and how, it is asked to commit to keep what it took: only then is an instance delivered for good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commitment: Option<super::commitment::Config>,
 }
 
 /// A folder that receives DICOM Part 10 files.
@@ -143,6 +146,15 @@ impl Config {
         match self {
             Self::Dicom(dicom) => &dicom.name,
             Self::Folder(folder) => &folder.name,
+        }
+    }
+
+    /// Whether what it took is delivered for good only when it has committed to keep it.
+    #[must_use]
+    pub fn commits(&self) -> bool {
+        match self {
+            Self::Dicom(dicom) => dicom.commitment.is_some(),
+            Self::Folder(_) => false,
         }
     }
 
@@ -239,6 +251,9 @@ impl Dicom {
             } else if span >= self.stuck {
                 wrong.push(format!("timeouts.{key}: must be shorter than `stuck` ({})", self.stuck));
             }
+        }
+        if let Some(commitment) = &self.commitment {
+            wrong.extend(commitment.check());
         }
     }
 

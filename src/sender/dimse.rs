@@ -9,6 +9,7 @@ use super::outcome::{Down, DownKind, Interruption, Job, Outcome};
 use super::payload::PayloadReader;
 use super::tls::{self, Connector};
 use super::transport::{self, Line, Progress};
+use super::wrong_port;
 use crate::base::fault::{Plant, planted};
 use crate::base::names::Uid;
 use crate::dicom::association::{Association, Event, Local, Rejection, Stream, UlError};
@@ -34,6 +35,8 @@ pub struct Session {
     response: Duration,
     /// Instances sent.
     pub sent: u32,
+    /// The SOP Instance UID of the last one, as it left.
+    pub sent_as: Option<Uid>,
 }
 
 /// What ended an exchange early.
@@ -74,7 +77,8 @@ impl Session {
             implementation_class_uid: Uid::known(IMPLEMENTATION_CLASS_UID),
             implementation_version: IMPLEMENTATION_VERSION.to_owned(),
         };
-        let association = Association::request(
+        let address = line.address();
+        let requested = Association::request(
             stream,
             &peer.calling_ae,
             &peer.called_ae,
@@ -82,8 +86,15 @@ impl Session {
             &local,
             peer.deadlines(),
         )
-        .await
-        .map_err(|error| down(&error))?;
+        .await;
+        let association = match requested {
+            Ok(association) => association,
+            Err(UlError::Closed) if tls.is_none() => {
+                let asked = wrong_port::of_request(address).await;
+                return Err(asked.unwrap_or_else(|| down(&UlError::Closed)));
+            }
+            Err(error) => return Err(down(&error)),
+        };
         let pairs = pairs.iter().cloned().zip(results(&association, pairs.len())).collect();
         Ok(Self {
             association,
@@ -93,6 +104,7 @@ impl Session {
             message_id: 0,
             response: peer.timeouts.response.0,
             sent: 0,
+            sent_as: None,
         })
     }
 
@@ -147,6 +159,7 @@ impl Session {
     async fn exchange<R: PayloadReader>(&mut self, context: u8, job: &Job, mut out: DataSet<R>) -> Result<u16, Broken> {
         let message_id = self.next_message_id();
         let instance = out.sop_instance().clone();
+        self.sent_as = Some(instance.clone());
         let request = Command::StoreRq(StoreRq {
             message_id,
             priority: job.priority,
@@ -295,12 +308,15 @@ impl From<Broken> for Outcome {
     }
 }
 
-fn down(error: &UlError) -> Down {
+pub(super) fn down(error: &UlError) -> Down {
     // With TLS 1.3 a peer refuses our certificate only after the handshake.
     if let UlError::Io(cause) = error
         && let Some(refusal) = tls::refusal(cause)
     {
-        return Down::new(DownKind::Tls, refusal.to_string());
+        return Down::because(DownKind::Tls, refusal.reason.word(), refusal.to_string());
+    }
+    if let UlError::Foreign(dialect) = error {
+        return wrong_port::speaks(*dialect);
     }
     let kind = match error {
         UlError::Rejected(Rejection { result: 1, .. }) => DownKind::RejectedPermanent,
@@ -309,6 +325,7 @@ fn down(error: &UlError) -> Down {
         | UlError::Io(_)
         | UlError::Timeout(_)
         | UlError::Protocol(_)
+        | UlError::Foreign(_)
         | UlError::Aborted { .. }
         | UlError::Poisoned => DownKind::Association,
     };

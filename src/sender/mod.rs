@@ -10,20 +10,22 @@
 //! | `config.rs` | `[[destinations]]` |
 //! | `outcome.rs`, `payload.rs` | the words and the reader between scheduler and sender |
 //! | `data_set.rs`, `reflate.rs` | the data set as it leaves: edited head, untouched rest, checksum |
-//! | `transport.rs`, `tls.rs`, `pem.rs` | TCP and TLS |
+//! | `transport.rs`, `tls/`, `wrong_port.rs` | TCP and TLS; what a peer speaks that closes without a word |
 //! | `dimse.rs` | a session with an archive |
+//! | `commitment.rs` | an association for storage commitment, with an archive or a source |
 //! | `folder.rs`, `template.rs` | files in a folder |
+pub mod commitment;
 pub mod config;
 pub mod data_set;
 pub mod dimse;
 pub mod folder;
 pub mod outcome;
 pub mod payload;
-pub mod pem;
 mod reflate;
 pub mod template;
 pub mod tls;
 pub mod transport;
+mod wrong_port;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -34,6 +36,8 @@ pub use outcome::{Down, DownKind, Interruption, Job, Outcome};
 pub use payload::{PayloadReader, ReadFault};
 
 use crate::base::fault::{Plant, panic_if};
+use crate::base::names::Uid;
+use crate::pki::{Role, Slot};
 use dimse::Session;
 use folder::Shelf;
 use std::sync::Arc;
@@ -68,10 +72,19 @@ impl Link {
         Ok(match config {
             Config::Dicom(peer) => Self::Dicom {
                 peer: Arc::new((**peer).clone()),
-                tls: peer.tls.as_ref().map(tls::connector).transpose()?,
+                tls: peer.tls.as_ref().map(|tls| connector_of(peer, tls)).transpose()?,
             },
             Config::Folder(folder) => Self::Folder(Arc::new(Shelf::new(folder)?)),
         })
+    }
+
+    /// The certificates towards it, to be watched and shown.
+    #[must_use]
+    pub fn certificates(&self) -> Option<&Arc<Slot>> {
+        match self {
+            Self::Dicom { tls, .. } => tls.as_ref().map(Connector::slot),
+            Self::Folder(_) => None,
+        }
     }
 
     /// Whether the destination is there: C-ECHO, or a file written.
@@ -84,6 +97,10 @@ impl Link {
             Self::Folder(shelf) => shelf.probe().await,
         }
     }
+}
+
+fn connector_of(peer: &Dicom, tls: &tls::Config) -> Result<Connector, tls::TlsError> {
+    tls::connector_of(Role::Destination, peer.name.as_str(), tls)
 }
 
 /// One worker's way to a destination: delivers one job after the other and keeps its session between them.
@@ -176,6 +193,12 @@ impl Courier {
     /// A session that has answered just now is surely alive; one that was idle may be dead without a sign.
     fn is_warm(&self) -> bool {
         self.answered.is_some_and(|at| at.elapsed() < WARM)
+    }
+
+    /// The SOP Instance UID that the last instance of the open session left with.
+    #[must_use]
+    pub fn sent_as(&self) -> Option<Uid> {
+        self.session.as_ref().and_then(|session| session.sent_as.clone())
     }
 
     /// Ends the session in order, if there is one.

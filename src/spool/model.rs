@@ -99,10 +99,12 @@ pub enum HoldKind {
     Operator = 11,
     /// Found again by a salvage that could not learn whether a person had held it.
     Doubtful = 12,
+    /// The destination took it and then would not commit to keep it, again and again.
+    NotCommitted = 13,
 }
 
 impl HoldKind {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Rule,
         Self::Error,
         Self::Budget,
@@ -115,6 +117,7 @@ impl HoldKind {
         Self::Recovered,
         Self::Operator,
         Self::Doubtful,
+        Self::NotCommitted,
     ];
 
     /// The word of listings, filters and metrics.
@@ -133,6 +136,7 @@ impl HoldKind {
             Self::Recovered => "recovered",
             Self::Operator => "operator",
             Self::Doubtful => "doubtful",
+            Self::NotCommitted => "not_committed",
         }
     }
 
@@ -349,6 +353,8 @@ pub struct OpenReport {
     pub delivered: u64,
     pub queued: u64,
     pub held: u64,
+    /// Jobs that wait for their destination's commitment.
+    pub awaiting: u64,
     /// Empty files of the pool that were cleared.
     pub pool_cleared: u64,
     /// Files cut by the stop, never acknowledged, removed.

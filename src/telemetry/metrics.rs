@@ -23,6 +23,7 @@ pub struct Metrics(Arc<Table>);
 pub struct Table {
     registry: Registry,
     exemplars: Exemplars,
+    pub alarms: Watched,
     pub associations_total: IntCounterVec,
     pub refusals_total: IntCounterVec,
     pub associations_open: IntGaugeVec,
@@ -76,8 +77,23 @@ pub struct Table {
     pub lane_failures_total: IntCounterVec,
     pub contexts_parked: IntGaugeVec,
     pub watchdog_total: IntCounterVec,
+    pub commitment_awaiting: IntGaugeVec,
+    pub commitment_outstanding: IntGaugeVec,
+    pub commitment_oldest_seconds: GaugeVec,
+    pub commitment_requests_total: IntCounterVec,
+    pub commitment_answers_total: IntCounterVec,
+    pub commitment_unmatched_total: IntCounterVec,
+    pub commitment_demands_total: IntCounterVec,
+    pub commitment_demands_open: IntGaugeVec,
+    pub commitment_demands_oldest_seconds: GaugeVec,
+    pub commitment_demanded_total: IntCounterVec,
+    pub commitment_reports_total: IntCounterVec,
     pub queue_verbs_total: IntCounterVec,
     pub panics_total: IntCounter,
+}
+
+/// What the alarms measure and tell.
+pub struct Watched {
     pub source_last_received: GaugeVec,
     pub source_silent: IntGaugeVec,
     pub drain_seconds: GaugeVec,
@@ -264,8 +280,32 @@ impl Table {
             lane_failures_total: counters(&r, "waystation_destination_failures_total", "Failures to reach a destination, by kind; they cost no job an attempt", &["destination", "kind"]),
             contexts_parked: gauges(&r, "waystation_destination_parked_contexts", "SOP class and syntax pairs that the destination refuses", &["destination"]),
             watchdog_total: counters(&r, "waystation_destination_stuck_total", "Sockets closed by the watchdog because nothing moved", &["destination"]),
+            commitment_awaiting: gauges(&r, "waystation_commitment_awaiting_jobs", "Jobs that were sent and wait for their destination's commitment to keep them", &["destination"]),
+            commitment_outstanding: gauges(&r, "waystation_commitment_outstanding_requests", "Requests for commitment that a destination has not answered yet", &["destination"]),
+            commitment_oldest_seconds: float_gauges(&r, "waystation_commitment_oldest_seconds", "How long the oldest sent job, or unanswered request, of a destination has waited for its commitment", &["destination"]),
+            commitment_requests_total: counters(&r, "waystation_commitment_requests_total", "Requests for commitment made to a destination, by result: accepted, refused, broken (nobody knows), down, lapsed (accepted and not answered in time)", &["destination", "result"]),
+            commitment_answers_total: counters(&r, "waystation_commitment_answers_total", "Instances that a destination's answers spoke of, by result: committed, again (sent again), held", &["destination", "result"]),
+            commitment_unmatched_total: counters(&r, "waystation_commitment_unmatched_total", "Answers about a transaction that this box never asked, or that its answerer does not speak for", &["source"]),
+            commitment_demands_total: counters(&r, "waystation_commitment_demands_total", "Requests for commitment that sources made, by result: accepted, duplicate, refused", &["source", "result"]),
+            commitment_demands_open: gauges(&r, "waystation_commitment_demands_open", "Requests of sources that are not over, by state: waiting (for their instances), decided (the source has not taken the answer)", &["source", "state"]),
+            commitment_demands_oldest_seconds: float_gauges(&r, "waystation_commitment_demands_oldest_seconds", "Age of the oldest request of a source that is not over", &["source"]),
+            commitment_demanded_total: counters(&r, "waystation_commitment_demanded_instances_total", "Instances that requests of sources were decided on, by result: committed, failed", &["source", "result"]),
+            commitment_reports_total: counters(&r, "waystation_commitment_reports_total", "Attempts to tell a source the answer, by result: taken, failed, given_up", &["source", "result"]),
             queue_verbs_total: counters(&r, "waystation_queue_verbs_total", "Operator verbs on the queue, by verb", &["verb"]),
             panics_total: counter(&r, "waystation_panics_total", "Panics that ended one association, request, rule or delivery, and nothing else (our fault: report it)"),
+            alarms: Watched::new(r.clone()),
+            exemplars: Exemplars::default(),
+            registry: r,
+        }
+    }
+}
+
+impl Watched {
+    // Its own handle of the registry, so that every line of the table reads alike.
+    #[rustfmt::skip]
+    #[allow(clippy::needless_pass_by_value)]
+    fn new(r: Registry) -> Self {
+        Self {
             source_last_received: float_gauges(&r, "waystation_source_last_received_timestamp_seconds", "When a source last sent an instance that was stored; across restarts", &["source"]),
             source_silent: gauges(&r, "waystation_source_silent", "1 while a source is silent for longer than it ever is at these hours (learned, or by configuration)", &["source"]),
             drain_seconds: float_gauges(&r, "waystation_destination_drain_seconds", "Time to deliver what waits, at the observed rates, counted from when the destination answers; +Inf when more arrives than it takes; absent until a rate was observed", &["destination"]),
@@ -278,8 +318,6 @@ impl Table {
             incidents_total: counters(&r, "waystation_incidents_total", "Incidents opened, by kind", &["kind"]),
             alarm_messages_total: counters(&r, "waystation_alarm_messages_total", "Attempts to deliver a message of an incident, by channel and result", &["channel", "result"]),
             alarm_messages_waiting: gauges(&r, "waystation_alarm_messages_waiting", "Messages of incidents that are not delivered yet", &["channel"]),
-            exemplars: Exemplars::default(),
-            registry: r,
         }
     }
 }

@@ -24,11 +24,12 @@ mod requestor;
 mod tests;
 mod wire;
 
-pub use acceptor::{receive_request, reject};
+pub use acceptor::{receive_request, reject, turn_away};
 pub use outgoing::DataSetWriter;
 pub use request::{Context, Local, Proposed, Rejection, Request, RoleSelection};
 
 use super::dimse::Command;
+use crate::base::dialect::Dialect;
 use crate::base::names::{AeTitle, Uid};
 use incoming::Incoming;
 use outgoing::Outgoing;
@@ -80,6 +81,8 @@ pub enum UlError {
     Timeout(&'static str),
     #[error("the peer broke the protocol: {0}")]
     Protocol(&'static str),
+    #[error("the peer speaks {} on this port, where plain DICOM is configured", .0.words())]
+    Foreign(Dialect),
     #[error("the peer aborted (source {source_code}, reason {reason})")]
     Aborted { source_code: u8, reason: u8 },
     #[error("the peer rejected the association: {0}")]
@@ -124,6 +127,8 @@ pub struct Association<S> {
     role: Role,
     timeouts: Timeouts,
     contexts: Vec<Context>,
+    /// The role selections that the acceptor answered.
+    roles: Vec<RoleSelection>,
     peer: Peer,
     incoming: Incoming,
     outgoing: Outgoing,
@@ -139,6 +144,7 @@ impl<S: Stream> Association<S> {
             role,
             timeouts,
             contexts,
+            roles: Vec::new(),
             peer,
             incoming: Incoming::default(),
             outgoing,
@@ -170,6 +176,12 @@ impl<S: Stream> Association<S> {
     pub fn accepted_class(&self, abstract_syntax: &Uid) -> Option<u8> {
         let fits = |c: &&Context| c.abstract_syntax == *abstract_syntax && c.result.is_ok();
         self.contexts.iter().find(fits).map(|c| c.id)
+    }
+
+    /// The roles that the acceptor answered for a class; `None` when it answered none, so that the defaults hold.
+    #[must_use]
+    pub fn role(&self, class: &Uid) -> Option<&RoleSelection> {
+        self.roles.iter().find(|role| role.class == *class)
     }
 
     /// The context of an id, when it was accepted.
