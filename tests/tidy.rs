@@ -21,7 +21,7 @@ const NEVER: [(&str, &str, &str); 2] = [
 ];
 
 /// Foreign crates and the only places that name them.
-const DOORS: [(&str, &[&str]); 15] = [
+const DOORS: [(&str, &[&str]); 18] = [
     ("rocksdb", &["src/spool/db.rs"]),
     ("rhai", &["src/rules/"]),
     ("dicom_ul", &["src/dicom/"]),
@@ -36,6 +36,9 @@ const DOORS: [(&str, &[&str]); 15] = [
     ("figment", &["src/config/"]),
     ("prometheus", &["src/telemetry/"]),
     ("sd_notify", &["src/appliance.rs"]),
+    ("listenfd", &["src/listener/passed.rs"]),
+    ("clap_complete", &["src/cli/papers.rs"]),
+    ("clap_mangen", &["src/cli/papers.rs"]),
     ("anyhow", &["src/main.rs", "src/rehearse/demo/"]),
 ];
 

@@ -4,6 +4,7 @@ pub mod cert;
 pub mod check;
 pub mod commitment;
 pub mod map;
+pub mod papers;
 pub mod promote;
 pub mod queue;
 pub mod replay;
@@ -99,6 +100,17 @@ pub enum Command {
     Spool {
         #[command(subcommand)]
         verb: spool::Verb,
+    },
+    /// Print the completions of a shell
+    Completions {
+        #[arg(value_enum)]
+        shell: papers::Shell,
+    },
+    /// Write the man pages, one for each verb
+    Man {
+        /// The folder to write to; it is made when it is missing
+        #[arg(value_name = "FOLDER")]
+        folder: PathBuf,
     },
     /// Print the version
     Version,
