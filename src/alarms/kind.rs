@@ -103,7 +103,7 @@ impl Kind {
             Self::CertificateExpiry => "a-certificate-runs-out-or-has",
             Self::CertificateRefused => "a-certificate-runs-out-or-has",
             Self::CommitmentLate => "the-archive-does-not-commit-storage-commitment-outstanding",
-            Self::ReconciliationDiffers => "sent-held-and-confirmed-differ",
+            Self::ReconciliationDiffers => "the-day-does-not-agree-reconciliation",
             Self::ClockImplausible => "the-clock-is-wrong",
             Self::SpoolDamaged => "payloads-are-damaged",
             Self::SalvageUnread => "the-box-has-salvaged-itself",

@@ -83,6 +83,7 @@ pub(super) fn config(sources: &Sources) -> Extracted {
     }
     let (log, spool, rules) = (parts.table("log"), parts.table("spool"), parts.rules());
     let alarms = parts.table("alarms");
+    let (ledger, reconcile) = (parts.table("ledger"), parts.table("reconcile"));
     let (web, control, limits) = (parts.table("web"), parts.table("control"), parts.table("limits"));
     let certificates = parts.table("certificates");
     let (listeners, sources) = (parts.list("listeners"), parts.list("sources"));
@@ -93,6 +94,8 @@ pub(super) fn config(sources: &Sources) -> Extracted {
             node: node?,
             log: log?,
             spool: spool?,
+            ledger: ledger?,
+            reconcile: reconcile?,
             rules: rules?,
             web: web?,
             alarms: alarms?,

@@ -2,8 +2,9 @@
 use crate::alarms;
 use crate::base::names::{DestinationId, InstanceId, SourceId, Uid};
 use crate::base::units::Span;
+use crate::custody::{Answer, Report, Subject};
 use crate::pki::SlotStatus;
-use crate::spool::{DamagedInstance, HoldKind, JobState, ScrubStatus};
+use crate::spool::{ChainReport, DamagedInstance, HoldKind, JobState, ScrubStatus};
 use serde::{Deserialize, Serialize};
 
 /// One question or order.
@@ -59,6 +60,23 @@ pub enum Request {
         kind: String,
         value: String,
         reverse: bool,
+    },
+    /// The custody of the instances that a value names.
+    Trace {
+        value: String,
+        by: Subject,
+        #[serde(default)]
+        after: Option<Hex>,
+        limit: usize,
+    },
+    /// Verifies the ledger's chain.
+    VerifyLedger,
+    /// Reconciles a day, today so far without one; or, with `kept`, only shows the report as it was made.
+    Reconcile {
+        #[serde(default)]
+        day: Option<String>,
+        #[serde(default)]
+        kept: bool,
     },
     /// Everything of storage commitment that is not over.
     Commitments,
@@ -145,6 +163,15 @@ pub enum Response {
     },
     Alarms {
         said: alarms::Answer,
+    },
+    Trace {
+        custody: Box<Answer>,
+    },
+    Ledger {
+        report: ChainReport,
+    },
+    Reconciliation {
+        report: Box<Report>,
     },
     Commitments {
         waiting: Vec<CommitmentWaiting>,

@@ -13,7 +13,9 @@ mod commitment;
 mod committing;
 mod corpus;
 mod crash;
+mod custody;
 mod dcmtk;
+mod fixture;
 mod guide;
 // Some of it only the soaks need.
 #[allow(dead_code)]
@@ -27,10 +29,12 @@ mod privacy;
 mod privacy_profile;
 mod prometheus;
 mod queue;
+mod reconcile;
 mod repeats;
 mod routing;
 mod rules;
 mod service;
 mod shapes;
 mod spool;
+mod upgrade;
 mod words;
