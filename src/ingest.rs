@@ -3,6 +3,7 @@
 //! A `Receiving` takes one data set in pieces: every piece goes to the payload file as it came and through the head
 //! scanner; when the last has come, the payload is made durable while the rules decide, and one commit makes the instance ours.
 //! Nothing is acknowledged by this module's callers before `finish` has answered. Dropping a `Receiving` leaves nothing behind.
+mod traits;
 mod words;
 
 use crate::base::clock::{Clock, Wall};
@@ -24,6 +25,7 @@ use dicom_core::Tag;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
+pub use traits::traits;
 use words::{aliases, jobs, known};
 
 /// What is known of a data set before its first byte.
@@ -136,36 +138,59 @@ impl Ingest {
         })
     }
 
+    /// An instance was not taken: the status word that was answered, or `cut`. For the day's reconciliation.
+    pub fn refused(&self, source: &SourceId, study: Option<Uid>, sop_instance: Option<&Uid>, status: &str) {
+        self.spool.refused(source, study, sop_instance, status);
+    }
+
     /// Lets the rules decide, off the async threads.
     async fn decide(&self, facts: Facts, head: Head, only: Option<DestinationId>) -> Decision {
+        let epoch = self.rules.epoch();
+        let work = move |rules: &RuleStore| match only {
+            None => rules.decide(&facts, &head),
+            Some(destination) => rules.decide_for(&facts, &head, &destination),
+        };
+        self.on_thread(work).await.unwrap_or_else(|Panicked| stopped(epoch))
+    }
+
+    /// Makes an instance that has just come durable, and decides on it first, on the thread that flushes it. What is remembered of its
+    /// study is read there too, when the rules ask for it at all.
+    async fn seal(&self, incoming: Incoming, first: First) -> Result<(Sealed, First, Decision), Refused> {
+        let (spool, rules) = (self.spool.clone(), self.rules.clone());
+        let permit = self.evaluations.clone().acquire_owned().await.ok();
+        let deciding = move || {
+            let mut first = first;
+            if let Some(study) = first.study.as_ref().filter(|_| rules.asks_for_study()) {
+                first.facts.study = spool.study_seen_now(study)?.map(known);
+            }
+            let decided = contain(|| rules.decide(&first.facts, &first.head));
+            // What follows is the disk's time, not the processor's.
+            drop(permit);
+            Ok((first, decided.unwrap_or_else(|Panicked| stopped(rules.epoch()))))
+        };
+        let (sealed, decided) = incoming.seal_after(deciding).await?;
+        match decided {
+            Ok((first, decision)) => Ok((sealed, first, decision)),
+            Err(ReadError::Deadline) => Err(Refused::Deadline),
+            Err(_) => Err(Refused::GateLatched),
+        }
+    }
+
+    /// Runs an evaluation on a thread that may block; as many at once as there are processors.
+    async fn on_thread<T, F>(&self, work: F) -> Result<T, Panicked>
+    where
+        T: Send + 'static,
+        F: FnOnce(&RuleStore) -> T + Send + 'static,
+    {
         // The semaphore is never closed, so a permit always comes; without one the evaluation runs all the same.
         let permit = self.evaluations.clone().acquire_owned().await.ok();
         let rules = self.rules.clone();
-        let epoch = rules.epoch();
         let task = tokio::task::spawn_blocking(move || {
-            let decision = contain(|| match only {
-                None => rules.decide(&facts, &head),
-                Some(destination) => rules.decide_for(&facts, &head, &destination),
-            });
+            let done = contain(|| work(&rules));
             drop(permit);
-            decision
+            done
         });
-        match task.await {
-            Ok(Ok(decision)) => decision,
-            // The evaluation panicked outside the sandbox's own guard: hold, like any failing rule.
-            Ok(Err(Panicked)) | Err(_) => Decision {
-                deliveries: Vec::new(),
-                hold: Some(crate::rules::Hold {
-                    kind: RuleHold::Error,
-                    reason: "the evaluation of the rules stopped unexpectedly".to_owned(),
-                }),
-                flags: Vec::new(),
-                clock_skew: None,
-                aliases: Vec::new(),
-                by_study: false,
-                epoch,
-            },
-        }
+        task.await.unwrap_or(Err(Panicked))
     }
 
     /// Decides anew on an instance that is already in the spool: the jobs that the rules in force give it, or, when a person
@@ -236,6 +261,7 @@ impl Ingest {
                     believed: decision.by_study.then_some(believed),
                 },
                 aliases: aliases(&decision),
+                traits: traits(&head, decision.deliveries.iter().map(|delivery| &delivery.plan)),
             };
             match self.spool.attempt(sealed, commit).await? {
                 Attempt::Done(committed) => return Ok(committed),
@@ -249,6 +275,29 @@ impl Ingest {
         // Each round, a value came to stand where none stood: there are fewer values than rounds.
         Err(Refused::Deadline)
     }
+}
+
+/// The evaluation panicked outside the sandbox's own guard: hold, like any failing rule.
+fn stopped(epoch: u64) -> Decision {
+    Decision {
+        deliveries: Vec::new(),
+        hold: Some(crate::rules::Hold {
+            kind: RuleHold::Error,
+            reason: "the evaluation of the rules stopped unexpectedly".to_owned(),
+        }),
+        flags: Vec::new(),
+        clock_skew: None,
+        aliases: Vec::new(),
+        by_study: false,
+        epoch,
+    }
+}
+
+/// What the first decision on an instance is made of.
+struct First {
+    facts: Facts,
+    head: Head,
+    study: Option<Uid>,
 }
 
 /// What a decision is made of, kept until it is recorded.
@@ -277,6 +326,12 @@ impl Receiving {
         Ok(())
     }
 
+    /// The study, as far as the head has come in.
+    #[must_use]
+    pub fn study(&self) -> Option<Uid> {
+        self.scanner.head().and_then(study_of)
+    }
+
     /// The data set has ended: makes it durable, decides, commits. When this has answered, the instance is safe.
     ///
     /// # Errors
@@ -295,21 +350,21 @@ impl Receiving {
         let head = scanner.finish()?;
         agrees(&head, &announced)?;
         let study = study_of(&head);
-        let mut facts = facts(&announced, incoming.arrival());
-        if let Some(study) = &study {
-            facts.study = ingest.study(study).await?;
-        }
         // In the payload file itself, for a rebuild. A reload meanwhile makes the epoch one too old: no harm is in that.
         let mut incoming = incoming;
         incoming.decided(study.clone(), ingest.rules.epoch());
-        let (sealed, decision) = tokio::join!(incoming.seal(), ingest.decide(facts.clone(), head.clone(), None));
+        let first = First {
+            facts: facts(&announced, incoming.arrival()),
+            head,
+            study,
+        };
+        let (sealed, First { facts, head, study }, decision) = ingest.seal(incoming, first).await?;
         let deciding = Deciding {
             facts,
             head,
             study,
             repeat: announced.repeat,
         };
-        let sealed = sealed?;
         if planted(Plant::SkipCommit) {
             return Ok(Committed::Stored(InstanceId::new(0, 0)));
         }
@@ -406,7 +461,9 @@ fn facts(announced: &Announced, arrival: Wall) -> Facts {
     }
 }
 
-fn study_of(head: &Head) -> Option<Uid> {
+/// The study that a head is of.
+#[must_use]
+pub fn study_of(head: &Head) -> Option<Uid> {
     Uid::parse(&head.first(STUDY_INSTANCE_UID)).ok()
 }
 

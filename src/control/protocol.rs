@@ -1,8 +1,9 @@
 //! What is said over the control socket. Both sides are this binary, usually of one version; an unknown request is refused, not guessed.
 use crate::base::names::{DestinationId, InstanceId, SourceId, Uid};
 use crate::base::units::Span;
+use crate::custody::{Answer, Report, Subject};
 use crate::pki::SlotStatus;
-use crate::spool::{DamagedInstance, HoldKind, JobState, ScrubStatus};
+use crate::spool::{ChainReport, DamagedInstance, HoldKind, JobState, ScrubStatus};
 use serde::{Deserialize, Serialize};
 
 /// One question or order.
@@ -54,6 +55,23 @@ pub enum Request {
         kind: String,
         value: String,
         reverse: bool,
+    },
+    /// The custody of the instances that a value names.
+    Trace {
+        value: String,
+        by: Subject,
+        #[serde(default)]
+        after: Option<Hex>,
+        limit: usize,
+    },
+    /// Verifies the ledger's chain.
+    VerifyLedger,
+    /// Reconciles a day, today so far without one; or, with `kept`, only shows the report as it was made.
+    Reconcile {
+        #[serde(default)]
+        day: Option<String>,
+        #[serde(default)]
+        kept: bool,
     },
     /// Everything of storage commitment that is not over.
     Commitments,
@@ -137,6 +155,15 @@ pub enum Response {
     },
     Map {
         entries: Vec<MapEntry>,
+    },
+    Trace {
+        custody: Box<Answer>,
+    },
+    Ledger {
+        report: ChainReport,
+    },
+    Reconciliation {
+        report: Box<Report>,
     },
     Commitments {
         waiting: Vec<CommitmentWaiting>,

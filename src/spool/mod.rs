@@ -14,6 +14,7 @@ pub mod bench;
 mod bench_files;
 mod browse;
 mod cache;
+mod chain;
 mod codec;
 mod commit;
 pub mod commitment;
@@ -28,6 +29,7 @@ mod export;
 mod former;
 mod fsck;
 mod gate;
+mod holding;
 mod keeper;
 mod keys;
 mod ledger;
@@ -35,36 +37,47 @@ mod lifecycle;
 #[cfg(feature = "planted")]
 mod memory;
 mod mend;
+mod migrate;
 mod model;
 mod operator;
 pub mod payload;
 mod pool;
 #[cfg(feature = "planted")]
 pub mod probe;
+mod promotions;
+mod prune;
 mod query;
 mod reader;
 mod rebuild;
 mod record;
 mod recover;
+mod relink;
 mod salvage;
+mod schema;
 mod scrub;
 mod settle;
 mod study;
 mod takeover;
+mod tally;
 #[cfg(test)]
 mod tests;
+mod trace;
 mod txn;
 mod wait;
 mod witness;
+mod writing;
 
 pub use alias::{Alias, Mapped};
 pub use browse::{browse, evicted_since};
-pub use config::{Config, Salvage};
+pub use chain::{Broken, ChainReport, verify_ledger};
+pub use config::{Config, Ledger as LedgerConfig, Salvage};
 pub use damaged::DamagedInstance;
 pub use due::Lease;
 pub use export::{ExportReport, export};
 pub use fsck::{FsckReport, fsck};
-pub use ledger::{Fact, FactKind};
+pub use holding::{HeldJob, Holding, Look, Place};
+pub use ledger::{Arrival, Break, Detail, Fact, FactKind, Gap, Planned, Refusals};
+pub use lifecycle::migrate;
 pub use model::{
     ArriveError, Arriving, Attempt, Commit, CommitError, Committed, Health, HoldKind, HoldReason, Instance, NewJob,
     OpenError, OpenReport, Priority, ReadError, Repeat, Sealed, Settlement,
@@ -76,9 +89,11 @@ pub use reader::Payload;
 pub use rebuild::{RebuildReport, rebuild};
 pub use recover::is_there;
 pub use salvage::{Fate, Named, SalvageReport, salvages};
+pub use schema::{FORMAT, SpoolVersion, version};
 pub use scrub::ScrubStatus;
 pub use study::{StudyNote, StudySeen};
 pub use takeover::TakenOver;
+pub use trace::{By, Traced, Trait};
 pub use wait::{Group, GroupKind, Quiet};
 
 use self::core::Core;
@@ -104,9 +119,14 @@ impl Spool {
     pub async fn arrive(&self, arriving: Arriving) -> Result<Incoming, ArriveError> {
         self.core.may_arrive()?;
         self.core.note_arrival();
-        let core = self.core.clone();
-        let taken = tokio::task::spawn_blocking(move || core.pool.take(&core.clock));
-        let (id, guarded) = self.core.on_disk(taken, "payload_open").await?;
+        let (id, guarded) = match self.core.pool.take_open() {
+            Some(taken) => taken,
+            None => {
+                let core = self.core.clone();
+                let taken = tokio::task::spawn_blocking(move || core.pool.take(&core.clock));
+                self.core.on_disk(taken, "payload_open").await?
+            }
+        };
         Ok(Incoming::new(self.core.clone(), guarded, id, arriving))
     }
 
@@ -312,19 +332,22 @@ impl Spool {
         F: FnOnce(&db::Db) -> Result<T, db::DbError> + Send + 'static,
     {
         let core = self.core.clone();
-        let reading = tokio::task::spawn_blocking(move || {
-            let db = core.db().map_err(|_| ReadError::GateLatched)?;
-            work(&db).map_err(|_| {
-                core.gate.latch("index_read");
-                ReadError::Io
-            })
-        });
+        let reading = tokio::task::spawn_blocking(move || read_now(&core, work));
         match tokio::time::timeout(LISTING_DEADLINE, reading).await {
             Err(_) => Err(ReadError::Deadline),
             Ok(Err(_)) => Err(ReadError::Io),
             Ok(Ok(found)) => found,
         }
     }
+}
+
+/// Reads the index on this thread, which may block. A read error latches the gate.
+fn read_now<T>(core: &Core, work: impl FnOnce(&db::Db) -> Result<T, db::DbError>) -> Result<T, ReadError> {
+    let db = core.db().map_err(|_| ReadError::GateLatched)?;
+    work(&db).map_err(|_| {
+        core.gate.latch("index_read");
+        ReadError::Io
+    })
 }
 
 /// Before a confirmation that could not be recorded is tried again.

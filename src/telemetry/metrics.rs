@@ -82,6 +82,10 @@ pub struct Table {
     pub commitment_reports_total: IntCounterVec,
     pub queue_verbs_total: IntCounterVec,
     pub panics_total: IntCounter,
+    pub reconcile_differences: IntGaugeVec,
+    pub reconcile_open: IntGauge,
+    pub reconcile_timestamp_seconds: Gauge,
+    pub reconcile_runs_total: IntCounterVec,
 }
 
 impl std::ops::Deref for Metrics {
@@ -187,6 +191,10 @@ impl Table {
             commitment_reports_total: counters(&r, "waystation_commitment_reports_total", "Attempts to tell a source the answer, by result: taken, failed, given_up", &["source", "result"]),
             queue_verbs_total: counters(&r, "waystation_queue_verbs_total", "Operator verbs on the queue, by verb", &["verb"]),
             panics_total: counter(&r, "waystation_panics_total", "Panics that ended one association, request, rule or delivery, and nothing else (our fault: report it)"),
+            reconcile_differences: gauges(&r, "waystation_reconcile_differences", "Differences that the last reconciliation has found, by kind (alarm when above 0)", &["kind"]),
+            reconcile_open: gauge(&r, "waystation_reconcile_open_deliveries", "Deliveries that waited when the last reconciliation was made; no difference"),
+            reconcile_timestamp_seconds: float_gauge(&r, "waystation_reconcile_last_run_timestamp_seconds", "When the last reconciliation was made; 0: never"),
+            reconcile_runs_total: counters(&r, "waystation_reconcile_runs_total", "Reconciliations, by result", &["result"]),
             registry: r,
         }
     }

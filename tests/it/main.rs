@@ -12,7 +12,9 @@ mod commitment;
 mod committing;
 mod corpus;
 mod crash;
+mod custody;
 mod dcmtk;
+mod fixture;
 mod guide;
 // Some of it only the soaks need.
 #[allow(dead_code)]
@@ -25,10 +27,12 @@ mod papers;
 mod privacy;
 mod privacy_profile;
 mod queue;
+mod reconcile;
 mod repeats;
 mod routing;
 mod rules;
 mod service;
 mod shapes;
 mod spool;
+mod upgrade;
 mod words;
