@@ -375,6 +375,12 @@ impl Receiving {
 }
 
 impl Ingest {
+    /// The time by the box's clock.
+    #[must_use]
+    pub fn now(&self) -> Wall {
+        self.clock.now()
+    }
+
     fn count(&self, announced: &Announced, committed: &Committed, length: u64) {
         let source = announced.source.as_str();
         self.metrics.received_total.with_label_values(&[source]).inc();
@@ -382,6 +388,11 @@ impl Ingest {
             .received_bytes_total
             .with_label_values(&[source])
             .inc_by(length);
+        self.metrics
+            .alarms
+            .source_last_received
+            .with_label_values(&[source])
+            .set(self.clock.now().seconds());
         match committed {
             Committed::Stored(_) => {}
             Committed::Repeat(_) => self.metrics.repeats_total.with_label_values(&[source, "same"]).inc(),

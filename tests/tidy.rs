@@ -21,15 +21,17 @@ const NEVER: [(&str, &str, &str); 2] = [
 ];
 
 /// Foreign crates and the only places that name them.
-const DOORS: [(&str, &[&str]); 16] = [
+const DOORS: [(&str, &[&str]); 18] = [
     ("rocksdb", &["src/spool/db.rs"]),
     ("rhai", &["src/rules/"]),
     ("dicom_ul", &["src/dicom/"]),
     ("rustls", &["src/pki/", "src/listener/tls/", "src/sender/tls/"]),
     ("tokio_rustls", &["src/listener/tls/", "src/sender/tls/"]),
     ("x509_parser", &["src/pki/"]),
-    ("hyper", &["src/web/"]),
-    ("hyper_util", &["src/web/"]),
+    ("hyper", &["src/web/", "src/alarms/webhook.rs"]),
+    ("hyper_util", &["src/web/", "src/alarms/webhook.rs"]),
+    ("lettre", &["src/alarms/mail.rs"]),
+    ("aws_lc_rs", &["src/alarms/webhook.rs", "src/pki/"]),
     ("axum", &["src/web/"]),
     ("figment", &["src/config/"]),
     ("prometheus", &["src/telemetry/"]),

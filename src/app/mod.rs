@@ -4,6 +4,7 @@
 //! undecided is decided meanwhile.
 //! Stop (SIGTERM, SIGINT, or a failed spool): listeners and associations first, so that nothing new is acknowledged; then the
 //! lanes, each finishing what it sends; then the spool. Each phase is bounded, and says what it still waits for.
+mod alarms;
 mod certificates;
 mod commitment;
 mod custody;
@@ -11,6 +12,7 @@ mod decider;
 mod opening;
 mod signals;
 
+use crate::alarms::Alarms;
 use crate::base::clock::Clock;
 use crate::base::drain::Drain;
 use crate::base::names::DestinationId;
@@ -193,8 +195,9 @@ impl Parts {
                 "the service manager passes a socket that no listener has: who connects there waits for nothing; make listeners.address and the socket unit the same"
             );
         }
+        let alarms = self.start_alarms(config).await.ok_or(AppError::Interrupted)?;
         let certificates = self.watch_certificates(&bound, config);
-        control.start(&self.service, self.verbs(certificates).handler());
+        control.start(&self.service, self.verbs(certificates, alarms).handler());
         self.start_recovery();
         self.start_custody();
         self.commitment.start();
@@ -256,7 +259,7 @@ impl Parts {
         }
     }
 
-    fn verbs(&self, certificates: Certificates) -> Verbs {
+    fn verbs(&self, certificates: Certificates, alarms: Alarms) -> Verbs {
         let rules = self.rules.clone();
         let reload: control::verbs::Reload = Arc::new(move || {
             let problems = |problems: Vec<rules::Problem>| problems.iter().map(ToString::to_string).collect();
@@ -276,6 +279,7 @@ impl Parts {
             scheduler: self.scheduler.clone(),
             reload,
             decide,
+            alarms,
             custody: self.desk.custody.clone(),
             reconciler: self.desk.reconciler.clone(),
             history: Arc::new(move || custody::history(folder.as_deref())),

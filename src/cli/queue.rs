@@ -264,7 +264,8 @@ pub(super) async fn ask(request: &Request, talk: &Talk) -> ExitCode {
 }
 
 fn show(request: &Request, response: &Response, json: bool) -> ExitCode {
-    let refused = matches!(response, Response::Refused { .. });
+    let untold = matches!(response, Response::Alarms { said: answer } if super::alarms::failed(answer));
+    let refused = untold || matches!(response, Response::Refused { .. });
     if json {
         // A response came from JSON and goes back to it.
         println!("{}", json_of(response).unwrap_or_default());
@@ -276,6 +277,7 @@ fn show(request: &Request, response: &Response, json: bool) -> ExitCode {
             Response::Lanes { lanes } => print!("{}", lane_table(lanes)),
             Response::Scrub { status, damaged } => print!("{}", super::spool::scrub_words(status, damaged)),
             Response::Map { entries } => super::map::show(entries),
+            Response::Alarms { said: answer } => super::alarms::show(answer),
             Response::Trace { custody } => print!("{custody}"),
             Response::Ledger { report } => print!("{}", super::custody::chain_words(report)),
             Response::Reconciliation { report } => print!("{report}"),

@@ -1,4 +1,5 @@
 //! What is said over the control socket. Both sides are this binary, usually of one version; an unknown request is refused, not guessed.
+use crate::alarms;
 use crate::base::names::{DestinationId, InstanceId, SourceId, Uid};
 use crate::base::units::Span;
 use crate::custody::{Answer, Report, Subject};
@@ -50,6 +51,10 @@ pub enum Request {
     },
     /// A person has read the reports of lost and doubtful instances.
     AcknowledgeSalvage,
+    /// Incidents: list, acknowledge, silence, try the channels.
+    Alarms {
+        order: alarms::Order,
+    },
     /// What had been sent where `value` was written; with `reverse`, what was written where `value` had been sent.
     Map {
         kind: String,
@@ -155,6 +160,9 @@ pub enum Response {
     },
     Map {
         entries: Vec<MapEntry>,
+    },
+    Alarms {
+        said: alarms::Answer,
     },
     Trace {
         custody: Box<Answer>,

@@ -3,6 +3,7 @@ use super::certificates::Certificates;
 use super::decide::Decide;
 use super::protocol::{Action, Filter, Job, Lane, Request, Response};
 use super::server::Handler;
+use crate::alarms::Alarms;
 use crate::base::names::{DestinationId, JobId};
 use crate::custody::{Custody, Reconciler};
 use crate::scheduler::{LaneState, LaneStatus, Scheduler};
@@ -19,6 +20,7 @@ pub struct Verbs {
     pub scheduler: Scheduler,
     pub reload: Reload,
     pub decide: Decide,
+    pub alarms: Alarms,
     pub custody: Custody,
     pub reconciler: Reconciler,
     pub history: History,
@@ -72,6 +74,11 @@ impl Verbs {
             Request::Reload { note } => self.reload(who, note).await,
             Request::Scrub { now } => self.scrub(now).await.map_err(|error| error.to_string()),
             Request::AcknowledgeSalvage => self.acknowledge(who).await.map_err(|error| error.to_string()),
+            Request::Alarms { order } => self
+                .alarms
+                .carry_out(who, order)
+                .await
+                .map(|said| Response::Alarms { said }),
             Request::Map { kind, value, reverse } => self.map(&kind, &value, reverse).await,
             Request::Trace {
                 value,
