@@ -30,7 +30,7 @@ def sender(number, port, called, journal, seed, stop, limit):
                         break
                     count += 1
                     uid = "1.2.826.0.1.3680043.10.2.%d.%d.%d" % (zlib.crc32(seed.encode()), number, count)
-                    size = generator.choice([2_000, 20_000, 20_000, 150_000, 400_000])
+                    size = generator.choice([2_000, 20_000, 20_000, 20_000, 150_000, 400_000, 1_000_000])
                     data = data_set(wire.CT, uid, generator.randbytes(size))
                     pending = uid, data, hashlib.sha256(data).hexdigest()
                     journal.write("attempt", sop=uid, sha256=pending[2], bytes=len(data))
