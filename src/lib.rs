@@ -12,7 +12,7 @@
 //! | --- | --- | --- |
 //! | 0 | `base` | names, units, bounds, clock, drain: no DICOM, no disk, no network |
 //! | 1 | `telemetry`, `dicom` | metrics and log lines; heads, edits, associations |
-//! | 2 | `rules`, `spool` | what is decided; where it is safe. The spool knows neither DICOM nor rules |
+//! | 2 | `rules`, `spool`, `transcode` | what is decided; where it is safe; what it can losslessly become. The spool knows neither DICOM nor rules |
 //! | 3 | `ingest`, `sender` | the one crossing; one job to one peer. A sender never sees the spool |
 //! | 4 | `listener`, `scheduler` | who may send; one lane for each destination. They meet only in the spool |
 //! | 5 | `control`, `web`, `rehearse`, `appliance` | operator's socket, metrics and health, test modalities, service manager |
@@ -26,6 +26,7 @@ pub mod telemetry;
 
 pub mod rules;
 pub mod spool;
+pub mod transcode;
 
 pub mod ingest;
 pub mod sender;

@@ -34,6 +34,7 @@ fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
         Command::Synthesise(args) => Ok(cli::synthesise::run(&args)),
         Command::Rules { verb } => Ok(runtime()?.block_on(cli::rules::run(verb))),
         Command::Spool { verb } => Ok(runtime()?.block_on(cli::spool::run(verb))),
+        Command::TranscodeWorker(worker) => Ok(cli::transcode::run(&worker)),
         Command::Version => {
             println!("{}", cli::version());
             Ok(ExitCode::SUCCESS)

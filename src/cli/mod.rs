@@ -7,6 +7,7 @@ pub mod replay;
 pub mod rules;
 pub mod spool;
 pub mod synthesise;
+pub mod transcode;
 
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -76,6 +77,9 @@ pub enum Command {
         #[command(subcommand)]
         verb: spool::Verb,
     },
+    /// The child process of a conversion; started by the box itself
+    #[command(hide = true)]
+    TranscodeWorker(transcode::Worker),
     /// Print the version
     Version,
 }

@@ -65,6 +65,11 @@ pub struct Table {
     pub contexts_parked: IntGaugeVec,
     pub watchdog_total: IntCounterVec,
     pub queue_verbs_total: IntCounterVec,
+    pub conversions_total: IntCounterVec,
+    pub conversion_seconds: HistogramVec,
+    pub conversion_saved_bytes_total: IntCounterVec,
+    pub transcode_worker_failures_total: IntCounterVec,
+    pub contexts_learned: IntGaugeVec,
     pub panics_total: IntCounter,
 }
 
@@ -154,6 +159,11 @@ impl Table {
             contexts_parked: gauges(&r, "waystation_destination_parked_contexts", "SOP class and syntax pairs that the destination refuses", &["destination"]),
             watchdog_total: counters(&r, "waystation_destination_stuck_total", "Sockets closed by the watchdog because nothing moved", &["destination"]),
             queue_verbs_total: counters(&r, "waystation_queue_verbs_total", "Operator verbs on the queue, by verb", &["verb"]),
+            conversions_total: counters(&r, "waystation_conversions_total", "Conversions to another transfer syntax at delivery, by kind and by how they ended", &["destination", "kind", "outcome"]),
+            conversion_seconds: histograms(&r, "waystation_conversion_seconds", "Time of one conversion by a codec, waiting for a place included", &["destination"]),
+            conversion_saved_bytes_total: counters(&r, "waystation_conversion_saved_bytes_total", "Bytes by which converted instances were smaller than the stored ones", &["destination"]),
+            transcode_worker_failures_total: counters(&r, "waystation_transcode_worker_failures_total", "Codec processes that crashed, were killed or answered nothing, by how they ended", &["ending"]),
+            contexts_learned: gauges(&r, "waystation_contexts_learned", "SOP class and transfer syntax pairs of which is known what the destination answers", &["destination", "answer"]),
             panics_total: counter(&r, "waystation_panics_total", "Panics that ended one association, request, rule or delivery, and nothing else (our fault: report it)"),
             registry: r,
         }

@@ -1,0 +1,1 @@
+//! Sources and pools against each other, without a box.
