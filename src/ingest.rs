@@ -19,6 +19,7 @@ use crate::spool::{
     StudyNote,
 };
 use crate::telemetry::metrics::Metrics;
+use crate::transcode::Known;
 use bytes::Bytes;
 use dicom_core::Tag;
 use std::sync::Arc;
@@ -93,6 +94,8 @@ pub struct Ingest {
     metrics: Metrics,
     clock: Clock,
     max_instance: u64,
+    /// Told which classes and syntaxes come by.
+    known: Option<Known>,
     /// As many rule evaluations at once as there are processors, off the threads that serve sockets.
     evaluations: Arc<Semaphore>,
 }
@@ -116,8 +119,16 @@ impl Ingest {
             metrics,
             clock,
             max_instance,
+            known: None,
             evaluations: Arc::new(Semaphore::new(processors)),
         }
+    }
+
+    /// The same, telling which classes and syntaxes come by.
+    #[must_use]
+    pub fn telling(mut self, known: Known) -> Self {
+        self.known = Some(known);
+        self
     }
 
     /// Starts taking a data set.
@@ -323,6 +334,9 @@ impl Ingest {
     fn count(&self, announced: &Announced, committed: &Committed, length: u64) {
         let source = announced.source.as_str();
         self.metrics.received_total.with_label_values(&[source]).inc();
+        if let Some(known) = &self.known {
+            known.saw(&announced.sop_class, &announced.transfer_syntax);
+        }
         self.metrics
             .received_bytes_total
             .with_label_values(&[source])

@@ -7,6 +7,7 @@
 mod decider;
 mod opening;
 mod signals;
+mod syntaxes;
 
 use crate::base::clock::Clock;
 use crate::base::drain::Drain;
@@ -23,6 +24,7 @@ use crate::rules::{self, RuleStore};
 use crate::scheduler::{self, Scheduler};
 use crate::spool::{OpenError, Spool};
 use crate::telemetry::metrics::Metrics;
+use crate::transcode::Known;
 use crate::{appliance, web};
 use decider::Decider;
 use opening::{found, open_spool, strangers};
@@ -30,6 +32,7 @@ use signals::{Signals, Told};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+pub use syntaxes::FILE as LEARNED;
 
 /// Why a box does not start, or ends by itself. Each says what to do, and none carries patient data.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +49,8 @@ pub enum AppError {
     Destination(#[from] scheduler::StartError),
     #[error(transparent)]
     Listener(#[from] BindError),
+    #[error("the scratch folder {path} for conversions cannot be made: {error}")]
+    Scratch { path: PathBuf, error: std::io::Error },
     #[error("web.listen: {0}")]
     Web(std::io::Error),
     #[error("control.path: {0}")]
@@ -65,6 +70,7 @@ struct Parts {
     ingest: Ingest,
     scheduler: Scheduler,
     metrics: Metrics,
+    known: Known,
     /// Listeners, associations, rule watcher.
     inward: Drain,
     /// Lanes.
@@ -129,22 +135,27 @@ impl Parts {
         strangers(&spool, &names, &metrics).await;
         let (inward, outward, service) = (Drain::new(), Drain::new(), Drain::new());
         let seed = rand::random();
+        let conversions = syntaxes::conversions(config, &spool, &clock, &metrics)?;
+        let known = conversions.known.clone();
+        syntaxes::keep(&known, &config.node.state, &service);
         let lanes = scheduler::Parts {
             spool: spool.clone(),
             clock: clock.clone(),
             metrics: metrics.clone(),
             drain: outward.clone(),
             seed,
+            conversions: Some(conversions),
         };
         let scheduler = Scheduler::start(&lanes, &config.destinations)?;
         let longest = config.limits.max_instance.0;
-        let ingest = Ingest::new(spool.clone(), rules.clone(), metrics.clone(), clock, longest);
+        let ingest = Ingest::new(spool.clone(), rules.clone(), metrics.clone(), clock, longest).telling(known.clone());
         Ok(Self {
             spool,
             rules,
             ingest,
             scheduler,
             metrics,
+            known,
             inward,
             outward,
             service,
@@ -244,6 +255,7 @@ impl Parts {
             scheduler: self.scheduler.clone(),
             reload,
             decide,
+            known: self.known.clone(),
         }
     }
 

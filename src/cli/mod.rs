@@ -1,6 +1,7 @@
 //! What can be asked on the command line. One file for each group of verbs; each prints its answer and gives an exit code.
 pub mod check;
 pub mod map;
+pub mod probe;
 pub mod promote;
 pub mod queue;
 pub mod replay;
@@ -48,6 +49,13 @@ pub enum Command {
     },
     /// Show the state of every destination
     Lanes {
+        #[command(flatten)]
+        talk: Talk,
+    },
+    /// Ask a destination which SOP classes and transfer syntaxes it would refuse, before it matters
+    Probe {
+        #[command(flatten)]
+        question: probe::Question,
         #[command(flatten)]
         talk: Talk,
     },

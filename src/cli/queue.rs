@@ -8,6 +8,7 @@ use waystation::base::units::Span;
 use waystation::config;
 use waystation::control::client::{self, ClientError};
 use waystation::control::protocol::{Action, Filter, Hex, Job, Lane, Request, Response};
+use waystation::sender::survey::Finding;
 use waystation::spool::{HoldKind, JobState};
 
 #[derive(Subcommand, Debug)]
@@ -240,6 +241,22 @@ fn request(verb: Verb) -> Result<Request, String> {
 
 /// Asks the box and shows its answer.
 pub(super) async fn ask(request: &Request, talk: &Talk) -> ExitCode {
+    match answer(request, talk).await {
+        Ok(response) => show(request, &response, talk.json),
+        Err(NoAnswer::NotRunning) => ExitCode::from(NO_BOX),
+        Err(NoAnswer::Other(code)) => code,
+    }
+}
+
+/// Why a box did not answer.
+pub(super) enum NoAnswer {
+    NotRunning,
+    /// It was said why.
+    Other(ExitCode),
+}
+
+/// What the box answers.
+pub(super) async fn answer(request: &Request, talk: &Talk) -> Result<Response, NoAnswer> {
     let (socket, deadline) = match (&talk.socket, config::control(&config::files_or_default(&talk.config))) {
         (Some(socket), Err(_)) => (socket.clone(), Duration::from_secs(120)),
         (Some(socket), Ok(control)) => (socket.clone(), control.deadline.0),
@@ -247,22 +264,26 @@ pub(super) async fn ask(request: &Request, talk: &Talk) -> ExitCode {
         (None, Err(problems)) => {
             super::check::print(&problems);
             eprintln!("waystation: where the control socket is cannot be read; say --socket PATH");
-            return ExitCode::from(FAILED);
+            return Err(NoAnswer::Other(ExitCode::from(FAILED)));
         }
     };
     // The box gives up first, so that its own answer is seen.
     match client::ask(&socket, request, deadline + Duration::from_secs(10)).await {
-        Ok(response) => show(request, &response, talk.json),
+        Ok(response) => Ok(response),
+        Err(ClientError::NotRunning { .. }) if matches!(request, Request::Probe { .. }) => Err(NoAnswer::NotRunning),
         Err(error) => {
             eprintln!("waystation: {error}");
             let absent = matches!(error, ClientError::NotRunning { .. } | ClientError::NotAllowed { .. });
-            ExitCode::from(if absent { NO_BOX } else { FAILED })
+            Err(NoAnswer::Other(ExitCode::from(if absent { NO_BOX } else { FAILED })))
         }
     }
 }
 
-fn show(request: &Request, response: &Response, json: bool) -> ExitCode {
-    let refused = matches!(response, Response::Refused { .. });
+pub(super) fn show(request: &Request, response: &Response, json: bool) -> ExitCode {
+    let mut refused = matches!(response, Response::Refused { .. });
+    if let Response::Probe { findings, .. } = response {
+        refused = findings.iter().any(Finding::is_trouble);
+    }
     if json {
         // A response came from JSON and goes back to it.
         println!("{}", serde_json::to_string(response).unwrap_or_default());
@@ -273,6 +294,8 @@ fn show(request: &Request, response: &Response, json: bool) -> ExitCode {
             Response::Acted { matched, changed } => println!("{}", acted(request, *matched, *changed)),
             Response::Lanes { lanes } => print!("{}", lane_table(lanes)),
             Response::Scrub { status, damaged } => print!("{}", super::spool::scrub_words(status, damaged)),
+            Response::Probe { destination, findings } => super::probe::show(destination, findings),
+            Response::Known { destination, lines } => super::probe::show_known(destination, lines),
             Response::Map { entries } => super::map::show(entries),
             Response::Done { message } => println!("{message}"),
             Response::Refused { message } => eprintln!("waystation: {message}"),
@@ -377,7 +400,7 @@ fn details(job: &Job) -> String {
 }
 
 /// Columns two spaces apart; the last one as it is.
-fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
+pub(super) fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
     let mut widths = [0; N];
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {

@@ -40,6 +40,7 @@ fn components(config: &Config, problems: &mut Vec<Problem>) {
     say("spool".into(), config.spool.check());
     say("rules".into(), config.rules.check());
     say("control".into(), config.control.check());
+    say("transcode".into(), config.transcode.check());
     for (index, listener) in config.listeners.iter().enumerate() {
         say(format!("listeners[{index}]"), listener.check());
     }

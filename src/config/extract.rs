@@ -78,6 +78,7 @@ pub(super) fn config(sources: &Sources) -> Extracted {
     }
     let (log, spool, rules) = (parts.table("log"), parts.table("spool"), parts.rules());
     let (web, control, limits) = (parts.table("web"), parts.table("control"), parts.table("limits"));
+    let transcode = parts.table("transcode");
     let (listeners, sources) = (parts.list("listeners"), parts.list("sources"));
     let destinations = parts.list("destinations");
     let config = (|| {
@@ -88,6 +89,7 @@ pub(super) fn config(sources: &Sources) -> Extracted {
             rules: rules?,
             web: web?,
             control: control?,
+            transcode: transcode?,
             limits: limits?,
             listeners: listeners?,
             sources: sources?,

@@ -10,7 +10,7 @@ mod keys;
 
 use crate::base::names::DestinationId;
 use crate::base::units::Span;
-use crate::{control, listener, rules, sender, spool, telemetry, web};
+use crate::{control, listener, rules, sender, spool, telemetry, transcode, web};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::IpAddr;
@@ -31,6 +31,7 @@ pub struct Config {
     pub rules: rules::Config,
     pub web: web::Config,
     pub control: control::Config,
+    pub transcode: transcode::Config,
     pub limits: listener::Limits,
     pub listeners: Vec<listener::Config>,
     pub sources: Vec<listener::SourceConfig>,

@@ -7,6 +7,7 @@
 pub mod client;
 pub mod decide;
 mod map;
+mod probe;
 pub mod protocol;
 pub mod server;
 pub mod verbs;

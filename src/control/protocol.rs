@@ -1,7 +1,9 @@
 //! What is said over the control socket. Both sides are this binary, usually of one version; an unknown request is refused, not guessed.
 use crate::base::names::{DestinationId, InstanceId, SourceId, Uid};
 use crate::base::units::Span;
+use crate::sender::survey::Finding;
 use crate::spool::{DamagedInstance, HoldKind, JobState, ScrubStatus};
+use crate::transcode::known::Line;
 use serde::{Deserialize, Serialize};
 
 /// One question or order.
@@ -46,6 +48,14 @@ pub enum Request {
     },
     /// A person has read the reports of lost and doubtful instances.
     AcknowledgeSalvage,
+    /// What a destination would do with classes and syntaxes: it is asked now, or (`known`) what was learned of it.
+    Probe {
+        destination: DestinationId,
+        #[serde(default)]
+        classes: Vec<String>,
+        #[serde(default)]
+        known: bool,
+    },
     /// What had been sent where `value` was written; with `reverse`, what was written where `value` had been sent.
     Map {
         kind: String,
@@ -121,6 +131,15 @@ pub enum Response {
     },
     Map {
         entries: Vec<MapEntry>,
+    },
+    /// What the destination said, or would be made of it.
+    Probe {
+        destination: DestinationId,
+        findings: Vec<Finding>,
+    },
+    Known {
+        destination: DestinationId,
+        lines: Vec<Line>,
     },
     /// Done, with one line for the operator.
     Done {

@@ -5,6 +5,7 @@ use super::server::Handler;
 use crate::base::names::{DestinationId, JobId};
 use crate::scheduler::{LaneState, LaneStatus, Scheduler};
 use crate::spool::{self, CommitError, JobState, ReadError, Row, Spool, Verb};
+use crate::transcode::Known;
 use std::sync::Arc;
 
 /// Loads the rules again: the new epoch's words, or every problem. Blocking.
@@ -17,6 +18,7 @@ pub struct Verbs {
     pub scheduler: Scheduler,
     pub reload: Reload,
     pub decide: Decide,
+    pub known: Known,
 }
 
 /// The most rows of one listing.
@@ -61,6 +63,11 @@ impl Verbs {
             Request::Reload { note } => self.reload(who, note).await,
             Request::Scrub { now } => self.scrub(now).await.map_err(|error| error.to_string()),
             Request::AcknowledgeSalvage => self.acknowledge(who).await.map_err(|error| error.to_string()),
+            Request::Probe {
+                destination,
+                classes,
+                known,
+            } => self.probe(destination, &classes, known).await,
             Request::Map { kind, value, reverse } => self.map(&kind, &value, reverse).await,
         };
         done.unwrap_or_else(|message| Response::Refused { message })

@@ -5,6 +5,7 @@ use super::template;
 use crate::base::names::{AeTitle, DestinationId};
 use crate::base::units::Span;
 use crate::dicom::association;
+use crate::transcode::{Compress, Policy};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -61,6 +62,15 @@ pub struct Dicom {
     /// After this a refused class and syntax is proposed again, for the next instance that needs it.
     #[serde(default = "default_park_recheck")]
     pub park_recheck: Span,
+    /// Whether what the destination does not accept as it is stored may be converted, without loss, to what it accepts.
+    #[serde(default = "default_convert")]
+    pub convert: bool,
+    /// What images that are stored uncompressed are compressed with on their way, without loss, when the destination accepts it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compress: Option<Compress>,
+    /// Pixels that came compressed with loss may be sent uncompressed to a destination that does not accept them as they are.
+    #[serde(default)]
+    pub decompress_lossy: bool,
 }
 
 /// A folder that receives DICOM Part 10 files.
@@ -227,6 +237,12 @@ impl Dicom {
             wrong.push(format!("max_pdu: write {} to {}", MAX_PDU.start(), MAX_PDU.end()));
         }
         let t = &self.timeouts;
+        if !self.convert && (self.compress.is_some() || self.decompress_lossy) {
+            wrong.push(
+                "convert: `compress` and `decompress_lossy` are conversions; set convert = true, or remove them"
+                    .to_owned(),
+            );
+        }
         for (key, span) in [
             ("connect", t.connect),
             ("association", t.association),
@@ -239,6 +255,16 @@ impl Dicom {
             } else if span >= self.stuck {
                 wrong.push(format!("timeouts.{key}: must be shorter than `stuck` ({})", self.stuck));
             }
+        }
+    }
+
+    /// What may be made of an instance on its way here.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        Policy {
+            convert: self.convert,
+            compress: self.compress,
+            decompress_lossy: self.decompress_lossy,
         }
     }
 
@@ -312,6 +338,9 @@ fn default_stuck() -> Span {
 }
 fn default_park_recheck() -> Span {
     Span::secs(3_600)
+}
+fn default_convert() -> bool {
+    true
 }
 fn default_template() -> String {
     "{StudyInstanceUID}/{SeriesInstanceUID}/{SOPInstanceUID}.dcm".to_owned()

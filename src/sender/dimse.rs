@@ -3,9 +3,11 @@
 //! A session is used up by value: `store` gives it back only when the peer's answer was in order. After a time-out, a
 //! protocol error or a fault of ours it is aborted and gone, so it cannot be used again; dropping it closes the socket
 //! without the last-fragment flag. Only `finish` of the data set sends that flag, and only after the checksum.
+use super::casting::{Caster, Offer};
 use super::config::Dicom;
-use super::data_set::{DataSet, Fault};
+use super::data_set::Fault;
 use super::outcome::{Down, DownKind, Interruption, Job, Outcome};
+use super::outgoing::{Load, Outgoing};
 use super::payload::PayloadReader;
 use super::tls::{self, Connector};
 use super::transport::{self, Line, Progress};
@@ -14,11 +16,9 @@ use crate::base::names::Uid;
 use crate::dicom::association::{Association, Event, Local, Rejection, Stream, UlError};
 use crate::dicom::dimse::{Command, StoreRq, StoreRsp};
 use crate::dicom::part10::{IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION};
+pub use crate::transcode::Pair;
 use std::time::Duration;
 use tokio::time::timeout;
-
-/// A SOP class with a transfer syntax: one presentation context each, so that the answer is unambiguous.
-pub type Pair = (Uid, Uid);
 
 /// The most presentation contexts in one association.
 pub const PAIRS_MAX: usize = 128;
@@ -28,8 +28,11 @@ pub struct Session {
     association: Association<Box<dyn Stream>>,
     line: Line,
     progress: Progress,
-    /// What was proposed, with the context's id or the reason of its refusal.
-    pairs: Vec<(Pair, Result<u8, u8>)>,
+    /// What was proposed: one presentation context for each pair, so that the answer is unambiguous.
+    offer: Offer,
+    /// The id of each one's context, or the reason of its refusal.
+    results: Vec<Result<u8, u8>>,
+    caster: Caster,
     message_id: u16,
     response: Duration,
     /// Instances sent.
@@ -56,17 +59,18 @@ impl From<Fault> for Broken {
 }
 
 impl Session {
-    /// Connects and proposes these pairs, at most `PAIRS_MAX`.
+    /// Connects and proposes what the offer holds, at most `PAIRS_MAX` pairs.
     ///
     /// # Errors
     /// See `Down`: nothing of any instance was sent.
     pub async fn open(
         peer: &Dicom,
         tls: Option<&Connector>,
-        pairs: &[Pair],
+        (offer, caster): (Offer, &Caster),
         progress: &Progress,
     ) -> Result<Self, Down> {
-        assert!(pairs.len() <= PAIRS_MAX, "the lane proposes at most {PAIRS_MAX} pairs");
+        let pairs = &offer.pairs;
+        assert!(pairs.len() <= PAIRS_MAX, "an offer holds at most {PAIRS_MAX} pairs");
         let (stream, line) = transport::connect(peer, tls, progress).await?;
         let proposed: Vec<(Uid, Vec<Uid>)> = pairs.iter().map(|(c, t)| (c.clone(), vec![t.clone()])).collect();
         let local = Local {
@@ -84,22 +88,49 @@ impl Session {
         )
         .await
         .map_err(|error| down(&error))?;
-        let pairs = pairs.iter().cloned().zip(results(&association, pairs.len())).collect();
+        let results = results(&association, pairs.len());
+        let answers = pairs.iter().zip(&results);
+        caster.learn(answers.map(|(pair, result)| (pair, result.err().unwrap_or(0))));
         Ok(Self {
             association,
             line,
             progress: progress.clone(),
-            pairs,
+            offer,
+            results,
+            caster: caster.clone(),
             message_id: 0,
             response: peer.timeouts.response.0,
             sent: 0,
         })
     }
 
-    /// Whether the pair was proposed here, accepted or not.
+    /// Whether what is stored as this pair can go here, or certainly cannot.
     #[must_use]
-    pub fn knows(&self, pair: &Pair) -> bool {
-        self.pairs.iter().any(|(known, _)| known == pair)
+    pub fn knows(&self, stored: &Pair) -> bool {
+        self.offer.is_whole(stored) || self.ways(stored).is_ok()
+    }
+
+    /// The accepted ways of a stored pair, the most wanted first; or the result of its refusal.
+    fn ways(&self, stored: &Pair) -> Result<Vec<(u8, Uid)>, u8> {
+        let mut refusal = NOT_PROPOSED;
+        let mut ways = Vec::new();
+        for syntax in self.caster.ways(stored) {
+            let mut proposed = self.offer.pairs.iter().zip(&self.results);
+            let found = proposed.find(|((class, proposed), _)| *class == stored.0 && *proposed == syntax);
+            match found {
+                Some((_, Ok(context))) => ways.push((*context, syntax)),
+                // What is said of the stored syntax says most; else what was said first.
+                Some((_, Err(reason))) if refusal == NOT_PROPOSED || syntax == stored.1 => refusal = *reason,
+                Some(_) | None => {}
+            }
+        }
+        if ways.is_empty() { Err(refusal) } else { Ok(ways) }
+    }
+
+    /// What each proposed pair was answered: 0, or why not.
+    pub fn answers(&self) -> impl Iterator<Item = (&Pair, u8)> {
+        let results = self.results.iter().map(|result| result.err().unwrap_or(0));
+        self.offer.pairs.iter().zip(results)
     }
 
     /// Whether the peer is still there and has not spoken out of turn since the last answer.
@@ -115,14 +146,15 @@ impl Session {
     }
 
     /// Sends one instance and waits for its answer. Not cancel-safe in one sense only: the session is lost.
-    pub async fn store<R: PayloadReader>(mut self, job: &Job, reader: R) -> (Outcome, Option<Self>) {
-        let context = match self.context(job) {
-            Ok(context) => context,
+    pub async fn store<R: PayloadReader>(mut self, job: &Job, load: Load<R>) -> (Outcome, Option<Self>) {
+        let ways = match self.ways(&(job.sop_class.clone(), job.transfer_syntax.clone())) {
+            Ok(ways) => ways,
             Err(result) => return (Outcome::NoContext { result }, Some(self)),
         };
-        let data_set = match DataSet::open(job, reader, false).await {
-            Ok(data_set) => data_set,
-            Err(fault) => return (fault.into(), Some(self)),
+        let opened = load.open(job, &ways, &self.caster, &self.progress).await;
+        let (context, data_set) = match opened {
+            Ok(opened) => opened,
+            Err(unsent) => return (unsent.into(), Some(self)),
         };
         match self.exchange(context, job, data_set).await {
             Ok(status) => {
@@ -136,15 +168,12 @@ impl Session {
         }
     }
 
-    fn context(&self, job: &Job) -> Result<u8, u8> {
-        let mut found = self
-            .pairs
-            .iter()
-            .filter(|((class, syntax), _)| *class == job.sop_class && *syntax == job.transfer_syntax);
-        found.next().map_or(Err(NOT_PROPOSED), |(_, result)| *result)
-    }
-
-    async fn exchange<R: PayloadReader>(&mut self, context: u8, job: &Job, mut out: DataSet<R>) -> Result<u16, Broken> {
+    async fn exchange<R: PayloadReader>(
+        &mut self,
+        context: u8,
+        job: &Job,
+        mut out: Outgoing<R>,
+    ) -> Result<u16, Broken> {
         let message_id = self.next_message_id();
         let instance = out.sop_instance().clone();
         let request = Command::StoreRq(StoreRq {
@@ -191,7 +220,7 @@ impl Session {
 
     /// C-ECHO. A peer that refuses the verification context is there all the same.
     async fn echo(&mut self) -> Result<(), UlError> {
-        let Some((_, Ok(context))) = self.pairs.first() else {
+        let Some(Ok(context)) = self.results.first() else {
             return Ok(());
         };
         let context = *context;
@@ -237,7 +266,8 @@ impl Session {
 /// See `Down`.
 pub async fn probe(peer: &Dicom, tls: Option<&Connector>) -> Result<(), Down> {
     let pair = (Uid::known(VERIFICATION), Uid::known(IMPLICIT_LITTLE_ENDIAN));
-    let mut session = Session::open(peer, tls, &[pair], &Progress::new()).await?;
+    let caster = Caster::new(peer, None);
+    let mut session = Session::open(peer, tls, (Offer::only(pair), &caster), &Progress::new()).await?;
     match session.echo().await {
         Ok(()) => {
             session.release().await;

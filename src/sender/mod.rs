@@ -9,18 +9,23 @@
 //! | --- | --- |
 //! | `config.rs` | `[[destinations]]` |
 //! | `outcome.rs`, `payload.rs` | the words and the reader between scheduler and sender |
+//! | `casting.rs`, `outgoing.rs` | in which transfer syntax it leaves, and the conversion on the way |
 //! | `data_set.rs`, `reflate.rs` | the data set as it leaves: edited head, untouched rest, checksum |
 //! | `transport.rs`, `tls.rs`, `pem.rs` | TCP and TLS |
 //! | `dimse.rs` | a session with an archive |
+//! | `survey.rs` | what a destination would refuse |
 //! | `folder.rs`, `template.rs` | files in a folder |
+pub mod casting;
 pub mod config;
 pub mod data_set;
 pub mod dimse;
 pub mod folder;
 pub mod outcome;
+mod outgoing;
 pub mod payload;
 pub mod pem;
 mod reflate;
+pub mod survey;
 pub mod template;
 pub mod tls;
 pub mod transport;
@@ -28,14 +33,17 @@ pub mod transport;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use casting::{Conversions, Fact};
 pub use config::{Config, Dicom, Duplicate, Folder, Patience, Retry, Timeouts};
 pub use dimse::{PAIRS_MAX, Pair};
 pub use outcome::{Down, DownKind, Interruption, Job, Outcome};
 pub use payload::{PayloadReader, ReadFault};
 
 use crate::base::fault::{Plant, panic_if};
+use casting::Caster;
 use dimse::Session;
 use folder::Shelf;
+use outgoing::Load;
 use std::sync::Arc;
 use std::time::Duration;
 use tls::Connector;
@@ -46,7 +54,11 @@ use transport::Progress;
 /// How to reach one destination. Cheap to clone.
 #[derive(Clone)]
 pub enum Link {
-    Dicom { peer: Arc<Dicom>, tls: Option<Connector> },
+    Dicom {
+        peer: Arc<Dicom>,
+        tls: Option<Connector>,
+        caster: Caster,
+    },
     Folder(Arc<Shelf>),
 }
 
@@ -69,9 +81,46 @@ impl Link {
             Config::Dicom(peer) => Self::Dicom {
                 peer: Arc::new((**peer).clone()),
                 tls: peer.tls.as_ref().map(tls::connector).transpose()?,
+                caster: Caster::new(peer, None),
             },
             Config::Folder(folder) => Self::Folder(Arc::new(Shelf::new(folder)?)),
         })
+    }
+
+    /// The same, with conversions on the way.
+    #[must_use]
+    pub fn converting(mut self, conversions: Conversions) -> Self {
+        if let Self::Dicom { peer, caster, .. } = &mut self {
+            *caster = Caster::new(peer, Some(conversions));
+        }
+        self
+    }
+
+    /// Asks what would become of stored pairs here; each with whether its refusal matters. A folder takes everything.
+    ///
+    /// # Errors
+    /// See `Down`.
+    pub async fn survey(&self, stored: &[(Pair, bool)]) -> Result<Vec<survey::Finding>, Down> {
+        match self {
+            Self::Dicom { peer, tls, caster } => survey::survey((peer, tls.as_ref()), caster, stored).await,
+            Self::Folder(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// The same for questions only: nothing is converted, what is answered is learned.
+    #[must_use]
+    pub fn asking(mut self, known: crate::transcode::Known) -> Self {
+        if let Self::Dicom { peer, caster, .. } = &mut self {
+            *caster = Caster::asking(peer, known);
+        }
+        self
+    }
+
+    /// What the destination was known to refuse is asked for again.
+    pub fn forget_refusals(&self) {
+        if let Self::Dicom { caster, .. } = self {
+            caster.forget_refusals();
+        }
     }
 
     /// Whether the destination is there: C-ECHO, or a file written.
@@ -80,7 +129,7 @@ impl Link {
     /// See `Down`.
     pub async fn probe(&self) -> Result<(), Down> {
         match self {
-            Self::Dicom { peer, tls } => dimse::probe(peer, tls.as_ref()).await,
+            Self::Dicom { peer, tls, .. } => dimse::probe(peer, tls.as_ref()).await,
             Self::Folder(shelf) => shelf.probe().await,
         }
     }
@@ -122,8 +171,8 @@ impl Courier {
     pub async fn deliver<R: PayloadReader>(&mut self, job: &Job, reader: R, pairs: &[Pair]) -> Outcome {
         panic_if(Plant::PanicDelivery);
         let progress = Progress::new();
-        let (peer, tls) = match &self.link {
-            Link::Dicom { peer, tls } => (peer.clone(), tls.clone()),
+        let (peer, tls, caster) = match &self.link {
+            Link::Dicom { peer, tls, caster } => (peer.clone(), tls.clone(), caster.clone()),
             Link::Folder(shelf) => {
                 return tokio::select! {
                     outcome = shelf.store(job, reader, &progress) => outcome,
@@ -131,11 +180,19 @@ impl Courier {
                 };
             }
         };
+        caster.saw(job);
+        let load = tokio::select! {
+            load = Load::ahead(job, reader, &caster, &progress) => match load {
+                Ok(load) => load,
+                Err(fault) => return fault.into(),
+            },
+            () = self.stop.cancelled() => return stopped(),
+        };
         let (session, progress, warm) = match self.reusable(job).await {
             Some((session, progress)) => (session, progress, self.is_warm()),
             None => {
                 let opened = tokio::select! {
-                    opened = open(&peer, tls.as_ref(), pairs, self.stuck) => opened,
+                    opened = open((&peer, tls.as_ref()), (&caster, job, pairs), self.stuck) => opened,
                     () = self.stop.cancelled() => return stopped(),
                 };
                 match opened {
@@ -146,7 +203,7 @@ impl Courier {
         };
         progress.touch();
         let (mut outcome, session) = tokio::select! {
-            done = session.store(job, reader) => done,
+            done = session.store(job, load) => done,
             () = progress.stuck(self.stuck) => (stuck(), None),
         };
         if let Outcome::Interrupted(interruption) = &mut outcome {
@@ -194,14 +251,18 @@ impl Courier {
 }
 
 async fn open(
-    peer: &Dicom,
-    tls: Option<&Connector>,
-    pairs: &[Pair],
+    (peer, tls): (&Dicom, Option<&Connector>),
+    (caster, job, pairs): (&Caster, &Job, &[Pair]),
     limit: Duration,
 ) -> Result<(Session, Progress), Down> {
     let progress = Progress::new();
+    // The job's own pair has the first right to the contexts that there are.
+    let own = (job.sop_class.clone(), job.transfer_syntax.clone());
+    let others = pairs.iter().filter(|pair| **pair != own).cloned();
+    let asked: Vec<Pair> = std::iter::once(own.clone()).chain(others).collect();
+    let offer = caster.offer(&asked);
     tokio::select! {
-        opened = Session::open(peer, tls, pairs, &progress) => opened.map(|session| (session, progress.clone())),
+        opened = Session::open(peer, tls, (offer, caster), &progress) => opened.map(|session| (session, progress.clone())),
         () = progress.stuck(limit) => Err(Down::new(DownKind::Association, STUCK)),
     }
 }

@@ -29,6 +29,8 @@ pub enum FactKind {
     Rules,
     /// A damaged payload was replaced by a resend of the same bytes.
     Healed,
+    /// An instance was converted for a destination: from which transfer syntax to which, and the hash of its pixels.
+    Converted,
     /// A person has read a salvage report.
     Acknowledged,
 }

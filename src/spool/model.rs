@@ -99,10 +99,12 @@ pub enum HoldKind {
     Operator = 11,
     /// Found again by a salvage that could not learn whether a person had held it.
     Doubtful = 12,
+    /// The destination takes it in another transfer syntax only, and it could not be converted.
+    Conversion = 13,
 }
 
 impl HoldKind {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Rule,
         Self::Error,
         Self::Budget,
@@ -115,6 +117,7 @@ impl HoldKind {
         Self::Recovered,
         Self::Operator,
         Self::Doubtful,
+        Self::Conversion,
     ];
 
     /// The word of listings, filters and metrics.
@@ -133,6 +136,7 @@ impl HoldKind {
             Self::Recovered => "recovered",
             Self::Operator => "operator",
             Self::Doubtful => "doubtful",
+            Self::Conversion => "conversion",
         }
     }
 

@@ -246,7 +246,7 @@ mod tests {
     const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
     const SR: &str = "1.2.840.10008.5.1.4.1.1.88.33";
 
-    fn of(class: &str, stored: &str, policy: Policy) -> Vec<String> {
+    fn of(class: &'static str, stored: &'static str, policy: Policy) -> Vec<String> {
         let ways = ways(&Uid::known(class), &Uid::known(stored), policy);
         ways.iter().map(ToString::to_string).collect()
     }

@@ -119,7 +119,7 @@ mod tests {
     const DEFLATED: &str = "1.2.840.10008.1.2.1.99";
     const BIG: &str = "1.2.840.10008.1.2.2";
 
-    fn run(from: &str, to: &str, bytes: &[u8], piece: usize) -> Result<Vec<u8>, RecastError> {
+    fn run(from: &'static str, to: &'static str, bytes: &[u8], piece: usize) -> Result<Vec<u8>, RecastError> {
         let mut recast = Recast::between(&Uid::known(from), &Uid::known(to)).unwrap();
         let mut out = Vec::new();
         for piece in bytes.chunks(piece) {

@@ -118,7 +118,9 @@ impl<R: Read> Source<R> {
                     return Err(Declined::new("the pixels are not encoded as the transfer syntax says").into());
                 }
                 _ => {
-                    return Err(Declined::new("the head is too large, or the pixels are floating-point numbers").into());
+                    return Err(
+                        Declined::new("the head is too large, or the pixels are floating-point numbers").into(),
+                    );
                 }
             }
         }

@@ -336,7 +336,8 @@ impl World {
             | HoldKind::NoDestination
             | HoldKind::Edit
             | HoldKind::Recovered
-            | HoldKind::Doubtful => false,
+            | HoldKind::Doubtful
+            | HoldKind::Conversion => false,
         };
         if !legitimate {
             let class = class_uid(about.class);
