@@ -26,4 +26,5 @@ mod routing;
 mod rules;
 mod shapes;
 mod spool;
+mod syntaxes;
 mod words;
