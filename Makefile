@@ -15,7 +15,7 @@ BINARY := $(TARGET)/release/waystation
 # Tests find the Python peers here.
 export PEERS_VENV := $(VENV)
 
-.PHONY: help setup venv build demo test hostile fuzz lint deny bench docs
+.PHONY: help setup venv build demo test hostile fuzz lint deny bench bench-peers bench-relay docs
 .PHONY: soak-kill soak-power soak-syscalls soak-disk soak-corrupt soak-io soak-readonly soak-memory controls sim
 .PHONY: soak-descriptors soak-clock soak-twice soak-signals soak-reload soak-leak
 
@@ -111,8 +111,17 @@ lint: setup deny ## formatting, clippy with warnings denied (both feature sets),
 deny: ## licences, bans and sources of all dependencies; advisories when the database can be reached
 	@tools/deny "$(TOOLS)"
 
-bench: setup ## the benchmarks
+bench: setup ## the micro-benches: head scan, edit, rules, P-DATA, commit
 	cargo bench --locked
+
+# ROUNDS, SECONDS for each figure, SIZES (5k,512k,32m,1g), ASSOCIATIONS (1,8,32) and PEERS make it shorter or longer.
+HOUSE := BENCH_SECONDS=$(if $(filter file,$(origin SECONDS)),,$(SECONDS)) cargo bench --locked --bench house --
+
+bench-peers: setup venv ## ingest against DCMTK, Orthanc, pynetdicom and the machine's limits; ROUNDS, SECONDS, SIZES, ASSOCIATIONS, PEERS
+	@$(HOUSE) peers
+
+bench-relay: setup venv ## in, rules, commit, out over TLS: lag, throughput, processor time, memory; also PARTS
+	@$(HOUSE) relay
 
 docs: ## the guides as HTML, under the target directory
 	@tools/docs "$(TOOLS)" "$(TARGET)/book"

@@ -1,0 +1,47 @@
+//! The bench house: the box, its peers and the machine's own limits, measured side by side with the same load.
+//!
+//! usage: `cargo bench --locked --bench house -- NAME`, by `make bench-NAME`. Without a name it is a smoke run of all, a part
+//! of `make test`: everything starts, everything is answered, and the tables are printed; no figure of it means anything.
+//! Figures of two runs, or of two machines, say nothing about each other: only ratios within one run do.
+#[allow(dead_code, unused_imports, clippy::type_complexity)]
+#[path = "../../tests/it/harness/mod.rs"]
+mod harness;
+
+mod ingest;
+mod limits;
+mod load;
+mod objects;
+mod params;
+mod peers;
+mod receiver;
+mod relay;
+mod stats;
+mod table;
+mod usage;
+mod wire;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if words.iter().any(|word| word == "--list") {
+        return ExitCode::SUCCESS;
+    }
+    stats::check();
+    let name = words.iter().find(|word| !word.starts_with('-')).map(String::as_str);
+    let refused = match name {
+        Some("peers") => ingest::run(&ingest::Plan::asked()),
+        Some("relay") => relay::run(&relay::Plan::asked()),
+        // `cargo bench` of everything means the micro-benches; `cargo test` the smoke run.
+        None if words.iter().any(|word| word == "--bench") => 0,
+        None => ingest::run(&ingest::Plan::smoke()) + relay::run(&relay::Plan::smoke()),
+        // The filter of a `cargo test WORD` that means other tests.
+        Some(_) => 0,
+    };
+    if refused == 0 {
+        ExitCode::SUCCESS
+    } else {
+        println!("{refused} instances were refused or lost: the figures mean nothing");
+        ExitCode::FAILURE
+    }
+}

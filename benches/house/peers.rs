@@ -1,0 +1,235 @@
+//! Who is measured: started afresh in an empty folder for each figure, ended and cleared away after it.
+//!
+//! | name | what it is |
+//! | --- | --- |
+//! | `waystation` | the binary of this build with the shipped rules; its destination is down, so each instance waits with its job |
+//! | `storescp` | DCMTK with a child for each association, received as it comes (`+B`), the longest PDU that it offers |
+//! | `storescp-fsync` | the same with `fsync_on_close.c` preloaded: `fdatasync` before a written file is closed, and so before the answer |
+//! | `orthanc` | Debian's, with Debian's setting `SyncStorageArea: true`: files are flushed, its SQLite index is not at each commit |
+//! | `orthanc-nosync` | the same with `SyncStorageArea: false` |
+//! | `pynetdicom` | its `storescp` application, for 100 associations instead of 10 |
+use super::harness::tools::{self, Owned};
+use super::harness::{self, SOON, Setup, Station, wait_until};
+use super::load::Target;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+/// The peers that take instances in.
+pub const NAMES: [&str; 6] = [
+    "waystation",
+    "storescp",
+    "storescp-fsync",
+    "orthanc",
+    "orthanc-nosync",
+    "pynetdicom",
+];
+
+/// A peer that serves.
+pub struct Peer {
+    pub target: Target,
+    running: Running,
+}
+
+enum Running {
+    Station(Box<Station>),
+    Other { process: Owned, folder: tempfile::TempDir },
+}
+
+/// Starts a peer by its name.
+///
+/// # Panics
+/// When there is none of this name, or it does not start.
+pub fn start(name: &str) -> Peer {
+    match name {
+        "waystation" => station(ingest_only()),
+        "storescp" => storescp(&[], None),
+        "storescp-fsync" => storescp(&[], Some(preload())),
+        "orthanc" => orthanc(true),
+        "orthanc-nosync" => orthanc(false),
+        "pynetdicom" => pynetdicom(),
+        other => panic!("PEERS: there is no `{other}`; there are {}", NAMES.join(", ")),
+    }
+}
+
+impl Peer {
+    /// Ends it and clears its files away, so that nobody after it pays for its pages.
+    pub fn stop(self) {
+        match self.running {
+            Running::Station(station) => drop(station),
+            Running::Other { process, .. } => drop(process),
+        }
+        settle();
+    }
+}
+
+/// What is still to be written is written before the next clock starts.
+pub fn settle() {
+    rustix::fs::sync();
+}
+
+/// A box with the shipped rules whose destination cannot be reached.
+pub fn ingest_only() -> Setup {
+    to_archive(harness::free_port(), "")
+}
+
+/// A box with the shipped rules and one archive on a port of this machine.
+pub fn to_archive(port: u16, more: &str) -> Setup {
+    let rules =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("rules/main.rhai")).expect("the shipped rules");
+    // The shipped set names three destinations: one is enough, and a folder would take part in the figures.
+    let rules = rules.replace("    to(\"folder\", #{ priority: \"low\" });\n", "");
+    let rules = rules.replace("to(\"cad\"", "to(\"vna\"");
+    let rules = rules
+        .split("// The CAD wants no names.")
+        .next()
+        .expect("a first part")
+        .to_owned();
+    plain().rules(&rules).archive("vna", port, more)
+}
+
+/// A box with its ordinary log, and room for every association of a bench.
+pub fn plain() -> Setup {
+    Setup::new().log("level = \"info\"").listener("max_associations = 128").sources(
+        "[[sources]]\nname = \"test\"\ncalling_ae = [\"MOD0\"]\naddresses = [\"127.0.0.0/8\"]\nmax_associations = 128\n",
+    )
+}
+
+pub fn station(setup: Setup) -> Peer {
+    let station = setup.start();
+    let address = ([127, 0, 0, 1], station.setup.dicom).into();
+    let target = Target {
+        address,
+        called: "WAYSTATION".to_owned(),
+        pid: station.pid(),
+    };
+    Peer {
+        target,
+        running: Running::Station(Box::new(station)),
+    }
+}
+
+impl Peer {
+    /// Where it stores.
+    ///
+    /// # Panics
+    /// A box knows by itself.
+    pub fn folder(&self) -> PathBuf {
+        match &self.running {
+            Running::Station(_) => panic!("a box has no folder of its own"),
+            Running::Other { folder, .. } => folder.path().to_owned(),
+        }
+    }
+
+    /// The box, when it is one.
+    pub fn as_station(&self) -> Option<&Station> {
+        match &self.running {
+            Running::Station(station) => Some(station),
+            Running::Other { .. } => None,
+        }
+    }
+}
+
+/// DCMTK's storescp. `more` are further options.
+pub fn storescp(more: &[String], preload: Option<&Path>) -> Peer {
+    let folder = folder();
+    let port = harness::free_port();
+    let mut command = Command::new(tools::program("storescp"));
+    command.args([
+        "-q", "--fork", "-dhl", "+B", "-pdu", "131072", "-aet", "STORESCP", "-od",
+    ]);
+    command.arg(folder.path()).args(more).arg(port.to_string());
+    if let Some(preload) = preload {
+        command.env("LD_PRELOAD", preload);
+    }
+    serve(command, folder, port, "STORESCP", || !harness::is_free(port))
+}
+
+/// Orthanc as Debian configures it, but for names, ports and folders.
+fn orthanc(sync: bool) -> Peer {
+    let folder = folder();
+    let (port, http) = (harness::free_port(), harness::free_port());
+    let storage = folder.path().join("storage");
+    let config = serde_json::json!({
+        "Name": "bench", "StorageDirectory": storage, "IndexDirectory": storage, "RemoteAccessAllowed": false,
+        "AuthenticationEnabled": false, "HttpPort": http, "DicomPort": port, "DicomAet": "ORTHANC",
+        "DicomAlwaysAllowStore": true, "SyncStorageArea": sync, "StorageCompression": false, "Plugins": [],
+    });
+    let file = folder.path().join("orthanc.json");
+    fs::write(&file, config.to_string()).expect("writable");
+    let mut command = Command::new(tools::program("Orthanc"));
+    command.arg(&file);
+    serve(command, folder, port, "ORTHANC", || {
+        matches!(harness::http::get(http, "/system"), Some((200, _))) && !harness::is_free(port)
+    })
+}
+
+fn pynetdicom() -> Peer {
+    let folder = folder();
+    let port = harness::free_port();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/house/pynetdicom_storescp.py");
+    let mut command = Command::new(tools::python());
+    command
+        .arg(script)
+        .args(["-q", "-aet", "PYNETDICOM", "-od"])
+        .arg(folder.path())
+        .arg(port.to_string());
+    serve(command, folder, port, "PYNETDICOM", || !harness::is_free(port))
+}
+
+fn serve(
+    mut command: Command,
+    folder: tempfile::TempDir,
+    port: u16,
+    called: &str,
+    is_up: impl FnMut() -> bool,
+) -> Peer {
+    tools::clean(&mut command);
+    let child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let process = Owned(child.unwrap_or_else(|error| panic!("{called} does not start: {error}")));
+    let pid = process.0.id();
+    wait_until(&format!("{called} serves"), SOON, is_up);
+    let target = Target {
+        address: ([127, 0, 0, 1], port).into(),
+        called: called.to_owned(),
+        pid,
+    };
+    Peer {
+        target,
+        running: Running::Other { process, folder },
+    }
+}
+
+pub fn folder() -> tempfile::TempDir {
+    tempfile::Builder::new()
+        .prefix("waystation-bench-")
+        .tempdir()
+        .expect("a folder for the bench")
+}
+
+/// The library that makes `fclose` durable, compiled once.
+fn preload() -> &'static Path {
+    static BUILT: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
+    let (_, path) = BUILT.get_or_init(|| {
+        let folder = folder();
+        let out = folder.path().join("fsync_on_close.so");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/house/fsync_on_close.c");
+        let built = Command::new("gcc")
+            .args(["-O2", "-shared", "-fPIC", "-o"])
+            .arg(&out)
+            .arg(source)
+            .arg("-ldl")
+            .status();
+        assert!(
+            built.is_ok_and(|status| status.success()),
+            "gcc makes the preloaded library"
+        );
+        (folder, out)
+    });
+    path
+}
