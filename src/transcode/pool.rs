@@ -321,12 +321,13 @@ impl Conversion {
         let input = Stdio::from(file.try_clone().map_err(lost)?);
         let second = inner.start(&[&to], input, Stdio::null())?;
         let after = match second.end().await {
+            _ if planted(Plant::BelieveWorker) => before.clone(),
             Ok(after) => after,
             // What the first one wrote cannot even be read.
             Err(EndError::Trouble(_)) => return Err(inner.differ(&to)),
             Err(EndError::Ending(ending)) => return Err(inner.note(ending)),
         };
-        if before != after && !planted(Plant::BelieveWorker) {
+        if before != after {
             return Err(inner.differ(&to));
         }
         let length = file.metadata().map_err(lost)?.len();

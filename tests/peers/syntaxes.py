@@ -72,7 +72,7 @@ def plain(element, big):
     """An element's value as it means the same in any syntax."""
     value = element.value
     if element.VR in SWAPPED and big and isinstance(value, bytes):
-        return swap(value, SWAPPED[element.VR])
+        value = swap(value, SWAPPED[element.VR])
     if isinstance(value, bytes):
         return value.rstrip(b"\0 ")
     return value
@@ -146,6 +146,8 @@ def djxl(frame, samples):
 def compare(files, folder):
     import numpy
     import pydicom
+    # What is UN stays little endian whatever the data set is (PS3.5 6.2.2); pydicom would read it as the data set.
+    pydicom.config.replace_un_with_known_vr = False
     by_sop = {one["sop"]: one for one in files}
     wrong, same, exact, unseen, syntaxes = {}, 0, 0, [], {}
     names = sorted(name for name in os.listdir(folder) if not name.endswith(".new"))

@@ -1,3 +1,4 @@
+//! The relayout against a writer of the tests' own, over random trees, and case by case.
 use super::*;
 use crate::base::names::Uid;
 use crate::dicom::head::Head;
