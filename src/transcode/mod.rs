@@ -22,8 +22,6 @@ pub mod known;
 pub mod pool;
 pub mod recast;
 mod source;
-#[cfg(test)]
-mod tests;
 pub mod worker;
 
 pub use config::Config;

@@ -1,1 +1,0 @@
-//! Sources and pools against each other, without a box.
