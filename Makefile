@@ -15,7 +15,7 @@ BINARY := $(TARGET)/release/waystation
 # Tests find the Python peers here.
 export PEERS_VENV := $(VENV)
 
-.PHONY: help setup venv build demo test hostile fuzz lint deny bench bench-peers bench-relay docs
+.PHONY: help setup venv build demo test certs hostile fuzz lint deny bench bench-peers bench-relay docs
 .PHONY: soak-kill soak-power soak-syscalls soak-disk soak-corrupt soak-io soak-readonly soak-memory controls sim
 .PHONY: soak-descriptors soak-clock soak-twice soak-signals soak-reload soak-leak
 
@@ -96,6 +96,9 @@ sim: setup ## the box's decisions in virtual time, SEEDS lives with faults; big 
 
 hostile: setup venv ## the hostile corpus and the floods of silent connections; ends with their count
 	@HOSTILE_ASSOCIATIONS=$${HOSTILE_ASSOCIATIONS-100000} tools/counted "$(TARGET)/hostile.log" cargo test --release --locked --features planted --test hostile -- --nocapture
+
+certs: setup venv ## certificates at listeners and destinations, every fault by other people's tools; ends with their count
+	@tools/counted "$(TARGET)/certs.log" cargo test --release --locked --features planted --test it -- certs:: --nocapture --test-threads 2
 
 # Seconds for each target.
 SECONDS ?= 60

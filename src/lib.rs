@@ -11,7 +11,7 @@
 //! | layer | rooms | what they are |
 //! | --- | --- | --- |
 //! | 0 | `base` | names, units, bounds, clock, drain: no DICOM, no disk, no network |
-//! | 1 | `telemetry`, `dicom` | metrics and log lines; heads, edits, associations |
+//! | 1 | `telemetry`, `dicom`, `pki` | metrics and log lines; heads, edits, associations; certificates and keys |
 //! | 2 | `rules`, `spool`, `transcode` | what is decided; where it is safe; what it can losslessly become. The spool knows neither DICOM nor rules |
 //! | 3 | `ingest`, `sender` | the one crossing; one job to one peer. A sender never sees the spool |
 //! | 4 | `listener`, `scheduler` | who may send; one lane for each destination. They meet only in the spool |
@@ -22,6 +22,7 @@
 pub mod base;
 
 pub mod dicom;
+pub mod pki;
 pub mod telemetry;
 
 pub mod rules;

@@ -30,6 +30,7 @@ fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
         Command::Lanes { talk } => Ok(runtime()?.block_on(cli::queue::lanes(&talk))),
         Command::Reload { talk } => Ok(runtime()?.block_on(cli::queue::reload(&talk))),
         Command::Probe { question, talk } => Ok(runtime()?.block_on(cli::probe::run(question, &talk))),
+        Command::Cert { verb, talk } => Ok(runtime()?.block_on(cli::cert::run(verb, &talk))),
         Command::Map { question, talk } => Ok(runtime()?.block_on(cli::map::run(question, &talk))),
         Command::Send(args) => send(&args),
         Command::Synthesise(args) => Ok(cli::synthesise::run(&args)),

@@ -21,7 +21,7 @@ const NEVER: [(&str, &str, &str); 2] = [
 ];
 
 /// Foreign crates and the only places that name them.
-const DOORS: [(&str, &[&str]); 18] = [
+const DOORS: [(&str, &[&str]); 19] = [
     ("rocksdb", &["src/spool/db.rs"]),
     ("rhai", &["src/rules/"]),
     ("charls", &["src/transcode/codec/jpegls.rs"]),
@@ -31,8 +31,9 @@ const DOORS: [(&str, &[&str]); 18] = [
     ("zune_core", &["src/transcode/codec/jpegxl.rs"]),
     ("jpeg_decoder", &["src/transcode/codec/jpeg.rs"]),
     ("dicom_ul", &["src/dicom/"]),
-    ("rustls", &["src/listener/tls.rs", "src/sender/tls.rs"]),
-    ("tokio_rustls", &["src/listener/tls.rs", "src/sender/tls.rs"]),
+    ("rustls", &["src/pki/", "src/listener/tls/", "src/sender/tls/"]),
+    ("tokio_rustls", &["src/listener/tls/", "src/sender/tls/"]),
+    ("x509_parser", &["src/pki/"]),
     ("hyper", &["src/web/"]),
     ("hyper_util", &["src/web/"]),
     ("axum", &["src/web/"]),

@@ -4,6 +4,7 @@
 //! undecided is decided meanwhile.
 //! Stop (SIGTERM, SIGINT, or a failed spool): listeners and associations first, so that nothing new is acknowledged; then the
 //! lanes, each finishing what it sends; then the spool. Each phase is bounded, and says what it still waits for.
+mod certificates;
 mod decider;
 mod opening;
 mod signals;
@@ -14,7 +15,7 @@ use crate::base::drain::Drain;
 use crate::base::names::DestinationId;
 use crate::base::panics;
 use crate::config::Config;
-use crate::control::{self, verbs::Verbs};
+use crate::control::{self, Certificates, verbs::Verbs};
 use crate::ingest::Ingest;
 use crate::listener::Limits;
 use crate::listener::accept::{BindError, Bound, Shared};
@@ -77,6 +78,9 @@ struct Parts {
     outward: Drain,
     /// Web, control socket, watchdog: to the very end.
     service: Drain,
+    clock: Clock,
+    /// Set when the ports are open.
+    certificates: std::sync::OnceLock<Certificates>,
     /// Descriptors that this process may have open.
     files: u64,
 }
@@ -148,7 +152,8 @@ impl Parts {
         };
         let scheduler = Scheduler::start(&lanes, &config.destinations)?;
         let longest = config.limits.max_instance.0;
-        let ingest = Ingest::new(spool.clone(), rules.clone(), metrics.clone(), clock, longest).telling(known.clone());
+        let ingest =
+            Ingest::new(spool.clone(), rules.clone(), metrics.clone(), clock.clone(), longest).telling(known.clone());
         Ok(Self {
             spool,
             rules,
@@ -159,6 +164,8 @@ impl Parts {
             inward,
             outward,
             service,
+            clock,
+            certificates: std::sync::OnceLock::new(),
             files,
         })
     }
@@ -176,7 +183,8 @@ impl Parts {
             .cloned()
             .map(Bound::bind)
             .collect::<Result<_, _>>()?;
-        control.start(&self.service, self.verbs().handler());
+        let certificates = self.watch_certificates(&bound, config);
+        control.start(&self.service, self.verbs(certificates).handler());
         self.start_recovery();
         let admission = Admission::new(config.sources.clone(), &config.limits);
         let shared = Shared::new(
@@ -236,7 +244,7 @@ impl Parts {
         }
     }
 
-    fn verbs(&self) -> Verbs {
+    fn verbs(&self, certificates: Certificates) -> Verbs {
         let rules = self.rules.clone();
         let reload: control::verbs::Reload = Arc::new(move || {
             let problems = |problems: Vec<rules::Problem>| problems.iter().map(ToString::to_string).collect();
@@ -256,12 +264,15 @@ impl Parts {
             reload,
             decide,
             known: self.known.clone(),
+            certificates,
         }
     }
 
-    /// SIGHUP: the rule folder is read again. A bad one changes nothing but the alarm, which the store has raised and logged.
+    /// SIGHUP: the rule folder and the certificates are read again. Bad ones change nothing but the alarm, which has been raised
+    /// and logged.
     async fn reload(&self) {
         appliance::reloading();
+        self.reload_certificates().await;
         let rules = self.rules.clone();
         let loaded = tokio::task::spawn_blocking(move || rules.reload()).await;
         let status = match loaded {

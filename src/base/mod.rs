@@ -1,5 +1,6 @@
 //! Layer 0: what every room may use. Nothing here knows DICOM, a disk or a network.
 pub mod clock;
+pub mod dialect;
 pub mod drain;
 pub mod fault;
 pub mod limits;

@@ -1,4 +1,5 @@
 //! What can be asked on the command line. One file for each group of verbs; each prints its answer and gives an exit code.
+pub mod cert;
 pub mod check;
 pub mod map;
 pub mod probe;
@@ -30,7 +31,7 @@ pub struct Cli {
 
 #[derive(Subcommand, Debug)]
 pub enum Command {
-    /// Be the box: receive, decide, keep, deliver. Stops in order on SIGTERM, reloads the rules on SIGHUP
+    /// Be the box: receive, decide, keep, deliver. Stops in order on SIGTERM, reloads rules and certificates on SIGHUP
     Run(Where),
     /// Show everything at work in a folder that stays: modalities, a cut WAN, a kill -9
     Demo {
@@ -66,7 +67,14 @@ pub enum Command {
         #[command(flatten)]
         talk: Talk,
     },
-    /// Load the rule folder of the running box again
+    /// Look at certificates, authorities and revocation lists
+    Cert {
+        #[command(subcommand)]
+        verb: cert::Verb,
+        #[command(flatten)]
+        talk: Talk,
+    },
+    /// Load the rule folder and the certificates of the running box again
     Reload {
         #[command(flatten)]
         talk: Talk,

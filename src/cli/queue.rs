@@ -297,6 +297,8 @@ pub(super) fn show(request: &Request, response: &Response, json: bool) -> ExitCo
             Response::Probe { destination, findings } => super::probe::show(destination, findings),
             Response::Known { destination, lines } => super::probe::show_known(destination, lines),
             Response::Map { entries } => super::map::show(entries),
+            // `cert status` asks for itself and says more.
+            Response::Certificates { slots } => println!("{} tables with certificates", slots.len()),
             Response::Done { message } => println!("{message}"),
             Response::Refused { message } => eprintln!("waystation: {message}"),
         }

@@ -1,8 +1,10 @@
 //! What no component can see alone: relations between components, files that are named, folders that are written.
 //! Reads the disk, changes nothing on it.
 use super::{Config, Problem};
+use crate::base::clock::Clock;
 use crate::base::names::DestinationId;
 use crate::listener::tls::ClientCertificate;
+use crate::pki::{Sources, TlsError};
 use crate::sender::Config as Destination;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -41,6 +43,7 @@ fn components(config: &Config, problems: &mut Vec<Problem>) {
     say("rules".into(), config.rules.check());
     say("control".into(), config.control.check());
     say("transcode".into(), config.transcode.check());
+    say("certificates".into(), config.certificates.check());
     for (index, listener) in config.listeners.iter().enumerate() {
         say(format!("listeners[{index}]"), listener.check());
     }
@@ -155,38 +158,49 @@ fn sources(config: &Config, problems: &mut Vec<Problem>) {
     }
 }
 
-/// Loads every key, certificate and authority as the box will: missing, unreadable and mismatched ones are said now.
+/// Loads every key, certificate, authority and list as the box will: missing, unreadable and mismatched ones are said now, and
+/// those that no peer will believe.
 fn certificates(config: &Config, problems: &mut Vec<Problem>) {
     for (index, listener) in config.listeners.iter().enumerate() {
-        let faults = listener
-            .tls
-            .as_ref()
-            .map(crate::listener::tls::faults)
-            .unwrap_or_default();
-        tls(&format!("listeners[{index}].tls"), faults, problems);
+        if let Some(config) = &listener.tls {
+            let faults = crate::listener::tls::faults(config);
+            tls(&format!("listeners[{index}].tls"), faults, &config.sources(), problems);
+        }
     }
     for (index, destination) in config.destinations.iter().enumerate() {
         if let Destination::Dicom(dicom) = destination
             && let Some(config) = &dicom.tls
         {
+            let faults = crate::sender::tls::faults(config);
             tls(
                 &format!("destinations[{index}].tls"),
-                crate::sender::tls::faults(config),
+                faults,
+                &config.sources(),
                 problems,
             );
         }
     }
 }
 
-fn tls(table: &str, faults: Vec<(&'static str, crate::sender::tls::TlsError)>, problems: &mut Vec<Problem>) {
-    for (key, error) in faults {
-        let key = if key.is_empty() {
+fn tls(table: &str, faults: Vec<(&'static str, TlsError)>, sources: &Sources, problems: &mut Vec<Problem>) {
+    let place = |key: &str| {
+        if key.is_empty() {
             table.to_owned()
         } else {
             format!("{table}.{key}")
-        };
-        problems.push(Problem::error(key, error.to_string()));
-    }
+        }
+    };
+    problems.extend(
+        faults
+            .into_iter()
+            .map(|(key, error)| Problem::error(place(key), error.to_string())),
+    );
+    let warnings = crate::pki::warnings(sources, Clock::System.now());
+    problems.extend(
+        warnings
+            .into_iter()
+            .map(|(key, text)| Problem::warning(place(&key), text)),
+    );
 }
 
 fn folders(config: &Config, problems: &mut Vec<Problem>) {

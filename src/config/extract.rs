@@ -3,6 +3,7 @@
 use super::keys::Sources;
 use super::{Config, Node, Problem};
 use crate::base::names::{DestinationId, SourceId};
+use crate::pki::Role;
 use figment::Figment;
 use figment::providers::{Format, Serialized, Toml};
 use figment::value::{Dict, Value};
@@ -79,6 +80,7 @@ pub(super) fn config(sources: &Sources) -> Extracted {
     let (log, spool, rules) = (parts.table("log"), parts.table("spool"), parts.rules());
     let (web, control, limits) = (parts.table("web"), parts.table("control"), parts.table("limits"));
     let transcode = parts.table("transcode");
+    let certificates = parts.table("certificates");
     let (listeners, sources) = (parts.list("listeners"), parts.list("sources"));
     let destinations = parts.list("destinations");
     let config = (|| {
@@ -90,6 +92,7 @@ pub(super) fn config(sources: &Sources) -> Extracted {
             web: web?,
             control: control?,
             transcode: transcode?,
+            certificates: certificates?,
             limits: limits?,
             listeners: listeners?,
             sources: sources?,
@@ -135,6 +138,34 @@ fn alone<T: DeserializeOwned>(sources: &Sources, table: &str) -> Result<T, Vec<P
     }
     let read = parts.table(table);
     read.filter(|_| problems.is_empty()).ok_or(problems)
+}
+
+/// The certificate files that are named, for `cert status`.
+pub(super) fn certificates(sources: &Sources) -> Result<Vec<(Role, String, crate::pki::Sources)>, Vec<Problem>> {
+    let (mut problems, mut left_out) = (Vec::new(), Vec::new());
+    let mut parts = Parts {
+        figment: figment(sources),
+        problems: &mut problems,
+        left_out: &mut left_out,
+    };
+    let listeners: Option<Vec<crate::listener::Config>> = parts.list("listeners");
+    let destinations: Option<Vec<crate::sender::Config>> = parts.list("destinations");
+    let (Some(listeners), Some(destinations), true) = (listeners, destinations, problems.is_empty()) else {
+        return Err(problems);
+    };
+    let listener = |of: &crate::listener::Config| {
+        let tls = of.tls.as_ref()?;
+        Some((Role::Listener, of.name.to_string(), tls.sources()))
+    };
+    let destination = |of: &crate::sender::Config| match of {
+        crate::sender::Config::Dicom(of) => {
+            let tls = of.tls.as_ref()?;
+            Some((Role::Destination, of.name.to_string(), tls.sources()))
+        }
+        crate::sender::Config::Folder(_) => None,
+    };
+    let found = listeners.iter().filter_map(listener);
+    Ok(found.chain(destinations.iter().filter_map(destination)).collect())
 }
 
 /// The rules' limits and the destinations' names, for the rule bench.

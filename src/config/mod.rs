@@ -10,7 +10,7 @@ mod keys;
 
 use crate::base::names::DestinationId;
 use crate::base::units::Span;
-use crate::{control, listener, rules, sender, spool, telemetry, transcode, web};
+use crate::{control, listener, pki, rules, sender, spool, telemetry, transcode, web};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::IpAddr;
@@ -32,6 +32,7 @@ pub struct Config {
     pub web: web::Config,
     pub control: control::Config,
     pub transcode: transcode::Config,
+    pub certificates: pki::Config,
     pub limits: listener::Limits,
     pub listeners: Vec<listener::Config>,
     pub sources: Vec<listener::SourceConfig>,
@@ -239,6 +240,14 @@ pub fn spool_path(files: &[PathBuf]) -> Result<PathBuf, Vec<Problem>> {
 /// A file that cannot be read, or a wrong `[rules]` or `[[destinations]]`.
 pub fn rules(files: &[PathBuf]) -> Result<(rules::Config, Vec<DestinationId>), Vec<Problem>> {
     readable(files).and_then(|sources| extract::rules(&sources))
+}
+
+/// The certificate files of every listener and destination. Whatever else may be wrong is not asked.
+///
+/// # Errors
+/// A file that cannot be read, or a wrong `[[listeners]]` or `[[destinations]]`.
+pub fn certificates(files: &[PathBuf]) -> Result<Vec<(pki::Role, String, pki::Sources)>, Vec<Problem>> {
+    readable(files).and_then(|sources| extract::certificates(&sources))
 }
 
 /// Files that could be read and parsed, whatever they say.

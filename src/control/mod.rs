@@ -4,6 +4,7 @@
 //! (SO_PEERCRED): only root and the box's own user are heard, and who asked stands on the ledger. Sizes, connections and time are bounded.
 //! What is shown are our ids, UIDs, names from configuration and reasons; never a data-set value but in the answer to `map`, which is
 //! asked for by value.
+pub mod certificates;
 pub mod client;
 pub mod decide;
 mod map;
@@ -16,6 +17,7 @@ use crate::base::units::Span;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
+pub use certificates::Certificates;
 pub use protocol::{Action, Filter, Request, Response};
 pub use server::{Handler, Server};
 pub use verbs::Verbs;

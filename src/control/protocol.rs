@@ -1,6 +1,7 @@
 //! What is said over the control socket. Both sides are this binary, usually of one version; an unknown request is refused, not guessed.
 use crate::base::names::{DestinationId, InstanceId, SourceId, Uid};
 use crate::base::units::Span;
+use crate::pki::SlotStatus;
 use crate::sender::survey::Finding;
 use crate::spool::{DamagedInstance, HoldKind, JobState, ScrubStatus};
 use crate::transcode::known::Line;
@@ -41,6 +42,8 @@ pub enum Request {
         #[serde(default)]
         note: Option<String>,
     },
+    /// Every certificate, CA and revocation list, in force and on the disk.
+    Certificates,
     /// Where the scrub stands and what is damaged; `now` begins a pass at once.
     Scrub {
         #[serde(default)]
@@ -140,6 +143,9 @@ pub enum Response {
     Known {
         destination: DestinationId,
         lines: Vec<Line>,
+    },
+    Certificates {
+        slots: Vec<SlotStatus>,
     },
     /// Done, with one line for the operator.
     Done {

@@ -1,4 +1,5 @@
 //! What the requests do: the spool's operator verbs and the scheduler's lanes, in the protocol's words.
+use super::certificates::Certificates;
 use super::decide::Decide;
 use super::protocol::{Action, Filter, Job, Lane, Request, Response};
 use super::server::Handler;
@@ -19,6 +20,7 @@ pub struct Verbs {
     pub reload: Reload,
     pub decide: Decide,
     pub known: Known,
+    pub certificates: Certificates,
 }
 
 /// The most rows of one listing.
@@ -60,6 +62,7 @@ impl Verbs {
             Request::Suspend { destination, reason } => self.suspend(who, &destination, reason, true).await,
             Request::Resume { destination } => self.suspend(who, &destination, None, false).await,
             Request::Lanes => Ok(self.lanes()),
+            Request::Certificates => self.certificates().await,
             Request::Reload { note } => self.reload(who, note).await,
             Request::Scrub { now } => self.scrub(now).await.map_err(|error| error.to_string()),
             Request::AcknowledgeSalvage => self.acknowledge(who).await.map_err(|error| error.to_string()),
@@ -241,7 +244,33 @@ impl Verbs {
         }
     }
 
+    async fn certificates(&self) -> Result<Response, String> {
+        let certificates = self.certificates.clone();
+        let read = tokio::task::spawn_blocking(move || certificates.status()).await;
+        let slots = read.map_err(|_| "the files could not be read".to_owned())?;
+        Ok(Response::Certificates { slots })
+    }
+
+    /// Certificates and rules, neither held up by the other. With a note it is a promotion of rules, and about nothing else.
     async fn reload(&self, who: &str, note: Option<String>) -> Result<Response, String> {
+        if note.is_some() {
+            return self.reload_rules(who, note).await;
+        }
+        let certificates = self.certificates.clone();
+        let looked = tokio::task::spawn_blocking(move || certificates.refresh()).await;
+        let (renewed, refused) = looked.map_err(|_| "the certificates could not be read".to_owned())?;
+        let rules = self.reload_rules(who, None).await;
+        match (rules, refused.is_empty()) {
+            (Ok(Response::Done { message }), true) => Ok(Response::Done {
+                message: format!("{message}; certificates renewed: {renewed}"),
+            }),
+            (Ok(Response::Done { message }), false) => Err(format!("{message}, but:\n{}", refused.join("\n"))),
+            (Err(message), false) => Err(format!("{message}\n{}", refused.join("\n"))),
+            (other, _) => other,
+        }
+    }
+
+    async fn reload_rules(&self, who: &str, note: Option<String>) -> Result<Response, String> {
         tracing::info!(who, "rules are loaded again on an operator's word");
         let reload = self.reload.clone();
         let loaded = tokio::task::spawn_blocking(move || reload())

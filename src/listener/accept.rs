@@ -5,6 +5,7 @@ use super::negotiate::negotiate;
 use super::pending::{Pending, Place};
 use super::store::{self, Ended, Served};
 use super::tls;
+use crate::base::dialect::Dialect;
 use crate::base::drain::Drain;
 use crate::base::fault::{Plant, planted};
 use crate::base::names::Uid;
@@ -12,6 +13,8 @@ use crate::dicom::association::{self, Association, Local, Stream, Timeouts, UlEr
 use crate::dicom::part10::{IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION};
 use crate::dicom::prompt::Prompt;
 use crate::ingest::Ingest;
+use crate::pki::opening::linger;
+use crate::pki::{Role, Slot};
 use crate::telemetry::metrics::{IntGauge, Metrics};
 use std::io;
 use std::net::SocketAddr;
@@ -70,7 +73,7 @@ impl Bound {
     /// The port is taken or not ours to take, or a certificate or key cannot be used.
     pub fn bind(config: Config) -> Result<Self, BindError> {
         let name = config.name.to_string();
-        let tls = config.tls.as_ref().map(tls::acceptor).transpose();
+        let tls = config.tls.as_ref().map(|tls| tls::acceptor(&name, tls)).transpose();
         let tls = tls.map_err(|error| BindError::Tls {
             name: name.clone(),
             error,
@@ -93,6 +96,12 @@ impl Bound {
     /// The socket's own error.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
+    }
+
+    /// Its certificates, to be watched and shown.
+    #[must_use]
+    pub fn certificates(&self) -> Option<&Arc<Slot>> {
+        self.tls.as_ref().map(tls::Acceptor::slot)
     }
 
     /// Accepts until the drain stops.
@@ -182,11 +191,35 @@ impl Connection {
         };
         match shaken {
             Ok((stream, identity)) => self.associate(stream, identity, place).await,
-            Err(error) => {
-                tracing::info!(listener = %self.config.name, peer = %self.peer.ip(), %error, "TLS handshake failed");
-                refused(&self.config, &self.shared, "tls", self.peer);
-            }
+            Err(refusal) => self.unshaken(refusal, place).await,
         }
+    }
+
+    /// A connection without a TLS stream: counted and said by its reason, and ended so that the peer gets its answer.
+    async fn unshaken<S: Stream>(&self, refusal: tls::Refusal<S>, place: Place) {
+        let tls::Refusal { failure, stream } = refusal;
+        let reason = failure.reason.word();
+        tracing::info!(listener = %self.config.name, peer = %self.peer.ip(), reason, error = %failure, "TLS handshake failed");
+        self.tls_failed(reason);
+        refused(&self.config, &self.shared, "tls", self.peer);
+        let Some(stream) = stream else { return };
+        let parting = async {
+            if failure.reason == tls::Reason::Speaks(Dialect::Dicom) {
+                association::turn_away(stream, &self.config.timeouts.upper_layer()).await;
+            } else {
+                linger(stream).await;
+            }
+        };
+        tokio::select! {
+            () = parting => {}
+            () = place.lost() => {}
+            () = self.shared.drain.stopping() => {}
+        }
+    }
+
+    fn tls_failed(&self, reason: &str) {
+        let labels = [Role::Listener.word(), self.config.name.as_str(), reason];
+        self.shared.metrics.tls_failures_total.with_label_values(&labels).inc();
     }
 
     async fn associate<S: Stream>(&self, mut stream: S, identity: Option<tls::PeerIdentity>, pending: Place) {
@@ -313,6 +346,13 @@ impl Connection {
             .association_failures_total
             .with_label_values(&[listener, failure(error)])
             .inc();
+        if let UlError::Foreign(dialect) = error {
+            let reason = failure(error);
+            tracing::warn!(listener, peer = %self.peer.ip(), reason, %error, "the peer does not speak plain DICOM");
+            if matches!(dialect, Dialect::Tls | Dialect::Ssl2) {
+                self.tls_failed(reason);
+            }
+        }
         tracing::debug!(listener, peer = %self.peer.ip(), %error, "association ended by a failure");
     }
 }
@@ -348,7 +388,10 @@ fn failure(error: &UlError) -> &'static str {
         UlError::Closed => "closed",
         UlError::Io(_) => "io",
         UlError::Timeout(_) => "timeout",
-        UlError::Protocol(_) => "protocol",
+        UlError::Protocol(_) | UlError::Foreign(Dialect::Dicom | Dialect::Unknown) => "protocol",
+        UlError::Foreign(Dialect::Tls | Dialect::Ssl2) => "tls_on_plain",
+        UlError::Foreign(Dialect::Http) => "plain_http",
+        UlError::Foreign(Dialect::Ssh) => "plain_ssh",
         UlError::Aborted { .. } => "aborted",
         UlError::Rejected(_) => "rejected",
         UlError::Poisoned => "poisoned",

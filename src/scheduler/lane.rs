@@ -6,7 +6,8 @@ use super::LaneStatus;
 use super::machine::{Machine, Order, Report, Step, UNAUTHORISED};
 use super::worker::{Batch, Item, Shared, Worker};
 use crate::base::fault::{Plant, panic_if};
-use crate::sender::{Down, Pair};
+use crate::pki::Role;
+use crate::sender::{Down, DownKind, Pair};
 use crate::spool::Lease;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -147,8 +148,12 @@ impl Lane {
         let name = self.shared.name.as_str();
         let failures = &self.shared.metrics.lane_failures_total;
         failures.with_label_values(&[name, down.kind.word()]).inc();
+        if let (DownKind::Tls, Some(cause)) = (down.kind, down.cause) {
+            let labels = [Role::Destination.word(), name, cause];
+            self.shared.metrics.tls_failures_total.with_label_values(&labels).inc();
+        }
         if self.machine.is_closed() {
-            tracing::warn!(destination = %name, kind = down.kind.word(), reason = down.reason, "the destination cannot be reached");
+            tracing::warn!(destination = %name, kind = down.kind.word(), cause = down.cause, reason = down.reason, "the destination cannot be reached");
         }
     }
 

@@ -28,6 +28,7 @@ mod worker;
 use crate::base::clock::Clock;
 use crate::base::drain::Drain;
 use crate::base::names::DestinationId;
+use crate::pki::Slot;
 use crate::sender::survey::Finding;
 use crate::sender::{Config, Conversions, Down, Link, LinkError, Pair};
 use crate::spool::Spool;
@@ -74,6 +75,7 @@ struct Entry {
     status: watch::Receiver<LaneStatus>,
     poke: Arc<Notify>,
     link: Link,
+    certificates: Option<Arc<Slot>>,
 }
 
 /// A lane as people see it.
@@ -157,6 +159,15 @@ impl Scheduler {
         self.lanes.iter().map(status).collect()
     }
 
+    /// The certificates towards all destinations that have any, to be watched and shown.
+    #[must_use]
+    pub fn certificates(&self) -> Vec<Arc<Slot>> {
+        self.lanes
+            .iter()
+            .filter_map(|entry| entry.certificates.clone())
+            .collect()
+    }
+
     /// Tries the destination now: probes it if it is down, ends its pause, and asks again for parked presentation
     /// contexts (their held jobs are released by the operator's own verb). Answers whether there is such a lane.
     #[must_use]
@@ -196,6 +207,7 @@ fn start_lane(parts: &Parts, config: &Config, link: Link, seed: u64) -> Entry {
         parked: Vec::new(),
     });
     let poke = Arc::new(Notify::new());
+    let certificates = link.certificates().cloned();
     let shared = Arc::new(Shared::new(
         (parts.spool.clone(), link.clone()),
         (name.clone(), config.patience()),
@@ -212,5 +224,6 @@ fn start_lane(parts: &Parts, config: &Config, link: Link, seed: u64) -> Entry {
         status,
         poke,
         link,
+        certificates,
     }
 }

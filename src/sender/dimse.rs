@@ -11,6 +11,7 @@ use super::outgoing::{Load, Outgoing};
 use super::payload::PayloadReader;
 use super::tls::{self, Connector};
 use super::transport::{self, Line, Progress};
+use super::wrong_port;
 use crate::base::fault::{Plant, planted};
 use crate::base::names::Uid;
 use crate::dicom::association::{Association, Event, Local, Rejection, Stream, UlError};
@@ -78,7 +79,8 @@ impl Session {
             implementation_class_uid: Uid::known(IMPLEMENTATION_CLASS_UID),
             implementation_version: IMPLEMENTATION_VERSION.to_owned(),
         };
-        let association = Association::request(
+        let address = line.address();
+        let requested = Association::request(
             stream,
             &peer.calling_ae,
             &peer.called_ae,
@@ -86,8 +88,15 @@ impl Session {
             &local,
             peer.deadlines(),
         )
-        .await
-        .map_err(|error| down(&error))?;
+        .await;
+        let association = match requested {
+            Ok(association) => association,
+            Err(UlError::Closed) if tls.is_none() => {
+                let asked = wrong_port::of_request(address).await;
+                return Err(asked.unwrap_or_else(|| down(&UlError::Closed)));
+            }
+            Err(error) => return Err(down(&error)),
+        };
         let results = results(&association, pairs.len());
         let answers = pairs.iter().zip(&results);
         caster.learn(answers.map(|(pair, result)| (pair, result.err().unwrap_or(0))));
@@ -330,7 +339,10 @@ fn down(error: &UlError) -> Down {
     if let UlError::Io(cause) = error
         && let Some(refusal) = tls::refusal(cause)
     {
-        return Down::new(DownKind::Tls, refusal.to_string());
+        return Down::because(DownKind::Tls, refusal.reason.word(), refusal.to_string());
+    }
+    if let UlError::Foreign(dialect) = error {
+        return wrong_port::speaks(*dialect);
     }
     let kind = match error {
         UlError::Rejected(Rejection { result: 1, .. }) => DownKind::RejectedPermanent,
@@ -339,6 +351,7 @@ fn down(error: &UlError) -> Down {
         | UlError::Io(_)
         | UlError::Timeout(_)
         | UlError::Protocol(_)
+        | UlError::Foreign(_)
         | UlError::Aborted { .. }
         | UlError::Poisoned => DownKind::Association,
     };

@@ -11,7 +11,7 @@
 //! | `outcome.rs`, `payload.rs` | the words and the reader between scheduler and sender |
 //! | `casting.rs`, `outgoing.rs` | in which transfer syntax it leaves, and the conversion on the way |
 //! | `data_set.rs`, `reflate.rs` | the data set as it leaves: edited head, untouched rest, checksum |
-//! | `transport.rs`, `tls.rs`, `pem.rs` | TCP and TLS |
+//! | `transport.rs`, `tls/`, `wrong_port.rs` | TCP and TLS; what a peer speaks that closes without a word |
 //! | `dimse.rs` | a session with an archive |
 //! | `survey.rs` | what a destination would refuse |
 //! | `folder.rs`, `template.rs` | files in a folder |
@@ -23,12 +23,12 @@ pub mod folder;
 pub mod outcome;
 mod outgoing;
 pub mod payload;
-pub mod pem;
 mod reflate;
 pub mod survey;
 pub mod template;
 pub mod tls;
 pub mod transport;
+mod wrong_port;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -40,6 +40,7 @@ pub use outcome::{Down, DownKind, Interruption, Job, Outcome};
 pub use payload::{PayloadReader, ReadFault};
 
 use crate::base::fault::{Plant, panic_if};
+use crate::pki::{Role, Slot};
 use casting::Caster;
 use dimse::Session;
 use folder::Shelf;
@@ -80,8 +81,8 @@ impl Link {
         Ok(match config {
             Config::Dicom(peer) => Self::Dicom {
                 peer: Arc::new((**peer).clone()),
-                tls: peer.tls.as_ref().map(tls::connector).transpose()?,
                 caster: Caster::new(peer, None),
+                tls: peer.tls.as_ref().map(|tls| connector_of(peer, tls)).transpose()?,
             },
             Config::Folder(folder) => Self::Folder(Arc::new(Shelf::new(folder)?)),
         })
@@ -123,6 +124,15 @@ impl Link {
         }
     }
 
+    /// The certificates towards it, to be watched and shown.
+    #[must_use]
+    pub fn certificates(&self) -> Option<&Arc<Slot>> {
+        match self {
+            Self::Dicom { tls, .. } => tls.as_ref().map(Connector::slot),
+            Self::Folder(_) => None,
+        }
+    }
+
     /// Whether the destination is there: C-ECHO, or a file written.
     ///
     /// # Errors
@@ -133,6 +143,10 @@ impl Link {
             Self::Folder(shelf) => shelf.probe().await,
         }
     }
+}
+
+fn connector_of(peer: &Dicom, tls: &tls::Config) -> Result<Connector, tls::TlsError> {
+    tls::connector_of(Role::Destination, peer.name.as_str(), tls)
 }
 
 /// One worker's way to a destination: delivers one job after the other and keeps its session between them.

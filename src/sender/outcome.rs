@@ -64,6 +64,8 @@ pub struct Interruption {
 #[error("{kind}: {reason}")]
 pub struct Down {
     pub kind: DownKind,
+    /// The exact cause in one word of a fixed list, where there is one: of a failed TLS handshake, or of a wrong port.
+    pub cause: Option<&'static str>,
     /// For people.
     pub reason: String,
 }
@@ -114,7 +116,17 @@ impl Down {
     pub fn new(kind: DownKind, reason: impl Into<String>) -> Self {
         Self {
             kind,
+            cause: None,
             reason: reason.into(),
+        }
+    }
+
+    /// With its exact cause, for the metric.
+    #[must_use]
+    pub fn because(kind: DownKind, cause: &'static str, reason: impl Into<String>) -> Self {
+        Self {
+            cause: Some(cause),
+            ..Self::new(kind, reason)
         }
     }
 }

@@ -5,6 +5,7 @@
 use super::config::Dicom;
 use super::outcome::{Down, DownKind};
 use super::tls::Connector;
+use super::wrong_port;
 use crate::dicom::association::Stream;
 use crate::dicom::prompt::Prompt;
 use std::io;
@@ -57,6 +58,11 @@ impl Progress {
 pub(super) struct Line(std::net::TcpStream);
 
 impl Line {
+    /// Where the peer is.
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        self.0.peer_addr().ok()
+    }
+
     /// Whether nothing has come in: between two instances a peer has nothing to say, so whatever it sends ends the session.
     pub(super) fn is_quiet(&self) -> bool {
         let mut byte = [0];
@@ -73,6 +79,7 @@ pub(super) async fn connect(
     let deadline = peer.timeouts.connect.0;
     let addresses = resolve(&peer.host, peer.port, deadline).await?;
     let tcp = dial(&addresses, deadline).await?;
+    let address = tcp.peer_addr().ok();
     let line = tune(&tcp).map_err(|error| Down::new(DownKind::Connect, error.to_string()))?;
     let watched = Watched {
         inner: Prompt::new(tcp),
@@ -82,11 +89,10 @@ pub(super) async fn connect(
     let Some(connector) = tls else {
         return Ok((Box::new(watched), line));
     };
-    let secured = connector
-        .connect(&peer.host, watched, deadline)
-        .await
-        .map_err(|error| Down::new(DownKind::Tls, error.to_string()))?;
-    Ok((Box::new(secured), line))
+    match connector.connect(&peer.host, watched, deadline).await {
+        Ok(secured) => Ok((Box::new(secured), line)),
+        Err(failure) => Err(wrong_port::of_handshake(failure, address).await),
+    }
 }
 
 async fn resolve(host: &str, port: u16, deadline: Duration) -> Result<Vec<SocketAddr>, Down> {

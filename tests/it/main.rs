@@ -6,6 +6,7 @@ mod admission;
 mod answers;
 mod archives;
 mod bench;
+mod certs;
 mod charset;
 mod corpus;
 mod crash;

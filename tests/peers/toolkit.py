@@ -4,6 +4,7 @@ usage: toolkit.py archive PORT JOURNAL [CERTIFICATE KEY CA]
        toolkit.py send PORT CALLED CALLING FILE...
        toolkit.py echo PORT CALLED CALLING
        toolkit.py echo_tls PORT CALLED CALLING CA [CERTIFICATE KEY]
+       toolkit.py trickle PORT CALLED CALLING CA CERTIFICATE KEY FILE...   one association, half a second between two
        toolkit.py sequences PORT CALLED CALLING FILE   the file by an edited pydicom data set, encoded by pynetdicom
 """
 import hashlib
@@ -79,6 +80,23 @@ def send(port, called, calling, *files):
     return send_files(listed, port, called, calling)
 
 
+def trickle(port, called, calling, ca, certificate, key, *files):
+    import time
+    import pydicom
+    context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=ca)
+    context.load_cert_chain(certificate, key)
+    sets = [pydicom.dcmread(name) for name in files]
+    ae = AE(ae_title=calling)
+    ae.add_requested_context(sets[0].SOPClassUID, sets[0].file_meta.TransferSyntaxUID)
+    peer = ae.associate("127.0.0.1", int(port), ae_title=called, tls_args=(context, "localhost"))
+    statuses = []
+    for data_set in sets:
+        statuses.append(peer.send_c_store(data_set).get("Status"))
+        time.sleep(0.5)
+    peer.release()
+    return {"statuses": statuses}
+
+
 def sequences(port, called, calling, name):
     import pydicom
     data_set = pydicom.dcmread(name)
@@ -91,6 +109,6 @@ def sequences(port, called, calling, name):
 
 
 if __name__ == "__main__":
-    verbs = {"archive": archive, "send": send, "echo": echo, "echo_tls": echo_tls, "sequences": sequences}
+    verbs = {"archive": archive, "send": send, "echo": echo, "echo_tls": echo_tls, "trickle": trickle, "sequences": sequences}
     result = verbs[sys.argv[1]](*sys.argv[2:])
     print(json.dumps(result))

@@ -1,6 +1,6 @@
 //! The accepting side: the listener reads a request, judges it, and accepts or rejects.
 //! Nothing here decides whom to admit.
-use super::pdu::{self, INVALID_PARAMETER, PROVIDER};
+use super::pdu::{self, INVALID_PARAMETER, NO_REASON, PROVIDER};
 use super::request::{Context, Local, Rejection, Request};
 use super::wire::{self, First, Wire};
 use super::{Association, Role, Stream, Timeouts, UlError};
@@ -18,20 +18,34 @@ const WAITING: &str = "waiting for the A-ASSOCIATE-RQ";
 pub async fn receive_request<S: Stream>(stream: &mut S, timeouts: &Timeouts) -> Result<Request, UlError> {
     let until = Instant::now() + timeouts.association;
     let kinds = [pdu::ASSOCIATE_RQ, pdu::ABORT];
-    let (reason, what) = match wire::read_pdu(stream, &kinds, ASSOCIATE_MAX, until, WAITING).await? {
+    let (reason, error) = match wire::read_pdu(stream, &kinds, ASSOCIATE_MAX, until, WAITING).await? {
         First::Pdu(pdu::ABORT, body) => {
             let (source_code, reason) = pdu::abort_words(&body);
             return Err(UlError::Aborted { source_code, reason });
         }
         First::Pdu(_, body) => match pdu::parse_request(&body) {
             Ok(request) => return Ok(request),
-            Err(pdu::Malformed) => (INVALID_PARAMETER, "the A-ASSOCIATE-RQ is not readable"),
+            Err(pdu::Malformed) => (
+                INVALID_PARAMETER,
+                UlError::Protocol("the A-ASSOCIATE-RQ is not readable"),
+            ),
         },
-        First::Other(kind) => (pdu::misplaced(kind), "the first PDU is no A-ASSOCIATE-RQ"),
-        First::TooLong => (INVALID_PARAMETER, "the A-ASSOCIATE-RQ is too long"),
+        // PS3.8 9.2.3, AA-1: whatever it is, it is answered in the words of DICOM.
+        First::Other(kind, Some(dialect)) => (pdu::misplaced(kind), UlError::Foreign(dialect)),
+        First::Other(kind, None) => (
+            pdu::misplaced(kind),
+            UlError::Protocol("the first PDU is no A-ASSOCIATE-RQ"),
+        ),
+        First::TooLong => (INVALID_PARAMETER, UlError::Protocol("the A-ASSOCIATE-RQ is too long")),
     };
     refuse(stream, &pdu::abort(PROVIDER, reason), timeouts, wire::LINGER).await?;
-    Err(UlError::Protocol(what))
+    Err(error)
+}
+
+/// A-ABORT (source 2, no reason) to a peer that speaks DICOM where it may not: on a port for TLS. Best effort, bounded.
+pub async fn turn_away<S: Stream>(mut stream: S, timeouts: &Timeouts) {
+    // Nobody is left to tell when it cannot be sent.
+    let _lost = refuse(&mut stream, &pdu::abort(PROVIDER, NO_REASON), timeouts, wire::LINGER).await;
 }
 
 /// Answers with A-ASSOCIATE-RJ, waits (bounded by `release`) for the peer to close.

@@ -24,11 +24,12 @@ mod requestor;
 mod tests;
 mod wire;
 
-pub use acceptor::{receive_request, reject};
+pub use acceptor::{receive_request, reject, turn_away};
 pub use outgoing::DataSetWriter;
 pub use request::{Context, Local, Proposed, Rejection, Request, RoleSelection};
 
 use super::dimse::Command;
+use crate::base::dialect::Dialect;
 use crate::base::names::{AeTitle, Uid};
 use incoming::Incoming;
 use outgoing::Outgoing;
@@ -80,6 +81,8 @@ pub enum UlError {
     Timeout(&'static str),
     #[error("the peer broke the protocol: {0}")]
     Protocol(&'static str),
+    #[error("the peer speaks {} on this port, where plain DICOM is configured", .0.words())]
+    Foreign(Dialect),
     #[error("the peer aborted (source {source_code}, reason {reason})")]
     Aborted { source_code: u8, reason: u8 },
     #[error("the peer rejected the association: {0}")]

@@ -19,6 +19,7 @@ pub(super) const ABORT: u8 = 7;
 
 /// A-ABORT by the service provider, and its reasons (PS3.8 table 9-26).
 pub(super) const PROVIDER: u8 = 2;
+pub(super) const NO_REASON: u8 = 0;
 pub(super) const UNRECOGNIZED_PDU: u8 = 1;
 pub(super) const UNEXPECTED_PDU: u8 = 2;
 pub(super) const INVALID_PARAMETER: u8 = 6;

@@ -137,7 +137,8 @@ async fn receive_answer<S: Stream>(stream: &mut S, timeouts: &Timeouts) -> Resul
                 (INVALID_PARAMETER, error)
             }
         },
-        Ok(First::Other(kind)) => {
+        Ok(First::Other(kind, Some(dialect))) => (pdu::misplaced(kind), UlError::Foreign(dialect)),
+        Ok(First::Other(kind, None)) => {
             let error = UlError::Protocol("the first PDU is no answer to an A-ASSOCIATE-RQ");
             (pdu::misplaced(kind), error)
         }

@@ -1,6 +1,7 @@
 //! The byte stream to a peer with its buffers and deadlines. Both roles read and write only through it.
 //! It knows where a deadline ends and whether a PDU is torn; it knows no message.
 use super::{Stream, UlError};
+use crate::base::dialect::Dialect;
 use bytes::BytesMut;
 use std::future::Future;
 use std::io::{Error, ErrorKind};
@@ -146,8 +147,8 @@ async fn ended<S: Stream>(stream: &mut S) {
 pub(super) enum First {
     /// One of the kinds asked for.
     Pdu(u8, Vec<u8>),
-    /// Another kind; nothing of its body was read.
-    Other(u8),
+    /// Another kind; nothing of its body was read. With the protocol, when it is one that is known.
+    Other(u8, Option<Dialect>),
     /// It declares more than the limit; nothing of its body was read.
     TooLong,
 }
@@ -167,7 +168,8 @@ pub(super) async fn read_pdu<S: Stream>(
         let [kind, _, a, b, c, d] = header;
         let length = u32::from_be_bytes([a, b, c, d]);
         if !kinds.contains(&kind) {
-            return Ok(First::Other(kind));
+            let foreign = Dialect::of(&header).filter(|d| !matches!(d, Dialect::Dicom | Dialect::Unknown));
+            return Ok(First::Other(kind, foreign));
         }
         if length as usize > limit {
             return Ok(First::TooLong);

@@ -24,6 +24,10 @@ pub enum RelayoutError {
     Encapsulated(Tag),
     #[error("{0} has a VR that is not known, so its byte order cannot be changed")]
     UnknownVr(Tag),
+    #[error(
+        "pixels of more than 16 bits are not moved to or from big endian: readers do not agree on their byte order"
+    )]
+    WidePixels,
     #[error("a value ends inside {0}")]
     Truncated(Tag),
 }
@@ -261,6 +265,9 @@ impl Relayout {
         if is_foreign && swaps {
             return Err(RelayoutError::UnknownVr(found.tag));
         }
+        if swaps && found.tag == PIXEL_DATA && top.bits > 16 {
+            return Err(RelayoutError::WidePixels);
+        }
         let vr = match top.from.is_explicit() {
             true => found.vr,
             false => inferred(found.tag, top.signed, top.bits),
@@ -360,8 +367,7 @@ fn inferred(tag: Tag, signed: bool, bits: u16) -> VR {
     }
 }
 
-/// Bytes of one number of a VR: what a change of the byte order turns round (PS3.5 7.3). Pixels in OW are turned in words of
-/// 16 bits whatever Bits Allocated says (PS3.5 8.1.1 and the definition of OW).
+/// Bytes of one number of a VR: what a change of the byte order turns round (PS3.5 7.3). OW is turned in words of 16 bits.
 fn unit(vr: VR) -> usize {
     match vr {
         VR::US | VR::SS | VR::OW | VR::AT => 2,

@@ -289,11 +289,11 @@ impl Part {
         if secure {
             let (ca, certificate, key) = layout.files("modality");
             options.tls = Some(tls::Config {
-                ca: Some(ca),
+                ca: ca.into(),
                 certificate: Some(certificate),
                 key: Some(key),
                 server_name: Some("box".to_owned()),
-                fingerprint: None,
+                ..tls::Config::default()
             });
         }
         Ok(Self { files, options })

@@ -1,7 +1,8 @@
 //! `waystation send`: the command line of the rehearsed modality.
 use super::{Failure, Options, Sent, Summary, echo, gather, send_items};
 use crate::base::names::AeTitle;
-use crate::sender::tls;
+use crate::pki::Files;
+use crate::sender::tls::{self, Fingerprints};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::Write;
@@ -86,11 +87,12 @@ impl SendArgs {
             return Err(ArgumentError::Trust);
         }
         options.tls = wants_tls.then(|| tls::Config {
-            ca: self.tls_ca.clone(),
+            ca: Files(self.tls_ca.iter().cloned().collect()),
             certificate: self.tls_certificate.clone(),
             key: self.tls_key.clone(),
             server_name: self.server_name.clone(),
-            fingerprint: self.tls_fingerprint.clone(),
+            fingerprint: Fingerprints(self.tls_fingerprint.iter().cloned().collect()),
+            ..tls::Config::default()
         });
         options.associations = self.associations.into();
         options.batch = self.batch;

@@ -112,8 +112,11 @@ pub struct Storescp {
 
 impl Storescp {
     pub fn start(folder: &Path, more: &[&str]) -> Self {
+        Self::start_at(free_port(), folder, more)
+    }
+
+    pub fn start_at(port: u16, folder: &Path, more: &[&str]) -> Self {
         fs::create_dir_all(folder).expect("writable");
-        let port = free_port();
         let mut command = Command::new(tools::program("storescp"));
         let fixed = ["-q", "+B", "+uf", "+xa", "-pm", "-aet", "STORESCP", "-od"];
         command.args(fixed).arg(folder).args(more).arg(port.to_string());

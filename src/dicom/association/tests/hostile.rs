@@ -154,7 +154,12 @@ async fn what_is_no_request_is_aborted_without_waiting_for_more() {
         (vec![1, 0, 0, 0, 0, 4, 0, 1, 0, 0], 6),
     ] {
         let (error, answer) = refused(&bytes).await;
-        assert!(matches!(error, UlError::Protocol(_)), "{error:?}");
+        assert!(matches!(error, UlError::Protocol(_) | UlError::Foreign(_)), "{error:?}");
+        assert_eq!(
+            matches!(error, UlError::Foreign(_)),
+            bytes[0] > 7,
+            "another protocol is told by name"
+        );
         assert_eq!(answer, pdu::abort(2, reason));
     }
 }

@@ -1,0 +1,27 @@
+//! The certificates' place in the box: the slots of all listeners and lanes under one watch.
+use super::Parts;
+use crate::config::Config;
+use crate::control::Certificates;
+use crate::listener::accept::Bound;
+
+impl Parts {
+    /// Puts the certificates of these listeners and of every lane under watch.
+    pub(super) fn watch_certificates(&self, bound: &[Bound], config: &Config) -> Certificates {
+        let listeners = bound.iter().filter_map(|bound| bound.certificates().cloned());
+        let slots = listeners.chain(self.scheduler.certificates()).collect();
+        let certificates = Certificates::new(slots, self.scheduler.clone(), self.metrics.clone(), self.clock.clone());
+        certificates.watch(config.certificates.watch.0, &self.inward);
+        self.certificates.get_or_init(|| certificates).clone()
+    }
+
+    /// SIGHUP.
+    pub(super) async fn reload_certificates(&self) {
+        let Some(certificates) = self.certificates.get().cloned() else {
+            return;
+        };
+        let looked = tokio::task::spawn_blocking(move || certificates.refresh()).await;
+        if let Ok((renewed, refused)) = looked {
+            tracing::info!(renewed, refused = refused.len(), "certificates were looked at");
+        }
+    }
+}

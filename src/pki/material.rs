@@ -1,0 +1,363 @@
+//! Everything that one `tls` table names: read from the disk as one, judged, and made ready for handshakes.
+use super::facts::{self, Chain, Facts, Kind};
+use super::pem::{self, PemError};
+use super::reason::Reason;
+use super::trust::{self, CrlPolicy, Made, Trust};
+use super::{Files, provider};
+use rustls::RootCertStore;
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Why a TLS configuration cannot be used; says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    #[error(transparent)]
+    Pem(#[from] PemError),
+    #[error(
+        "nothing says how to know the destination: set `ca` to the CA that signed its certificate, or `fingerprint` to that certificate's SHA-256"
+    )]
+    NoTrust,
+    #[error("`certificate` and `key` belong together: set both or none")]
+    HalfIdentity,
+    #[error("`client_ca` is missing: name the CA that signs client certificates, or set client_certificate = \"none\"")]
+    NoClientCa,
+    #[error("`client_ca` has no use with client_certificate = \"none\": remove it, or ask for certificates")]
+    UnusedClientCa,
+    #[error("a revocation list has no use without a CA: name the CA, or remove the list")]
+    UnusedList,
+    #[error("{key} is not the key of {certificate}: give the key that this certificate was made for")]
+    KeyMismatch { certificate: PathBuf, key: PathBuf },
+    #[error("{path} holds a certificate or key that cannot be used: {reason}")]
+    Unusable { path: PathBuf, reason: String },
+    #[error("{path} {reason}")]
+    List { path: PathBuf, reason: &'static str },
+    #[error("{path} holds a certificate that is valid {from} to {to} only, while the one in force is valid now")]
+    OutOfTime { path: PathBuf, from: String, to: String },
+    #[error("`server_name` is neither a DNS name nor an IP address")]
+    ServerName,
+    #[error("`fingerprint` is not a SHA-256: write 64 hexadecimal digits, with or without colons")]
+    Fingerprint,
+    #[error("the TLS library refuses its own defaults: {0}")]
+    Library(String),
+}
+
+/// Which side of TLS the box is on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Side {
+    /// It verifies clients; `optional`: a client need not show a certificate.
+    Server { optional: bool },
+    /// It verifies a server.
+    Client,
+}
+
+/// The files of one `tls` table, and the policy of its lists.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Sources {
+    pub side: Side,
+    pub certificate: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+    pub ca: Files,
+    pub crl: Files,
+    pub crl_expired: CrlPolicy,
+    pub crl_missing: CrlPolicy,
+}
+
+/// What the files hold, ready for handshakes.
+#[derive(Debug)]
+pub struct Material {
+    pub identity: Option<Arc<CertifiedKey>>,
+    pub trust: Option<Arc<Trust>>,
+    pub facts: Vec<Facts>,
+    /// Of every file's name and content.
+    pub(super) digest: [u8; 32],
+}
+
+/// The files' bytes, read once.
+pub(super) struct Bytes {
+    certificate: Option<Part>,
+    key: Option<Part>,
+    ca: Vec<Part>,
+    crl: Vec<Part>,
+}
+
+struct Part {
+    path: PathBuf,
+    bytes: Result<Vec<u8>, PemError>,
+}
+
+impl Part {
+    fn read(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            bytes: pem::read(path),
+        }
+    }
+
+    /// The content, once: a file that could not be read has said so.
+    fn take<T>(&mut self, parse: impl Fn(&Path, &[u8]) -> Result<T, PemError>) -> Result<T, PemError> {
+        match std::mem::replace(&mut self.bytes, Ok(Vec::new())) {
+            Ok(bytes) => {
+                let parsed = parse(&self.path, &bytes);
+                self.bytes = Ok(bytes);
+                parsed
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Sources {
+    /// The configuration's keys for authorities and lists.
+    fn keys(&self) -> (&'static str, &'static str) {
+        match self.side {
+            Side::Server { .. } => ("client_ca", "client_crl"),
+            Side::Client => ("ca", "crl"),
+        }
+    }
+
+    /// Whether there is anything to read.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.certificate.is_none() && self.key.is_none() && self.ca.is_empty() && self.crl.is_empty()
+    }
+
+    pub(super) fn bytes(&self) -> Bytes {
+        Bytes {
+            certificate: self.certificate.as_deref().map(Part::read),
+            key: self.key.as_deref().map(Part::read),
+            ca: self.ca.iter().map(Part::read).collect(),
+            crl: self.crl.iter().map(Part::read).collect(),
+        }
+    }
+
+    /// Reads all files and makes them ready. `known`: CA certificates from elsewhere, to tell a missing intermediate by.
+    ///
+    /// # Errors
+    /// See `TlsError`: the first thing that is wrong.
+    pub(super) fn material(&self, mut bytes: Bytes, known: Vec<CertificateDer<'static>>) -> Result<Material, TlsError> {
+        let digest = bytes.digest();
+        let chain = match &mut bytes.certificate {
+            Some(part) => part.take(pem::certificates)?,
+            None => Vec::new(),
+        };
+        let identity = bytes.identity(&chain)?;
+        let (roots, authorities) = bytes.authorities()?;
+        if authorities.is_empty() && !bytes.crl.is_empty() {
+            return Err(TlsError::UnusedList);
+        }
+        let lists = bytes.lists(&roots)?;
+        let mut known = known;
+        known.extend(chain.iter().skip(1).cloned());
+        let made = Made {
+            roots: &roots,
+            authorities: &authorities,
+            lists: &lists,
+            expired: self.crl_expired,
+            missing: self.crl_missing,
+            known,
+        };
+        let trust = match self.side {
+            _ if authorities.is_empty() => None,
+            Side::Server { optional } => Some(Trust::of_clients(made, optional)?),
+            Side::Client => Some(Trust::of_servers(made)?),
+        };
+        Ok(Material {
+            identity,
+            trust: trust.map(Arc::new),
+            facts: self.facts(bytes),
+            digest,
+        })
+    }
+
+    /// What all files hold, those that cannot be read or do not fit with their reasons.
+    #[must_use]
+    pub fn survey(&self) -> Vec<Facts> {
+        self.facts(self.bytes())
+    }
+
+    fn facts(&self, mut bytes: Bytes) -> Vec<Facts> {
+        let (ca_key, crl_key) = self.keys();
+        let mut found = Vec::new();
+        let mut chain = Vec::new();
+        if let Some(part) = &mut bytes.certificate {
+            match part.take(pem::certificates) {
+                Ok(read) => chain = read,
+                Err(error) => found.push(placed(
+                    Facts::unreadable(Kind::Certificate, error.to_string()),
+                    "certificate",
+                    part,
+                )),
+            }
+        }
+        let mut authorities = Vec::new();
+        let mut rest = Vec::new();
+        for part in &mut bytes.ca {
+            match part.take(pem::certificates) {
+                Ok(read) => {
+                    rest.extend(
+                        read.iter()
+                            .map(|der| placed(Facts::of_certificate(Kind::Ca, der), ca_key, part)),
+                    );
+                    authorities.extend(read);
+                }
+                Err(error) => rest.push(placed(Facts::unreadable(Kind::Ca, error.to_string()), ca_key, part)),
+            }
+        }
+        for part in &mut bytes.crl {
+            match part.take(pem::lists) {
+                Ok(read) => rest.extend(read.iter().map(|der| placed(Facts::of_list(der), crl_key, part))),
+                Err(error) => rest.push(placed(Facts::unreadable(Kind::Crl, error.to_string()), crl_key, part)),
+            }
+        }
+        found.extend(bytes.own_facts(&chain, &authorities));
+        found.extend(rest);
+        found
+    }
+}
+
+fn placed(facts: Facts, key: &str, part: &Part) -> Facts {
+    Facts {
+        key: key.to_owned(),
+        file: part.path.display().to_string(),
+        ..facts
+    }
+}
+
+impl Bytes {
+    /// Names and contents; a file that cannot be read counts as empty.
+    pub(super) fn digest(&self) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new();
+        let parts = self
+            .certificate
+            .iter()
+            .chain(&self.key)
+            .chain(&self.ca)
+            .chain(&self.crl);
+        for part in parts {
+            let content = part.bytes.as_deref().unwrap_or_default();
+            hasher.update(part.path.as_os_str().as_encoded_bytes());
+            hasher.update(&[u8::from(part.bytes.is_ok())]);
+            hasher.update(&(content.len() as u64).to_be_bytes());
+            hasher.update(content);
+        }
+        *hasher.finalize().as_bytes()
+    }
+
+    fn identity(&mut self, chain: &[CertificateDer<'static>]) -> Result<Option<Arc<CertifiedKey>>, TlsError> {
+        let (certificate, key) = match (&self.certificate, &mut self.key) {
+            (None, None) => return Ok(None),
+            (Some(certificate), Some(key)) => (certificate, key),
+            _ => return Err(TlsError::HalfIdentity),
+        };
+        let private = key.take(pem::private_key)?;
+        let made = CertifiedKey::from_der(chain.to_vec(), private, &provider());
+        made.map(|made| Some(Arc::new(made))).map_err(|error| match error {
+            rustls::Error::InconsistentKeys(_) => TlsError::KeyMismatch {
+                certificate: certificate.path.clone(),
+                key: key.path.clone(),
+            },
+            error => TlsError::Unusable {
+                path: if matches!(error, rustls::Error::General(_)) {
+                    key.path.clone()
+                } else {
+                    certificate.path.clone()
+                },
+                reason: error.to_string(),
+            },
+        })
+    }
+
+    fn authorities(&mut self) -> Result<(Arc<RootCertStore>, Vec<CertificateDer<'static>>), TlsError> {
+        let (mut store, mut all) = (RootCertStore::empty(), Vec::new());
+        for part in &mut self.ca {
+            for der in part.take(pem::certificates)? {
+                store.add(der.clone()).map_err(|error| TlsError::Unusable {
+                    path: part.path.clone(),
+                    reason: Reason::of_rustls(&error).word().to_owned(),
+                })?;
+                all.push(der);
+            }
+        }
+        Ok((Arc::new(store), all))
+    }
+
+    fn lists(&mut self, roots: &Arc<RootCertStore>) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+        let mut all = Vec::new();
+        for part in &mut self.crl {
+            for der in part.take(pem::lists)? {
+                trust::usable(roots, &der).map_err(|reason| TlsError::List {
+                    path: part.path.clone(),
+                    reason,
+                })?;
+                all.push(der);
+            }
+        }
+        Ok(all)
+    }
+
+    /// Facts of the box's own chain, with its key and its completeness.
+    fn own_facts(&mut self, chain: &[CertificateDer<'static>], authorities: &[CertificateDer<'static>]) -> Vec<Facts> {
+        let Some(part) = &self.certificate else {
+            return Vec::new();
+        };
+        let place = |facts| placed(facts, "certificate", part);
+        let kind = |at| if at == 0 { Kind::Certificate } else { Kind::Intermediate };
+        let mut own: Vec<Facts> = chain
+            .iter()
+            .enumerate()
+            .map(|(at, der)| place(Facts::of_certificate(kind(at), der)))
+            .collect();
+        let whole: Option<Chain> = (!chain.is_empty()).then(|| facts::chain(chain, authorities));
+        let fit = match self.identity(chain) {
+            Ok(made) => made.map(|_| Ok(())),
+            Err(error) => Some(Err(error)),
+        };
+        if let Some(leaf) = own.first_mut() {
+            leaf.chain = whole;
+            leaf.key_matches = match &fit {
+                Some(Ok(())) => Some(true),
+                Some(Err(TlsError::KeyMismatch { .. })) => Some(false),
+                _ => None,
+            };
+            if let Some(Err(error)) = fit {
+                leaf.error = Some(error.to_string());
+            }
+        }
+        own
+    }
+}
+
+/// Everything that is wrong with the files of a table, each with its key: for `waystation check`.
+#[must_use]
+pub fn faults(sources: &Sources) -> Vec<(&'static str, TlsError)> {
+    let mut bytes = sources.bytes();
+    let (ca_key, crl_key) = sources.keys();
+    let mut found = Vec::new();
+    let chain = bytes.certificate.as_mut().map(|part| part.take(pem::certificates));
+    let key = bytes.key.as_mut().and_then(|part| part.take(pem::private_key).err());
+    found.extend(key.map(|error| ("key", error.into())));
+    match chain {
+        Some(Err(error)) => found.insert(0, ("certificate", error.into())),
+        Some(Ok(chain)) if found.is_empty() => {
+            found.extend(bytes.identity(&chain).err().map(|error| ("key", error)));
+        }
+        Some(Ok(_)) | None => {}
+    }
+    match bytes.authorities() {
+        Err(error) => found.push((ca_key, error)),
+        Ok((_, all)) if all.is_empty() && !bytes.crl.is_empty() => found.push((crl_key, TlsError::UnusedList)),
+        Ok((roots, _)) => found.extend(bytes.lists(&roots).err().map(|error| (crl_key, error))),
+    }
+    // What is left concerns more than one key, and can be seen only when each can be read.
+    if found.is_empty() {
+        found.extend(
+            sources
+                .material(sources.bytes(), Vec::new())
+                .err()
+                .map(|error| ("", error)),
+        );
+    }
+    found
+}

@@ -1,0 +1,395 @@
+//! Whether a peer's certificate is believed, and if not, why exactly.
+//!
+//! The decision is webpki's. What it cannot say (a missing intermediate, a certificate signed by itself, a key too short) is found
+//! out here after the fact, and changes only the reason. A CA that was renewed under its old name has one revocation list for each
+//! of its keys; webpki looks at the first list of a name only, so a decision is asked for with each of them in front.
+use super::facts::{self, has_weak_key, is_self_issued};
+use super::material::TlsError;
+use super::{Reason, Shown, provider, sha256};
+use rustls::client::danger::ServerCertVerifier;
+use rustls::client::{VerifierBuilderError, WebPkiServerVerifier};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{CertRevocationListError, CertificateError, DistinguishedName, Error, RootCertStore};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use x509_parser::prelude::{CertificateRevocationList, FromDer, GeneralName, X509Certificate};
+
+/// What is done when the revocation lists do not say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CrlPolicy {
+    Accept,
+    #[default]
+    Refuse,
+}
+
+/// What was found out about the certificate of one connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Finding {
+    pub reason: Option<Reason>,
+    /// The client has offered no cipher suite that we have; the library may complain of something else first.
+    pub suiteless: bool,
+    pub shown: Option<Shown>,
+}
+
+/// Believes what its authorities signed and its lists do not revoke.
+#[derive(Debug)]
+pub struct Trust {
+    /// One for each choice among lists of namesakes.
+    checks: Vec<Check>,
+    authorities: Vec<CertificateDer<'static>>,
+    /// CA certificates that are no authorities here: from the box's own chain, and from chains of peers that were believed.
+    /// They serve to tell a missing intermediate from a foreign CA, and decide nothing.
+    known: Mutex<Vec<CertificateDer<'static>>>,
+}
+
+#[derive(Debug)]
+enum Check {
+    Clients(Arc<dyn ClientCertVerifier>),
+    Servers(Arc<WebPkiServerVerifier>),
+}
+
+/// Everything that a trust is made of.
+pub(super) struct Made<'a> {
+    pub roots: &'a Arc<RootCertStore>,
+    pub authorities: &'a [CertificateDer<'static>],
+    pub lists: &'a [CertificateRevocationListDer<'static>],
+    pub expired: CrlPolicy,
+    pub missing: CrlPolicy,
+    pub known: Vec<CertificateDer<'static>>,
+}
+
+impl Trust {
+    /// Of a listener: verifies clients. `optional`: none needs to be shown.
+    pub(super) fn of_clients(made: Made<'_>, optional: bool) -> Result<Self, TlsError> {
+        let check = |lists| {
+            let mut builder =
+                WebPkiClientVerifier::builder_with_provider(made.roots.clone(), provider()).with_crls(lists);
+            if optional {
+                builder = builder.allow_unauthenticated();
+            }
+            if made.missing == CrlPolicy::Accept {
+                builder = builder.allow_unknown_revocation_status();
+            }
+            if made.expired == CrlPolicy::Refuse {
+                builder = builder.enforce_revocation_expiration();
+            }
+            builder.build().map(Check::Clients).map_err(library)
+        };
+        let checks = orders(made.lists).into_iter().map(check).collect::<Result<_, _>>()?;
+        Ok(Self::new(checks, made.authorities, made.known))
+    }
+
+    /// Of a destination: verifies a server.
+    pub(super) fn of_servers(made: Made<'_>) -> Result<Self, TlsError> {
+        let check = |lists| {
+            let mut builder =
+                WebPkiServerVerifier::builder_with_provider(made.roots.clone(), provider()).with_crls(lists);
+            if made.missing == CrlPolicy::Accept {
+                builder = builder.allow_unknown_revocation_status();
+            }
+            if made.expired == CrlPolicy::Refuse {
+                builder = builder.enforce_revocation_expiration();
+            }
+            builder.build().map(Check::Servers).map_err(library)
+        };
+        let checks = orders(made.lists).into_iter().map(check).collect::<Result<_, _>>()?;
+        Ok(Self::new(checks, made.authorities, made.known))
+    }
+
+    fn new(checks: Vec<Check>, authorities: &[CertificateDer<'static>], known: Vec<CertificateDer<'static>>) -> Self {
+        Self {
+            checks,
+            authorities: authorities.to_vec(),
+            known: Mutex::new(known),
+        }
+    }
+
+    /// The names of the authorities, as a server hints them to a client.
+    #[must_use]
+    pub fn hints(&self) -> &[DistinguishedName] {
+        match self.checks.first() {
+            Some(Check::Clients(check)) => check.root_hint_subjects(),
+            Some(Check::Servers(_)) | None => &[],
+        }
+    }
+
+    /// Believes a chain, or says why not. `name`: what a server must be called.
+    ///
+    /// # Errors
+    /// The reason.
+    pub fn verify(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: Option<&ServerName<'_>>,
+        now: UnixTime,
+    ) -> Result<(), Reason> {
+        match self.ask(leaf, intermediates, name, now) {
+            Ok(()) if has_weak_key(leaf) => Err(Reason::WeakKey),
+            Ok(()) => {
+                self.learn(intermediates);
+                Ok(())
+            }
+            Err(error) => Err(self.refine(Reason::of_rustls(&error), leaf, intermediates, name, now)),
+        }
+    }
+
+    /// The library's word. With several checks the first that believes: it has found the list that the certificate's own issuer has
+    /// signed. Else the most telling: a list of a namesake says nothing.
+    fn ask(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: Option<&ServerName<'_>>,
+        now: UnixTime,
+    ) -> Result<(), Error> {
+        let mut said: Option<Error> = None;
+        for check in &self.checks {
+            let answer: Result<(), Error> = match (check, name) {
+                (Check::Clients(check), _) => check.verify_client_cert(leaf, intermediates, now).map(drop),
+                (Check::Servers(check), Some(name)) => {
+                    check.verify_server_cert(leaf, intermediates, name, &[], now).map(drop)
+                }
+                (Check::Servers(_), None) => Err(CertificateError::NotValidForName.into()),
+            };
+            let Err(error) = answer else { return Ok(()) };
+            let telling = !matches!(Reason::of_rustls(&error), Reason::UnknownCa | Reason::CrlUnusable);
+            if telling || said.is_none() {
+                said = Some(error);
+            }
+            if telling {
+                break;
+            }
+        }
+        Err(said.unwrap_or_else(|| CertificateError::UnknownIssuer.into()))
+    }
+
+    fn refine(
+        &self,
+        reason: Reason,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: Option<&ServerName<'_>>,
+        now: UnixTime,
+    ) -> Reason {
+        match reason {
+            Reason::UnknownCa | Reason::CaAsLeaf if is_self_issued(leaf) => {
+                if self.authorities.iter().any(|ca| ca.as_ref() == leaf.as_ref()) {
+                    Reason::CaAsLeaf
+                } else {
+                    Reason::SelfSigned
+                }
+            }
+            Reason::UnknownCa if self.misses_intermediate(leaf, intermediates, name, now) => {
+                Reason::MissingIntermediate
+            }
+            Reason::UnknownCa if self.has_weak_authority(leaf, intermediates) => Reason::WeakKey,
+            reason => reason,
+        }
+    }
+
+    /// Whether a CA certificate that is known from elsewhere closes the gap, or the certificate itself says that its issuer
+    /// was issued by one of ours (RFC 5280 4.2.1.1, authorityCertIssuer).
+    fn misses_intermediate(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: Option<&ServerName<'_>>,
+        now: UnixTime,
+    ) -> bool {
+        let mut all = intermediates.to_vec();
+        all.extend(self.known().iter().cloned());
+        if all.len() > intermediates.len() {
+            let answer = self.ask(leaf, &all, name, now);
+            if answer.is_ok() || answer.is_err_and(|error| Reason::of_rustls(&error) != Reason::UnknownCa) {
+                return true;
+            }
+        }
+        let top = intermediates.last().unwrap_or(leaf);
+        grand_issuer(top).is_some_and(|grand| {
+            self.authorities
+                .iter()
+                .any(|ca| subject(ca).is_some_and(|s| s == grand))
+        })
+    }
+
+    /// Whether a CA on the way has a key that is too short: its signature is then not even looked at.
+    fn has_weak_authority(&self, leaf: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>]) -> bool {
+        let issuers = intermediates.iter().chain(&self.authorities);
+        let mut issuers = issuers.filter(|ca| {
+            [leaf]
+                .into_iter()
+                .chain(intermediates)
+                .any(|below| issuer(below).is_some() && issuer(below) == subject(ca))
+        });
+        issuers.any(|ca| has_weak_key(ca))
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, Vec<CertificateDer<'static>>> {
+        // Nothing that could panic runs under the lock.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn learn(&self, intermediates: &[CertificateDer<'_>]) {
+        if intermediates.is_empty() {
+            return;
+        }
+        let mut known = self.known();
+        for der in intermediates.iter().take(LEARNED_EACH) {
+            if known.len() < LEARNED_MAX && !known.iter().any(|have| have.as_ref() == der.as_ref()) {
+                known.push(der.clone().into_owned());
+            }
+        }
+    }
+
+    /// What was learned, for the trust that takes this one's place.
+    pub(super) fn learned(&self) -> Vec<CertificateDer<'static>> {
+        self.known().clone()
+    }
+}
+
+/// Certificates that are remembered from peers' chains.
+const LEARNED_EACH: usize = 4;
+const LEARNED_MAX: usize = 64;
+/// Lists of one name that are tried.
+const NAMESAKES_MAX: usize = 4;
+
+fn library(error: impl std::fmt::Display) -> TlsError {
+    TlsError::Library(error.to_string())
+}
+
+/// The lists, newest first within an issuer and key; one order for each key that an issuer's name has.
+fn orders(lists: &[CertificateRevocationListDer<'static>]) -> Vec<Vec<CertificateRevocationListDer<'static>>> {
+    // By issuer, then by the key that signed; of each key the newest.
+    let mut newest: BTreeMap<Vec<u8>, BTreeMap<Vec<u8>, (i64, &CertificateRevocationListDer<'static>)>> =
+        BTreeMap::new();
+    for der in lists {
+        // One that cannot be read was refused when the files were read.
+        let Ok((_, list)) = CertificateRevocationList::from_der(der) else {
+            continue;
+        };
+        let made = list.last_update().timestamp();
+        let of_key = newest.entry(list.issuer().as_raw().to_vec()).or_default();
+        let entry = of_key.entry(signer(&list)).or_insert((made, der));
+        if made >= entry.0 {
+            *entry = (made, der);
+        }
+    }
+    let ways = newest
+        .values()
+        .map(BTreeMap::len)
+        .max()
+        .unwrap_or(1)
+        .clamp(1, NAMESAKES_MAX);
+    let order = |way: usize| {
+        let of_issuer = |keys: &BTreeMap<_, (i64, &CertificateRevocationListDer<'static>)>| {
+            keys.values()
+                .cycle()
+                .skip(way % keys.len())
+                .take(1)
+                .map(|(_, der)| (*der).clone())
+                .collect::<Vec<_>>()
+        };
+        newest.values().flat_map(of_issuer).collect()
+    };
+    (0..ways).map(order).collect()
+}
+
+/// What tells the keys of one name apart: the authority key identifier, when the list has one.
+fn signer(list: &CertificateRevocationList<'_>) -> Vec<u8> {
+    use x509_parser::extensions::ParsedExtension;
+    let id = list
+        .extensions()
+        .iter()
+        .find_map(|extension| match extension.parsed_extension() {
+            ParsedExtension::AuthorityKeyIdentifier(id) => id.key_identifier.as_ref().map(|id| id.0.to_vec()),
+            _ => None,
+        });
+    id.unwrap_or_default()
+}
+
+fn subject(der: &CertificateDer<'_>) -> Option<Vec<u8>> {
+    let (_, parsed) = X509Certificate::from_der(der).ok()?;
+    Some(parsed.subject().as_raw().to_vec())
+}
+
+fn issuer(der: &CertificateDer<'_>) -> Option<Vec<u8>> {
+    let (_, parsed) = X509Certificate::from_der(der).ok()?;
+    Some(parsed.issuer().as_raw().to_vec())
+}
+
+/// Who issued the issuer, where a certificate says so.
+fn grand_issuer(der: &CertificateDer<'_>) -> Option<Vec<u8>> {
+    use x509_parser::extensions::ParsedExtension;
+    let (_, parsed) = X509Certificate::from_der(der).ok()?;
+    let named = parsed
+        .extensions()
+        .iter()
+        .find_map(|extension| match extension.parsed_extension() {
+            ParsedExtension::AuthorityKeyIdentifier(id) => id.authority_cert_issuer.as_ref(),
+            _ => None,
+        })?;
+    let name = named.iter().find_map(|name| match name {
+        GeneralName::DirectoryName(name) => Some(name.as_raw().to_vec()),
+        _ => None,
+    })?;
+    // An issuer that issued itself is a root.
+    (name != parsed.issuer().as_raw()).then_some(name)
+}
+
+impl Finding {
+    /// What may be told of this certificate.
+    #[must_use]
+    pub fn shown(leaf: &CertificateDer<'_>) -> Option<Shown> {
+        let (not_before, not_after) = facts::validity(leaf)?;
+        Some(Shown {
+            fingerprint: sha256(leaf),
+            not_before,
+            not_after,
+        })
+    }
+}
+
+/// What the library is told, so that the peer gets the alert that says most (RFC 8446 6.2).
+#[must_use]
+pub fn alerting(reason: Reason) -> Error {
+    let error = match reason {
+        Reason::Expired => CertificateError::Expired,
+        Reason::NotYetValid => CertificateError::NotValidYet,
+        Reason::Revoked => CertificateError::Revoked,
+        Reason::WrongName => CertificateError::NotValidForName,
+        Reason::UnknownCa | Reason::SelfSigned | Reason::MissingIntermediate => CertificateError::UnknownIssuer,
+        Reason::CrlMissing | Reason::CrlExpired | Reason::CrlUnusable => CertificateError::UnknownRevocationStatus,
+        Reason::WeakSignature | Reason::WeakKey | Reason::WrongUsage => CertificateError::InvalidPurpose,
+        Reason::WrongFingerprint => CertificateError::ApplicationVerificationFailure,
+        Reason::KeyMismatch => CertificateError::BadSignature,
+        _ => CertificateError::BadEncoding,
+    };
+    error.into()
+}
+
+/// Whether a list can be used at all, asked when its file is read.
+pub(super) fn usable(
+    roots: &Arc<RootCertStore>,
+    list: &CertificateRevocationListDer<'static>,
+) -> Result<(), &'static str> {
+    let builder = WebPkiServerVerifier::builder_with_provider(roots.clone(), provider());
+    match builder.with_crls([list.clone()]).build() {
+        Err(VerifierBuilderError::InvalidCrl(error)) => Err(list_words(&error)),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+/// Of a list that the library does not take.
+fn list_words(error: &CertRevocationListError) -> &'static str {
+    match error {
+        CertRevocationListError::UnsupportedDeltaCrl => "is a delta list: give the full one",
+        CertRevocationListError::UnsupportedIndirectCrl => "is an indirect list: give the CA's own",
+        CertRevocationListError::UnsupportedCrlVersion => "is a list of version 1: a version 2 list is needed",
+        _ => "is no revocation list that can be used",
+    }
+}
