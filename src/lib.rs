@@ -15,7 +15,7 @@
 //! | 2 | `rules`, `spool`, `transcode` | what is decided; where it is safe; what it can losslessly become. The spool knows neither DICOM nor rules |
 //! | 3 | `ingest`, `sender` | the one crossing; one job to one peer. A sender never sees the spool |
 //! | 4 | `listener`, `scheduler` | who may send; one lane for each destination. They meet only in the spool |
-//! | 5 | `control`, `web`, `rehearse`, `appliance` | operator's socket, metrics and health, test modalities, service manager |
+//! | 5 | `control`, `web`, `rehearse`, `appliance`, `commitment` | operator's socket, metrics and health, test modalities, service manager, storage commitment |
 //! | 6 | `config` | the components' `Config` types, loaded and checked together |
 //! | 7 | `app`, `cli`, `main` | composition, the command line |
 #![forbid(unsafe_code)]
@@ -36,6 +36,7 @@ pub mod listener;
 pub mod scheduler;
 
 pub mod appliance;
+pub mod commitment;
 pub mod control;
 pub mod rehearse;
 pub mod web;

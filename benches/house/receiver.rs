@@ -15,6 +15,7 @@ use waystation::dicom::association::{self, Association, Context, Event, Local, S
 use waystation::dicom::dimse::{Command, StoreRsp};
 use waystation::dicom::prompt::Prompt;
 use waystation::listener::tls::{self, Acceptor, ClientCertificate};
+use waystation::pki::{CrlPolicy, Files};
 use waystation::sender::tls as client;
 
 /// Certificates of one run.
@@ -48,14 +49,17 @@ impl Trust {
             certificate: self.certificate.clone(),
             key: self.key.clone(),
             client_certificate: ClientCertificate::None,
-            client_ca: None,
+            client_ca: Files::default(),
+            client_crl: Files::default(),
+            crl_expired: CrlPolicy::Accept,
+            crl_missing: CrlPolicy::Refuse,
         };
-        tls::acceptor(&config).expect("our own certificates")
+        tls::acceptor("house", &config).expect("our own certificates")
     }
 
     fn connector(&self) -> client::Connector {
         let config = client::Config {
-            ca: Some(self.ca.clone()),
+            ca: self.ca.clone().into(),
             server_name: Some("localhost".to_owned()),
             ..client::Config::default()
         };
@@ -133,7 +137,8 @@ async fn serve(
     acceptor: Acceptor,
     journal: &Journal,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let (mut stream, _) = acceptor.handshake(Prompt::new(stream), Duration::from_secs(10)).await?;
+    let shaken = acceptor.handshake(Prompt::new(stream), Duration::from_secs(10)).await;
+    let (mut stream, _) = shaken.map_err(|refusal| refusal.failure)?;
     let timeouts = timeouts();
     let request = association::receive_request(&mut stream, &timeouts).await?;
     let results = request.contexts.iter().map(|proposed| Context {

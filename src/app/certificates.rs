@@ -1,14 +1,15 @@
-//! The certificates' place in the box: the slots of all listeners and lanes under one watch.
+//! The certificates' place in the box: the slots of all listeners, lanes and storage commitment under one watch.
 use super::Parts;
 use crate::config::Config;
 use crate::control::Certificates;
 use crate::listener::accept::Bound;
 
 impl Parts {
-    /// Puts the certificates of these listeners and of every lane under watch.
+    /// Puts the certificates of these listeners, of every lane and of storage commitment under watch.
     pub(super) fn watch_certificates(&self, bound: &[Bound], config: &Config) -> Certificates {
         let listeners = bound.iter().filter_map(|bound| bound.certificates().cloned());
-        let slots = listeners.chain(self.scheduler.certificates()).collect();
+        let lanes = self.scheduler.certificates();
+        let slots = listeners.chain(lanes).chain(self.commitment.certificates()).collect();
         let certificates = Certificates::new(slots, self.scheduler.clone(), self.metrics.clone(), self.clock.clone());
         certificates.watch(config.certificates.watch.0, &self.inward);
         self.certificates.get_or_init(|| certificates).clone()

@@ -5,6 +5,7 @@
 //! Stop (SIGTERM, SIGINT, or a failed spool): listeners and associations first, so that nothing new is acknowledged; then the
 //! lanes, each finishing what it sends; then the spool. Each phase is bounded, and says what it still waits for.
 mod certificates;
+mod commitment;
 mod decider;
 mod opening;
 mod signals;
@@ -49,6 +50,8 @@ pub enum AppError {
     #[error(transparent)]
     Destination(#[from] scheduler::StartError),
     #[error(transparent)]
+    Commitment(#[from] crate::commitment::StartError),
+    #[error(transparent)]
     Listener(#[from] BindError),
     #[error("the scratch folder {path} for conversions cannot be made: {error}")]
     Scratch { path: PathBuf, error: std::io::Error },
@@ -70,6 +73,7 @@ struct Parts {
     rules: RuleStore,
     ingest: Ingest,
     scheduler: Scheduler,
+    commitment: crate::commitment::Commitment,
     metrics: Metrics,
     known: Known,
     /// Listeners, associations, rule watcher.
@@ -150,6 +154,7 @@ impl Parts {
             seed,
             conversions: Some(conversions),
         };
+        let commitment = commitment::build(&lanes, config)?;
         let scheduler = Scheduler::start(&lanes, &config.destinations)?;
         let longest = config.limits.max_instance.0;
         let ingest =
@@ -159,6 +164,7 @@ impl Parts {
             rules,
             ingest,
             scheduler,
+            commitment,
             metrics,
             known,
             inward,
@@ -186,9 +192,10 @@ impl Parts {
         let certificates = self.watch_certificates(&bound, config);
         control.start(&self.service, self.verbs(certificates).handler());
         self.start_recovery();
-        let admission = Admission::new(config.sources.clone(), &config.limits);
+        self.commitment.start();
+        let admission = Admission::new(commitment::sources(config), &config.limits);
         let shared = Shared::new(
-            self.ingest.clone(),
+            (self.ingest.clone(), self.commitment.desk()),
             admission,
             self.metrics.clone(),
             self.inward.clone(),
@@ -264,6 +271,7 @@ impl Parts {
             reload,
             decide,
             known: self.known.clone(),
+            commitment: commitment::retry(&self.commitment),
             certificates,
         }
     }

@@ -5,6 +5,7 @@ pub mod drain;
 pub mod fault;
 pub mod limits;
 pub mod names;
+pub mod networks;
 pub mod panics;
 pub mod phi;
 pub mod units;

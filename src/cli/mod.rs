@@ -1,6 +1,7 @@
 //! What can be asked on the command line. One file for each group of verbs; each prints its answer and gives an exit code.
 pub mod cert;
 pub mod check;
+pub mod commitment;
 pub mod map;
 pub mod probe;
 pub mod promote;
@@ -57,6 +58,13 @@ pub enum Command {
     Probe {
         #[command(flatten)]
         question: probe::Question,
+        #[command(flatten)]
+        talk: Talk,
+    },
+    /// See and order what is outstanding in storage commitment, of destinations and of sources
+    Commitment {
+        #[command(subcommand)]
+        verb: commitment::Verb,
         #[command(flatten)]
         talk: Talk,
     },

@@ -83,7 +83,7 @@ pub struct FilterArgs {
     #[arg(long)]
     pub undecided: bool,
     /// Without it, all jobs that have not ended
-    #[arg(long, value_parser = ["queued", "held", "inflight", "delivered"])]
+    #[arg(long, value_parser = ["queued", "held", "inflight", "awaiting", "delivered"])]
     pub state: Option<String>,
     #[arg(long)]
     pub source: Option<String>,
@@ -109,7 +109,7 @@ pub struct FilterArgs {
 
 /// A destination's name, checked when the arguments are read.
 #[derive(Clone, Debug)]
-pub struct DestinationName(DestinationId);
+pub struct DestinationName(pub(super) DestinationId);
 
 impl std::str::FromStr for DestinationName {
     type Err = String;
@@ -149,6 +149,7 @@ fn state(word: &str) -> Option<JobState> {
         JobState::Queued,
         JobState::Held,
         JobState::Inflight,
+        JobState::Awaiting,
         JobState::Delivered,
     ]
     .into_iter()
@@ -160,6 +161,7 @@ fn word_of(state: JobState) -> &'static str {
         JobState::Queued => "queued",
         JobState::Held => "held",
         JobState::Inflight => "inflight",
+        JobState::Awaiting => "awaiting",
         JobState::Delivered => "delivered",
     }
 }
@@ -297,6 +299,11 @@ pub(super) fn show(request: &Request, response: &Response, json: bool) -> ExitCo
             Response::Probe { destination, findings } => super::probe::show(destination, findings),
             Response::Known { destination, lines } => super::probe::show_known(destination, lines),
             Response::Map { entries } => super::map::show(entries),
+            Response::Commitments {
+                waiting,
+                asked,
+                demands,
+            } => print!("{}", super::commitment::listing(waiting, asked, demands)),
             // `cert status` asks for itself and says more.
             Response::Certificates { slots } => println!("{} tables with certificates", slots.len()),
             Response::Done { message } => println!("{message}"),

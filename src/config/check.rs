@@ -167,6 +167,13 @@ fn certificates(config: &Config, problems: &mut Vec<Problem>) {
             tls(&format!("listeners[{index}].tls"), faults, &config.sources(), problems);
         }
     }
+    for (index, source) in config.sources.iter().enumerate() {
+        if let Some(config) = &source.commitment.tls {
+            let faults = crate::sender::tls::faults(config);
+            let table = format!("sources[{index}].commitment.tls");
+            tls(&table, faults, &config.sources(), problems);
+        }
+    }
     for (index, destination) in config.destinations.iter().enumerate() {
         if let Destination::Dicom(dicom) = destination
             && let Some(config) = &dicom.tls

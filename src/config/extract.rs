@@ -150,7 +150,10 @@ pub(super) fn certificates(sources: &Sources) -> Result<Vec<(Role, String, crate
     };
     let listeners: Option<Vec<crate::listener::Config>> = parts.list("listeners");
     let destinations: Option<Vec<crate::sender::Config>> = parts.list("destinations");
-    let (Some(listeners), Some(destinations), true) = (listeners, destinations, problems.is_empty()) else {
+    let peers: Option<Vec<crate::listener::SourceConfig>> = parts.list("sources");
+    let (Some(listeners), Some(destinations), Some(peers), true) =
+        (listeners, destinations, peers, problems.is_empty())
+    else {
         return Err(problems);
     };
     let listener = |of: &crate::listener::Config| {
@@ -164,8 +167,13 @@ pub(super) fn certificates(sources: &Sources) -> Result<Vec<(Role, String, crate
         }
         crate::sender::Config::Folder(_) => None,
     };
+    let source = |of: &crate::listener::SourceConfig| {
+        let tls = of.commitment.tls.as_ref()?;
+        Some((Role::Commitment, of.name.to_string(), tls.sources()))
+    };
     let found = listeners.iter().filter_map(listener);
-    Ok(found.chain(destinations.iter().filter_map(destination)).collect())
+    let found = found.chain(destinations.iter().filter_map(destination));
+    Ok(found.chain(peers.iter().filter_map(source)).collect())
 }
 
 /// The rules' limits and the destinations' names, for the rule bench.

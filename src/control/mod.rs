@@ -6,6 +6,7 @@
 //! asked for by value.
 pub mod certificates;
 pub mod client;
+pub mod commitment;
 pub mod decide;
 mod map;
 mod probe;

@@ -65,6 +65,19 @@ pub enum Request {
         value: String,
         reverse: bool,
     },
+    /// Everything of storage commitment that is not over.
+    Commitments,
+    /// Asks a destination, or tells a source, again now; all without a name.
+    CommitmentRetry {
+        name: Option<String>,
+    },
+    /// Takes a destination's C-STORE answers for its commitment, or ends a source's request untold. Needs a reason.
+    CommitmentGiveUp {
+        destination: Option<DestinationId>,
+        /// Of a source's request.
+        number: Option<u64>,
+        reason: String,
+    },
 }
 
 /// What an order does to a job.
@@ -144,6 +157,11 @@ pub enum Response {
         destination: DestinationId,
         lines: Vec<Line>,
     },
+    Commitments {
+        waiting: Vec<CommitmentWaiting>,
+        asked: Vec<CommitmentAsked>,
+        demands: Vec<CommitmentDemand>,
+    },
     Certificates {
         slots: Vec<SlotStatus>,
     },
@@ -206,12 +224,44 @@ pub struct MapEntry {
     pub last: String,
 }
 
+/// Jobs that were sent and wait for their destination's commitment.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CommitmentWaiting {
+    pub destination: String,
+    pub jobs: u64,
+}
+
+/// A request of this box that has no answer yet.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CommitmentAsked {
+    pub request: u64,
+    pub destination: Option<String>,
+    pub transaction: String,
+    pub at: String,
+    /// When it is made again; absent: not accepted yet.
+    pub until: Option<String>,
+    pub references: usize,
+}
+
+/// A request of a source that is not over.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CommitmentDemand {
+    pub request: u64,
+    pub source: String,
+    pub transaction: String,
+    pub level: String,
+    pub at: String,
+    /// Absent: its instances are waited for. Else the source has not taken the answer.
+    pub decided: Option<String>,
+    pub references: usize,
+}
+
 /// Why a filter is not taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum FilterError {
     #[error("this would mean every job: name a filter, or say --all")]
     Everything,
-    #[error("a discard needs --reason")]
+    #[error("to give something up needs --reason")]
     Reason,
 }
 
@@ -233,6 +283,12 @@ impl Request {
     /// # Errors
     /// What is missing.
     pub fn check(&self) -> Result<(), FilterError> {
+        if let Self::CommitmentGiveUp { reason, .. } = self {
+            return match reason.trim() {
+                "" => Err(FilterError::Reason),
+                _ => Ok(()),
+            };
+        }
         let Self::Act {
             filter, action, reason, ..
         } = self

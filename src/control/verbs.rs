@@ -20,6 +20,7 @@ pub struct Verbs {
     pub reload: Reload,
     pub decide: Decide,
     pub known: Known,
+    pub commitment: super::commitment::Retry,
     pub certificates: Certificates,
 }
 
@@ -72,6 +73,13 @@ impl Verbs {
                 known,
             } => self.probe(destination, &classes, known).await,
             Request::Map { kind, value, reverse } => self.map(&kind, &value, reverse).await,
+            Request::Commitments => self.commitments().await,
+            Request::CommitmentRetry { name } => self.commitment_retry(name).await,
+            Request::CommitmentGiveUp {
+                destination,
+                number,
+                reason,
+            } => self.commitment_give_up(who, (destination, number), &reason).await,
         };
         done.unwrap_or_else(|message| Response::Refused { message })
     }
@@ -305,6 +313,7 @@ fn job(row: &Row) -> Job {
         JobState::Queued => "queued",
         JobState::Held => "held",
         JobState::Inflight => "inflight",
+        JobState::Awaiting => "awaiting",
         JobState::Delivered => "delivered",
     };
     let mut job = Job {

@@ -1,6 +1,7 @@
 //! Layer 1: DICOM as this box needs it: bytes, not objects. No disk, no configuration, no rules.
 pub mod association;
 pub mod check_digit;
+pub mod commitment;
 pub mod dimse;
 pub mod edit;
 pub mod family;

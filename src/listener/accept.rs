@@ -1,5 +1,6 @@
 //! Connections: accepted, secured, admitted, served. One task for each connection, all owned by the drain.
 use super::admission::{Admission, Peer, Refusal};
+use super::commitment::{Desk, Exchange, roles};
 use super::config::Config;
 use super::negotiate::negotiate;
 use super::pending::{Pending, Place};
@@ -31,6 +32,8 @@ pub struct Shared {
     pub drain: Drain,
     /// Connections that have not associated yet.
     pub pending: Pending,
+    /// Storage commitment.
+    pub desk: Desk,
 }
 
 /// A listener that is bound and not yet accepting.
@@ -55,13 +58,20 @@ pub enum BindError {
 
 impl Shared {
     #[must_use]
-    pub fn new(ingest: Ingest, admission: Admission, metrics: Metrics, drain: Drain, pending: Pending) -> Self {
+    pub fn new(
+        (ingest, desk): (Ingest, Desk),
+        admission: Admission,
+        metrics: Metrics,
+        drain: Drain,
+        pending: Pending,
+    ) -> Self {
         Self {
             ingest,
             admission,
             metrics,
             drain,
             pending,
+            desk,
         }
     }
 }
@@ -304,8 +314,10 @@ impl Connection {
             return;
         };
         let results = negotiate(&request.contexts, &source);
+        let exchange = Exchange::new(&self.shared.desk, &results, &source, &calling);
+        let answers = (results, roles(&request.roles, &calling, &source));
         let local = local(&self.config);
-        let association = match Association::accept(stream, request, results, &local, timeouts).await {
+        let association = match Association::accept_as(stream, request, answers, &local, timeouts).await {
             Ok(association) => association,
             Err(error) => return self.failed(&error),
         };
@@ -319,7 +331,7 @@ impl Connection {
             called,
         };
         let mut served = Served::default();
-        let ended = store::serve(association, &context, &mut served).await;
+        let ended = store::serve(association, &context, exchange, &mut served).await;
         let Served {
             stored,
             refused,

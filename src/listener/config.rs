@@ -1,6 +1,6 @@
 //! `[limits]`, `[[listeners]]` and `[[sources]]` of the configuration: who may send, where, and how much at once.
 use super::tls;
-use crate::base::names::{AeTitle, SourceId};
+use crate::base::names::{AeTitle, DestinationId, SourceId};
 use crate::base::units::{Size, Span};
 use crate::dicom::association::Timeouts;
 use crate::dicom::text::Charset;
@@ -70,7 +70,7 @@ pub struct SourceConfig {
     /// The calling AE titles that it uses.
     pub calling_ae: Vec<AeTitle>,
     /// The networks that it may come from, as `10.1.2.0/24`; a single address may stand without its `/32`.
-    #[serde(deserialize_with = "networks")]
+    #[serde(deserialize_with = "crate::base::networks::deserialize")]
     pub addresses: Vec<IpNet>,
     /// SHA-256 fingerprints of the certificates that it may show (hexadecimal, colons allowed). With any fingerprint or
     /// name, the source is admitted over TLS with such a certificate only.
@@ -91,6 +91,15 @@ pub struct SourceConfig {
     /// The character set of its text where neither the text nor Specific Character Set says it; for the rules' `charset::` words.
     #[serde(default)]
     pub charset: Option<String>,
+    /// What it is promised when it asks for storage commitment, and where the answers go.
+    #[serde(default)]
+    pub commitment: super::commitment::Config,
+    /// Archives whose answers to our own requests it gives, with the AE title that it gives them from. Not configured here.
+    #[serde(skip)]
+    pub speaks_for: Vec<(AeTitle, DestinationId)>,
+    /// It may send nothing but such answers.
+    #[serde(skip)]
+    pub only_reports: bool,
 }
 
 /// What a repeated send of the same instance with the same content does.
@@ -191,6 +200,7 @@ impl SourceConfig {
             problems
                 .push("`charset` is no character set: write a term such as \"ISO_IR 100\" or \"GB18030\"".to_owned());
         }
+        problems.extend(self.commitment.check());
         problems
     }
 }
@@ -208,20 +218,6 @@ pub fn normal_fingerprint(text: &str) -> Option<[u8; 32]> {
         *byte = u8::from_str_radix(text, 16).ok()?;
     }
     Some(bytes)
-}
-
-fn networks<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
-    let network = |text: String| {
-        let single = text.parse::<std::net::IpAddr>().map(IpNet::from);
-        text.parse::<IpNet>().or(single).map_err(|_| {
-            let message = format!("`{text}` is no network: write an address with its prefix, such as \"10.1.2.0/24\"");
-            serde::de::Error::custom(message)
-        })
-    };
-    Vec::<String>::deserialize(deserializer)?
-        .into_iter()
-        .map(network)
-        .collect()
 }
 
 fn default_associations() -> usize {

@@ -1,4 +1,5 @@
 //! Which presentation contexts an acceptor takes: Verification, storage classes, and unknown classes where the source may.
+use super::commitment;
 use super::config::SourceConfig;
 use crate::base::names::Uid;
 use crate::dicom::association::{Context, Proposed};
@@ -59,8 +60,13 @@ pub fn negotiate(proposed: &[Proposed], source: &SourceConfig) -> Vec<Context> {
 }
 
 fn answer(context: &Proposed, source: &SourceConfig) -> Context {
+    if let Some(context) = commitment::negotiate(context, source) {
+        return context;
+    }
     let taken = match Class::of(&context.abstract_syntax) {
-        Class::Verification | Class::Storage => true,
+        Class::Verification => true,
+        Class::Storage | Class::Unknown if source.only_reports => false,
+        Class::Storage => true,
         Class::Unknown => source.unknown_classes,
         Class::Other => false,
     };

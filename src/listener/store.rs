@@ -2,12 +2,14 @@
 //!
 //! Promises: 0000 only after the commit; one bad instance is answered and the association goes on; every read and write has
 //! a deadline; nothing is logged that a data set says.
+use super::commitment::Exchange;
 use super::config::SourceConfig;
 use super::negotiate::VERIFICATION;
 use crate::base::drain::Drain;
 use crate::base::fault::{Plant, panic_if, planted};
 use crate::base::names::AeTitle;
 use crate::dicom::association::{Association, Event, Stream, UlError};
+use crate::dicom::commitment;
 use crate::dicom::dimse::{Command, StoreRq, StoreRsp};
 use crate::dicom::status;
 use crate::ingest::{Announced, Ingest, Receiving, Refused};
@@ -48,12 +50,13 @@ pub enum Ended {
 pub async fn serve<S: Stream>(
     mut association: Association<S>,
     context: &Context,
+    mut exchange: Exchange,
     served: &mut Served,
 ) -> Result<Ended, UlError> {
     loop {
         let event = tokio::select! {
             biased;
-            event = association.next() => event,
+            event = exchange.event(&mut association) => event,
             () = context.drain.stopping() => {
                 association.abort(SERVICE_PROVIDER, 0).await;
                 return Ok(Ended::Stopped);
@@ -65,7 +68,9 @@ pub async fn serve<S: Stream>(
                 return Ok(Ended::Released);
             }
             Ok(Event::Malformed { .. }) => Err(UlError::Protocol("the command set is not readable")),
-            Ok(Event::Command { context: id, command }) => answer(&mut association, context, id, command, served).await,
+            Ok(Event::Command { context: id, command }) => {
+                answer(&mut association, (context, &mut exchange), id, command, served).await
+            }
             Err(error) => Err(error),
         };
         if let Err(error) = answered {
@@ -82,7 +87,7 @@ const SERVICE_PROVIDER: u8 = 2;
 
 async fn answer<S: Stream>(
     association: &mut Association<S>,
-    context: &Context,
+    (context, exchange): (&Context, &mut Exchange),
     id: u8,
     command: Command,
     served: &mut Served,
@@ -102,7 +107,19 @@ async fn answer<S: Stream>(
                 )
                 .await
         }
-        Command::StoreRq(request) => store(association, context, id, request, served).await,
+        Command::StoreRq(request) => {
+            let _arriving = exchange.arriving(&context.source.name);
+            store(association, context, id, request, served).await
+        }
+        Command::ActionRq(asked) => {
+            let who = (&context.source, &context.calling, &context.called);
+            exchange.request(association, who, id, asked).await
+        }
+        Command::EventRq(asked) => {
+            let who = (&context.source, &context.calling);
+            exchange.report(association, who, id, asked).await
+        }
+        Command::EventRsp(told) => exchange.answered(association, &told).await,
         Command::Cancel { .. } => Ok(()),
         Command::Other {
             field,
@@ -117,7 +134,9 @@ async fn answer<S: Stream>(
             association.send(id, &answer).await
         }
         // Answers to requests that this side never made.
-        Command::EchoRsp { .. } | Command::StoreRsp(_) => Err(UlError::Protocol("an answer without a request")),
+        Command::EchoRsp { .. } | Command::StoreRsp(_) | Command::ActionRsp(_) => {
+            Err(UlError::Protocol("an answer without a request"))
+        }
     }
 }
 
@@ -191,7 +210,7 @@ fn announced<S: Stream>(
     let Some(sop_instance) = request.sop_instance.clone() else {
         return Err((status::INVALID_SOP_INSTANCE, "Affected SOP Instance UID is not a UID"));
     };
-    if class.as_str() == VERIFICATION || sop_class != *class {
+    if class.as_str() == VERIFICATION || class.as_str() == commitment::CLASS || sop_class != *class {
         return Err((status::SOP_CLASS_NOT_SUPPORTED, "SOP class is not that of the context"));
     }
     Ok(Announced {

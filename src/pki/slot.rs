@@ -15,6 +15,8 @@ use std::time::Duration;
 pub enum Role {
     Listener,
     Destination,
+    /// Where storage commitment is asked for or told, of a destination or a source.
+    Commitment,
     /// Where alarms are sent.
     Alarm,
 }
@@ -26,6 +28,7 @@ impl Role {
         match self {
             Self::Listener => "listener",
             Self::Destination => "destination",
+            Self::Commitment => "commitment",
             Self::Alarm => "alarm",
         }
     }

@@ -262,41 +262,32 @@ fn library(error: impl std::fmt::Display) -> TlsError {
     TlsError::Library(error.to_string())
 }
 
-/// The lists, newest first within an issuer and key; one order for each key that an issuer's name has.
-fn orders(lists: &[CertificateRevocationListDer<'static>]) -> Vec<Vec<CertificateRevocationListDer<'static>>> {
-    // By issuer, then by the key that signed; of each key the newest.
-    let mut newest: BTreeMap<Vec<u8>, BTreeMap<Vec<u8>, (i64, &CertificateRevocationListDer<'static>)>> =
-        BTreeMap::new();
+type List = CertificateRevocationListDer<'static>;
+
+/// The newest list of each key of one issuer, with when it was made.
+type OfIssuer<'a> = BTreeMap<Vec<u8>, (i64, &'a List)>;
+
+/// The newest list of each issuer and key; one order for each key that an issuer's name has.
+fn orders(lists: &[List]) -> Vec<Vec<List>> {
+    let mut newest: BTreeMap<Vec<u8>, OfIssuer<'_>> = BTreeMap::new();
     for der in lists {
         // One that cannot be read was refused when the files were read.
         let Ok((_, list)) = CertificateRevocationList::from_der(der) else {
             continue;
         };
         let made = list.last_update().timestamp();
-        let of_key = newest.entry(list.issuer().as_raw().to_vec()).or_default();
-        let entry = of_key.entry(signer(&list)).or_insert((made, der));
+        let of_issuer = newest.entry(list.issuer().as_raw().to_vec()).or_default();
+        let entry = of_issuer.entry(signer(&list)).or_insert((made, der));
         if made >= entry.0 {
             *entry = (made, der);
         }
     }
-    let ways = newest
-        .values()
-        .map(BTreeMap::len)
-        .max()
-        .unwrap_or(1)
-        .clamp(1, NAMESAKES_MAX);
+    let ways = newest.values().map(BTreeMap::len).max().unwrap_or(1);
     let order = |way: usize| {
-        let of_issuer = |keys: &BTreeMap<_, (i64, &CertificateRevocationListDer<'static>)>| {
-            keys.values()
-                .cycle()
-                .skip(way % keys.len())
-                .take(1)
-                .map(|(_, der)| (*der).clone())
-                .collect::<Vec<_>>()
-        };
-        newest.values().flat_map(of_issuer).collect()
+        let pick = |keys: &OfIssuer<'_>| keys.values().nth(way % keys.len()).map(|(_, der)| (*der).clone());
+        newest.values().filter_map(pick).collect()
     };
-    (0..ways).map(order).collect()
+    (0..ways.clamp(1, NAMESAKES_MAX)).map(order).collect()
 }
 
 /// What tells the keys of one name apart: the authority key identifier, when the list has one.

@@ -217,6 +217,7 @@ fn start_lane(parts: &Parts, config: &Config, link: Link, seed: u64) -> Entry {
     ));
     let machine = Machine::new(&shared.patience, StdRng::seed_from_u64(seed));
     parts.spool.puts_off(&name, shared.patience.retry.max.0);
+    parts.spool.commits(&name, config.commits());
     let lane = Lane::new(shared, machine, status_in, poke.clone());
     parts.drain.spawn("lane", lane.run());
     Entry {

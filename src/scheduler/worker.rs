@@ -224,7 +224,11 @@ impl Worker {
         let settled = match decide::ending(&outcome, about, &self.shared.patience, &pair, now) {
             // Dropping the lease gives the job back as it was.
             None => true,
-            Some(settlement) => self.settle(lease, settlement).await,
+            Some(settlement) => {
+                let mut lease = lease;
+                lease.sent_as = self.courier.sent_as();
+                self.settle(lease, settlement).await
+            }
         };
         let lane_goes_on = decide::goes_on(report.as_ref());
         if let Some(report) = report {

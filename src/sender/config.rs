@@ -71,6 +71,9 @@ pub struct Dicom {
     /// Pixels that came compressed with loss may be sent uncompressed to a destination that does not accept them as they are.
     #[serde(default)]
     pub decompress_lossy: bool,
+    /// Whether, and how, it is asked to commit to keep what it took: only then is an instance delivered for good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commitment: Option<super::commitment::Config>,
 }
 
 /// A folder that receives DICOM Part 10 files.
@@ -153,6 +156,15 @@ impl Config {
         match self {
             Self::Dicom(dicom) => &dicom.name,
             Self::Folder(folder) => &folder.name,
+        }
+    }
+
+    /// Whether what it took is delivered for good only when it has committed to keep it.
+    #[must_use]
+    pub fn commits(&self) -> bool {
+        match self {
+            Self::Dicom(dicom) => dicom.commitment.is_some(),
+            Self::Folder(_) => false,
         }
     }
 
@@ -255,6 +267,9 @@ impl Dicom {
             } else if span >= self.stuck {
                 wrong.push(format!("timeouts.{key}: must be shorter than `stuck` ({})", self.stuck));
             }
+        }
+        if let Some(commitment) = &self.commitment {
+            wrong.extend(commitment.check());
         }
     }
 

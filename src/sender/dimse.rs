@@ -38,6 +38,8 @@ pub struct Session {
     response: Duration,
     /// Instances sent.
     pub sent: u32,
+    /// The SOP Instance UID of the last one, as it left.
+    pub sent_as: Option<Uid>,
 }
 
 /// What ended an exchange early.
@@ -110,6 +112,7 @@ impl Session {
             message_id: 0,
             response: peer.timeouts.response.0,
             sent: 0,
+            sent_as: None,
         })
     }
 
@@ -185,6 +188,7 @@ impl Session {
     ) -> Result<u16, Broken> {
         let message_id = self.next_message_id();
         let instance = out.sop_instance().clone();
+        self.sent_as = Some(instance.clone());
         let request = Command::StoreRq(StoreRq {
             message_id,
             priority: job.priority,
@@ -334,7 +338,7 @@ impl From<Broken> for Outcome {
     }
 }
 
-fn down(error: &UlError) -> Down {
+pub(super) fn down(error: &UlError) -> Down {
     // With TLS 1.3 a peer refuses our certificate only after the handshake.
     if let UlError::Io(cause) = error
         && let Some(refusal) = tls::refusal(cause)

@@ -14,8 +14,10 @@
 //! | `transport.rs`, `tls/`, `wrong_port.rs` | TCP and TLS; what a peer speaks that closes without a word |
 //! | `dimse.rs` | a session with an archive |
 //! | `survey.rs` | what a destination would refuse |
+//! | `commitment.rs` | an association for storage commitment, with an archive or a source |
 //! | `folder.rs`, `template.rs` | files in a folder |
 pub mod casting;
+pub mod commitment;
 pub mod config;
 pub mod data_set;
 pub mod dimse;
@@ -40,6 +42,7 @@ pub use outcome::{Down, DownKind, Interruption, Job, Outcome};
 pub use payload::{PayloadReader, ReadFault};
 
 use crate::base::fault::{Plant, panic_if};
+use crate::base::names::Uid;
 use crate::pki::{Role, Slot};
 use casting::Caster;
 use dimse::Session;
@@ -247,6 +250,12 @@ impl Courier {
     /// A session that has answered just now is surely alive; one that was idle may be dead without a sign.
     fn is_warm(&self) -> bool {
         self.answered.is_some_and(|at| at.elapsed() < WARM)
+    }
+
+    /// The SOP Instance UID that the last instance of the open session left with.
+    #[must_use]
+    pub fn sent_as(&self) -> Option<Uid> {
+        self.session.as_ref().and_then(|session| session.sent_as.clone())
     }
 
     /// Ends the session in order, if there is one.

@@ -1,5 +1,6 @@
 //! What a commit does to the index: is this instance new, a repeat, or another content under a known UID; and its jobs.
 //! Runs in the commit thread only, so that two concurrent sends of one UID see each other.
+use super::commitment::{self, Pledge};
 use super::damaged;
 use super::db::Cf;
 use super::due::LATEST;
@@ -157,6 +158,7 @@ pub(super) fn add_job(txn: &mut Txn<'_>, instance: InstanceId, dest: u32, new: N
         plan: new.plan,
         quiet: new.quiet,
         failover: wait::failover(new.group, dest, txn),
+        pledge: Pledge::default(),
     };
     txn.put(Cf::Ref, keys::reference(instance, key), Vec::new());
     if let Some((_, reason)) = &job.hold {
@@ -182,6 +184,7 @@ pub(super) fn place(txn: &mut Txn<'_>, key: JobKey, job: &JobRecord) {
                 txn.effects.push(Effect::Order(order));
             }
         }
+        (None, Some(lane)) if job.pledge.sent.is_some() => commitment::place(txn, key, &job.pledge, lane),
         (None, Some(_)) if planted(Plant::LoseDue) && key.job.0.is_multiple_of(3) => {}
         (None, Some(lane)) => {
             txn.put(Cf::Due, keys::due(key, job.priority, job.due), Vec::new());
@@ -212,6 +215,7 @@ pub(super) fn displace(txn: &mut Txn<'_>, key: JobKey, job: &JobRecord) {
                 txn.effects.push(Effect::Order(Order::Over { job: key.job.0 }));
             }
         }
+        (None, Some(lane)) if job.pledge.sent.is_some() => commitment::displace(txn, key, &job.pledge, lane),
         (None, Some(lane)) => {
             txn.delete(Cf::Due, keys::due(key, job.priority, job.due));
             if let Some(failover) = &job.failover {

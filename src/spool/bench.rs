@@ -203,7 +203,7 @@ impl Bench {
         }
         let (mut open, mut recorded) = (Vec::with_capacity(leases.len()), Vec::new());
         for lease in leases {
-            let Some((status, note)) = lane.unrecorded(lease.job) else {
+            let Some((status, note, _)) = lane.unrecorded(lease.job) else {
                 open.push(lease);
                 continue;
             };
@@ -375,9 +375,9 @@ fn settled(lease: Lease, settlement: Settlement) -> (Box<dyn Work>, Waiting) {
     let (guard, job) = (lease.guard, lease.job);
     let lane = guard.lane();
     if let Settlement::Confirmed { status, note } = &settlement {
-        lane.confirmed(job, *status, note);
+        lane.confirmed(job, (*status, note.clone(), None));
     }
-    let (work, answer) = asked(Done::Settled, move |txn| match settle(txn, guard, settlement)? {
+    let (work, answer) = asked(Done::Settled, move |txn| match settle(txn, guard, settlement, None)? {
         true => Ok(()),
         false => Err(CommitError::Gone),
     });

@@ -1,6 +1,7 @@
 //! The cache: delivered instances stay until the disk wants room, oldest first. Never one with a job left.
 //! The synced batch deletes the record first, then the file goes; a crash between leaves a file whose state letter
 //! says delivered, which the next start removes.
+use super::commitment::gone;
 use super::core::Core;
 use super::db::Cf;
 use super::keys;
@@ -74,6 +75,9 @@ pub(super) fn remove(txn: &mut Txn<'_>, id: InstanceId) -> Result<(), CommitErro
     super::damaged::unmark(txn, id)?;
     match record {
         Some(record) => {
+            if record.delivered {
+                gone::remember(txn, &record);
+            }
             txn.delete(Cf::Cached, keys::cached(record.instance.arrival, id));
             if let Some(study) = &record.instance.study {
                 txn.delete(Cf::Study, keys::study(study, id));

@@ -316,6 +316,7 @@ pub(super) fn apply(core: &Core, effects: Vec<Effect>, marks: Option<&SyncSender
             Effect::Held(name, kind) => count::held(core, name.as_ref(), kind, 1),
             Effect::Unheld(name, kind) => count::held(core, name.as_ref(), kind, -1),
             Effect::Waits(lane) => lane.waits(),
+            Effect::Awaits(lane, change) => count::awaiting(core, &lane.name, change),
             Effect::Suspended(lane, suspended) => {
                 let gauge = core.metrics.lane_suspended.with_label_values(&[lane.name.as_str()]);
                 gauge.set(i64::from(suspended));

@@ -22,6 +22,8 @@ pub struct Config {
     pub study_memory: Span,
     /// How long the map of what rules renamed answers after an entry was last used.
     pub map_memory: Span,
+    /// How long what became of an instance is known after it left the cache, for sources that ask for its commitment then.
+    pub commitment_memory: Span,
     /// A job that waits this long counts one priority class higher, again for each further step, up to `high`.
     pub age_step: Span,
     /// What a start does when the index is damaged or gone.
@@ -57,6 +59,7 @@ impl Default for Config {
             repeat_window: Span::secs(7 * 86_400),
             study_memory: Span::secs(30 * 86_400),
             map_memory: Span::secs(63_115_200),
+            commitment_memory: Span::secs(90 * 86_400),
             age_step: Span::secs(30 * 60),
             salvage: Salvage::Hold,
             scrub_rate: Size::mib(8),
@@ -85,7 +88,11 @@ impl Config {
         {
             problems.push("spool.low_water is below spool.critical".into());
         }
-        for (key, span) in [("study_memory", self.study_memory), ("map_memory", self.map_memory)] {
+        for (key, span) in [
+            ("study_memory", self.study_memory),
+            ("map_memory", self.map_memory),
+            ("commitment_memory", self.commitment_memory),
+        ] {
             if span.0 < DAY {
                 problems.push(format!("spool.{key} must be at least 1day"));
             }

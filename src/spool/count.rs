@@ -49,6 +49,15 @@ pub(super) fn count(core: &Core, db: &Db) -> Result<OpenReport, DbError> {
         report.delivered += 1;
         true
     })?;
+    core.metrics.commitment_awaiting.reset();
+    db.scan(Cf::Meta, keys::AWAITS, &keys::behind(keys::AWAITS), |key, _| {
+        let lane = keys::awaits_of(key).and_then(|(key, ..)| core.lanes.by_number(key.dest));
+        if let Some(lane) = lane {
+            awaiting(core, &lane.name, 1);
+        }
+        report.awaiting += 1;
+        true
+    })?;
     core.metrics.spool_damaged.set(super::damaged::count(db)?);
     let pending = report.instances.saturating_sub(report.delivered);
     instances(core, "pending").set(i64::try_from(pending).unwrap_or(i64::MAX));
@@ -60,6 +69,13 @@ pub(super) fn queued(core: &Core, name: &DestinationId, priority: Priority) -> I
     core.metrics
         .jobs_queued
         .with_label_values(&[name.as_str(), priority.word()])
+}
+
+pub(super) fn awaiting(core: &Core, name: &DestinationId, change: i64) {
+    core.metrics
+        .commitment_awaiting
+        .with_label_values(&[name.as_str()])
+        .add(change);
 }
 
 /// The label of jobs without a destination; no destination can have this name.

@@ -52,6 +52,11 @@ pub(super) fn is_marked(txn: &Txn<'_>, id: InstanceId) -> Result<bool, CommitErr
     Ok(txn.get(Cf::Meta, &key_of(id))?.is_some())
 }
 
+/// As `is_marked`, outside a batch.
+pub(super) fn mark_of(db: &Db, id: InstanceId) -> Result<bool, DbError> {
+    Ok(db.get(Cf::Meta, &key_of(id))?.is_some())
+}
+
 pub(super) fn unmark(txn: &mut Txn<'_>, id: InstanceId) -> Result<(), CommitError> {
     if is_marked(txn, id)? {
         txn.delete(Cf::Meta, key_of(id));

@@ -11,7 +11,7 @@ use super::record::{InstanceRecord, JobRecord};
 use super::wait;
 use crate::base::clock::Wall;
 use crate::base::fault::{Plant, planted};
-use crate::base::names::{DestinationId, JobId};
+use crate::base::names::{DestinationId, JobId, Uid};
 use crate::telemetry::metrics::IntGauge;
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashSet};
@@ -30,6 +30,8 @@ pub struct Lease {
     pub enqueued: Wall,
     pub instance: Arc<Instance>,
     pub plan: Bytes,
+    /// The SOP Instance UID that it left with, said by the worker when the edits changed it.
+    pub sent_as: Option<Uid>,
     pub(super) guard: Guard,
 }
 
@@ -44,15 +46,20 @@ pub(super) struct Lane {
     longest: AtomicU64,
     /// Rules have put a job off, which may be for longer: only a due time that is a day ahead is of another clock then.
     waits: AtomicBool,
+    /// A confirmed job waits for its destination's commitment.
+    commits: AtomicBool,
     state: Mutex<State>,
     in_flight: IntGauge,
 }
+
+/// A confirmation that the index has not recorded: status word, remark, and the UID that it left with.
+pub(super) type Confirmed = (u16, String, Option<Uid>);
 
 struct State {
     leased: HashSet<JobId>,
     suspended: bool,
     /// What the destination confirmed and the index has not recorded yet: never to be sent again in this life.
-    confirmed: BTreeMap<JobId, (u16, String)>,
+    confirmed: BTreeMap<JobId, Confirmed>,
     /// Per class: no live key lies below. Spares a scan the tombstones of what was delivered.
     cursors: [Wall; 4],
 }
@@ -109,7 +116,7 @@ impl Lane {
     }
 
     /// Remembers a confirmation until it is recorded. Bounded: jobs that a person ended meanwhile are forgotten with the oldest.
-    pub(super) fn confirmed(&self, job: JobId, status: u16, note: &str) {
+    pub(super) fn confirmed(&self, job: JobId, confirmed: Confirmed) {
         if planted(Plant::ForgetConfirmed) {
             return;
         }
@@ -117,7 +124,7 @@ impl Lane {
         if state.confirmed.len() >= CONFIRMED_MAX {
             state.confirmed.pop_first();
         }
-        state.confirmed.insert(job, (status, note.to_owned()));
+        state.confirmed.insert(job, confirmed);
     }
 
     pub(super) fn recorded(&self, job: JobId) {
@@ -125,7 +132,7 @@ impl Lane {
     }
 
     /// The confirmation of a job that the index still holds as open.
-    pub(super) fn unrecorded(&self, job: JobId) -> Option<(u16, String)> {
+    pub(super) fn unrecorded(&self, job: JobId) -> Option<Confirmed> {
         self.lock().confirmed.get(&job).cloned()
     }
 
@@ -166,6 +173,15 @@ impl Lane {
     /// From now on, and after each start, a job may wait as long as rules can say.
     pub(super) fn waits(&self) {
         self.waits.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether what it takes is delivered for good only when it has committed to keep it.
+    pub(super) fn commits(&self) -> bool {
+        self.commits.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_commits(&self, commits: bool) {
+        self.commits.store(commits, Ordering::Relaxed);
     }
 
     pub(super) fn has_waits(&self) -> bool {
@@ -245,6 +261,7 @@ impl Lanes {
             booked: AtomicBool::new(number.is_some()),
             longest: AtomicU64::new(micros(LATEST)),
             waits: AtomicBool::new(false),
+            commits: AtomicBool::new(false),
             state: Mutex::new(State {
                 leased: HashSet::new(),
                 suspended: false,
@@ -337,6 +354,7 @@ fn take(core: &Arc<Core>, db: &Db, lane: &Arc<Lane>, max: usize, claimed: &mut C
             enqueued: job.enqueued,
             instance: Arc::new(instance.instance),
             plan: Bytes::from(job.plan),
+            sent_as: None,
             guard,
         });
     }
@@ -466,33 +484,6 @@ fn above(dest: u32, priority: Priority, now: Wall) -> Vec<u8> {
             let mut prefix = dest.to_be_bytes().to_vec();
             prefix.push(priority as u8);
             keys::behind(&prefix)
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn waiting_jobs_age_up_to_high_and_never_overtake_stat() {
-        let step = Duration::from_secs(60);
-        let at = |minutes: u64| Wall(minutes * 60_000_000);
-        let table = [
-            (Priority::Low, 0, 3),
-            (Priority::Low, 1, 2),
-            (Priority::Low, 2, 1),
-            (Priority::Low, 500, 1),
-            (Priority::Routine, 1, 1),
-            (Priority::High, 500, 1),
-            (Priority::Stat, 0, 0),
-        ];
-        for (priority, waited, expected) in table {
-            assert_eq!(
-                effective(priority, at(0), at(waited), step),
-                expected,
-                "{priority:?} {waited}"
-            );
         }
     }
 }

@@ -2,6 +2,7 @@
 //! because the index was made anew, and what was delivered must not go twice. Each block of it carries a checksum, so that
 //! what can be read is what was written, however much cannot. Changes nothing but a lost `CURRENT`; called by `rebuild.rs`.
 use super::alias::Mapped;
+use super::commitment;
 use super::db::{Cf, Db, DbError};
 use super::due::LATEST;
 use super::keys;
@@ -232,7 +233,8 @@ impl Former {
             looked += 1;
             let sound = match cf {
                 Cf::Study => keys::is_study(key) && StudySeen::decode(value).is_ok(),
-                Cf::Meta => keys::is_alias(key) && (value.is_empty() || Mapped::decode(value).is_ok()),
+                Cf::Meta if keys::is_alias(key) => value.is_empty() || Mapped::decode(value).is_ok(),
+                Cf::Meta => commitment::outlives(key, value),
                 _ => false,
             };
             if sound {

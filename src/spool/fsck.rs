@@ -1,4 +1,5 @@
 //! `spool fsck`: reads everything, changes nothing, and names each thing that does not hold together.
+use super::commitment;
 use super::db::{Cf, Db, DbError};
 use super::keys;
 use super::ledger;
@@ -18,6 +19,8 @@ pub struct FsckReport {
     pub jobs: u64,
     pub queued: u64,
     pub held: u64,
+    /// Jobs that were sent and wait for their destination's commitment.
+    pub awaiting: u64,
     pub facts: u64,
     /// Records that were put into quarantine earlier.
     pub quarantined: u64,
@@ -134,9 +137,13 @@ fn jobs(db: &Db, _: &Path, report: &mut FsckReport) -> Result<(), DbError> {
             report.problem(format!("job {id}: its record cannot be read"));
             return true;
         };
-        let entry = match &job.hold {
-            Some((since, _)) => db.get(Cf::Hold, &keys::hold(key, *since)),
-            None => db.get(Cf::Due, &keys::due(key, job.priority, job.due)),
+        let entry = match (&job.hold, &job.pledge.sent) {
+            (Some((since, _)), _) => db.get(Cf::Hold, &keys::hold(key, *since)),
+            (None, Some(sent)) => {
+                report.awaiting += 1;
+                db.get(Cf::Meta, &keys::awaits(key, sent.asked.is_some(), sent.study))
+            }
+            (None, None) => db.get(Cf::Due, &keys::due(key, job.priority, job.due)),
         };
         let reference = db.get(Cf::Ref, &keys::reference(job.instance, key));
         let instance = db.get(Cf::Instance, &job.instance.0);
@@ -170,7 +177,10 @@ fn due_and_holds(db: &Db, _: &Path, report: &mut FsckReport) -> Result<(), DbErr
     db.scan(Cf::Due, &[], &[], |raw, _| {
         report.queued += 1;
         let sound = keys::due_of(raw).is_some_and(|(key, priority, due)| {
-            job(key).is_some_and(|job| job.hold.is_none() && job.priority == priority && job.due == due)
+            job(key).is_some_and(|job| {
+                let waits = job.hold.is_none() && job.pledge.sent.is_none();
+                waits && job.priority == priority && job.due == due
+            })
         });
         if !sound {
             let id = keys::due_of(raw).map_or(0, |(key, ..)| key.job.0);
@@ -237,6 +247,7 @@ fn rest(db: &Db, _: &Path, report: &mut FsckReport) -> Result<(), DbError> {
         }
         true
     })?;
+    commitment::check(db, |text| report.problem(text))?;
     db.scan(Cf::Quarantine, &[], &[], |_, _| {
         report.quarantined += 1;
         true

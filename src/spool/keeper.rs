@@ -9,7 +9,7 @@ use super::keys;
 use super::model::JobKey;
 use super::payload::Mark;
 use super::record::{InstanceRecord, JobRecord};
-use super::{alias, study};
+use super::{alias, commitment, study};
 use crate::base::clock::Wall;
 use crate::base::names::JobId;
 use std::collections::BTreeMap;
@@ -35,6 +35,7 @@ pub(super) struct Keeper {
     swept: Vec<u8>,
     studies: Vec<u8>,
     aliases: Vec<u8>,
+    commitments: Vec<u8>,
     /// Per destination, the first job key that may still be there: jobs leave at the front.
     oldest: BTreeMap<u32, Vec<u8>>,
 }
@@ -47,6 +48,7 @@ impl Keeper {
             swept: Vec::new(),
             studies: Vec::new(),
             aliases: Vec::new(),
+            commitments: Vec::new(),
             oldest: BTreeMap::new(),
         }
     }
@@ -148,6 +150,12 @@ impl Keeper {
         if !found.is_empty() {
             let _ = submit_blocking(&self.queue, move |txn| alias::sweep(txn, found, before));
         }
+        let before = older(self.core.config.commitment_memory.0);
+        let (found, next) = commitment::to_sweep(&self.core, &self.commitments, before);
+        self.commitments = next;
+        if !found.is_empty() {
+            let _ = submit_blocking(&self.queue, move |txn| commitment::sweep(txn, found, before));
+        }
     }
 
     fn ages(&mut self) {
@@ -177,7 +185,7 @@ impl Keeper {
             live.get_or_insert_with(|| key.to_vec());
             passed += 1;
             match JobRecord::decode(value) {
-                Ok(job) if job.hold.is_none() => {
+                Ok(job) if job.hold.is_none() && job.pledge.sent.is_none() => {
                     waiting = Some(job);
                     false
                 }

@@ -153,6 +153,67 @@ pub(super) fn failover_of(raw: &[u8]) -> Option<JobKey> {
     })
 }
 
+/// Everything of storage commitment, in `meta`. Below it the families that follow.
+pub(super) const COMMITMENT: &[u8] = b"commitment/";
+/// Jobs that wait for their destination's commitment: `dest | asked | hash of study UID | job`.
+pub(super) const AWAITS: &[u8] = b"commitment/awaits/";
+/// Requests that this box has made: `id`; and `hash of transaction UID`.
+pub(super) const OUTGOING: &[u8] = b"commitment/out/";
+pub(super) const OUTGOING_UID: &[u8] = b"commitment/out-uid/";
+/// Requests that sources have made: `id`, what was asked; `id`, how it stands; `hash of source and transaction UID`.
+pub(super) const INCOMING: &[u8] = b"commitment/in/";
+pub(super) const INCOMING_STATE: &[u8] = b"commitment/in-state/";
+pub(super) const INCOMING_UID: &[u8] = b"commitment/in-uid/";
+/// Instances that have left the cache: `hash of SOP Instance UID | our id`.
+pub(super) const GONE: &[u8] = b"commitment/gone/";
+
+pub(super) fn awaits(key: JobKey, asked: bool, study: [u8; 16]) -> Vec<u8> {
+    let (dest, job) = (key.dest.to_be_bytes(), key.job.0.to_be_bytes());
+    [AWAITS, &dest, &[u8::from(asked)], &study, &job].concat()
+}
+
+pub(super) fn awaits_prefix(dest: u32, asked: bool) -> Vec<u8> {
+    [AWAITS, &dest.to_be_bytes(), &[u8::from(asked)]].concat()
+}
+
+/// The job, whether its commitment was asked for, and the hash of its study.
+pub(super) fn awaits_of(raw: &[u8]) -> Option<(JobKey, bool, [u8; 16])> {
+    let rest = raw.strip_prefix(AWAITS)?;
+    (rest.len() == 29).then_some(())?;
+    let key = JobKey {
+        dest: u32_at(rest, 0)?,
+        job: JobId(u64_at(rest, 21)?),
+    };
+    Some((key, rest[4] == 1, rest.get(5..21)?.try_into().ok()?))
+}
+
+pub(super) fn numbered(prefix: &[u8], id: u64) -> Vec<u8> {
+    [prefix, &id.to_be_bytes()].concat()
+}
+
+pub(super) fn number_of(raw: &[u8], prefix: &[u8]) -> Option<u64> {
+    let rest = raw.strip_prefix(prefix)?;
+    (rest.len() == 8).then_some(())?;
+    u64_at(rest, 0)
+}
+
+pub(super) fn outgoing_uid(transaction: &Uid) -> Vec<u8> {
+    [OUTGOING_UID, &short_hash(transaction.as_str())].concat()
+}
+
+/// Two sources that use one transaction UID do not meet.
+pub(super) fn incoming_uid(source: &str, transaction: &Uid) -> Vec<u8> {
+    [INCOMING_UID, &short_hash(&format!("{source}/{}", transaction.as_str()))].concat()
+}
+
+pub(super) fn gone_prefix(sop_instance: &Uid) -> Vec<u8> {
+    [GONE, &seen(sop_instance)].concat()
+}
+
+pub(super) fn gone(sop_instance: &Uid, id: InstanceId) -> Vec<u8> {
+    [&gone_prefix(sop_instance)[..], &id.0].concat()
+}
+
 pub(super) fn cached(arrival: Wall, id: InstanceId) -> [u8; 24] {
     let mut out = [0; 24];
     out[..8].copy_from_slice(&arrival.0.to_be_bytes());
@@ -233,6 +294,11 @@ mod tests {
         assert_eq!(failover_of(&waits), Some(key));
         assert!(waits.starts_with(&failover_prefix(7)) && waits < failover(key, Duration::from_secs(901)));
         assert_eq!(failover_of(b"failover/"), None);
+        let awaited = awaits(key, true, [3; 16]);
+        assert_eq!(awaits_of(&awaited), Some((key, true, [3; 16])));
+        assert!(awaited.starts_with(&awaits_prefix(7, true)) && !awaited.starts_with(&awaits_prefix(7, false)));
+        assert_eq!(number_of(&numbered(OUTGOING, 5), OUTGOING), Some(5));
+        assert_eq!(number_of(&outgoing_uid(&Uid::known("1.2")), OUTGOING), None);
     }
 
     #[test]

@@ -33,6 +33,18 @@ pub enum FactKind {
     Converted,
     /// A person has read a salvage report.
     Acknowledged,
+    /// The destination answered success; its commitment to keep the instance is still to come.
+    Sent,
+    /// The destination was asked to commit to keep it; the text is the transaction.
+    CommitmentAsked,
+    /// The destination would not, or the request came to nothing.
+    CommitmentRefused,
+    /// A source asked this box to commit; the text names source and transaction.
+    CommitmentRequested,
+    /// What that source was told of the instance.
+    CommitmentAnswered,
+    /// A person ended the wait for a commitment, or for its answer being taken.
+    CommitmentGivenUp,
 }
 
 /// One line of the ledger.

@@ -53,7 +53,7 @@ fn restore(txn: &mut Txn<'_>, id: InstanceId) -> Result<bool, CommitError> {
 }
 
 /// A job record that cannot be read, but whose first field agrees with a reference: its instance is decided anew.
-fn salvage(txn: &mut Txn<'_>, key: JobKey, raw: Option<&[u8]>) -> Result<(), CommitError> {
+pub(super) fn salvage(txn: &mut Txn<'_>, key: JobKey, raw: Option<&[u8]>) -> Result<(), CommitError> {
     let id = raw.and_then(|raw| raw.get(1..17)?.try_into().ok()).map(InstanceId);
     let Some(id) = id else {
         return Ok(());

@@ -16,6 +16,7 @@ mod browse;
 mod cache;
 mod codec;
 mod commit;
+pub mod commitment;
 mod config;
 mod core;
 mod count;
@@ -190,7 +191,9 @@ impl Spool {
         for lease in leases {
             match lease.guard.lane().unrecorded(lease.job) {
                 None => open.push(lease),
-                Some((status, note)) => {
+                Some((status, note, sent_as)) => {
+                    let mut lease = lease;
+                    lease.sent_as = sent_as;
                     let settled = self.settle(lease, Settlement::Confirmed { status, note }).await;
                     if settled.is_err() {
                         // It is remembered still. The job is back in its queue, and would be claimed again at once.
@@ -234,12 +237,14 @@ impl Spool {
     /// # Errors
     /// `Gone`: the job was not there any more. Otherwise nothing was recorded, or (`Deadline`) it may have been.
     pub async fn settle(&self, lease: Lease, settlement: Settlement) -> Result<(), CommitError> {
-        let guard = lease.guard;
+        let (guard, sent_as) = (lease.guard, lease.sent_as);
         let lane = guard.lane();
         if let Settlement::Confirmed { status, note } = &settlement {
-            lane.confirmed(lease.job, *status, note);
+            lane.confirmed(lease.job, (*status, note.clone(), sent_as.clone()));
         }
-        let settled = self.submit(move |txn| settle::settle(txn, guard, settlement)).await?;
+        let settled = self
+            .submit(move |txn| settle::settle(txn, guard, settlement, sent_as))
+            .await?;
         lane.recorded(lease.job);
         match settled {
             true => Ok(()),

@@ -99,12 +99,14 @@ pub enum HoldKind {
     Operator = 11,
     /// Found again by a salvage that could not learn whether a person had held it.
     Doubtful = 12,
+    /// The destination took it and then would not commit to keep it, again and again.
+    NotCommitted = 13,
     /// The destination takes it in another transfer syntax only, and it could not be converted.
-    Conversion = 13,
+    Conversion = 14,
 }
 
 impl HoldKind {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Rule,
         Self::Error,
         Self::Budget,
@@ -117,6 +119,7 @@ impl HoldKind {
         Self::Recovered,
         Self::Operator,
         Self::Doubtful,
+        Self::NotCommitted,
         Self::Conversion,
     ];
 
@@ -136,6 +139,7 @@ impl HoldKind {
             Self::Recovered => "recovered",
             Self::Operator => "operator",
             Self::Doubtful => "doubtful",
+            Self::NotCommitted => "not_committed",
             Self::Conversion => "conversion",
         }
     }
@@ -343,6 +347,8 @@ pub struct OpenReport {
     pub delivered: u64,
     pub queued: u64,
     pub held: u64,
+    /// Jobs that wait for their destination's commitment.
+    pub awaiting: u64,
     /// Empty files of the pool that were cleared.
     pub pool_cleared: u64,
     /// Files cut by the stop, never acknowledged, removed.

@@ -2,6 +2,7 @@
 //! small that commits are never stalled. A job that a worker has in hand is left alone.
 use super::Spool;
 use super::admit::{add_job, displace, forget, place, rename, undecided};
+use super::commitment::Pledge;
 use super::db::Cf;
 use super::keys;
 use super::ledger::{Fact, FactKind};
@@ -287,7 +288,8 @@ fn one(txn: &mut Txn<'_>, key: JobKey, order: &Order) -> Result<bool, CommitErro
     };
     let name = txn.name(key.dest);
     match &order.verb {
-        Verb::Hold if kind.is_none() => {
+        // What its destination has already cannot be held back.
+        Verb::Hold if kind.is_none() && job.pledge.sent.is_none() => {
             txn.fact(fact(FactKind::Held, name));
             displace(txn, key, &job);
             job.hold = Some((txn.now, HoldReason::new(HoldKind::Operator, order.reason.clone())));
@@ -297,7 +299,13 @@ fn one(txn: &mut Txn<'_>, key: JobKey, order: &Order) -> Result<bool, CommitErro
             txn.fact(fact(FactKind::Released, name));
             requeue(txn, key, job);
         }
-        Verb::Retry if kind.is_none() || matches!(kind, Some(HoldKind::Refused | HoldKind::Parked)) => {
+        Verb::Retry
+            if kind.is_none()
+                || matches!(
+                    kind,
+                    Some(HoldKind::Refused | HoldKind::Parked | HoldKind::NotCommitted)
+                ) =>
+        {
             txn.fact(fact(FactKind::Released, name));
             requeue(txn, key, job);
         }
@@ -323,6 +331,7 @@ fn requeue(txn: &mut Txn<'_>, key: JobKey, mut job: JobRecord) {
     if job.hold.take().is_some() {
         job.attempts = 0;
     }
+    job.pledge = Pledge::default();
     // Who lets a job go wants it to go now.
     job.due = txn.now;
     job.quiet = None;
@@ -344,6 +353,7 @@ fn reroute(txn: &mut Txn<'_>, key: JobKey, mut job: JobRecord, fact: Fact) -> Re
     };
     txn.put(Cf::Ref, keys::reference(job.instance, to), Vec::new());
     job.hold = None;
+    job.pledge = Pledge::default();
     job.attempts = 0;
     job.due = txn.now;
     job.outcome.clear();

@@ -17,6 +17,8 @@ pub enum JobState {
     Queued,
     Held,
     Inflight,
+    /// Sent; waits for its destination's commitment.
+    Awaiting,
     /// Ended: confirmed by the destination, or discarded by a person. Listed while the instance is in the cache.
     Delivered,
 }
@@ -310,6 +312,7 @@ impl Walk<'_> {
         let lane = self.core.lanes.by_number(key.dest);
         let state = match (&job.hold, &lane) {
             (Some(_), _) => JobState::Held,
+            (None, _) if job.pledge.sent.is_some() => JobState::Awaiting,
             (None, Some(lane)) if lane.is_leased(key.job) => JobState::Inflight,
             (None, _) => JobState::Queued,
         };

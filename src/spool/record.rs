@@ -2,6 +2,7 @@
 //! and the caller puts it into quarantine.
 pub(super) use super::codec::Damaged;
 use super::codec::{Reader, Writer};
+use super::commitment::Pledge;
 use super::keys;
 use super::model::{HoldKind, HoldReason, Instance, JobKey, Priority};
 use super::wait::Quiet;
@@ -50,6 +51,8 @@ pub(super) struct JobRecord {
     pub quiet: Option<Quiet>,
     /// Who takes over when its destination is down.
     pub failover: Option<Failover>,
+    /// How far its destination has committed to keep it.
+    pub pledge: Pledge,
 }
 
 /// Who takes over a job whose destination has been down or suspended for `after`: the first, with its own plan; then the next.
@@ -207,8 +210,11 @@ impl JobRecord {
         }
         w.long(&self.plan);
         // Older records end here, and so do jobs without either.
-        if self.quiet.is_some() || self.failover.is_some() {
+        if self.quiet.is_some() || self.failover.is_some() || self.pledge != Pledge::default() {
             self.encode_waits(&mut w);
+        }
+        if self.pledge != Pledge::default() {
+            self.pledge.encode(&mut w);
         }
         w.finish()
     }
@@ -274,9 +280,13 @@ impl JobRecord {
             plan: r.long()?.to_vec(),
             quiet: None,
             failover: None,
+            pledge: Pledge::default(),
         };
         if r.end().is_err() {
             record.decode_waits(&mut r)?;
+        }
+        if r.end().is_err() {
+            record.pledge = Pledge::decode(&mut r)?;
         }
         r.end()?;
         Ok(record)
@@ -384,6 +394,7 @@ pub(super) mod tests {
             plan: vec![0; 70_000],
             quiet: None,
             failover: None,
+            pledge: Pledge::default(),
         };
         assert_eq!(JobRecord::decode(&job.encode()), Ok(job.clone()));
         let waits = JobRecord {

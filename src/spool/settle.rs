@@ -1,5 +1,6 @@
 //! How a lease ends in the index: confirmed, to be tried again, or held. One synced batch each, with its fact.
 use super::admit::{displace, place};
+use super::commitment;
 use super::damaged;
 use super::db::Cf;
 use super::due::{Guard, LATEST};
@@ -10,14 +11,21 @@ use super::payload::Mark;
 use super::record::{Done, InstanceRecord, JobRecord};
 use super::txn::{Effect, Txn};
 use crate::base::fault::{Plant, planted};
+use crate::base::names::Uid;
 
 /// Records a settlement. `false`: the job was not there any more.
-pub(super) fn settle(txn: &mut Txn<'_>, guard: Guard, settlement: Settlement) -> Result<bool, CommitError> {
+/// `sent_as`: the SOP Instance UID that it left with, when that is not its own.
+pub(super) fn settle(
+    txn: &mut Txn<'_>,
+    guard: Guard,
+    settlement: Settlement,
+    sent_as: Option<Uid>,
+) -> Result<bool, CommitError> {
     let mut key = guard.key();
     if planted(Plant::SettleWrong) && matches!(settlement, Settlement::Confirmed { .. }) {
         key = another(txn, key)?;
     }
-    let name = guard.lane().name.clone();
+    let (name, commits) = (guard.lane().name.clone(), guard.lane().commits());
     // The job is free again only when the batch is durable (and also when it fails).
     txn.effects.push(Effect::Return(guard));
     let Some(mut job) = txn.job(key)? else {
@@ -26,6 +34,12 @@ pub(super) fn settle(txn: &mut Txn<'_>, guard: Guard, settlement: Settlement) ->
     displace(txn, key, &job);
     let fact = |kind| Fact::new(kind).instance(job.instance).job(key.job, Some(name));
     match settlement {
+        Settlement::Confirmed { status, note } if commits => {
+            txn.fact(fact(FactKind::Sent).text(format!("{status:04X} {note}").trim_end()));
+            job.outcome = format!("{status:04X}");
+            commitment::sent(txn, &mut job, status, sent_as)?;
+            place(txn, key, &job);
+        }
         Settlement::Confirmed { status, note } => {
             txn.fact(fact(FactKind::Confirmed).text(format!("{status:04X} {note}").trim_end()));
             end(txn, key, &job, Some(status))?;

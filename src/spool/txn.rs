@@ -39,6 +39,8 @@ pub(super) enum Effect {
     Quarantined(Cf),
     /// A job of the lane waits because rules say so.
     Waits(Arc<Lane>),
+    /// So many jobs of the lane more, or fewer, wait for its destination's commitment.
+    Awaits(Arc<Lane>, i64),
     /// For the list of persons' orders.
     Order(Order),
     /// So many instances more, or fewer, whose payload is damaged.
@@ -212,7 +214,7 @@ impl<'a> Txn<'a> {
     }
 
     /// A record of `cf`, or `None`. One that cannot be read goes to quarantine, and so does not block a queue again.
-    fn record<T>(
+    pub(super) fn record<T>(
         &mut self,
         cf: Cf,
         key: &[u8],

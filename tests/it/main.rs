@@ -8,6 +8,8 @@ mod archives;
 mod bench;
 mod certs;
 mod charset;
+mod commitment;
+mod committing;
 mod corpus;
 mod crash;
 mod dcmtk;

@@ -337,7 +337,8 @@ impl World {
             | HoldKind::Edit
             | HoldKind::Recovered
             | HoldKind::Doubtful
-            | HoldKind::Conversion => false,
+            | HoldKind::Conversion
+            | HoldKind::NotCommitted => false,
         };
         if !legitimate {
             let class = class_uid(about.class);

@@ -1,7 +1,7 @@
 //! The accepting side: the listener reads a request, judges it, and accepts or rejects.
 //! Nothing here decides whom to admit.
 use super::pdu::{self, INVALID_PARAMETER, NO_REASON, PROVIDER};
-use super::request::{Context, Local, Rejection, Request};
+use super::request::{Context, Local, Rejection, Request, RoleSelection};
 use super::wire::{self, First, Wire};
 use super::{Association, Role, Stream, Timeouts, UlError};
 use crate::base::limits::ASSOCIATE_MAX;
@@ -87,11 +87,27 @@ impl<S: Stream> Association<S> {
         local: &Local,
         timeouts: Timeouts,
     ) -> Result<Self, UlError> {
+        Self::accept_as(stream, request, (results, Vec::new()), local, timeouts).await
+    }
+
+    /// As `accept`, and answers the peer's role selections with these; one that is left out keeps the default roles.
+    ///
+    /// # Errors
+    /// See `UlError`.
+    pub async fn accept_as(
+        stream: S,
+        request: &Request,
+        (results, roles): (Vec<Context>, Vec<RoleSelection>),
+        local: &Local,
+        timeouts: Timeouts,
+    ) -> Result<Self, UlError> {
         let mut wire = Wire::new(stream, timeouts.write);
-        wire.put(&pdu::accept(request, &results, local)).await?;
+        wire.put(&pdu::accept(request, &results, &roles, local)).await?;
         wire.flush().await?;
         let peer = pdu::peer_of(request);
-        Ok(Self::new(wire, Role::Acceptor, timeouts, results, peer))
+        let mut association = Self::new(wire, Role::Acceptor, timeouts, results, peer);
+        association.roles = roles;
+        Ok(association)
     }
 
     /// Acceptor: A-RELEASE-RP, waits for the peer to close.

@@ -127,6 +127,8 @@ pub struct Association<S> {
     role: Role,
     timeouts: Timeouts,
     contexts: Vec<Context>,
+    /// The role selections that the acceptor answered.
+    roles: Vec<RoleSelection>,
     peer: Peer,
     incoming: Incoming,
     outgoing: Outgoing,
@@ -142,6 +144,7 @@ impl<S: Stream> Association<S> {
             role,
             timeouts,
             contexts,
+            roles: Vec::new(),
             peer,
             incoming: Incoming::default(),
             outgoing,
@@ -173,6 +176,12 @@ impl<S: Stream> Association<S> {
     pub fn accepted_class(&self, abstract_syntax: &Uid) -> Option<u8> {
         let fits = |c: &&Context| c.abstract_syntax == *abstract_syntax && c.result.is_ok();
         self.contexts.iter().find(fits).map(|c| c.id)
+    }
+
+    /// The roles that the acceptor answered for a class; `None` when it answered none, so that the defaults hold.
+    #[must_use]
+    pub fn role(&self, class: &Uid) -> Option<&RoleSelection> {
+        self.roles.iter().find(|role| role.class == *class)
     }
 
     /// The context of an id, when it was accepted.

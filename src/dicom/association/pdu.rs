@@ -6,7 +6,7 @@ use super::{APPLICATION_CONTEXT, CONTEXTS_MAX, Peer};
 use crate::base::names::{AeTitle, Uid};
 use dicom_ul::pdu::{
     AssociationAC, AssociationRQ, Pdu, PresentationContextProposed, PresentationContextResult,
-    PresentationContextResultReason, UserVariableItem, write_pdu,
+    PresentationContextResultReason, RequestorRoles, UserVariableItem, write_pdu,
 };
 
 pub(super) const ASSOCIATE_RQ: u8 = 1;
@@ -183,6 +183,7 @@ pub(super) struct Answer {
     pub(super) max_pdu: u32,
     pub(super) implementation_class_uid: String,
     pub(super) implementation_version: String,
+    pub(super) roles: Vec<RoleSelection>,
 }
 
 /// Parses the body of an A-ASSOCIATE-AC. Unknown items are ignored, nothing but the fixed part is required.
@@ -193,6 +194,7 @@ pub(super) fn parse_answer(body: &[u8]) -> Result<Answer, Malformed> {
         max_pdu: 0,
         implementation_class_uid: String::new(),
         implementation_version: String::new(),
+        roles: Vec::new(),
     };
     for item in Items(items) {
         match item? {
@@ -210,6 +212,7 @@ pub(super) fn parse_answer(body: &[u8]) -> Result<Answer, Malformed> {
                     match item? {
                         (0x51, value) => answer.max_pdu = value.first_chunk().map_or(0, |b| u32::from_be_bytes(*b)),
                         (0x52, value) => answer.implementation_class_uid = printable(value, 64),
+                        (0x54, value) if answer.roles.len() < CONTEXTS_MAX => answer.roles.extend(role(value)),
                         (0x55, value) => answer.implementation_version = printable(value, 16),
                         _ => {}
                     }
@@ -222,7 +225,8 @@ pub(super) fn parse_answer(body: &[u8]) -> Result<Answer, Malformed> {
 }
 
 /// The A-ASSOCIATE-AC for a request, whose reserved bytes and AE titles it sends back as they came.
-pub(super) fn accept(request: &Request, results: &[Context], local: &Local) -> Vec<u8> {
+/// `roles` answers the peer's role selections.
+pub(super) fn accept(request: &Request, results: &[Context], roles: &[RoleSelection], local: &Local) -> Vec<u8> {
     let judged = results.iter().map(|context| match &context.result {
         Ok(syntax) => (context.id, 0, syntax.as_str()),
         Err(reason) => (context.id, *reason, NOT_SIGNIFICANT),
@@ -245,7 +249,7 @@ pub(super) fn accept(request: &Request, results: &[Context], local: &Local) -> V
         called_ae_title: "ECHOED".to_owned(),
         application_context_name: APPLICATION_CONTEXT.to_owned(),
         presentation_contexts,
-        user_variables: our_words(local),
+        user_variables: our_words(local, roles),
     }));
     bytes[ECHO].copy_from_slice(&request.echo);
     bytes
@@ -265,7 +269,12 @@ fn result_of(reason: u8) -> PresentationContextResultReason {
 }
 
 /// The A-ASSOCIATE-RQ that proposes these contexts with ids 1, 3, 5 and so on.
-pub(super) fn request(calling: &AeTitle, called: &AeTitle, contexts: &[Proposed], local: &Local) -> Vec<u8> {
+pub(super) fn request(
+    (calling, called): (&AeTitle, &AeTitle),
+    contexts: &[Proposed],
+    roles: &[RoleSelection],
+    local: &Local,
+) -> Vec<u8> {
     written(&Pdu::AssociationRQ(AssociationRQ {
         protocol_version: 1,
         calling_ae_title: calling.as_str().to_owned(),
@@ -283,16 +292,21 @@ pub(super) fn request(calling: &AeTitle, called: &AeTitle, contexts: &[Proposed]
                     .collect(),
             })
             .collect(),
-        user_variables: our_words(local),
+        user_variables: our_words(local, roles),
     }))
 }
 
-fn our_words(local: &Local) -> Vec<UserVariableItem> {
-    vec![
+fn our_words(local: &Local, roles: &[RoleSelection]) -> Vec<UserVariableItem> {
+    let mut words = vec![
         UserVariableItem::MaxLength(local.max_pdu),
         UserVariableItem::ImplementationClassUID(local.implementation_class_uid.as_str().to_owned()),
         UserVariableItem::ImplementationVersionName(printable(local.implementation_version.as_bytes(), 16)),
-    ]
+    ];
+    words.extend(roles.iter().map(|role| {
+        let (scu, scp) = (role.scu, role.scp);
+        UserVariableItem::ScuScpRoleSelectionSubItem(role.class.as_str().to_owned(), RequestorRoles { scu, scp })
+    }));
+    words
 }
 
 fn written(pdu: &Pdu) -> Vec<u8> {

@@ -22,7 +22,8 @@ pub struct Context {
     pub result: Result<Uid, u8>,
 }
 
-/// An SCP/SCU role selection sub-item (PS3.7 D.3.3.4), as proposed. It is not answered: default roles hold then.
+/// An SCP/SCU role selection sub-item (PS3.7 D.3.3.4), as proposed or answered. One that is not answered leaves the default
+/// roles: the requestor is SCU.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RoleSelection {
     pub class: Uid,

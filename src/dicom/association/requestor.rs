@@ -1,6 +1,6 @@
 //! The requesting side: the sender, the probe and the rehearsed modality ask for an association and release it.
 use super::pdu::{self, Answer, INVALID_PARAMETER, PROVIDER};
-use super::request::{Context, Local, Proposed};
+use super::request::{Context, Local, Proposed, RoleSelection};
 use super::wire::{self, First, Wire};
 use super::{Association, CONTEXTS_MAX, Peer, Role, Stream, Timeouts, UlError};
 use crate::base::limits::ASSOCIATE_MAX;
@@ -19,10 +19,27 @@ impl<S: Stream> Association<S> {
     /// # Panics
     /// With more than `CONTEXTS_MAX` contexts, or one without transfer syntax.
     pub async fn request(
-        mut stream: S,
+        stream: S,
         calling: &AeTitle,
         called: &AeTitle,
         contexts: &[(Uid, Vec<Uid>)],
+        local: &Local,
+        timeouts: Timeouts,
+    ) -> Result<Self, UlError> {
+        Self::request_as(stream, (calling, called), (contexts, &[]), local, timeouts).await
+    }
+
+    /// As `request`, and proposes these roles. What the peer answered is in `role`.
+    ///
+    /// # Errors
+    /// As `request`.
+    ///
+    /// # Panics
+    /// As `request`.
+    pub async fn request_as(
+        mut stream: S,
+        (calling, called): (&AeTitle, &AeTitle),
+        (contexts, roles): (&[(Uid, Vec<Uid>)], &[RoleSelection]),
         local: &Local,
         timeouts: Timeouts,
     ) -> Result<Self, UlError> {
@@ -41,7 +58,8 @@ impl<S: Stream> Association<S> {
             })
             .collect();
         let mut wire = Wire::new(&mut stream, timeouts.write);
-        wire.put(&pdu::request(calling, called, &proposed, local)).await?;
+        wire.put(&pdu::request((calling, called), &proposed, roles, local))
+            .await?;
         wire.flush().await?;
         let answer = receive_answer(&mut stream, &timeouts).await?;
         let peer = Peer {
@@ -53,7 +71,9 @@ impl<S: Stream> Association<S> {
         };
         let contexts = judge(proposed, &answer);
         let wire = Wire::new(stream, timeouts.write);
-        Ok(Self::new(wire, Role::Requestor, timeouts, contexts, peer))
+        let mut association = Self::new(wire, Role::Requestor, timeouts, contexts, peer);
+        association.roles = answer.roles;
+        Ok(association)
     }
 
     /// Requestor: A-RELEASE-RQ, waits for the reply, closes. A peer that closes instead of answering has released too.

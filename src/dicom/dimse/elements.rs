@@ -14,6 +14,9 @@ pub(super) const DATA_SET_TYPE: u16 = 0x0800;
 pub(super) const STATUS: u16 = 0x0900;
 pub(super) const ERROR_COMMENT: u16 = 0x0902;
 pub(super) const AFFECTED_INSTANCE: u16 = 0x1000;
+pub(super) const REQUESTED_INSTANCE: u16 = 0x1001;
+pub(super) const EVENT_TYPE: u16 = 0x1002;
+pub(super) const ACTION_TYPE: u16 = 0x1008;
 pub(super) const MOVE_ORIGINATOR: u16 = 0x1030;
 pub(super) const MOVE_MESSAGE_ID: u16 = 0x1031;
 

@@ -2,12 +2,16 @@
 //! Used by both sides of an association. Reading is tolerant (missing group length, any order, padded or odd-length
 //! values, unknown elements), bounded by the bytes given, and never panics.
 mod elements;
+mod normalized;
 
 use crate::base::names::{AeTitle, Uid};
 use elements::{
     AFFECTED_CLASS, AFFECTED_INSTANCE, COMMAND_FIELD, DATA_SET_TYPE, ERROR_COMMENT, Elements, MESSAGE_ID,
     MOVE_MESSAGE_ID, MOVE_ORIGINATOR, PRIORITY, REQUESTED_CLASS, RESPONDED_TO, STATUS, Writer, cut,
 };
+use normalized::{ACTION_RQ, ACTION_RSP, EVENT_RQ, EVENT_RSP};
+
+pub use normalized::{Asked, Told};
 
 /// Priority (0000,0700).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -30,6 +34,10 @@ pub enum Command {
     },
     StoreRq(StoreRq),
     StoreRsp(StoreRsp),
+    ActionRq(Asked),
+    ActionRsp(Told),
+    EventRq(Asked),
+    EventRsp(Told),
     /// C-CANCEL: nothing to cancel here; read and passed over.
     Cancel {
         message_id: u16,
@@ -140,6 +148,10 @@ impl Command {
                 sop_instance: elements.answered_instance()?,
                 comment: elements.text(ERROR_COMMENT),
             }),
+            ACTION_RQ => Self::ActionRq(Asked::read(field, message_id, has_data_set, &elements)?),
+            EVENT_RQ => Self::EventRq(Asked::read(field, message_id, has_data_set, &elements)?),
+            ACTION_RSP => Self::ActionRsp(Told::read(field, message_id, has_data_set, &elements)?),
+            EVENT_RSP => Self::EventRsp(Told::read(field, message_id, has_data_set, &elements)?),
             CANCEL_RQ if !has_data_set => Self::Cancel { message_id },
             _ => Self::Other {
                 field,
@@ -175,6 +187,10 @@ impl Command {
                     set.text(ERROR_COMMENT, cut(comment));
                 }
             }
+            Self::ActionRq(asked) => asked.write(ACTION_RQ, &mut set),
+            Self::EventRq(asked) => asked.write(EVENT_RQ, &mut set),
+            Self::ActionRsp(told) => told.write(ACTION_RSP, &mut set),
+            Self::EventRsp(told) => told.write(EVENT_RSP, &mut set),
             Self::Cancel { message_id } => {
                 set.number(COMMAND_FIELD, CANCEL_RQ);
                 set.number(RESPONDED_TO, *message_id);
@@ -205,6 +221,8 @@ impl Command {
         match self {
             Self::StoreRq(store) => store.has_data_set,
             Self::Other { has_data_set, .. } => *has_data_set,
+            Self::ActionRq(asked) | Self::EventRq(asked) => asked.has_data_set,
+            Self::ActionRsp(told) | Self::EventRsp(told) => told.has_data_set,
             Self::EchoRq { .. } | Self::EchoRsp { .. } | Self::StoreRsp(_) | Self::Cancel { .. } => false,
         }
     }
@@ -271,7 +289,18 @@ mod tests {
             status: None,
         };
         let refused = Command::response_to(0x0140, 3, None, 0x0211);
+        let asked = Asked {
+            message_id: 4,
+            class: Some(uid("1.2.840.10008.1.20.1")),
+            instance: Some(uid("1.2.840.10008.1.20.1.1")),
+            kind: Some(1),
+            has_data_set: true,
+        };
         vec![
+            Command::ActionRq(asked.clone()),
+            Command::ActionRsp(asked.answer(0x0115, Some("no transaction"))),
+            Command::EventRq(asked.clone()),
+            Command::EventRsp(asked.answer(0, None)),
             Command::EchoRq { message_id: 1 },
             Command::EchoRsp {
                 message_id: 1,

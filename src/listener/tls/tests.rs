@@ -169,7 +169,10 @@ async fn a_pinned_fingerprint_admits_only_its_certificate_or_one_of_several() {
         })
     };
     let (right, wrong) = (hex(&pair.fingerprint).to_uppercase(), "00".repeat(32));
-    assert_eq!(meet(&acceptor, &pinned(&[right.clone()])).await, (Ok(None), Ok(())));
+    assert_eq!(
+        meet(&acceptor, &pinned(std::slice::from_ref(&right))).await,
+        (Ok(None), Ok(()))
+    );
     assert_eq!(
         meet(&acceptor, &pinned(&[wrong.clone(), right])).await,
         (Ok(None), Ok(()))

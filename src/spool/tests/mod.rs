@@ -1,5 +1,7 @@
 //! The spool's tests, cut by kind of truth. Each opens a real spool in a temporary directory.
+mod aged;
 mod cached;
+mod committed;
 mod crash;
 mod model;
 mod queue;

@@ -91,6 +91,55 @@ fn a_client_whose_authority_was_removed_cannot_resume_its_session() {
     }
 }
 
+/// What it costs that nothing is resumed: full handshakes with client certificates, one after the other.
+#[test]
+fn a_full_handshake_for_each_association_is_cheap_enough() {
+    let (station, site) = station();
+    let (pair, trust) = (site.pair("good_rsa"), path(&site.ours.certificate));
+    let (certificate, key) = (path(&pair.certificate), path(&pair.key));
+    let to = format!("127.0.0.1:{}", station.setup.dicom);
+    for version in ["-tls1_2", "-tls1_3"] {
+        let arguments = [
+            "s_time",
+            "-connect",
+            &to,
+            "-new",
+            "-time",
+            "2",
+            version,
+            "-cert",
+            &certificate,
+            "-key",
+            &key,
+            "-CAfile",
+            &trust,
+        ];
+        let ran = tools::run(
+            &tools::program("openssl"),
+            &tools::texts(&arguments),
+            Duration::from_secs(20),
+        );
+        let line = ran
+            .out
+            .lines()
+            .find(|line| line.contains("real seconds"))
+            .unwrap_or_default();
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let number = |at: usize| {
+            words
+                .get(at)
+                .and_then(|word| word.parse::<f64>().ok())
+                .unwrap_or_default()
+        };
+        let each = number(3) / number(0).max(1.0);
+        println!("full handshakes {version}: {line} ({:.2} ms each)", each * 1000.0);
+        // An association takes one and carries up to 200 images. Generous: other tests run beside this one.
+        assert!(number(0) > 40.0, "{ran:?}");
+    }
+    let failed = station.metric("tls_failures_total", &[]);
+    assert!(failed <= 2.0, "{failed} failed, at most the last of each kind");
+}
+
 #[test]
 fn renegotiation_and_key_updates_keep_nobody_beyond_the_deadline() {
     let (station, site) = station();

@@ -194,6 +194,17 @@ pub struct Orthanc {
 
 impl Orthanc {
     pub fn start(folder: &Path) -> Self {
+        Self::with(folder, &json!({}))
+    }
+
+    /// It knows a box on this port, and tells it there what it commits to.
+    pub fn committing(folder: &Path, port: u16) -> Self {
+        let modality = json!({"AET": "WAYSTATION", "Host": "127.0.0.1", "Port": port,
+            "AllowStorageCommitment": true, "AllowNEventReport": true, "AllowStore": true});
+        Self::with(folder, &json!({"box": modality}))
+    }
+
+    fn with(folder: &Path, modalities: &Value) -> Self {
         fs::create_dir_all(folder).expect("writable");
         let (dicom, port) = (free_port(), free_port());
         let config = json!({
@@ -201,6 +212,7 @@ impl Orthanc {
             "RemoteAccessAllowed": false, "AuthenticationEnabled": false, "HttpPort": port, "DicomPort": dicom,
             "DicomAet": "ORTHANC", "DicomAlwaysAllowStore": true, "DicomCheckCalledAet": true, "HttpDescribeErrors": true,
             "OverwriteInstances": false, "Plugins": [], "UnknownSopClassAccepted": true,
+            "DicomModalities": modalities,
         });
         let file = folder.join("orthanc.json");
         fs::write(&file, config.to_string()).expect("writable");

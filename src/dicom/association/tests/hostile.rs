@@ -90,7 +90,7 @@ async fn a_data_set_on_the_wrong_context_is_a_violation() {
             transfer_syntaxes: vec![uid(EXPLICIT)],
         })
         .into();
-    raw.write_all(&pdu::request(&title("A"), &title("B"), &contexts, &local(0)))
+    raw.write_all(&pdu::request((&title("A"), &title("B")), &contexts, &[], &local(0)))
         .await
         .unwrap();
     let mut association = acceptor(b, 0).await.unwrap();
@@ -167,7 +167,7 @@ async fn what_is_no_request_is_aborted_without_waiting_for_more() {
 #[tokio::test(start_paused = true)]
 async fn a_request_sent_byte_by_byte_ends_with_the_deadline() {
     let (mut raw, mut b) = duplex(4_096);
-    let bytes = pdu::request(&title("A"), &title("B"), &[], &local(0));
+    let bytes = pdu::request((&title("A"), &title("B")), &[], &[], &local(0));
     let dripping = async {
         for byte in bytes {
             tokio::time::sleep(Duration::from_secs(1)).await;

@@ -225,7 +225,7 @@ async fn raw_peer(max_pdu: u32) -> (Association<DuplexStream>, DuplexStream) {
             transfer_syntaxes: syntaxes.clone(),
         })
         .collect();
-    let bytes = pdu::request(&title("CT1"), &title("BOX"), &contexts, &local(max_pdu));
+    let bytes = pdu::request((&title("CT1"), &title("BOX")), &contexts, &[], &local(max_pdu));
     raw.write_all(&bytes).await.unwrap();
     let association = acceptor(b, 16_384).await.unwrap();
     let mut header = [0; 6];

@@ -100,7 +100,7 @@ fn contexts_that_cannot_be_judged_are_refused_alone() {
     assert_eq!(request.unusable, [(2, 2), (3, 4), (5, 3)]);
     assert_eq!(request.contexts.len(), 1);
 
-    let answer = pdu::accept(&request, &accept_all(&request), &local(0));
+    let answer = pdu::accept(&request, &accept_all(&request), &[], &local(0));
     let answer = parse_answer(&answer[6..]).unwrap();
     let results: Vec<(u8, u8)> = answer.results.iter().map(|r| (r.0, r.1)).collect();
     assert_eq!(results, [(7, 0), (2, 2), (3, 4), (5, 3)]);
@@ -152,7 +152,7 @@ fn our_answer_reads_back_by_another_parser_and_echoes_the_reserved_bytes() {
         abstract_syntax: uid(CT),
         result: Err(3),
     };
-    let bytes = pdu::accept(&request, &[refused], &local(131_072));
+    let bytes = pdu::accept(&request, &[refused], &[], &local(131_072));
     assert_eq!(bytes[10..74], request.echo);
     assert_eq!(bytes[42..74], [7; 32]);
     let Ok(Some(Pdu::AssociationAC(answer))) = read_pdu(bytes.as_slice(), 131_072, true) else {

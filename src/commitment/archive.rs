@@ -1,0 +1,252 @@
+//! The SCU: asks one destination to commit to what it took, and asks again what is not answered.
+//!
+//! One request at a time; the association of an accepted one is left open for its answer for a while. An outage costs no
+//! instance anything. A destination that refuses the service is asked again, more and more rarely, and said so.
+use super::Shared;
+use super::reference;
+use crate::base::clock::Wall;
+use crate::base::names::{DestinationId, JobId, Uid};
+use crate::dicom::commitment::Action;
+use crate::dicom::status;
+use crate::sender::commitment::{Call, CallError, Side};
+use crate::spool::commitment::{Ask, Outcome, Outstanding};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The first pause after a failure; each further one is twice as long, up to `PAUSE_MAX`.
+const PAUSE_MIN: Duration = Duration::from_secs(2);
+const PAUSE_MAX: Duration = Duration::from_secs(300);
+/// How often it is looked whether there is something to ask.
+const LOOK_MIN: Duration = Duration::from_millis(200);
+const LOOK_MAX: Duration = Duration::from_secs(5);
+/// The longest wait for an answer, however often one failed to come.
+const WAIT_MAX: Duration = Duration::from_secs(86_400);
+
+/// What went wrong lately.
+#[derive(Default)]
+struct Trouble {
+    /// Requests in a row that did not get through.
+    failures: u32,
+    /// Accepted requests in a row that were not answered in time.
+    unanswered: u32,
+}
+
+/// Runs until the drain stops.
+pub(super) async fn run(shared: &Arc<Shared>, name: &DestinationId) {
+    let archive = &shared.archives[name];
+    let mut trouble = Trouble::default();
+    // What a restart cut is asked again: nobody knows whether it was understood.
+    for asked in outstanding(shared, name).await {
+        if asked.until.is_none() {
+            end(shared, asked.id).await;
+        }
+    }
+    loop {
+        let pause = turn(shared, name, &mut trouble).await;
+        tokio::select! {
+            () = shared.parts.drain.stopping() => return,
+            () = archive.poke.notified() => trouble.failures = 0,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// Everything that is due now; answers when to look again.
+async fn turn(shared: &Arc<Shared>, name: &DestinationId, trouble: &mut Trouble) -> Duration {
+    let config = &shared.archives[name].config;
+    let ask = Ask {
+        quiet: config.quiet.0,
+        at_most: config.at_most.0,
+        batch: config.batch,
+    };
+    loop {
+        if shared.parts.drain.is_stopping() {
+            return LOOK_MAX;
+        }
+        let oldest = overdue(shared, name, trouble).await;
+        let Ok(batch) = shared.parts.spool.uncommitted(name, ask).await else {
+            // The spool says so itself.
+            return LOOK_MAX;
+        };
+        let now = shared.parts.clock.now();
+        let oldest = [oldest, batch.oldest].into_iter().flatten().min();
+        let age = oldest.map_or(0.0, |at| now.since(at).as_secs_f64());
+        shared
+            .parts
+            .metrics
+            .commitment_oldest_seconds
+            .with_label_values(&[name.as_str()])
+            .set(age);
+        if batch.jobs.is_empty() {
+            let wait = batch.later.map_or(LOOK_MAX, |later| later.since(now));
+            return wait.clamp(LOOK_MIN, LOOK_MAX);
+        }
+        if request(shared, name, batch.jobs, trouble.unanswered).await {
+            trouble.failures = 0;
+        } else {
+            trouble.failures = trouble.failures.saturating_add(1);
+            return PAUSE_MIN.saturating_mul(1 << trouble.failures.min(16)).min(PAUSE_MAX) / 2;
+        }
+    }
+}
+
+async fn outstanding(shared: &Shared, name: &DestinationId) -> Vec<Outstanding> {
+    let mut all = shared.parts.spool.outstanding().await.unwrap_or_default();
+    all.retain(|asked| asked.destination.as_ref() == Some(name));
+    all
+}
+
+/// Ends requests that were accepted and not answered in time; answers since when the oldest of the others waits.
+async fn overdue(shared: &Shared, name: &DestinationId, trouble: &mut Trouble) -> Option<Wall> {
+    let (now, metrics) = (shared.parts.clock.now(), &shared.parts.metrics);
+    let longest = WAIT_MAX.max(shared.archives[name].config.answer_within.0);
+    let (mut oldest, mut count) = (None, 0);
+    let mut accepted = false;
+    for asked in outstanding(shared, name).await {
+        // A time further ahead than any was written by a clock that has been put back since.
+        let over = |until: Wall| until <= now || until.since(now) > longest;
+        if asked.until.is_some_and(over) {
+            tracing::warn!(destination = %name, references = asked.references, "the archive has not answered a request for commitment in time: it is asked again");
+            let result = &metrics.commitment_requests_total;
+            result.with_label_values(&[name.as_str(), "lapsed"]).inc();
+            trouble.unanswered = trouble.unanswered.saturating_add(1);
+            end(shared, asked.id).await;
+            continue;
+        }
+        accepted |= asked.until.is_some();
+        oldest = Some(oldest.map_or(asked.at, |known: Wall| known.min(asked.at)));
+        count += 1;
+    }
+    if !accepted && count == 0 && shared.parts.spool.awaiting(name) == 0 {
+        trouble.unanswered = 0;
+    }
+    let gauge = &metrics.commitment_outstanding;
+    gauge.with_label_values(&[name.as_str()]).set(count);
+    oldest
+}
+
+/// Everything that the destination has not answered is asked for again.
+pub(super) async fn lapse_all(shared: &Shared, name: &DestinationId) {
+    for asked in outstanding(shared, name).await {
+        end(shared, asked.id).await;
+    }
+}
+
+async fn end(shared: &Shared, id: u64) {
+    if let Err(error) = shared.parts.spool.lapse(id).await {
+        tracing::error!(%error, "the end of a request for commitment could not be recorded; it is tried again");
+    }
+}
+
+/// One request; false when it did not get through.
+async fn request(shared: &Arc<Shared>, name: &DestinationId, jobs: Vec<JobId>, unanswered: u32) -> bool {
+    let archive = &shared.archives[name];
+    let count = |result: &str| {
+        let requests = &shared.parts.metrics.commitment_requests_total;
+        requests.with_label_values(&[name.as_str(), result]).inc();
+    };
+    let Ok(permit) = archive.lingering.clone().acquire_owned().await else {
+        return false;
+    };
+    // The association first: an archive that is not there costs no record.
+    let opened = tokio::select! {
+        opened = archive.caller.open(Side::User) => opened,
+        () = shared.parts.drain.stopping() => return false,
+    };
+    let mut call = match opened {
+        Ok(call) => call,
+        Err(error) => {
+            count(if error.is_down() { "down" } else { "refused" });
+            tracing::warn!(destination = %name, %error, "commitment cannot be asked for");
+            return false;
+        }
+    };
+    let transaction = transaction(shared);
+    let (id, references) = match shared.parts.spool.ask(name, transaction.clone(), jobs).await {
+        Ok((id, references)) if !references.is_empty() => (id, references),
+        Ok(_) => {
+            call.release().await;
+            return true;
+        }
+        Err(error) => {
+            tracing::error!(destination = %name, %error, "a request for commitment could not be recorded");
+            call.release().await;
+            return false;
+        }
+    };
+    let references = references.into_iter().map(reference).collect();
+    let action = Action {
+        transaction,
+        references,
+    };
+    let answered = call.ask(&action).await;
+    let (outcome, result) = judged(shared, archive.config.answer_within.0, unanswered, &answered);
+    count(result);
+    if let Err(error) = shared.parts.spool.asked(id, outcome).await {
+        tracing::error!(destination = %name, %error, "what became of a request could not be recorded");
+    }
+    match answered {
+        Ok(status::SUCCESS) => {
+            tracing::info!(destination = %name, references = action.references.len(), "commitment asked for");
+            linger(shared, name, call, permit);
+            true
+        }
+        Ok(status) => {
+            tracing::warn!(destination = %name, status = %format_args!("{status:04X}"), "the archive refuses a request for commitment");
+            call.release().await;
+            false
+        }
+        Err(error) => {
+            tracing::warn!(destination = %name, %error, "a request for commitment broke");
+            false
+        }
+    }
+}
+
+fn judged(
+    shared: &Shared,
+    within: Duration,
+    unanswered: u32,
+    answered: &Result<u16, CallError>,
+) -> (Outcome, &'static str) {
+    match answered {
+        Ok(status::SUCCESS) => {
+            let wait = within.saturating_mul(1 << unanswered.min(16)).min(WAIT_MAX.max(within));
+            let until = shared.parts.clock.now().plus(wait);
+            (Outcome::Accepted { until }, "accepted")
+        }
+        Ok(_) => (Outcome::Failed, "refused"),
+        Err(_) => (Outcome::Failed, "broken"),
+    }
+}
+
+/// Leaves the association open for the answer.
+fn linger(shared: &Arc<Shared>, name: &DestinationId, mut call: Call, permit: tokio::sync::OwnedSemaphorePermit) {
+    let (shared, name) = (shared.clone(), name.clone());
+    let drain = shared.parts.drain.clone();
+    drain.spawn("commitment association", async move {
+        let _permit = permit;
+        let wait = shared.archives[&name].config.linger.0;
+        let heard = tokio::select! {
+            heard = call.listen(wait) => heard,
+            () = shared.parts.drain.stopping() => None,
+        };
+        if let Some(mut heard) = heard {
+            let report = std::mem::replace(&mut heard.report, Err(status::SUCCESS));
+            let status = match report {
+                Ok(report) => shared.take(name.as_str(), vec![name.clone()], report).await,
+                Err(status) => status,
+            };
+            if let Err(error) = call.answer(&heard, status).await {
+                tracing::debug!(destination = %name, %error, "the archive's answer could not be acknowledged");
+            }
+        }
+        call.release().await;
+    });
+}
+
+/// A UID that nobody else has: derived from a random number (PS3.5 B.2).
+fn transaction(shared: &Shared) -> Uid {
+    // 2.25 and at most 39 digits.
+    Uid::parse(&format!("2.25.{}", shared.random())).unwrap_or_else(|_| unreachable!("digits and dots"))
+}

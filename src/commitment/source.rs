@@ -1,0 +1,448 @@
+//! The SCP: one task for each request of a source. It waits until every instance of the request has an answer at the level of
+//! the source's policy, then tells the source: over the association of the request while that is open, else over one of its own,
+//! again and again, until the source has understood or `retry_for` is over.
+use super::{Shared, Source, named, reference};
+use crate::base::clock::Wall;
+use crate::base::names::{AeTitle, SourceId};
+use crate::base::units::Span;
+use crate::dicom::commitment::{self as words, Action, Report};
+use crate::dicom::status;
+use crate::listener::SourceConfig;
+use crate::listener::commitment::{Line, Requester};
+use crate::sender::commitment::{Caller, Side};
+use crate::sender::config::{Dicom, Duplicate, Retry, Timeouts};
+use crate::sender::tls::TlsError;
+use crate::spool::CommitError;
+use crate::spool::commitment::{Accepted, Answer, Demand, Judgement, Open, Patience, Progress};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+/// Looks at what is not decided: soon at first, then more and more rarely.
+const LOOK_MIN: Duration = Duration::from_millis(100);
+const LOOK_MAX: Duration = Duration::from_secs(15);
+/// An instance that is still coming is waited for no longer than this, whatever else comes.
+const ARRIVAL_MAX: Duration = Duration::from_secs(600);
+/// The first pause between two tries to tell.
+const TELL_MIN: Duration = Duration::from_secs(1);
+/// A source without an address may open an association at any time.
+const TELL_OPEN: Duration = Duration::from_secs(2);
+/// For a source to answer a report.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
+/// Between the answer to a request and the report over the same association: a source that hangs up at once, to be called back,
+/// has done so by then.
+const COURTESY: Duration = Duration::from_millis(300);
+
+/// How to call a source back; `None` when it has no address.
+pub(super) fn caller(source: &SourceConfig) -> Result<Option<Caller>, TlsError> {
+    let config = &source.commitment;
+    let (Some(host), Some(port), Some(title)) = (&config.host, config.port, source.calling_ae.first()) else {
+        return Ok(None);
+    };
+    let peer = Dicom {
+        // A source's name obeys the same rules.
+        name: crate::base::names::DestinationId::parse(source.name.as_str())
+            .unwrap_or_else(|_| unreachable!("names have one grammar")),
+        host: host.clone(),
+        port,
+        // Both are set for each call.
+        called_ae: config.called_ae.clone().unwrap_or_else(|| title.clone()),
+        calling_ae: title.clone(),
+        associations: 1,
+        batch: 0,
+        idle: Span::secs(1),
+        timeouts: Timeouts::default(),
+        tls: config.tls.clone(),
+        max_pdu: crate::dicom::association::DEFAULT_MAX_PDU,
+        retry: Retry::default(),
+        tries: 1,
+        duplicate: Duplicate::Hold,
+        probe: Span::secs(30),
+        stuck: Span::secs(120),
+        park_recheck: Span::secs(3_600),
+        commitment: None,
+    };
+    Caller::new(peer, Duration::ZERO).map(Some)
+}
+
+/// Takes a request: durable before this answers `Ok`.
+pub(super) async fn request(
+    shared: &Arc<Shared>,
+    requester: Requester,
+    action: Action,
+) -> Result<(), (u16, &'static str)> {
+    let Requester {
+        source,
+        calling,
+        called,
+        line,
+    } = requester;
+    let count = |result: &str| {
+        let demands = &shared.parts.metrics.commitment_demands_total;
+        demands.with_label_values(&[source.name.as_str(), result]).inc();
+    };
+    let Some(level) = source.commitment.policy.level() else {
+        count("refused");
+        return Err((words::NOT_AUTHORISED, "storage commitment is refused"));
+    };
+    if open_demands(shared, &source.name) >= source.commitment.max_open {
+        count("refused");
+        return Err((words::RESOURCE_LIMITATION, "too many requests are open"));
+    }
+    let demand = Demand {
+        transaction: action.transaction,
+        source: source.name.clone(),
+        calling: calling.clone(),
+        called: called.clone(),
+        level,
+        references: action.references.into_iter().map(named).collect(),
+    };
+    let (transaction, references) = (demand.transaction.clone(), demand.references.len());
+    let accepted = shared.parts.spool.demand(demand).await;
+    let (id, progress, result) = match accepted {
+        Ok(Accepted::Waiting(id)) => (id, Progress::Waiting, "accepted"),
+        Ok(Accepted::Duplicate(id)) => (id, Progress::Decided(shared.parts.clock.now()), "duplicate"),
+        Err(error) => {
+            count("refused");
+            tracing::error!(source = %source.name, %error, "a request for commitment could not be recorded");
+            return Err(match error {
+                CommitError::DiskFull => (words::RESOURCE_LIMITATION, "the disk is full"),
+                CommitError::GateLatched | CommitError::Deadline | CommitError::Gone | CommitError::Damaged => {
+                    (words::PROCESSING_FAILURE, "the request could not be recorded")
+                }
+            });
+        }
+    };
+    count(result);
+    tracing::info!(source = %source.name, references, result, "commitment is asked for");
+    let open = Open {
+        id,
+        transaction,
+        source: source.name,
+        calling,
+        called,
+        level,
+        at: shared.parts.clock.now(),
+        references,
+        progress,
+    };
+    follow(shared, open, Some(line));
+    Ok(())
+}
+
+/// Goes on with the requests that the last life of this box has left open.
+pub(super) async fn resume(shared: &Arc<Shared>) {
+    let mut open = shared.parts.spool.demands().await;
+    while let Err(error) = open {
+        tracing::error!(%error, "the open requests for commitment cannot be read");
+        tokio::select! {
+            () = shared.parts.drain.stopping() => return,
+            () = tokio::time::sleep(LOOK_MAX) => {}
+        }
+        open = shared.parts.spool.demands().await;
+    }
+    for demand in open.unwrap_or_default() {
+        follow(shared, demand, None);
+    }
+}
+
+fn open_demands(shared: &Shared, source: &SourceId) -> usize {
+    let open = shared.open.lock().unwrap_or_else(PoisonError::into_inner);
+    open.values().filter(|(of, _)| of == source).count()
+}
+
+fn follow(shared: &Arc<Shared>, open: Open, line: Option<Line>) {
+    let mut all = shared.open.lock().unwrap_or_else(PoisonError::into_inner);
+    all.insert(open.id, (open.source.clone(), open.at));
+    drop(all);
+    let case = Case {
+        shared: shared.clone(),
+        counted: None,
+        open,
+        line,
+    };
+    let drain = shared.parts.drain.clone();
+    drain.spawn("commitment request", case.run());
+}
+
+/// One open request.
+struct Case {
+    shared: Arc<Shared>,
+    open: Open,
+    /// Over which it came, while that is open.
+    line: Option<Line>,
+    counted: Option<&'static str>,
+}
+
+/// Whether the box goes on.
+enum Ended {
+    Stopping,
+    Over,
+}
+
+impl Case {
+    async fn run(mut self) {
+        let Some(decided) = self.decided().await else {
+            return;
+        };
+        self.count("decided");
+        match self.tell(decided).await {
+            // The next life goes on with it.
+            Ended::Stopping | Ended::Over => {}
+        }
+    }
+
+    /// Counts itself among the open ones of a state, until it ends.
+    fn count(&mut self, state: &'static str) {
+        let gauge = &self.shared.parts.metrics.commitment_demands_open;
+        let source = self.open.source.as_str();
+        if let Some(before) = self.counted.replace(state) {
+            gauge.with_label_values(&[source, before]).dec();
+        }
+        gauge.with_label_values(&[source, state]).inc();
+    }
+
+    fn source(&self) -> Option<&Source> {
+        self.shared.sources.get(&self.open.source)
+    }
+
+    /// Waits until every instance has an answer; since when it has. `None`: there is nothing to tell any more, in this life.
+    async fn decided(&mut self) -> Option<Wall> {
+        if let Progress::Decided(at) = self.open.progress {
+            return Some(at);
+        }
+        self.count("waiting");
+        let (mut from, mut pause) = (0, LOOK_MIN);
+        loop {
+            let judged = self.shared.parts.spool.judge(self.open.id, from, self.patience()).await;
+            match judged {
+                Ok(Judgement::Gone) => return None,
+                Ok(Judgement::Decided { committed, failed }) => {
+                    self.note(committed, failed);
+                    return Some(self.shared.parts.clock.now());
+                }
+                Ok(Judgement::Open { at, .. }) => {
+                    if at > from {
+                        pause = LOOK_MIN;
+                    }
+                    from = at;
+                }
+                // The spool says so itself; the request is durable.
+                Err(_) => pause = LOOK_MAX,
+            }
+            self.age();
+            if !self.rest(pause).await {
+                return None;
+            }
+            pause = (pause * 3 / 2).min(LOOK_MAX);
+        }
+    }
+
+    /// What is not waited for any more.
+    fn patience(&self) -> Patience {
+        // A source that was taken out of the configuration gets what can be said now.
+        let Some(source) = self.source() else {
+            return Patience {
+                no_more_arrivals: true,
+                no_more_deliveries: true,
+            };
+        };
+        let (config, waited) = (&source.config, self.waited());
+        let quiet = self.shared.arrivals.quiet(&self.open.source);
+        let silent = quiet.is_none_or(|quiet| quiet >= config.arrives_within.0);
+        let late = waited >= config.answer_within.0;
+        Patience {
+            no_more_arrivals: late || (waited >= config.arrives_within.0 && (silent || waited >= ARRIVAL_MAX)),
+            no_more_deliveries: late,
+        }
+    }
+
+    fn waited(&self) -> Duration {
+        self.shared.parts.clock.now().since(self.open.at)
+    }
+
+    /// How long the oldest open request of the source has waited.
+    fn age(&self) {
+        let open = self.shared.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let ours = open.values().filter(|(of, _)| *of == self.open.source);
+        let oldest = ours.map(|(_, at)| *at).min();
+        drop(open);
+        let now = self.shared.parts.clock.now();
+        let gauge = &self.shared.parts.metrics.commitment_demands_oldest_seconds;
+        let gauge = gauge.with_label_values(&[self.open.source.as_str()]);
+        gauge.set(oldest.map_or(0.0, |at| now.since(at).as_secs_f64()));
+    }
+
+    fn note(&self, committed: usize, failed: usize) {
+        let (source, level) = (&self.open.source, self.open.level.word());
+        let total = &self.shared.parts.metrics.commitment_demanded_total;
+        for (result, count) in [("committed", committed), ("failed", failed)] {
+            let counter = total.with_label_values(&[source.as_str(), result]);
+            counter.inc_by(u64::try_from(count).unwrap_or(0));
+        }
+        tracing::info!(%source, level, committed, failed, "a request for commitment is decided");
+    }
+
+    /// False: the box stops.
+    async fn rest(&self, pause: Duration) -> bool {
+        let poked = async {
+            match self.source() {
+                Some(source) => source.poke.notified().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.shared.parts.drain.stopping() => false,
+            () = poked => true,
+            () = tokio::time::sleep(pause) => true,
+        }
+    }
+
+    async fn tell(&mut self, decided: Wall) -> Ended {
+        if self.line.is_some() && !self.rest(COURTESY).await {
+            return Ended::Stopping;
+        }
+        let mut pause = TELL_MIN;
+        loop {
+            let answer = match self.shared.parts.spool.demand_answer(self.open.id).await {
+                Ok(Some(answer)) => answer,
+                Ok(None) => return Ended::Over,
+                Err(_) => {
+                    if !self.rest(LOOK_MAX).await {
+                        return Ended::Stopping;
+                    }
+                    continue;
+                }
+            };
+            let drain = self.shared.parts.drain.clone();
+            let said = tokio::select! {
+                said = self.say(answer) => said,
+                () = drain.stopping() => return Ended::Stopping,
+            };
+            if said.is_ok() && self.taken().await {
+                return Ended::Over;
+            }
+            self.age();
+            let retry = self.source().map_or((Duration::ZERO, TELL_MIN), |source| {
+                (source.config.retry_for.0, source.config.retry_max.0)
+            });
+            if self.shared.parts.clock.now().since(decided) >= retry.0 {
+                self.give_up().await;
+                return Ended::Over;
+            }
+            if !self.rest(pause).await {
+                return Ended::Stopping;
+            }
+            let waits = self.source().is_some_and(|source| source.caller.is_none());
+            pause = if waits { TELL_OPEN } else { (pause * 2).min(retry.1) };
+        }
+    }
+
+    /// Tells the source once. An error leaves it untold, as far as anybody knows.
+    async fn say(&mut self, answer: Answer) -> Result<(), ()> {
+        let report = self.report(answer);
+        let line = match self.line.take().filter(|line| !line.is_gone()) {
+            Some(line) => Some(line),
+            None if self.source().is_some_and(|source| source.caller.is_some()) => None,
+            None => Some(self.shared.lines.of(&self.open.source, &self.open.calling).ok_or(())?),
+        };
+        let said = match line {
+            Some(line) => line.report(report.clone(), ANSWER_MAX).await,
+            None => Err(()),
+        };
+        let said = match said {
+            Err(()) => self.call(&report).await,
+            said => said,
+        };
+        let result = if said == Ok(status::SUCCESS) { "taken" } else { "failed" };
+        let reports = &self.shared.parts.metrics.commitment_reports_total;
+        reports.with_label_values(&[self.open.source.as_str(), result]).inc();
+        match said {
+            Ok(status::SUCCESS) => Ok(()),
+            Ok(status) => {
+                tracing::warn!(source = %self.open.source, status = %format_args!("{status:04X}"), "the source does not take an answer about commitment");
+                Err(())
+            }
+            Err(()) => Err(()),
+        }
+    }
+
+    /// Over an association of our own.
+    async fn call(&self, report: &Report) -> Result<u16, ()> {
+        let source = self.source().ok_or(())?;
+        let caller = source.caller.as_ref().ok_or(())?;
+        let called: &AeTitle = source.config.called_ae.as_ref().unwrap_or(&self.open.calling);
+        let caller = caller.titled(self.open.called.clone(), called.clone());
+        let _permit = source.calls.acquire().await.map_err(drop)?;
+        let said = async {
+            let mut call = caller.open(Side::Provider).await?;
+            let status = call.report(report).await?;
+            call.release().await;
+            Ok::<u16, crate::sender::commitment::CallError>(status)
+        };
+        said.await.map_err(|error| {
+            tracing::warn!(source = %self.open.source, %error, "a source cannot be told about commitment");
+        })
+    }
+
+    fn report(&self, answer: Answer) -> Report {
+        let committed: Vec<_> = answer.committed.into_iter().map(reference).collect();
+        let retrieve_ae = self.source().and_then(|source| source.config.retrieve_ae.clone());
+        Report {
+            transaction: answer.transaction,
+            retrieve_ae: retrieve_ae.filter(|_| !committed.is_empty()),
+            committed,
+            failed: answer
+                .failed
+                .into_iter()
+                .map(|(of, why)| (reference(of), why))
+                .collect(),
+        }
+    }
+
+    /// Whether it is recorded that the source knows. If not, it is told once more.
+    async fn taken(&self) -> bool {
+        match self.shared.parts.spool.demand_taken(self.open.id).await {
+            // A person was faster.
+            Ok(()) | Err(CommitError::Gone) => true,
+            Err(error) => {
+                tracing::error!(%error, "that a source was told could not be recorded");
+                false
+            }
+        }
+    }
+
+    async fn give_up(&self) {
+        let source = self.open.source.as_str();
+        tracing::error!(
+            source,
+            "an answer about commitment could not be delivered for as long as it is tried: the source does not know"
+        );
+        let reports = &self.shared.parts.metrics.commitment_reports_total;
+        reports.with_label_values(&[source, "given_up"]).inc();
+        let reason = "not taken for as long as it is tried";
+        if let Err(error) = self
+            .shared
+            .parts
+            .spool
+            .demand_given_up(self.open.id, "waystation", reason)
+            .await
+        {
+            tracing::error!(%error, "the end of a request could not be recorded");
+        }
+    }
+}
+
+impl Drop for Case {
+    fn drop(&mut self) {
+        let metrics = &self.shared.parts.metrics;
+        let source = self.open.source.as_str();
+        if let Some(state) = self.counted {
+            let gauge = &metrics.commitment_demands_open;
+            gauge.with_label_values(&[source, state]).dec();
+        }
+        let mut open = self.shared.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.remove(&self.open.id);
+        drop(open);
+        self.age();
+    }
+}

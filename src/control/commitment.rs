@@ -1,0 +1,89 @@
+//! `commitment …` over the control socket: what is outstanding in both directions, and a person's word about it.
+use super::protocol::{CommitmentAsked, CommitmentDemand, CommitmentWaiting, Response};
+use super::verbs::Verbs;
+use crate::base::names::DestinationId;
+use crate::spool::commitment::Progress;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+/// Asks and tells again now, for one name or all; answers how many there are of it.
+pub type Retry = Arc<dyn Fn(Option<String>) -> Pin<Box<dyn Future<Output = usize> + Send>> + Send + Sync>;
+
+impl Verbs {
+    pub(super) async fn commitments(&self) -> Result<Response, String> {
+        let asked = self.spool.outstanding().await.map_err(|error| error.to_string())?;
+        let demands = self.spool.demands().await.map_err(|error| error.to_string())?;
+        let lanes = self.scheduler.status();
+        let waiting = lanes.iter().map(|lane| CommitmentWaiting {
+            jobs: self.spool.awaiting(&lane.destination),
+            destination: lane.destination.to_string(),
+        });
+        Ok(Response::Commitments {
+            waiting: waiting.filter(|waiting| waiting.jobs > 0).collect(),
+            asked: asked
+                .into_iter()
+                .map(|asked| CommitmentAsked {
+                    request: asked.id,
+                    destination: asked.destination.map(|name| name.to_string()),
+                    transaction: asked.transaction.to_string(),
+                    at: asked.at.iso(),
+                    until: asked.until.map(|until| until.iso()),
+                    references: asked.references,
+                })
+                .collect(),
+            demands: demands
+                .into_iter()
+                .map(|open| CommitmentDemand {
+                    request: open.id,
+                    source: open.source.to_string(),
+                    transaction: open.transaction.to_string(),
+                    level: open.level.word().to_owned(),
+                    at: open.at.iso(),
+                    decided: match open.progress {
+                        Progress::Waiting => None,
+                        Progress::Decided(at) => Some(at.iso()),
+                    },
+                    references: open.references,
+                })
+                .collect(),
+        })
+    }
+
+    pub(super) async fn commitment_retry(&self, name: Option<String>) -> Result<Response, String> {
+        match (self.commitment)(name.clone()).await {
+            0 => Err(match name {
+                Some(name) => format!("{name} is neither a destination with `commitment` nor a source"),
+                None => "no destination has `commitment`, and there is no source".to_owned(),
+            }),
+            count => Ok(Response::Done {
+                message: format!("{count} asked or told again"),
+            }),
+        }
+    }
+
+    pub(super) async fn commitment_give_up(
+        &self,
+        who: &str,
+        (destination, request): (Option<DestinationId>, Option<u64>),
+        reason: &str,
+    ) -> Result<Response, String> {
+        match (destination, request) {
+            (Some(destination), None) => {
+                let ended = self.spool.take_as_committed(&destination, who, reason).await;
+                let ended = ended.map_err(|error| error.to_string())?;
+                Ok(Response::Done {
+                    message: format!("{destination}: {ended} jobs count as delivered without a commitment"),
+                })
+            }
+            (None, Some(request)) => {
+                let ended = self.spool.demand_given_up(request, who, reason).await;
+                ended.map_err(|_| format!("there is no open request {request} of a source"))?;
+                Ok(Response::Done {
+                    message: format!("request {request} is over; the source was not told"),
+                })
+            }
+            (None, None) | (Some(_), Some(_)) => Err("name a destination or a request".to_owned()),
+        }
+    }
+}

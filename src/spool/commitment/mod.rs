@@ -1,0 +1,271 @@
+//! Storage commitment, as far as it must survive: what waits for a destination's word, what this box has asked, what sources
+//! have asked and were told. Knows UIDs, never DICOM; the room `commitment` speaks to the peers.
+//!
+//! A job of a destination that commits does not end with its C-STORE answer. It stands in `keys::AWAITS` instead of the queue,
+//! so its reference keeps the payload out of the cache, until the destination has committed (`outgoing.rs`). Every change is
+//! one synced batch with its facts. A crash between a request and its record, or its record and its answer, repeats the request.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `outgoing.rs` | requests of this box to destinations |
+//! | `answer.rs` | what a destination's answer, or a person's, does to the jobs |
+//! | `incoming.rs` | requests of sources to this box, persisted until their answer was taken |
+//! | `standing.rs` | what this box can promise of one instance |
+//! | `gone.rs` | what is remembered of instances that have left the cache |
+mod answer;
+pub(super) mod gone;
+mod incoming;
+mod outgoing;
+mod standing;
+
+pub use incoming::{Accepted, Answer, Demand, Judgement, Level, Open, Patience, Progress};
+pub use outgoing::{Ask, Batch, Outcome, Outstanding, Spoken, Told};
+
+use super::codec::{Damaged, Reader, Writer};
+use super::core::Core;
+use super::db::{Cf, Db, DbError};
+use super::due::Lane;
+use super::keys;
+use super::model::{CommitError, JobKey};
+use super::record::JobRecord;
+use super::txn::{Effect, Txn};
+use crate::base::clock::Wall;
+use crate::base::names::{DestinationId, Uid};
+use std::sync::Arc;
+
+/// One instance by its names on the wire.
+#[derive(Clone, PartialEq, Eq, Debug, Hash)]
+pub struct Named {
+    pub class: Uid,
+    pub instance: Uid,
+}
+
+impl Named {
+    fn encode(&self, w: &mut Writer) {
+        w.short(self.class.as_str());
+        w.short(self.instance.as_str());
+    }
+
+    fn decode(r: &mut Reader<'_>) -> Result<Self, Damaged> {
+        Ok(Self {
+            class: Uid::parse(r.short()?).map_err(|_| Damaged)?,
+            instance: Uid::parse(r.short()?).map_err(|_| Damaged)?,
+        })
+    }
+}
+
+/// How far a job's destination has committed.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(in crate::spool) struct Pledge {
+    /// How often the destination would not commit after it had taken it.
+    pub refused: u32,
+    pub sent: Option<Sent>,
+}
+
+/// The destination has answered success.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(in crate::spool) struct Sent {
+    pub at: Wall,
+    pub status: u16,
+    /// As it left, which the edits may have changed.
+    pub instance: Uid,
+    /// Hash of its study; zeros without one.
+    pub study: [u8; 16],
+    /// The request that asks for it.
+    pub asked: Option<u64>,
+}
+
+impl Pledge {
+    pub(in crate::spool) fn encode(&self, w: &mut Writer) {
+        w.u32(self.refused);
+        w.u8(u8::from(self.sent.is_some()));
+        if let Some(sent) = &self.sent {
+            w.u64(sent.at.0);
+            w.u32(u32::from(sent.status));
+            w.short(sent.instance.as_str());
+            w.raw(&sent.study);
+            w.u64(sent.asked.unwrap_or(0));
+        }
+    }
+
+    pub(in crate::spool) fn decode(r: &mut Reader<'_>) -> Result<Self, Damaged> {
+        let refused = r.u32()?;
+        let sent = match r.u8()? {
+            0 => None,
+            _ => Some(Sent {
+                at: Wall(r.u64()?),
+                status: u16::try_from(r.u32()?).map_err(|_| Damaged)?,
+                instance: Uid::parse(r.short()?).map_err(|_| Damaged)?,
+                study: r.array()?,
+                asked: Some(r.u64()?).filter(|id| *id > 0),
+            }),
+        };
+        Ok(Self { refused, sent })
+    }
+}
+
+/// A confirmed job begins to wait. The caller places it.
+pub(super) fn sent(
+    txn: &mut Txn<'_>,
+    job: &mut JobRecord,
+    status: u16,
+    sent_as: Option<Uid>,
+) -> Result<(), CommitError> {
+    // Without its record there is nothing to name it by; the claim that found the job had read it.
+    let record = txn.instance(job.instance)?.ok_or(CommitError::Damaged)?;
+    let instance = record.instance;
+    job.hold = None;
+    job.quiet = None;
+    job.pledge.sent = Some(Sent {
+        at: txn.now,
+        status,
+        instance: sent_as.unwrap_or(instance.sop_instance),
+        study: instance.study.as_ref().map_or([0; 16], keys::study_prefix),
+        asked: None,
+    });
+    Ok(())
+}
+
+/// Writes the one entry of a job that waits. Called by `admit::place`.
+pub(super) fn place(txn: &mut Txn<'_>, key: JobKey, pledge: &Pledge, lane: Arc<Lane>) {
+    if let Some(sent) = &pledge.sent {
+        let value = super::txn::encode_number(sent.at.0);
+        txn.put(Cf::Meta, keys::awaits(key, sent.asked.is_some(), sent.study), value);
+        txn.effects.push(Effect::Awaits(lane, 1));
+    }
+}
+
+/// Takes it away. Called by `admit::displace`.
+pub(super) fn displace(txn: &mut Txn<'_>, key: JobKey, pledge: &Pledge, lane: Arc<Lane>) {
+    if let Some(sent) = &pledge.sent {
+        txn.delete(Cf::Meta, keys::awaits(key, sent.asked.is_some(), sent.study));
+        txn.effects.push(Effect::Awaits(lane, -1));
+    }
+}
+
+impl super::Spool {
+    /// Says whether a destination commits to keep what it takes. From then on its confirmed jobs wait for that.
+    pub fn commits(&self, destination: &DestinationId, commits: bool) {
+        let lane = self.core.lanes.get(destination);
+        lane.unwrap_or_else(|| self.core.lanes.insert(destination, None))
+            .set_commits(commits);
+    }
+
+    /// Jobs that wait for a commitment, by destination; also those whose destination is not asked any more.
+    #[must_use]
+    pub fn awaiting(&self, destination: &DestinationId) -> u64 {
+        let gauge = &self.core.metrics.commitment_awaiting;
+        u64::try_from(gauge.with_label_values(&[destination.as_str()]).get()).unwrap_or(0)
+    }
+}
+
+/// What of all this has outlived its use: tombstones, and requests that are over. Keys, at most `max` looked at, and where to go on.
+pub(super) fn to_sweep(core: &Core, from: &[u8], before: Wall) -> (Vec<Vec<u8>>, Vec<u8>) {
+    let (mut found, mut next, mut looked) = (Vec::new(), Vec::new(), 0);
+    let Ok(db) = core.db() else {
+        return (found, next);
+    };
+    let start = if from.is_empty() { keys::COMMITMENT } else { from };
+    let scan = db.scan(Cf::Meta, start, &keys::behind(keys::COMMITMENT), |key, value| {
+        if looked == SWEEP {
+            next = key.to_vec();
+            return false;
+        }
+        looked += 1;
+        if is_over(key, value, before) {
+            found.push(key.to_vec());
+        }
+        true
+    });
+    if scan.is_err() {
+        core.gate.latch("index_read");
+    }
+    (found, next)
+}
+
+fn is_over(key: &[u8], value: &[u8], before: Wall) -> bool {
+    if key.starts_with(keys::GONE) {
+        gone::Gone::decode(value).map_or(true, |gone| gone.at < before)
+    } else if key.starts_with(keys::OUTGOING) {
+        outgoing::Outgoing::decode(value).map_or(true, |asked| asked.is_over(before))
+    } else if key.starts_with(keys::INCOMING_STATE) {
+        incoming::State::decode(value).map_or(true, |state| state.is_over(before))
+    } else {
+        false
+    }
+}
+
+/// Forgets what `to_sweep` found, looked at again inside the batch.
+pub(super) fn sweep(txn: &mut Txn<'_>, found: Vec<Vec<u8>>, before: Wall) -> Result<(), CommitError> {
+    for key in found {
+        let Some(raw) = txn.get(Cf::Meta, &key)? else {
+            continue;
+        };
+        if !is_over(&key, &raw, before) {
+            continue;
+        }
+        let kept = match () {
+            () if key.starts_with(keys::GONE) => gone::Gone::decode(&raw).is_ok(),
+            () if key.starts_with(keys::OUTGOING) => outgoing::forget(txn, &raw),
+            () => incoming::forget(txn, &key)?,
+        };
+        if kept {
+            txn.delete(Cf::Meta, key);
+        } else {
+            txn.quarantine(Cf::Meta, &key, raw);
+        }
+    }
+    Ok(())
+}
+
+/// Keys looked at in one sweep.
+const SWEEP: usize = 2_048;
+
+/// What does not hold together, for `fsck`.
+pub(super) fn check(db: &Db, mut problem: impl FnMut(String)) -> Result<(), DbError> {
+    db.scan(Cf::Meta, keys::AWAITS, &keys::behind(keys::AWAITS), |raw, _| {
+        let sound = keys::awaits_of(raw).is_some_and(|(key, asked, study)| {
+            let job = db.get(Cf::Job, &keys::job(key)).ok().flatten();
+            let job = job.and_then(|raw| JobRecord::decode(&raw).ok());
+            job.is_some_and(|job| {
+                let sent = job.pledge.sent.as_ref();
+                job.hold.is_none() && sent.is_some_and(|sent| sent.asked.is_some() == asked && sent.study == study)
+            })
+        });
+        if !sound {
+            let id = keys::awaits_of(raw).map_or(0, |(key, ..)| key.job.0);
+            problem(format!("commitment entry of job {id}: no such job waits"));
+        }
+        true
+    })?;
+    db.scan(
+        Cf::Meta,
+        keys::COMMITMENT,
+        &keys::behind(keys::COMMITMENT),
+        |key, value| {
+            let readable = match () {
+                () if key.starts_with(keys::OUTGOING) => outgoing::Outgoing::decode(value).is_ok(),
+                () if key.starts_with(keys::INCOMING) => incoming::Request::decode(value).is_ok(),
+                () if key.starts_with(keys::INCOMING_STATE) => incoming::State::decode(value).is_ok(),
+                () if key.starts_with(keys::GONE) => gone::Gone::decode(value).is_ok(),
+                () => true,
+            };
+            if !readable {
+                problem("a record of storage commitment cannot be read".to_owned());
+            }
+            true
+        },
+    )
+}
+
+/// Whether a key is carried over by a rebuild as it is: what sources asked and what is remembered of instances that left. What
+/// this box had asked hangs on job numbers that are given anew; it is asked again.
+pub(super) fn outlives(key: &[u8], value: &[u8]) -> bool {
+    match () {
+        () if key.starts_with(keys::INCOMING) => incoming::Request::decode(value).is_ok(),
+        () if key.starts_with(keys::INCOMING_STATE) => incoming::State::decode(value).is_ok(),
+        () if key.starts_with(keys::INCOMING_UID) => super::txn::decode_number(value).is_ok(),
+        () if key.starts_with(keys::GONE) => gone::Gone::decode(value).is_ok(),
+        () => false,
+    }
+}

@@ -1,0 +1,449 @@
+//! What this box has asked of destinations: which instances, under which transaction, and what each answer does to their jobs.
+//!
+//! A request is recorded before it leaves. An answer is believed for every job of the request that still waits, whichever later
+//! request asks for it too: a late answer is an answer. What it does not speak of counts as failed.
+use super::Named;
+use super::answer::{give_up, told};
+use crate::base::clock::Wall;
+use crate::base::names::{DestinationId, JobId, Uid};
+use crate::spool::admit::{displace, place};
+use crate::spool::adopt::hold_corrupt;
+use crate::spool::codec::{Damaged, Reader, Writer};
+use crate::spool::db::{Cf, Db, DbError};
+use crate::spool::keys;
+use crate::spool::ledger::{Fact, FactKind};
+use crate::spool::mend;
+use crate::spool::model::{CommitError, JobKey, ReadError};
+use crate::spool::record::JobRecord;
+use crate::spool::study::StudySeen;
+use crate::spool::txn::{Effect, Txn, decode_number, encode_number};
+use std::time::Duration;
+
+/// A job of a request, by the names it was sent with.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Pledged {
+    pub job: JobId,
+    pub named: Named,
+}
+
+/// What to ask next, and when to look again.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Batch {
+    /// All of one study.
+    pub jobs: Vec<JobId>,
+    /// Since when the oldest waits that was looked at.
+    pub oldest: Option<Wall>,
+    /// When the first study that still grows will be quiet.
+    pub later: Option<Wall>,
+}
+
+/// When a study's commitment is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ask {
+    /// No instance of it has come or was sent for so long,
+    pub quiet: Duration,
+    /// or one waits for so long already.
+    pub at_most: Duration,
+    /// Instances of one request.
+    pub batch: usize,
+}
+
+/// What became of a request on the wire.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// The destination answers until then, or is asked again.
+    Accepted { until: Wall },
+    /// It would not take the request, or nobody knows whether it has.
+    Failed,
+}
+
+/// An answer, as the destination gave it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Spoken {
+    pub transaction: Uid,
+    pub committed: Vec<Named>,
+    pub failed: Vec<(Named, u16)>,
+    /// The answerer speaks for one of these.
+    pub speaks_for: Vec<DestinationId>,
+    /// Refusals of one instance before it is held, and the pause before it is sent again.
+    pub tries: u32,
+    pub pause: Duration,
+}
+
+/// What an answer did.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Told {
+    Done {
+        destination: DestinationId,
+        committed: u64,
+        /// To be sent again.
+        again: u64,
+        /// Held for a person.
+        held: u64,
+    },
+    /// It was answered before.
+    Repeated,
+    /// Nobody asked that.
+    Unknown,
+}
+
+/// A request that has no answer yet.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Outstanding {
+    pub id: u64,
+    pub destination: Option<DestinationId>,
+    pub transaction: Uid,
+    pub at: Wall,
+    /// `None`: the destination has not accepted it.
+    pub until: Option<Wall>,
+    pub references: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Stage {
+    Asking = 1,
+    Accepted = 2,
+    /// Its jobs are asked for again; a late answer still counts.
+    Lapsed = 3,
+    Answered = 4,
+}
+
+/// As it lies in the index.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(in crate::spool) struct Outgoing {
+    pub(super) dest: u32,
+    pub(super) transaction: Uid,
+    pub(super) stage: Stage,
+    pub(super) at: Wall,
+    until: Wall,
+    pub(super) jobs: Vec<Pledged>,
+}
+
+impl Outgoing {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut w = Writer::new();
+        w.u32(self.dest);
+        w.short(self.transaction.as_str());
+        w.u8(self.stage as u8);
+        w.u64(self.at.0);
+        w.u64(self.until.0);
+        w.u32(u32::try_from(self.jobs.len()).unwrap_or(u32::MAX));
+        for pledged in &self.jobs {
+            w.u64(pledged.job.0);
+            pledged.named.encode(&mut w);
+        }
+        w.finish()
+    }
+
+    pub(in crate::spool) fn decode(raw: &[u8]) -> Result<Self, Damaged> {
+        let mut r = Reader::open(raw)?;
+        let mut asked = Self {
+            dest: r.u32()?,
+            transaction: Uid::parse(r.short()?).map_err(|_| Damaged)?,
+            stage: match r.u8()? {
+                1 => Stage::Asking,
+                2 => Stage::Accepted,
+                3 => Stage::Lapsed,
+                4 => Stage::Answered,
+                _ => return Err(Damaged),
+            },
+            at: Wall(r.u64()?),
+            until: Wall(r.u64()?),
+            jobs: Vec::new(),
+        };
+        for _ in 0..r.u32()? {
+            asked.jobs.push(Pledged {
+                job: JobId(r.u64()?),
+                named: Named::decode(&mut r)?,
+            });
+        }
+        r.end()?;
+        Ok(asked)
+    }
+
+    fn is_open(&self) -> bool {
+        matches!(self.stage, Stage::Asking | Stage::Accepted)
+    }
+
+    /// A lapsed or answered one is kept for a while, so that a late or repeated answer finds it.
+    pub(in crate::spool) fn is_over(&self, before: Wall) -> bool {
+        !self.is_open() && self.at < before
+    }
+}
+
+/// Forgets an old request's transaction UID. False: its record cannot be read.
+pub(in crate::spool) fn forget(txn: &mut Txn<'_>, raw: &[u8]) -> bool {
+    let Ok(asked) = Outgoing::decode(raw) else {
+        return false;
+    };
+    txn.delete(Cf::Meta, keys::outgoing_uid(&asked.transaction));
+    true
+}
+
+impl crate::spool::Spool {
+    /// The next instances whose commitment a destination is to be asked for; none while it is suspended.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub async fn uncommitted(&self, destination: &DestinationId, ask: Ask) -> Result<Batch, ReadError> {
+        let Some(lane) = self.core.lanes.get(destination).filter(|lane| !lane.suspended()) else {
+            return Ok(Batch::default());
+        };
+        let now = self.core.clock.now();
+        self.read(move |db| next_batch(db, lane.number, ask, now)).await
+    }
+
+    /// Records a request for these jobs, before it leaves. Answers its number and what it asks for: those that still wait, which
+    /// may be none.
+    ///
+    /// # Errors
+    /// Nothing was recorded.
+    pub async fn ask(
+        &self,
+        destination: &DestinationId,
+        transaction: Uid,
+        jobs: Vec<JobId>,
+    ) -> Result<(u64, Vec<Named>), CommitError> {
+        let destination = destination.clone();
+        self.submit(move |txn| ask(txn, &destination, transaction, &jobs)).await
+    }
+
+    /// What became of the request on the wire.
+    ///
+    /// # Errors
+    /// Nothing was recorded.
+    pub async fn asked(&self, id: u64, outcome: Outcome) -> Result<(), CommitError> {
+        self.submit(move |txn| match outcome {
+            Outcome::Accepted { until } => accepted(txn, id, until),
+            Outcome::Failed => lapse(txn, id).map(drop),
+        })
+        .await
+    }
+
+    /// Takes an answer, durably: only then may it be acknowledged.
+    ///
+    /// # Errors
+    /// Nothing was recorded.
+    pub async fn spoken(&self, spoken: Spoken) -> Result<Told, CommitError> {
+        self.submit(move |txn| told(txn, &spoken)).await
+    }
+
+    /// All requests without an answer, oldest first.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub async fn outstanding(&self) -> Result<Vec<Outstanding>, ReadError> {
+        let core = self.core.clone();
+        self.read(move |db| {
+            let mut found = Vec::new();
+            db.scan(Cf::Meta, keys::OUTGOING, &keys::behind(keys::OUTGOING), |key, value| {
+                if let (Some(id), Ok(asked)) = (keys::number_of(key, keys::OUTGOING), Outgoing::decode(value))
+                    && asked.is_open()
+                {
+                    found.push(Outstanding {
+                        id,
+                        destination: core.lanes.by_number(asked.dest).map(|lane| lane.name.clone()),
+                        until: (asked.stage == Stage::Accepted).then_some(asked.until),
+                        references: asked.jobs.len(),
+                        transaction: asked.transaction,
+                        at: asked.at,
+                    });
+                }
+                true
+            })?;
+            Ok(found)
+        })
+        .await
+    }
+
+    /// Requests that were not answered in time, or whose fate a restart has made unknown: their jobs are asked for again.
+    ///
+    /// # Errors
+    /// Nothing was recorded.
+    pub async fn lapse(&self, id: u64) -> Result<bool, CommitError> {
+        self.submit(move |txn| lapse(txn, id)).await
+    }
+
+    /// A person takes a destination's C-STORE answers for its commitment: the waiting jobs end as delivered. Answers how many.
+    ///
+    /// # Errors
+    /// `Gone`: there is no such destination, or no reason was given. Otherwise what was done stays done.
+    pub async fn take_as_committed(
+        &self,
+        destination: &DestinationId,
+        who: &str,
+        reason: &str,
+    ) -> Result<u64, CommitError> {
+        let lane = self.core.lanes.get(destination).ok_or(CommitError::Gone)?;
+        if reason.trim().is_empty() {
+            return Err(CommitError::Gone);
+        }
+        let mut ended = 0;
+        loop {
+            let (who, reason, number) = (who.to_owned(), reason.to_owned(), lane.number);
+            let count = self.submit(move |txn| give_up(txn, number, (&who, &reason))).await?;
+            ended += count;
+            if count == 0 {
+                return Ok(ended);
+            }
+        }
+    }
+}
+
+fn next_batch(db: &Db, dest: u32, ask: Ask, now: Wall) -> Result<Batch, DbError> {
+    let prefix = keys::awaits_prefix(dest, false);
+    let end = keys::behind(&prefix);
+    let (mut batch, mut from) = (Batch::default(), prefix.clone());
+    loop {
+        let mut study: Option<[u8; 16]> = None;
+        let (mut jobs, mut first, mut last) = (Vec::new(), Wall(u64::MAX), Wall(0));
+        db.scan(Cf::Meta, &from, &end, |raw, value| {
+            let Some((key, _, of)) = keys::awaits_of(raw) else {
+                return true;
+            };
+            if *study.get_or_insert(of) != of {
+                return false;
+            }
+            let since = decode_number(value).map_or(Wall(0), Wall);
+            (first, last) = (first.min(since), last.max(since));
+            if jobs.len() < ask.batch {
+                jobs.push(key.job);
+            }
+            true
+        })?;
+        let Some(study) = study else {
+            return Ok(batch);
+        };
+        batch.oldest = Some(batch.oldest.map_or(first, |known| known.min(first)));
+        let raw = db.get(Cf::Study, &study)?;
+        let seen = raw.and_then(|raw| StudySeen::decode(&raw).ok());
+        // A clock that was put back must not make it wait for ever.
+        let last = seen.map_or(last, |seen| last.max(seen.last)).min(now);
+        let ripe = last.plus(ask.quiet).min(first.plus(ask.at_most));
+        if ripe <= now {
+            batch.jobs = jobs;
+            return Ok(batch);
+        }
+        batch.later = Some(batch.later.map_or(ripe, |known| known.min(ripe)));
+        from = keys::behind(&[&prefix[..], &study].concat());
+        if from.is_empty() {
+            return Ok(batch);
+        }
+    }
+}
+
+fn ask(
+    txn: &mut Txn<'_>,
+    destination: &DestinationId,
+    transaction: Uid,
+    jobs: &[JobId],
+) -> Result<(u64, Vec<Named>), CommitError> {
+    let (dest, id) = (txn.number(Some(destination)), txn.new_job().0);
+    let mut asked = Outgoing {
+        dest,
+        stage: Stage::Asking,
+        at: txn.now,
+        until: Wall(0),
+        jobs: Vec::with_capacity(jobs.len()),
+        transaction,
+    };
+    for job in jobs {
+        let key = JobKey { dest, job: *job };
+        let Some((mut job, class)) = waiting(txn, key)? else {
+            continue;
+        };
+        displace(txn, key, &job);
+        if let Some(sent) = &mut job.pledge.sent {
+            sent.asked = Some(id);
+            let instance = sent.instance.clone();
+            asked.jobs.push(Pledged {
+                job: key.job,
+                named: Named { class, instance },
+            });
+        }
+        place(txn, key, &job);
+        let fact = Fact::new(FactKind::CommitmentAsked).instance(job.instance);
+        let fact = fact.job(key.job, Some(destination.clone()));
+        txn.fact(fact.text(format!("transaction {}", asked.transaction)));
+    }
+    if !asked.jobs.is_empty() {
+        txn.put(Cf::Meta, keys::outgoing_uid(&asked.transaction), encode_number(id));
+        txn.put(Cf::Meta, keys::numbered(keys::OUTGOING, id), asked.encode());
+    }
+    Ok((id, asked.jobs.into_iter().map(|pledged| pledged.named).collect()))
+}
+
+/// A job that waits and has not been asked for, with its SOP class. What cannot be read is put right on the way.
+fn waiting(txn: &mut Txn<'_>, key: JobKey) -> Result<Option<(JobRecord, Uid)>, CommitError> {
+    let raw = txn.get(Cf::Job, &keys::job(key))?;
+    let Some(job) = txn.job(key)? else {
+        mend_awaits(txn, key)?;
+        mend::salvage(txn, key, raw.as_deref())?;
+        return Ok(None);
+    };
+    let is_waiting = job.hold.is_none() && job.pledge.sent.as_ref().is_some_and(|sent| sent.asked.is_none());
+    if !is_waiting {
+        return Ok(None);
+    }
+    match txn.instance(job.instance)? {
+        Some(record) => Ok(Some((job, record.instance.sop_class))),
+        None => {
+            hold_corrupt(txn, key, "its instance record could not be read")?;
+            Ok(None)
+        }
+    }
+}
+
+/// Takes away the entries of a job whose record is gone.
+pub(super) fn mend_awaits(txn: &mut Txn<'_>, key: JobKey) -> Result<(), CommitError> {
+    let prefix = [keys::AWAITS, &key.dest.to_be_bytes()].concat();
+    for raw in txn.keys(Cf::Meta, &prefix, usize::MAX)? {
+        if keys::awaits_of(&raw).is_some_and(|(of, ..)| of == key) {
+            txn.delete(Cf::Meta, raw);
+            let lane = txn.lane(key.dest);
+            txn.effects.extend(lane.map(|lane| Effect::Awaits(lane, -1)));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn request(txn: &mut Txn<'_>, id: u64) -> Result<Option<Outgoing>, CommitError> {
+    txn.record(Cf::Meta, &keys::numbered(keys::OUTGOING, id), Outgoing::decode)
+}
+
+fn accepted(txn: &mut Txn<'_>, id: u64, until: Wall) -> Result<(), CommitError> {
+    // Its answer may have been faster.
+    if let Some(mut asked) = request(txn, id)?.filter(Outgoing::is_open) {
+        (asked.stage, asked.until) = (Stage::Accepted, until);
+        txn.put(Cf::Meta, keys::numbered(keys::OUTGOING, id), asked.encode());
+    }
+    Ok(())
+}
+
+fn lapse(txn: &mut Txn<'_>, id: u64) -> Result<bool, CommitError> {
+    let Some(mut asked) = request(txn, id)?.filter(Outgoing::is_open) else {
+        return Ok(false);
+    };
+    let name = txn.name(asked.dest);
+    for pledged in &asked.jobs {
+        let key = JobKey {
+            dest: asked.dest,
+            job: pledged.job,
+        };
+        let Some(mut job) = txn.job(key)? else { continue };
+        if job.pledge.sent.as_ref().is_none_or(|sent| sent.asked != Some(id)) {
+            continue;
+        }
+        displace(txn, key, &job);
+        if let Some(sent) = &mut job.pledge.sent {
+            sent.asked = None;
+        }
+        place(txn, key, &job);
+        let fact = Fact::new(FactKind::CommitmentRefused).instance(job.instance);
+        let fact = fact.job(key.job, name.clone());
+        txn.fact(fact.text(format!("no answer, transaction {}", asked.transaction)));
+    }
+    (asked.stage, asked.at) = (Stage::Lapsed, txn.now);
+    txn.put(Cf::Meta, keys::numbered(keys::OUTGOING, id), asked.encode());
+    Ok(true)
+}

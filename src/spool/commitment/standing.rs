@@ -1,0 +1,140 @@
+//! What this box can promise of one instance, at one of two levels. Pure reading of the index; never says more than is proved:
+//! where it does not know, the answer is a failure, for a modality deletes on this word.
+use super::gone::{Gone, How};
+use super::{Level, Named};
+use crate::base::names::InstanceId;
+use crate::spool::damaged;
+use crate::spool::db::{Cf, Db, DbError};
+use crate::spool::keys;
+use crate::spool::record::{InstanceRecord, SeenEntry, SeenRecord};
+
+/// Failure Reason (0008,1197), PS3.3 C.14.1.1.
+pub(super) const PROCESSING_FAILURE: u16 = 0x0110;
+pub(super) const NO_SUCH_INSTANCE: u16 = 0x0112;
+const CLASS_CONFLICT: u16 = 0x0119;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Standing {
+    /// Promised.
+    Committed,
+    /// Here, and not yet where it must be.
+    Pending,
+    /// Never seen, or long forgotten.
+    Absent,
+    Failed(u16),
+}
+
+/// One content that was stored under the UID and is still here.
+struct Content<'a> {
+    record: InstanceRecord,
+    entry: &'a SeenEntry,
+}
+
+/// What can be said of an instance now, and our ids of it.
+pub(super) fn standing(db: &Db, level: Level, named: &Named) -> Result<(Standing, Option<InstanceId>), DbError> {
+    let seen = db.get(Cf::Seen, &keys::seen(&named.instance))?;
+    let seen = seen.and_then(|raw| SeenRecord::decode(&raw).ok()).unwrap_or_default();
+    let mut here = Vec::new();
+    for entry in &seen.entries {
+        let raw = db.get(Cf::Instance, &entry.instance.0)?;
+        let record = raw.and_then(|raw| InstanceRecord::decode(&raw).ok());
+        here.extend(record.map(|record| Content { record, entry }));
+    }
+    let mut gone = Vec::new();
+    let prefix = keys::gone_prefix(&named.instance);
+    db.scan(Cf::Meta, &prefix, &keys::behind(&prefix), |_, value| {
+        gone.extend(Gone::decode(value));
+        true
+    })?;
+    let id = here.first().map(|content| content.record.instance.id);
+    if here.is_empty() && gone.is_empty() {
+        return Ok((forgotten(&seen), seen.entries.first().map(|entry| entry.instance)));
+    }
+    here.retain(|content| content.record.instance.sop_class == named.class);
+    gone.retain(|gone| gone.class == named.class);
+    if here.is_empty() && gone.is_empty() {
+        return Ok((Standing::Failed(CLASS_CONFLICT), id));
+    }
+    let mut worst = of_gone(level, &gone);
+    for content in &here {
+        let found = match level {
+            Level::Edge => at_edge(db, content)?,
+            Level::EndToEnd => end_to_end(db, content)?,
+        };
+        worst = worse(worst, found);
+    }
+    Ok((worst, id))
+}
+
+/// An entry whose instance left before tombstones were kept: every job of it had been confirmed, or it would be open still.
+fn forgotten(seen: &SeenRecord) -> Standing {
+    let known =
+        |entry: &SeenEntry| !entry.jobs.is_empty() && entry.jobs.iter().all(|(dest, _)| *dest != keys::ANYWHERE);
+    match seen.entries.as_slice() {
+        [] => Standing::Absent,
+        entries if entries.iter().all(known) => Standing::Committed,
+        _ => Standing::Failed(PROCESSING_FAILURE),
+    }
+}
+
+fn worse(a: Standing, b: Standing) -> Standing {
+    let rank = |standing: &Standing| match standing {
+        Standing::Committed => 0,
+        Standing::Pending => 1,
+        Standing::Absent => 2,
+        Standing::Failed(_) => 3,
+    };
+    if rank(&a) >= rank(&b) { a } else { b }
+}
+
+fn of_gone(level: Level, gone: &[Gone]) -> Standing {
+    let any = |how| gone.iter().any(|gone| gone.how == how);
+    match level {
+        _ if gone.is_empty() => Standing::Committed,
+        _ if any(How::Discarded) => Standing::Failed(PROCESSING_FAILURE),
+        _ if any(How::Delivered) => Standing::Committed,
+        Level::Edge => Standing::Committed,
+        // A rebuild that had lost the old index does not know where it went.
+        Level::EndToEnd => Standing::Failed(PROCESSING_FAILURE),
+    }
+}
+
+/// Safe here: the payload is whole, as far as anybody knows, and is not on its way out unread.
+fn at_edge(db: &Db, content: &Content<'_>) -> Result<Standing, DbError> {
+    let id = content.record.instance.id;
+    if damaged::mark_of(db, id)? {
+        return Ok(Standing::Failed(PROCESSING_FAILURE));
+    }
+    if content.record.delivered && discarded(content) {
+        return Ok(Standing::Failed(PROCESSING_FAILURE));
+    }
+    Ok(Standing::Committed)
+}
+
+/// Every destination that it was routed to has it, on its word.
+fn end_to_end(db: &Db, content: &Content<'_>) -> Result<Standing, DbError> {
+    let mut open = false;
+    let id = content.record.instance.id.0;
+    db.scan(Cf::Ref, &id, &keys::behind(&id), |_, _| {
+        open = true;
+        false
+    })?;
+    let mut unknown = false;
+    for (dest, job) in &content.entry.jobs {
+        unknown |= *dest == keys::ANYWHERE;
+        let key = crate::spool::model::JobKey { dest: *dest, job: *job };
+        open |= db.get(Cf::Job, &keys::job(key))?.is_some();
+    }
+    Ok(match () {
+        () if open => Standing::Pending,
+        () if unknown || discarded(content) => Standing::Failed(PROCESSING_FAILURE),
+        () => Standing::Committed,
+    })
+}
+
+/// A person has discarded a delivery of it that no other has replaced.
+fn discarded(content: &Content<'_>) -> bool {
+    let replaced = |dest: u32| content.entry.jobs.iter().any(|(to, _)| *to == dest);
+    let mut done = content.record.done.iter();
+    done.any(|end| end.status.is_none() && !replaced(end.dest))
+}
