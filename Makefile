@@ -16,6 +16,7 @@ BINARY := $(TARGET)/release/waystation
 export PEERS_VENV := $(VENV)
 
 .PHONY: help setup venv build demo test certs hostile fuzz lint deny bench bench-peers bench-relay docs
+.PHONY: package package-test sbom
 .PHONY: soak-kill soak-power soak-syscalls soak-disk soak-corrupt soak-io soak-readonly soak-memory controls sim
 .PHONY: soak-descriptors soak-clock soak-twice soak-signals soak-reload soak-leak
 
@@ -113,6 +114,16 @@ lint: setup deny ## formatting, clippy with warnings denied (both feature sets),
 
 deny: ## licences, bans and sources of all dependencies; advisories when the database can be reached
 	@tools/deny "$(TOOLS)"
+
+package: setup ## the Debian package, under the target directory
+	@tools/package "$(TOOLS)" "$(TARGET)"
+
+package-test: setup venv package ## the package in a clean Debian root: installs, starts, upgrades, is removed (root)
+	@tests/package/run "$(TOOLS)" "$(TARGET)"
+
+sbom: setup ## the bill of materials (CycloneDX) of the shipped binary, under the target directory
+	@tools/sbom "$(TOOLS)" "$(TARGET)/waystation.cdx.json"
+	@echo "$(TARGET)/waystation.cdx.json"
 
 bench: setup ## the micro-benches: head scan, edit, rules, P-DATA, commit
 	cargo bench --locked

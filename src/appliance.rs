@@ -96,6 +96,37 @@ pub fn remember_home(state: &Path, spool: &Path) -> Result<(), HomeError> {
     })
 }
 
+/// Waits for the start, and asks the manager for more time as long as it goes on: making an index anew from the payload files of a full
+/// disk takes hours, and a start that is cut short begins again. Cancel-safe as `start` is.
+pub async fn starting<T>(start: impl Future<Output = T>) -> T {
+    wait_for(start, START_STEP, || {
+        send(&[
+            NotifyState::Status("opening the spool"),
+            NotifyState::ExtendTimeoutUsec(usec(START_STEP * 4)),
+        ]);
+    })
+    .await
+}
+
+/// How often a start that goes on says so.
+const START_STEP: Duration = Duration::from_secs(15);
+
+async fn wait_for<T>(start: impl Future<Output = T>, step: Duration, mut say: impl FnMut()) -> T {
+    tokio::pin!(start);
+    loop {
+        say();
+        tokio::select! {
+            done = &mut start => return done,
+            () = tokio::time::sleep(step) => {}
+        }
+    }
+}
+
+/// As the manager's messages write a time.
+fn usec(time: Duration) -> u32 {
+    u32::try_from(time.as_micros()).unwrap_or(u32::MAX)
+}
+
 /// A reload has begun; `ready` ends it. The time stamp lets `Type=notify-reload` tell this reload from an older one.
 pub fn reloading() {
     match NotifyState::monotonic_usec_now() {
@@ -107,11 +138,10 @@ pub fn reloading() {
 /// A stop has begun, and is given `bound` to end.
 pub fn stopping(bound: Duration) {
     // The manager's own time-out counts from here.
-    let more = u32::try_from(bound.as_micros()).unwrap_or(u32::MAX);
     send(&[
         NotifyState::Stopping,
         NotifyState::Status("draining"),
-        NotifyState::ExtendTimeoutUsec(more),
+        NotifyState::ExtendTimeoutUsec(usec(bound)),
     ]);
 }
 
@@ -203,6 +233,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_box_that_does_not_answer_is_not_fed() {
         assert_eq!(beats(std::future::pending::<bool>).await, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_start_says_that_it_goes_on() {
+        let mut said = 0;
+        let start = tokio::time::sleep(Duration::from_secs(100));
+        wait_for(start, START_STEP, || said += 1).await;
+        assert_eq!(said, 7);
     }
 
     #[test]

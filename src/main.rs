@@ -8,6 +8,7 @@ use clap::Parser;
 use cli::{Cli, Command};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use waystation::listener::passed::Passed;
 use waystation::{app, config, rehearse, telemetry};
 
 fn main() -> ExitCode {
@@ -38,6 +39,8 @@ fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
         Command::Rules { verb } => Ok(runtime()?.block_on(cli::rules::run(verb))),
         Command::Spool { verb } => Ok(runtime()?.block_on(cli::spool::run(verb))),
         Command::TranscodeWorker(worker) => Ok(cli::transcode::run(&worker)),
+        Command::Completions { shell } => Ok(cli::papers::completions(shell)),
+        Command::Man { folder } => Ok(cli::papers::man(&folder)),
         Command::Version => {
             println!("{}", cli::version());
             Ok(ExitCode::SUCCESS)
@@ -47,6 +50,8 @@ fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
 
 /// The box itself, until it is told to stop. Exit code 0 after an orderly stop.
 fn run(at: &cli::Where) -> anyhow::Result<ExitCode> {
+    // First of all, while there is one thread.
+    let passed = Passed::from_environment();
     let files = config::files_or_default(&at.config);
     let report = config::report(&files);
     let Some(config) = report.config else {
@@ -57,7 +62,7 @@ fn run(at: &cli::Where) -> anyhow::Result<ExitCode> {
     for problem in &report.problems {
         tracing::warn!(%problem, "configuration");
     }
-    match runtime()?.block_on(app::run(config)) {
+    match runtime()?.block_on(app::run(config, passed)) {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(error) => {
             // In the log's own format: a collector that reads JSON must see this line above all.

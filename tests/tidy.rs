@@ -21,7 +21,7 @@ const NEVER: [(&str, &str, &str); 2] = [
 ];
 
 /// Foreign crates and the only places that name them.
-const DOORS: [(&str, &[&str]); 19] = [
+const DOORS: [(&str, &[&str]); 22] = [
     ("rocksdb", &["src/spool/db.rs"]),
     ("rhai", &["src/rules/"]),
     ("charls", &["src/transcode/codec/jpegls.rs"]),
@@ -40,6 +40,9 @@ const DOORS: [(&str, &[&str]); 19] = [
     ("figment", &["src/config/"]),
     ("prometheus", &["src/telemetry/"]),
     ("sd_notify", &["src/appliance.rs"]),
+    ("listenfd", &["src/listener/passed.rs"]),
+    ("clap_complete", &["src/cli/papers.rs"]),
+    ("clap_mangen", &["src/cli/papers.rs"]),
     ("anyhow", &["src/main.rs", "src/rehearse/demo/"]),
 ];
 

@@ -21,6 +21,7 @@ use crate::ingest::Ingest;
 use crate::listener::Limits;
 use crate::listener::accept::{BindError, Bound, Shared};
 use crate::listener::admission::Admission;
+use crate::listener::passed::Passed;
 use crate::listener::pending::Pending;
 use crate::rules::{self, RuleStore};
 use crate::scheduler::{self, Scheduler};
@@ -89,15 +90,15 @@ struct Parts {
     files: u64,
 }
 
-/// Runs a box until it is told to stop. `Ok` after an orderly stop.
+/// Runs a box, on the sockets that the service manager has passed and its own, until it is told to stop. `Ok` after an orderly stop.
 ///
 /// # Errors
 /// See `AppError`; the process must then end with a code other than 0.
-pub async fn run(config: Config) -> Result<(), AppError> {
+pub async fn run(config: Config, passed: Passed) -> Result<(), AppError> {
     let mut signals = Signals::new().map_err(AppError::Signals)?;
     let bound = config.node.drain.0;
-    let parts = Parts::start(&config).await?;
-    let started = parts.open(&config).await;
+    let parts = appliance::starting(Parts::start(&config)).await?;
+    let started = parts.open(&config, passed).await;
     if let Err(error) = started {
         parts.stop(bound).await;
         return Err(error);
@@ -113,7 +114,7 @@ pub async fn run(config: Config) -> Result<(), AppError> {
             },
         }
     };
-    appliance::stopping(bound * 2);
+    appliance::stopping(bound * 2 + SERVICE_BOUND + CLOSE_BOUND);
     parts.stop(bound).await;
     end
 }
@@ -177,7 +178,7 @@ impl Parts {
     }
 
     /// Opens the doors: first those of the people who look after the box, then those of the modalities.
-    async fn open(&self, config: &Config) -> Result<(), AppError> {
+    async fn open(&self, config: &Config, mut passed: Passed) -> Result<(), AppError> {
         let readiness = self.readiness();
         let web = web::Server::bind(&config.web, self.metrics.clone(), readiness)
             .await
@@ -187,8 +188,14 @@ impl Parts {
             .listeners
             .iter()
             .cloned()
-            .map(Bound::bind)
+            .map(|listener| Bound::bind(listener, &mut passed))
             .collect::<Result<_, _>>()?;
+        for socket in passed.left() {
+            tracing::error!(
+                socket,
+                "the service manager passes a socket that no listener has: who connects there waits for nothing; make listeners.address and the socket unit the same"
+            );
+        }
         let certificates = self.watch_certificates(&bound, config);
         control.start(&self.service, self.verbs(certificates).handler());
         self.start_recovery();
@@ -346,6 +353,9 @@ async fn drained(phase: &str, drain: &Drain, bound: Duration) -> Result<(), Stri
 const SAY_AGAIN: Duration = Duration::from_secs(5);
 
 const SERVICE_BOUND: Duration = Duration::from_secs(5);
+
+/// What the spool may take to close, as the service manager is told.
+const CLOSE_BOUND: Duration = Duration::from_secs(15);
 
 fn refused(problems: &[rules::Problem]) -> AppError {
     let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();

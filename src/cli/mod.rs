@@ -3,6 +3,7 @@ pub mod cert;
 pub mod check;
 pub mod commitment;
 pub mod map;
+pub mod papers;
 pub mod probe;
 pub mod promote;
 pub mod queue;
@@ -104,6 +105,17 @@ pub enum Command {
     /// The child process of a conversion; started by the box itself
     #[command(hide = true)]
     TranscodeWorker(transcode::Worker),
+    /// Print the completions of a shell
+    Completions {
+        #[arg(value_enum)]
+        shell: papers::Shell,
+    },
+    /// Write the man pages, one for each verb
+    Man {
+        /// The folder to write to; it is made when it is missing
+        #[arg(value_name = "FOLDER")]
+        folder: PathBuf,
+    },
     /// Print the version
     Version,
 }

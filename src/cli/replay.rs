@@ -80,6 +80,7 @@ pub fn run(args: &Replay) -> ExitCode {
     if let Err(error) = walked {
         return super::fail(&format!("{}: cannot be listed: {}", path.display(), error.kind()));
     }
+    bench.left_cache(spool::evicted_since(&path, since));
     print!("{}", if args.json { bench.json() } else { bench.text() });
     ExitCode::SUCCESS
 }

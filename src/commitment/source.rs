@@ -59,6 +59,9 @@ pub(super) fn caller(source: &SourceConfig) -> Result<Option<Caller>, TlsError> 
         probe: Span::secs(30),
         stuck: Span::secs(120),
         park_recheck: Span::secs(3_600),
+        convert: false,
+        compress: None,
+        decompress_lossy: false,
         commitment: None,
     };
     Caller::new(peer, Duration::ZERO).map(Some)

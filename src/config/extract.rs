@@ -1,7 +1,7 @@
 //! From raw values to the components' `Config` types, one component at a time, so that one wrong value hides no other.
 //! The only place that names figment.
 use super::keys::Sources;
-use super::{Config, Node, Problem};
+use super::{Config, Node, Problem, credentials};
 use crate::base::names::{DestinationId, SourceId};
 use crate::pki::Role;
 use figment::Figment;
@@ -22,6 +22,8 @@ pub(super) struct Extracted {
     pub left_out: Vec<(&'static str, usize)>,
     /// The names of destinations that are left out.
     pub names_left_out: Vec<DestinationId>,
+    /// Keys whose credential cannot be named: their problem has been said.
+    pub no_credential: Vec<String>,
 }
 
 impl Extracted {
@@ -70,6 +72,8 @@ pub(super) fn config(sources: &Sources) -> Extracted {
         .unwrap_or_default();
     let mut parts = Parts {
         figment,
+        credentials: sources.credentials.as_deref(),
+        no_credential: Vec::new(),
         problems: &mut problems,
         left_out: &mut left_out,
     };
@@ -83,6 +87,7 @@ pub(super) fn config(sources: &Sources) -> Extracted {
     let certificates = parts.table("certificates");
     let (listeners, sources) = (parts.list("listeners"), parts.list("sources"));
     let destinations = parts.list("destinations");
+    let no_credential = parts.no_credential;
     let config = (|| {
         Some(Config {
             node: node?,
@@ -112,6 +117,7 @@ pub(super) fn config(sources: &Sources) -> Extracted {
         problems,
         left_out,
         names_left_out,
+        no_credential,
     }
 }
 
@@ -130,6 +136,8 @@ fn alone<T: DeserializeOwned>(sources: &Sources, table: &str) -> Result<T, Vec<P
     let mut left_out = Vec::new();
     let mut parts = Parts {
         figment: figment(sources),
+        credentials: sources.credentials.as_deref(),
+        no_credential: Vec::new(),
         problems: &mut problems,
         left_out: &mut left_out,
     };
@@ -145,6 +153,8 @@ pub(super) fn certificates(sources: &Sources) -> Result<Vec<(Role, String, crate
     let (mut problems, mut left_out) = (Vec::new(), Vec::new());
     let mut parts = Parts {
         figment: figment(sources),
+        credentials: sources.credentials.as_deref(),
+        no_credential: Vec::new(),
         problems: &mut problems,
         left_out: &mut left_out,
     };
@@ -182,6 +192,8 @@ pub(super) fn rules(sources: &Sources) -> Result<(crate::rules::Config, Vec<Dest
     let mut left_out = Vec::new();
     let mut parts = Parts {
         figment: figment(sources),
+        credentials: sources.credentials.as_deref(),
+        no_credential: Vec::new(),
         problems: &mut problems,
         left_out: &mut left_out,
     };
@@ -209,6 +221,8 @@ fn figment(sources: &Sources) -> Figment {
 
 struct Parts<'a> {
     figment: Figment,
+    credentials: Option<&'a str>,
+    no_credential: Vec<String>,
     problems: &'a mut Vec<Problem>,
     left_out: &'a mut Vec<(&'static str, usize)>,
 }
@@ -269,9 +283,28 @@ impl Parts<'_> {
         Some(read)
     }
 
+    /// Puts the files of the service manager into the texts that name them. A text whose credential cannot be named stays as it is.
+    fn name_credentials(&mut self, name: &str, value: &mut Value) {
+        let mut texts = Vec::new();
+        each_text(
+            value,
+            &mut Vec::new(),
+            &mut |path, text| match credentials::named(text, self.credentials) {
+                Ok(Some(file)) => *text = file,
+                Ok(None) => {}
+                Err(message) => texts.push((path_of(name, path, None), message)),
+            },
+        );
+        for (key, message) in texts {
+            self.problems.push(Problem::error(key.clone(), message));
+            self.no_credential.push(key);
+        }
+    }
+
     /// Reads one component; every wrong value in it becomes a problem. What is wrong is taken out and the rest read
     /// again, so that the second mistake is seen as well as the first; the answer is then what the rest makes.
     fn component<T: DeserializeOwned>(&mut self, name: &str, mut value: Value) -> Option<T> {
+        self.name_credentials(name, &mut value);
         let mut removed: Vec<String> = Vec::new();
         // Keys that nobody knows have been said already, over the raw tree; without them the rest can be checked all the same.
         while removed.len() < WRONG_MAX {
@@ -330,6 +363,28 @@ fn blame<T: DeserializeOwned>(value: &Value, message: &str) -> Vec<String> {
         }
     }
     Vec::new()
+}
+
+/// Each text in a value, with its path.
+fn each_text(value: &mut Value, path: &mut Vec<String>, act: &mut impl FnMut(&[String], &mut String)) {
+    match value {
+        Value::String(_, text) => act(path, text),
+        Value::Dict(_, dict) => {
+            for (name, inner) in dict {
+                path.push(name.clone());
+                each_text(inner, path, act);
+                path.pop();
+            }
+        }
+        Value::Array(_, elements) => {
+            for (index, inner) in elements.iter_mut().enumerate() {
+                path.push(index.to_string());
+                each_text(inner, path, act);
+                path.pop();
+            }
+        }
+        _ => {}
+    }
 }
 
 fn collect(value: &Value, path: &mut Vec<String>, leaves: &mut Vec<Vec<String>>) {

@@ -3,7 +3,7 @@
 //! The key tree is `config/reference.toml`, the shipped file that shows every key with its default. A test holds it
 //! against the `Config` structs in both directions, so that neither can drift. Keys are checked over the raw tree, before
 //! and apart from types, so that every wrong one is said at once, with the nearest known one.
-use super::{ENVIRONMENT_PREFIX, Problem, Severity};
+use super::{ENVIRONMENT_PREFIX, Problem, Severity, credentials};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
@@ -30,6 +30,8 @@ pub(super) enum Node {
 pub(super) struct Sources {
     pub texts: Vec<String>,
     pub variables: Vec<(String, Value)>,
+    /// Where the service manager has put the credentials of the service.
+    pub credentials: Option<String>,
     pub problems: Vec<Problem>,
     places: BTreeMap<String, Place>,
     lists: BTreeMap<String, usize>,
@@ -48,6 +50,7 @@ impl Sources {
         let mut sources = Self {
             texts: Vec::new(),
             variables: Vec::new(),
+            credentials: None,
             problems: Vec::new(),
             places: BTreeMap::new(),
             lists: BTreeMap::new(),
@@ -56,7 +59,11 @@ impl Sources {
             sources.read_file(file);
         }
         for (name, value) in variables {
-            sources.read_variable(name, value);
+            if name == credentials::VARIABLE {
+                sources.credentials = Some(value.clone());
+            } else {
+                sources.read_variable(name, value);
+            }
         }
         sources
     }

@@ -3,8 +3,10 @@
 //!
 //! Order, later wins: the components' defaults → the files in the order given (tables merge, lists such as `[[sources]]`
 //! add up) → `WAYSTATION_…` with `__` between the parts (`WAYSTATION_SPOOL__PATH`). `run`, `check` and every offline
-//! verb load through here. It never changes anything on the disk, and it is the only door to figment.
+//! verb load through here. A value that begins with `${CREDENTIALS_DIRECTORY}/` is a file that the service manager hands over
+//! (`credentials.rs`); no other variable is put into values. It never changes anything on the disk, and it is the only door to figment.
 mod check;
+mod credentials;
 mod extract;
 mod keys;
 
@@ -204,7 +206,15 @@ pub fn report_with(files: &[PathBuf], variables: &[(String, String)]) -> Report 
     problems.append(&mut extracted.problems);
     if let Some(config) = &extracted.config {
         let found = check::all(config, &extracted.names_left_out);
-        problems.extend(found.into_iter().filter_map(|problem| extracted.as_in_file(problem)));
+        let found = found.into_iter().filter_map(|problem| extracted.as_in_file(problem));
+        // A credential that is not there has been said; that its file cannot be read says no more.
+        let found: Vec<Problem> = found
+            .filter(|problem| {
+                let said = |key: &String| extracted.no_credential.contains(key);
+                !said(&problem.key) && !problem.file.as_ref().is_some_and(said)
+            })
+            .collect();
+        problems.extend(found);
     }
     for problem in &mut problems {
         sources.place(problem);
@@ -281,15 +291,17 @@ pub fn files_or_default(named: &[PathBuf]) -> Vec<PathBuf> {
     }
 }
 
-/// Our variables. A value that is no text cannot be a setting; it is shown with its wrong bytes replaced and refused by its key's type.
+/// Our variables, and the service manager's for credentials. A value that is no text cannot be a setting; it is shown with its wrong bytes replaced and refused by its key's type.
 fn environment() -> Vec<(String, String)> {
     let ours = std::env::vars_os().filter_map(|(name, value)| {
         let name = name.to_str()?.to_owned();
-        name.starts_with(ENVIRONMENT_PREFIX)
+        (name.starts_with(ENVIRONMENT_PREFIX) || name == credentials::VARIABLE)
             .then(|| (name, value.to_string_lossy().into_owned()))
     });
     ours.collect()
 }
 
+#[cfg(test)]
+mod credentials_tests;
 #[cfg(test)]
 mod tests;

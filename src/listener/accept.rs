@@ -3,6 +3,7 @@ use super::admission::{Admission, Peer, Refusal};
 use super::commitment::{Desk, Exchange, roles};
 use super::config::Config;
 use super::negotiate::negotiate;
+use super::passed::Passed;
 use super::pending::{Pending, Place};
 use super::store::{self, Ended, Served};
 use super::tls;
@@ -77,18 +78,22 @@ impl Shared {
 }
 
 impl Bound {
-    /// Binds the port and loads the certificates. Nothing is accepted before `start`.
+    /// Takes the port from those that were passed, or binds it, and loads the certificates. Nothing is accepted before `start`.
     ///
     /// # Errors
     /// The port is taken or not ours to take, or a certificate or key cannot be used.
-    pub fn bind(config: Config) -> Result<Self, BindError> {
+    pub fn bind(config: Config, passed: &mut Passed) -> Result<Self, BindError> {
         let name = config.name.to_string();
         let tls = config.tls.as_ref().map(|tls| tls::acceptor(&name, tls)).transpose();
         let tls = tls.map_err(|error| BindError::Tls {
             name: name.clone(),
             error,
         })?;
-        let socket = listen(config.address).map_err(|error| BindError::Socket {
+        let socket = match passed.take(config.address) {
+            Some(socket) => TcpListener::from_std(socket),
+            None => listen(config.address),
+        };
+        let socket = socket.map_err(|error| BindError::Socket {
             name,
             address: config.address,
             error,
@@ -160,6 +165,8 @@ async fn accept(bound: Bound, shared: Shared) {
                 continue;
             }
         };
+        // A socket for both kinds of addresses shows an IPv4 peer in IPv6 clothes; sources are configured as what they are.
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let place = shared.pending.enter();
         let connection = Connection {
             config: config.clone(),

@@ -4,6 +4,7 @@ pub mod admission;
 pub mod commitment;
 pub mod config;
 pub mod negotiate;
+pub mod passed;
 pub mod pending;
 pub mod store;
 pub mod tls;

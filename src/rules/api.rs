@@ -48,7 +48,7 @@ pub(super) fn module() -> Module {
 /// What the marks of a probed set call.
 pub(super) fn probe() -> Module {
     let mut module = Module::new();
-    global(super::probe::MARK).set_into_module(&mut module, |c: Context, line: i64| {
+    global(super::bench::probe::MARK).set_into_module(&mut module, |c: Context, line: i64| {
         if let Ok(evaluation) = evaluation(&c) {
             let file = c.call_source().unwrap_or(super::set::MAIN);
             if let Some(steps) = &mut evaluation.state().steps {

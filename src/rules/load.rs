@@ -1,12 +1,12 @@
 //! From the files of a rule folder to compiled trees and linked modules, gathering every problem on the way. Used by
 //! `RuleSet::load` only; what it leaves is immutable.
 use super::Problem;
-use super::advice;
+use super::bench::advice;
+use super::bench::probe::marked;
 use super::engine::{Loading, Modules, Parts, module_name};
 use super::fault::Failure;
 use super::lex::{Placed, tokens};
 use super::lint::{self, Findings, Names};
-use super::probe::marked;
 use super::set::MAIN;
 use super::state::Knowledge;
 use super::tables::{self, is_table};

@@ -5,7 +5,7 @@ use crate::dicom::moment;
 use crate::dicom::pseudonym::Key;
 use jiff::tz::TimeZone;
 use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 /// The site's zone and key, where the configuration names them.
@@ -64,6 +64,13 @@ pub(super) fn unknown_zone(name: &str) -> String {
     }
 }
 
+/// Whether others than the owner can come at a file of this mode. A credential of systemd shows 0440 and the group root where it is
+/// handed over by an access list (systemd.exec, `LoadCredential=`): the group's bits are then the list's mask, and root reads all anyway.
+fn is_open_to_others(mode: u32, group: u32) -> bool {
+    let credential = group == 0 && mode & 0o777 == 0o440;
+    mode & 0o077 != 0 && !credential
+}
+
 /// The key in a file that only its owner can read.
 fn key(path: &Path) -> Result<Key, String> {
     let cannot = |error: std::io::Error| format!("{} cannot be read: {}", path.display(), error.kind());
@@ -72,7 +79,7 @@ fn key(path: &Path) -> Result<Key, String> {
     if !about.is_file() {
         return Err(format!("{} is not a plain file", path.display()));
     }
-    if about.permissions().mode() & 0o077 != 0 {
+    if is_open_to_others(about.permissions().mode(), about.gid()) {
         return Err(format!(
             "{} can be read by others: chmod 600 it, and make a new key if others may have read it",
             path.display()
@@ -180,5 +187,20 @@ mod tests {
         }
         assert_eq!(with(a, None), epochs[0]);
         assert_eq!(epochs[3], 7);
+    }
+
+    #[test]
+    fn a_key_is_its_owners_or_a_credential() {
+        for (mode, group, open) in [
+            (0o600, 1000, false),
+            (0o400, 0, false),
+            (0o440, 0, false),
+            (0o440, 1000, true),
+            (0o640, 0, true),
+            (0o444, 0, true),
+            (0o404, 0, true),
+        ] {
+            assert_eq!(is_open_to_others(0o100_000 | mode, group), open, "{mode:o} {group}");
+        }
     }
 }

@@ -8,7 +8,7 @@
 //! `set` loads a folder · `engine` is the sandbox · `state` one evaluation · `reading` what text is in · `api`, `verbs` and `words`
 //! what scripts see · `terms`, `deliver` and `loops` where and when it goes · `context` what is known of the study ·
 //! `fault` errors without values · `lex` and `lint` find typos at load · `store` holds the set in force and reloads ·
-//! `fixtures`, `trace`, `cli` are the bench.
+//! `bench` is what people who write rules work with.
 use crate::base::clock::Wall;
 use crate::base::names::{AeTitle, DestinationId, SourceId, Uid};
 use crate::base::phi::Phi;
@@ -17,40 +17,29 @@ use crate::dicom::edit::Plan;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-mod advice;
 mod aliases;
 mod api;
+mod bench;
 mod changes;
-pub mod cli;
 mod context;
-mod coverage;
-mod dataset_json;
 mod deliver;
 mod engine;
 mod fault;
-mod fixtures;
 mod lex;
 mod lint;
 mod load;
 mod local;
 mod loops;
-mod probe;
-pub mod promotion;
 mod reading;
-mod reference;
-mod replay;
 mod rewrite;
 mod set;
 mod state;
 mod store;
 mod tables;
 mod terms;
-mod trace;
 mod verbs;
 mod words;
 
-#[cfg(test)]
-mod bench_tests;
 #[cfg(test)]
 mod cap_tests;
 #[cfg(test)]
@@ -79,7 +68,10 @@ mod words_corpus_tests;
 mod words_random_tests;
 #[cfg(test)]
 mod words_tests;
+#[cfg(test)]
+mod words_whole_tests;
 
+pub use bench::{cli, promotion};
 pub use context::{REMEMBERED, StudySeen, remembered};
 pub use loops::Neighbour;
 pub use set::RuleSet;

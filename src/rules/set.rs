@@ -1,11 +1,11 @@
 //! A rule folder, compiled once and immutable: load with all its problems, decide as often as wanted.
 use super::api::{From, Image};
+use super::bench::probe::{Steps, marked};
 use super::engine::{Modules, Parts};
 use super::fault::{Failure, Fault};
 use super::load::{self, Draft};
 use super::local::Local;
 use super::loops::{self, Neighbour, Passes};
-use super::probe::{Steps, marked};
 use super::state::{Change, Changes, Evaluation, Event, Knowledge, Phase};
 use super::tables;
 use super::terms::Wanted;

@@ -5,12 +5,12 @@
 //! already stands is none.
 use super::Facts;
 use super::aliases::Aliases;
+use super::bench::probe::Steps;
 use super::changes::Seen;
 pub(super) use super::changes::{Change, Changes, weight};
 use super::fault::Fault;
 use super::local::Local;
 use super::loops::Neighbour;
-use super::probe::Steps;
 use super::tables::Tables;
 use super::terms::Wanted;
 use super::words::Shapes;

@@ -3,8 +3,8 @@
 //!
 //! A decision takes a snapshot (one reference count) and holds nothing while it runs. Blocking work (reading files, compiling)
 //! is in `reload`; `watch` calls it on a blocking thread.
+use super::bench::promotion::{self, Part};
 use super::load::files;
-use super::promotion::{self, Part};
 use super::{Config, Decision, Facts, HoldKind, Neighbour, Problem, RuleSet};
 use crate::base::clock::Clock;
 use crate::base::drain::Drain;

@@ -58,7 +58,7 @@ mod wait;
 mod witness;
 
 pub use alias::{Alias, Mapped};
-pub use browse::browse;
+pub use browse::{browse, evicted_since};
 pub use config::{Config, Salvage};
 pub use damaged::DamagedInstance;
 pub use due::Lease;

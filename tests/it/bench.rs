@@ -63,6 +63,32 @@ fn a_replay_shows_what_a_candidate_would_do_otherwise_and_sends_nothing() {
 }
 
 #[test]
+fn a_replay_says_in_words_what_has_left_the_cache() {
+    // A disk that is never free enough: what is delivered goes at once.
+    let spool = "low_water = \"64MiB\"\ncritical = \"32MiB\"\nballast = \"4MiB\"\ncache_high_water = \"100%\"";
+    let station = Setup::new()
+        .rules(OLD)
+        .folder("keep")
+        .folder("other")
+        .spool(spool)
+        .start();
+    sent(&station, "A");
+    sent(&station, "B");
+    station.wait_metric("cache_evicted_total", &[], |gone| gone == 2.0);
+    let folder = candidate(&station, NEW, FIXTURE);
+    let folder = folder.to_str().unwrap();
+    let said = station.cli(&["rules", "replay", "--candidate", folder]).ok().out;
+    assert!(
+        said.contains("0 images, 0 would differ, 0 unread") && said.contains("NOT in this report: 2 images"),
+        "{said}"
+    );
+    let report = station
+        .cli(&["rules", "replay", "--candidate", folder, "--json"])
+        .json();
+    assert_eq!(report["left_cache"], 2);
+}
+
+#[test]
 fn a_promoted_set_is_in_force_at_once_across_a_restart_and_until_the_rollback() {
     let mut station = station();
     let folder = candidate(&station, NEW, FIXTURE);

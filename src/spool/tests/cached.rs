@@ -35,6 +35,19 @@ async fn eviction_takes_the_oldest_delivered_and_nothing_else() {
     assert_eq!(read_all(bench.spool(), ids[2]).await.unwrap(), [2]);
     assert_eq!(evict(&bench, 99).await, ids[2..3]);
     assert_eq!(evict(&bench, 99).await, []);
+    // As somebody counts who only reads, beside the open spool.
+    let since = |id: InstanceId| {
+        let at = Wall(id.0[..8].iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)));
+        crate::spool::evicted_since(&bench.spool().core.config.path, at)
+    };
+    assert_eq!(
+        [since(ids[0]), since(ids[2]), since(ids[3])],
+        [Some(3), Some(1), Some(0)]
+    );
+    assert_eq!(
+        crate::spool::evicted_since(std::path::Path::new("/nowhere"), Wall(0)),
+        None
+    );
     for (n, id) in ids.iter().enumerate().skip(3) {
         assert_eq!(read_all(bench.spool(), *id).await.unwrap(), [n as u8]);
     }

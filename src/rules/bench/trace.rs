@@ -1,11 +1,11 @@
 //! `rules trace`: what each line of the rules did with one image. Shows values: that is its purpose. Its text goes to the
 //! terminal of the person who asked, never to a log.
-use super::Facts;
-use super::RuleSet;
-use super::set::Outcome;
-use super::state::Change;
 use crate::dicom::head::Head;
 use crate::dicom::path::{Path, Selector};
+use crate::rules::Facts;
+use crate::rules::RuleSet;
+use crate::rules::set::Outcome;
+use crate::rules::state::Change;
 use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry};
 use dicom_dictionary_std::StandardDataDictionary;
 use std::collections::BTreeMap;

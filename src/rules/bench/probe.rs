@@ -2,37 +2,37 @@
 //! so a copy of the rules is compiled in which every statement first says its line. The rules in force are never changed.
 //!
 //! Line numbers stay as they are: what is added stands on the statement's own line.
-use super::lex::{Placed, tokens};
+use crate::rules::lex::{Placed, tokens};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 /// What statements call. No rule can name it: the lint knows no such function.
-pub(super) const MARK: &str = "__ran";
+pub(in crate::rules) const MARK: &str = "__ran";
 
 /// What one evaluation did, by file and line.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Steps {
-    pub(super) ran: BTreeMap<(String, usize), Step>,
+pub(in crate::rules) struct Steps {
+    pub(in crate::rules) ran: BTreeMap<(String, usize), Step>,
     last: Option<((String, usize), Instant)>,
 }
 
 /// How often a line ran and how long it took, calls that it made included only as far as they have no lines of their own.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Step {
-    pub(super) times: u32,
-    pub(super) took: Duration,
+pub(in crate::rules) struct Step {
+    pub(in crate::rules) times: u32,
+    pub(in crate::rules) took: Duration,
 }
 
 impl Steps {
     /// A statement begins: what went before ends.
-    pub(super) fn step(&mut self, file: &str, line: usize) {
+    pub(in crate::rules) fn step(&mut self, file: &str, line: usize) {
         let now = self.end();
         self.ran.entry((file.to_owned(), line)).or_default().times += 1;
         self.last = Some(((file.to_owned(), line), now));
     }
 
     /// The last statement ends.
-    pub(super) fn end(&mut self) -> Instant {
+    pub(in crate::rules) fn end(&mut self) -> Instant {
         let now = Instant::now();
         if let Some((place, began)) = self.last.take() {
             self.ran.entry(place).or_default().took += now.duration_since(began);
@@ -42,13 +42,13 @@ impl Steps {
 }
 
 /// The text with marks, and the lines that have one.
-pub(super) struct Marked {
-    pub(super) text: String,
-    pub(super) lines: BTreeSet<usize>,
+pub(in crate::rules) struct Marked {
+    pub(in crate::rules) text: String,
+    pub(in crate::rules) lines: BTreeSet<usize>,
 }
 
 /// Marks every statement inside functions, and every arm of a `switch`.
-pub(super) fn marked(source: &str) -> Marked {
+pub(in crate::rules) fn marked(source: &str) -> Marked {
     let all = tokens(source);
     let mut marker = Marker {
         all: &all,

@@ -2,8 +2,9 @@
 //! prints the one and returns the other.
 pub use super::fixtures::Origin;
 use super::replay::Replay;
-use super::{Config, Facts, Problem, RuleSet, coverage, fixtures, load, promotion, reference, trace};
+use super::{coverage, fixtures, promotion, reference, trace};
 use crate::base::names::DestinationId;
+use crate::rules::{Config, Facts, Problem, RuleSet, load};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -259,6 +260,11 @@ impl Bench {
             Ok((head, _)) => self.replay.image(&self.old, &self.new, facts, &head),
             Err(_) => self.replay.unread += 1,
         }
+    }
+
+    /// How many images of the time that was asked for have left the spool; `None` when that cannot be told.
+    pub fn left_cache(&mut self, images: Option<u64>) {
+        self.replay.left_cache = images;
     }
 
     /// The report for people. It shows values: for the caller's terminal only.

@@ -1,7 +1,8 @@
 //! The bench's own reports: coverage, JUnit, JSON fixtures, filters.
+use super::cli::Said;
 use super::cli::{self, Asked};
-use super::tests::destinations;
-use super::{Config, cli::Said};
+use crate::rules::Config;
+use crate::rules::tests::destinations;
 use std::path::Path;
 
 const RULES: &str = "fn morph(image, from) {\n    if image.PatientID == \"A\" {\n        image.PatientID = \"B\";\n    } else {\n        \

@@ -1,6 +1,6 @@
 //! The reference page of the vocabulary and the files that make an editor complete and explain it, all from the registered
 //! words. `rules reference` and `rules editor` print and write them; a test keeps `docs/rules/words.md` as they say.
-use super::words::{Book, Gives, Sample, Word};
+use crate::rules::words::{Book, Gives, Sample, Word};
 use std::fmt::Write;
 
 const HEAD: &str = "# The vocabulary\n\n\

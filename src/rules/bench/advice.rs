@@ -1,11 +1,11 @@
 //! What is allowed in a rule but most likely not meant: warnings of `rules check`, with file, line, column and what to do.
 //! A set with warnings is loaded; a literal that can never be written is an error, because its line would hold every image.
-use super::Problem;
-use super::lex::{Placed, Token};
 use crate::dicom::edit::{Edit, EditError};
 use crate::dicom::head::Head;
 use crate::dicom::path::{Path, Selector};
 use crate::dicom::syntax::Syntax;
+use crate::rules::Problem;
+use crate::rules::lex::{Placed, Token};
 use dicom_core::VR;
 use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry};
 use dicom_dictionary_std::StandardDataDictionary;
@@ -17,7 +17,7 @@ const MORPH_FOR: &str = "morph_for_";
 const SET_VALUES: &str = "set_values";
 
 /// Literals that can never be written where a line puts them: errors.
-pub(super) fn impossible(file: &FilePath, all: &[Placed]) -> Vec<Problem> {
+pub(in crate::rules) fn impossible(file: &FilePath, all: &[Placed]) -> Vec<Problem> {
     let Ok(empty) = Head::scan(Syntax::of(&crate::base::names::Uid::known("1.2.840.10008.1.2.1")), &[]) else {
         return Vec::new();
     };
@@ -36,7 +36,7 @@ pub(super) fn impossible(file: &FilePath, all: &[Placed]) -> Vec<Problem> {
 
 /// What one file holds that its writer should look at again. `calls` are the words of every file of the folder, so that a
 /// function that another file calls is not called unused; `entry` says whether Waystation calls `morph` and `route` here.
-pub(super) fn warnings(file: &FilePath, all: &[Placed], calls: &[&[Placed]], entry: bool) -> Vec<Problem> {
+pub(in crate::rules) fn warnings(file: &FilePath, all: &[Placed], calls: &[&[Placed]], entry: bool) -> Vec<Problem> {
     let mut found = Vec::new();
     for (at, path, _) in assignments(all) {
         if is_uid(&path) {
@@ -71,7 +71,7 @@ pub(super) fn warnings(file: &FilePath, all: &[Placed], calls: &[&[Placed]], ent
 
 /// Destinations whose `morph_for_…` can never run, because no `to("…")` names them. Nothing is said when a rule computes the
 /// name of a destination.
-pub(super) fn never_routed<'a>(file: &FilePath, all: &'a [Placed], calls: &[&'a [Placed]]) -> Vec<Problem> {
+pub(in crate::rules) fn never_routed<'a>(file: &FilePath, all: &'a [Placed], calls: &[&'a [Placed]]) -> Vec<Problem> {
     let mut named: Vec<&str> = Vec::new();
     for tokens in calls {
         for at in 0..tokens.len() {
@@ -212,8 +212,8 @@ fn place(file: &FilePath, token: &Placed, message: String) -> Problem {
 
 #[cfg(test)]
 mod tests {
-    use super::super::lex::tokens;
     use super::*;
+    use crate::rules::lex::tokens;
 
     fn warned(source: &str) -> Vec<String> {
         let all = tokens(source);

@@ -1,10 +1,10 @@
 //! `rules replay`: what a candidate set would do otherwise than the set in force, image by image over the heads in the spool.
 //! Nothing is sent and nothing is written. What it shows of patients goes to the terminal of the person who asked.
-use super::set::Outcome;
 use super::trace::path_text;
-use super::{Facts, RuleSet};
 use crate::base::names::SourceId;
 use crate::dicom::head::Head;
+use crate::rules::set::Outcome;
+use crate::rules::{Facts, RuleSet};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -19,6 +19,8 @@ pub(super) struct Replay {
     pub(super) changed: u64,
     /// Files that could not be read as DICOM.
     pub(super) unread: u64,
+    /// Images of the time that was asked for which are no longer in the spool; `None` when that cannot be told.
+    pub(super) left_cache: Option<u64>,
     pub(super) sources: BTreeMap<SourceId, Counts>,
     pub(super) examples: Vec<Example>,
 }
@@ -112,7 +114,29 @@ impl Replay {
             "\n{} images, {} would differ, {} unread",
             self.images, self.changed, self.unread
         );
+        out += &self.not_seen();
         out
+    }
+}
+
+impl Replay {
+    /// What the report does not cover, in words; nothing when it covers all.
+    fn not_seen(&self) -> String {
+        match self.left_cache {
+            Some(0) if self.images == 0 => {
+                "no image came in this time (--since), or none from this source\n".to_owned()
+            }
+            Some(0) => String::new(),
+            Some(gone) => format!(
+                "NOT in this report: {gone} images of this time (from all sources) that were delivered and have left the cache; only what \
+                 is still in the spool can be decided anew. A cache that keeps more (spool.cache_high_water), or a shorter --since, covers \
+                 the whole time\n"
+            ),
+            None => {
+                "whether images of this time have left the cache cannot be told: the index cannot be read just now\n"
+                    .to_owned()
+            }
+        }
     }
 }
 
@@ -186,12 +210,15 @@ fn shown(values: Option<Vec<String>>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{facts, set};
-    use super::super::words_tests::head_of;
     use super::*;
+    use crate::rules::tests::{facts, set};
+    use crate::rules::words_tests::head_of;
 
     fn replayed(old: &str, new: &str) -> Replay {
-        let mut replay = Replay::default();
+        let mut replay = Replay {
+            left_cache: Some(0),
+            ..Replay::default()
+        };
         let sets = [old, new].map(|text| set(text).unwrap_or_else(|problems| panic!("{problems:?}")));
         let head = head_of(&[("PatientID", "1"), ("Modality", "CT")]);
         replay.image(&sets[0], &sets[1], &facts(), &head);
@@ -220,6 +247,28 @@ mod tests {
             "{}",
             replay.text()
         );
+    }
+
+    #[test]
+    fn what_has_left_the_cache_is_said_in_words() {
+        let said = |images, left_cache| {
+            let replay = Replay {
+                images,
+                left_cache,
+                ..Replay::default()
+            };
+            replay.text()
+        };
+        assert!(said(3, Some(0)).ends_with("3 images, 0 would differ, 0 unread\n"));
+        for images in [0, 3] {
+            let text = said(images, Some(7));
+            assert!(
+                text.contains("NOT in this report: 7 images") && text.contains("left the cache"),
+                "{text}"
+            );
+        }
+        assert!(said(0, Some(0)).contains("no image came in this time"));
+        assert!(said(0, None).contains("cannot be told"));
     }
 
     #[test]

@@ -5,14 +5,14 @@
 //! Promises: what is in force changes in one rename, so that neither a crash nor a reader in between sees half a set; a set in
 //! `sets/` is never changed, and one whose files no longer have their hash is refused. A folder without `active.json` is in
 //! force as it stands.
-use super::{Config, Facts, Problem, RuleSet};
 use crate::base::names::{DestinationId, SourceId};
 use crate::dicom::head::Head;
+use crate::rules::{Config, Facts, Problem, RuleSet};
 use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-pub(super) const ACTIVE: &str = "active.json";
+pub(in crate::rules) const ACTIVE: &str = "active.json";
 const SETS: &str = "sets";
 const HISTORY: &str = "history.jsonl";
 /// One file of a set that is copied, and all of its fixtures.

@@ -1,12 +1,9 @@
 //! `rules test`: the fixtures beside the rules. A fixture file is TOML with `[[case]]` tables: an input (a DICOM file,
 //! attributes in JSON, attributes in the case itself, or several: later ones are put over earlier ones), where it came from,
 //! and everything that is expected: deliveries, edits, flags and hold. What is not expected must not happen.
-use super::context::Earlier;
+use super::dataset_json;
 use super::probe::Steps;
-use super::set::Outcome;
-use super::state::Change;
 use super::trace::path_text;
-use super::{Facts, RuleSet, StudySeen, dataset_json};
 use crate::base::clock::Wall;
 use crate::base::names::{AeTitle, NameError, SourceId, Uid};
 use crate::dicom::edit::{Edit, Plan};
@@ -14,6 +11,10 @@ use crate::dicom::head::{Head, Scanner};
 use crate::dicom::part10::{FileMeta, META_MAX};
 use crate::dicom::path::Path as ElementPath;
 use crate::dicom::syntax::Syntax;
+use crate::rules::context::Earlier;
+use crate::rules::set::Outcome;
+use crate::rules::state::Change;
+use crate::rules::{Facts, RuleSet, StudySeen};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -330,7 +331,7 @@ fn with_input(head: Head, input: &BTreeMap<String, Option<Vec<String>>>) -> Resu
 }
 
 /// The facts of an image: what is given, else what the file or the head says, else a default.
-pub(super) fn facts(from: &Origin, head: &Head, meta: Option<&FileMeta>) -> Facts {
+pub(in crate::rules) fn facts(from: &Origin, head: &Head, meta: Option<&FileMeta>) -> Facts {
     let uid = |tag, default: &'static str| Uid::parse(&head.first(tag)).unwrap_or_else(|_| Uid::known(default));
     let class = || uid(dicom_core::Tag(0x0008, 0x0016), SECONDARY_CAPTURE);
     let instance = || uid(dicom_core::Tag(0x0008, 0x0018), "2.25.1");
@@ -371,7 +372,7 @@ fn known<T>(name: Result<T, NameError>) -> T {
 }
 
 /// Reads a DICOM file up to the end of its head.
-pub(super) fn load(path: &Path) -> Result<(Head, FileMeta), String> {
+pub(in crate::rules) fn load(path: &Path) -> Result<(Head, FileMeta), String> {
     let wrong = |message: String| format!("{}: {message}", path.display());
     let mut file = std::fs::File::open(path).map_err(|e| wrong(e.kind().to_string()))?;
     let mut piece = Vec::with_capacity(META_MAX);

@@ -1,7 +1,7 @@
 //! What a run of fixtures came to, in the forms that people and build servers read: text with differences, the lines of the
 //! rules that no case reached, and JUnit XML.
 use super::fixtures::Ran;
-use super::lex::tokens;
+use crate::rules::lex::tokens;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
