@@ -149,34 +149,52 @@ impl Ingest {
 
     /// Lets the rules decide, off the async threads.
     async fn decide(&self, facts: Facts, head: Head, only: Option<DestinationId>) -> Decision {
+        let epoch = self.rules.epoch();
+        let work = move |rules: &RuleStore| match only {
+            None => rules.decide(&facts, &head),
+            Some(destination) => rules.decide_for(&facts, &head, &destination),
+        };
+        self.on_thread(work).await.unwrap_or_else(|Panicked| stopped(epoch))
+    }
+
+    /// Makes an instance that has just come durable, and decides on it first, on the thread that flushes it. What is remembered of its
+    /// study is read there too, when the rules ask for it at all.
+    async fn seal(&self, incoming: Incoming, first: First) -> Result<(Sealed, First, Decision), Refused> {
+        let (spool, rules) = (self.spool.clone(), self.rules.clone());
+        let permit = self.evaluations.clone().acquire_owned().await.ok();
+        let deciding = move || {
+            let mut first = first;
+            if let Some(study) = first.study.as_ref().filter(|_| rules.asks_for_study()) {
+                first.facts.study = spool.study_seen_now(study)?.map(known);
+            }
+            let decided = contain(|| rules.decide(&first.facts, &first.head));
+            // What follows is the disk's time, not the processor's.
+            drop(permit);
+            Ok((first, decided.unwrap_or_else(|Panicked| stopped(rules.epoch()))))
+        };
+        let (sealed, decided) = incoming.seal_after(deciding).await?;
+        match decided {
+            Ok((first, decision)) => Ok((sealed, first, decision)),
+            Err(ReadError::Deadline) => Err(Refused::Deadline),
+            Err(_) => Err(Refused::GateLatched),
+        }
+    }
+
+    /// Runs an evaluation on a thread that may block; as many at once as there are processors.
+    async fn on_thread<T, F>(&self, work: F) -> Result<T, Panicked>
+    where
+        T: Send + 'static,
+        F: FnOnce(&RuleStore) -> T + Send + 'static,
+    {
         // The semaphore is never closed, so a permit always comes; without one the evaluation runs all the same.
         let permit = self.evaluations.clone().acquire_owned().await.ok();
         let rules = self.rules.clone();
-        let epoch = rules.epoch();
         let task = tokio::task::spawn_blocking(move || {
-            let decision = contain(|| match only {
-                None => rules.decide(&facts, &head),
-                Some(destination) => rules.decide_for(&facts, &head, &destination),
-            });
+            let done = contain(|| work(&rules));
             drop(permit);
-            decision
+            done
         });
-        match task.await {
-            Ok(Ok(decision)) => decision,
-            // The evaluation panicked outside the sandbox's own guard: hold, like any failing rule.
-            Ok(Err(Panicked)) | Err(_) => Decision {
-                deliveries: Vec::new(),
-                hold: Some(crate::rules::Hold {
-                    kind: RuleHold::Error,
-                    reason: "the evaluation of the rules stopped unexpectedly".to_owned(),
-                }),
-                flags: Vec::new(),
-                clock_skew: None,
-                aliases: Vec::new(),
-                by_study: false,
-                epoch,
-            },
-        }
+        task.await.unwrap_or(Err(Panicked))
     }
 
     /// Decides anew on an instance that is already in the spool: the jobs that the rules in force give it, or, when a person
@@ -262,6 +280,29 @@ impl Ingest {
     }
 }
 
+/// The evaluation panicked outside the sandbox's own guard: hold, like any failing rule.
+fn stopped(epoch: u64) -> Decision {
+    Decision {
+        deliveries: Vec::new(),
+        hold: Some(crate::rules::Hold {
+            kind: RuleHold::Error,
+            reason: "the evaluation of the rules stopped unexpectedly".to_owned(),
+        }),
+        flags: Vec::new(),
+        clock_skew: None,
+        aliases: Vec::new(),
+        by_study: false,
+        epoch,
+    }
+}
+
+/// What the first decision on an instance is made of.
+struct First {
+    facts: Facts,
+    head: Head,
+    study: Option<Uid>,
+}
+
 /// What a decision is made of, kept until it is recorded.
 struct Deciding {
     facts: Facts,
@@ -306,21 +347,21 @@ impl Receiving {
         let head = scanner.finish()?;
         agrees(&head, &announced)?;
         let study = study_of(&head);
-        let mut facts = facts(&announced, incoming.arrival());
-        if let Some(study) = &study {
-            facts.study = ingest.study(study).await?;
-        }
         // In the payload file itself, for a rebuild. A reload meanwhile makes the epoch one too old: no harm is in that.
         let mut incoming = incoming;
         incoming.decided(study.clone(), ingest.rules.epoch());
-        let (sealed, decision) = tokio::join!(incoming.seal(), ingest.decide(facts.clone(), head.clone(), None));
+        let first = First {
+            facts: facts(&announced, incoming.arrival()),
+            head,
+            study,
+        };
+        let (sealed, First { facts, head, study }, decision) = ingest.seal(incoming, first).await?;
         let deciding = Deciding {
             facts,
             head,
             study,
             repeat: announced.repeat,
         };
-        let sealed = sealed?;
         if planted(Plant::SkipCommit) {
             return Ok(Committed::Stored(InstanceId::new(0, 0)));
         }

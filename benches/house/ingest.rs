@@ -2,6 +2,7 @@
 use super::limits::{self, Log};
 use super::load::{self, Budget, Measured};
 use super::objects::{self, Kind};
+use super::peers::Remains;
 use super::table::{Table, machine, number, plus_minus, target};
 use super::{params, peers, stats, usage};
 use std::collections::BTreeMap;
@@ -22,6 +23,8 @@ const LIMITS: [&str; 3] = ["log", "log-each", "loopback"];
 const BYTES_MAX: u64 = 33 << 30;
 /// Longer instances are not sent to warm up.
 const WARM_MAX: u64 = 4 << 20;
+/// Files of instances up to here stay to the end of the run.
+const KEPT_MAX: u64 = 64 << 10;
 /// What is left of the disk at the end of a figure.
 const ROOM: u64 = 4 << 30;
 
@@ -81,13 +84,15 @@ pub fn run(plan: &Plan) -> u64 {
         .any(|name| name.starts_with("log"))
         .then(|| Log::new(widest, plan.ring));
     let mut cells: BTreeMap<(String, usize), Cell> = BTreeMap::new();
-    let mut refused = 0;
+    let (mut refused, mut kept) = (0, Vec::new());
     for kind in &plan.kinds {
         for &associations in &plan.associations {
             let mut cell = Cell::new();
             for _ in 0..plan.rounds {
                 for name in &plan.peers {
-                    let measured = one(name, kind, associations, plan, log.as_ref());
+                    let (measured, remains) = one(name, kind, associations, plan, log.as_ref());
+                    // Long ones are few, and the disk has no room for all of them.
+                    kept.extend(remains.filter(|_| kind.size <= KEPT_MAX));
                     refused += measured.refused;
                     cell.entry(name.clone()).or_default().push(measured);
                 }
@@ -100,7 +105,7 @@ pub fn run(plan: &Plan) -> u64 {
     refused
 }
 
-fn one(name: &str, kind: &Kind, associations: usize, plan: &Plan, log: Option<&Log>) -> Measured {
+fn one(name: &str, kind: &Kind, associations: usize, plan: &Plan, log: Option<&Log>) -> (Measured, Option<Remains>) {
     let free = usage::free_bytes(&std::env::temp_dir()).saturating_sub(ROOM);
     let budget = Budget {
         associations,
@@ -109,14 +114,12 @@ fn one(name: &str, kind: &Kind, associations: usize, plan: &Plan, log: Option<&L
         warm_up: kind.size <= WARM_MAX,
     };
     match (name, log) {
-        ("log", Some(log)) => log.shared(kind, budget),
-        ("log-each", Some(log)) => log.each(kind, budget),
-        ("loopback", _) => limits::loopback(kind, budget),
+        ("log", Some(log)) => (log.shared(kind, budget), None),
+        ("log-each", Some(log)) => (log.each(kind, budget), None),
+        ("loopback", _) => (limits::loopback(kind, budget), None),
         _ => {
             let peer = peers::start(name);
-            let measured = load::run(&peer.target, kind, budget);
-            peer.stop();
-            measured
+            (load::run(&peer.target, kind, budget), Some(peer.end()))
         }
     }
 }

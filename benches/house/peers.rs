@@ -56,12 +56,32 @@ pub fn start(name: &str) -> Peer {
 impl Peer {
     /// Ends it and clears its files away, so that nobody after it pays for its pages.
     pub fn stop(self) {
-        match self.running {
-            Running::Station(station) => drop(station),
-            Running::Other { process, .. } => drop(process),
-        }
+        drop(self.end());
         settle();
     }
+
+    /// Ends it; its files stay until the answer is dropped. Deleting thousands of files and making others within minutes is slow
+    /// on ext4 (it looks for inodes that were not deleted lately, one by one), and whoever comes next would pay for it.
+    pub fn end(self) -> Remains {
+        let remains = match self.running {
+            Running::Station(mut station) => {
+                station.kill();
+                Remains::Station { _station: station }
+            }
+            Running::Other { process, folder } => {
+                drop(process);
+                Remains::Folder { _folder: folder }
+            }
+        };
+        settle();
+        remains
+    }
+}
+
+/// The files of a peer that has ended.
+pub enum Remains {
+    Station { _station: Box<Station> },
+    Folder { _folder: tempfile::TempDir },
 }
 
 /// What is still to be written is written before the next clock starts.

@@ -256,10 +256,18 @@ fn command(class: &str, sop: &str, message: u16) -> Vec<u8> {
     out
 }
 
-/// The status (0000,0900) of an answer's PDVs.
+/// The status (0000,0900) of an answer's PDVs; `None` for a command that has none.
 fn status(body: &[u8]) -> Option<u16> {
-    let at = body.windows(8).position(|w| w == [0, 0, 0, 9, 2, 0, 0, 0])?;
-    Some(u16::from_le_bytes([*body.get(at + 8)?, *body.get(at + 9)?]))
+    // Behind the PDV's length, context and control: elements in implicit little endian.
+    let mut rest = body.get(6..)?;
+    while let Some((&[a, b, c, d, e, f, g, h], behind)) = rest.split_first_chunk::<8>() {
+        let length = u32::from_le_bytes([e, f, g, h]) as usize;
+        if [a, b, c, d] == [0, 0, 0, 9] {
+            return Some(u16::from_le_bytes([*behind.first()?, *behind.get(1)?]));
+        }
+        rest = behind.get(length..)?;
+    }
+    None
 }
 
 fn request(called: &str, calling: &str, class: &str) -> Vec<u8> {

@@ -19,14 +19,23 @@ pub const INFLATE_HEAD_MAX: usize = 8 << 20;
 /// a head that is nothing but one run comes near it, an image with an empty overlay plane and its other elements does not.
 pub const INFLATE_RATIO_MAX: usize = 1_000;
 
-/// The chunk in which a payload is read from a socket, written to and read from disk.
+/// The block that is read from a socket.
 pub const CHUNK: usize = 256 << 10;
+
+/// What is handed to a disk thread at once, in and out: a slice of 512 x 512 with its head is one. Each hand-over costs two wake-ups,
+/// which at 256 KiB were a quarter of an image's processor time.
+pub const STRIDE: usize = 640 << 10;
+
+/// Pieces of a data set from this length on are written as they came from the socket; shorter ones are copied together, for each
+/// piece keeps the block of `CHUNK` bytes that it was read into.
+pub const PIECE_MIN: usize = 32 << 10;
 
 /// An A-ASSOCIATE-RQ may be this long whatever the maximum PDU length: 128 contexts with 40 syntaxes are 350 KB.
 pub const ASSOCIATE_MAX: usize = 1 << 20;
 
 /// The most memory that one incoming association takes: its head and the head's index (each twice while they grow),
-/// two chunks on the way to disk, one PDU read buffer and room for the request. Named in the operator's guide and held by a test.
-pub const ASSOCIATION_MEMORY_MAX: usize = 2 * HEAD_MAX + 2 * NODES_MAX * NODE_BYTES + 4 * CHUNK + ASSOCIATE_MAX;
+/// two strides on the way to disk with the blocks that they keep, one PDU read buffer and room for the request. Named in the operator's guide and held by a test.
+pub const ASSOCIATION_MEMORY_MAX: usize =
+    2 * HEAD_MAX + 2 * NODES_MAX * NODE_BYTES + 2 * STRIDE + (2 + 2 * STRIDE / PIECE_MIN) * CHUNK + ASSOCIATE_MAX;
 
 const _: () = assert!(INFLATE_HEAD_MAX > HEAD_MAX && HEAD_MAX < u32::MAX as usize && DEPTH_MAX < u8::MAX as usize);

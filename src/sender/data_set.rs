@@ -159,7 +159,10 @@ impl<R: PayloadReader> DataSet<R> {
             self.head = Some(head);
             return Ok(());
         }
-        let (old, edited, new) = blocking(move || edit(&plan, head)).await??;
+        let (old, edited, new) = match head.bytes.len() {
+            ..=AT_ONCE_MAX => contain(|| edit(&plan, head)).map_err(|Panicked| stopped())??,
+            _ => blocking(move || edit(&plan, head)).await??,
+        };
         self.sop_instance = identity(&old, &new, &job.sop_instance)?;
         if syntax.deflated {
             let mut reflate = Reflate::new(old.bytes.len() as u64, &edited);
@@ -238,9 +241,15 @@ fn skip(pieces: &mut VecDeque<Bytes>, mut count: usize) {
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
     // An instance that our own code stumbles over is held, like one that cannot be edited.
     let done = tokio::task::spawn_blocking(move || contain(work)).await;
-    let stopped = || Fault::Edit("the edit was stopped".to_owned());
     done.map_err(|_| stopped())?.map_err(|Panicked| stopped())
 }
+
+fn stopped() -> Fault {
+    Fault::Edit("the edit was stopped".to_owned())
+}
+
+/// A head up to here is edited in some ten microseconds, which is what handing it to another thread costs.
+const AT_ONCE_MAX: usize = 16 << 10;
 
 impl From<Fault> for Outcome {
     fn from(fault: Fault) -> Self {

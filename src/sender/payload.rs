@@ -16,7 +16,7 @@ pub trait PayloadReader: Send {
     /// Bytes of the data set as it arrived.
     fn length(&self) -> u64;
 
-    /// The next piece (at most `CHUNK` bytes), or `None` at the end. Not called again after `None` or an error.
+    /// The next piece (at most `STRIDE` bytes), or `None` at the end. Not called again after `None` or an error.
     ///
     /// # Errors
     /// See `ReadFault`.

@@ -188,10 +188,13 @@ impl Committer {
         match written {
             Ok(()) => {
                 self.core.witness.note(self.book.ledger);
+                let (letters, effects) = parted(effects);
                 apply(&self.core, effects, Some(&self.marks));
                 for work in batch {
                     work.answer(Ok(()));
                 }
+                // Hints, and a write each: nobody waits for them.
+                apply(&self.core, letters, Some(&self.marks));
                 self.core.metrics.commit_batch_jobs.observe(gathered.into());
                 self.core
                     .metrics
@@ -298,6 +301,13 @@ fn refuse(batch: Vec<Box<dyn Work>>) {
     for work in batch {
         work.answer(Err(CommitError::GateLatched));
     }
+}
+
+/// The state letters, and the rest.
+fn parted(effects: Vec<Effect>) -> (Vec<Effect>, Vec<Effect>) {
+    effects
+        .into_iter()
+        .partition(|effect| matches!(effect, Effect::Mark(_)))
 }
 
 /// What memory learns from a durable batch. Without `marks` (at start) the state letters are written here.

@@ -56,6 +56,7 @@ mod tests;
 mod txn;
 mod wait;
 mod witness;
+mod writing;
 
 pub use alias::{Alias, Mapped};
 pub use browse::{browse, evicted_since};
@@ -104,9 +105,14 @@ impl Spool {
     pub async fn arrive(&self, arriving: Arriving) -> Result<Incoming, ArriveError> {
         self.core.may_arrive()?;
         self.core.note_arrival();
-        let core = self.core.clone();
-        let taken = tokio::task::spawn_blocking(move || core.pool.take(&core.clock));
-        let (id, guarded) = self.core.on_disk(taken, "payload_open").await?;
+        let (id, guarded) = match self.core.pool.take_open() {
+            Some(taken) => taken,
+            None => {
+                let core = self.core.clone();
+                let taken = tokio::task::spawn_blocking(move || core.pool.take(&core.clock));
+                self.core.on_disk(taken, "payload_open").await?
+            }
+        };
         Ok(Incoming::new(self.core.clone(), guarded, id, arriving))
     }
 
@@ -312,19 +318,22 @@ impl Spool {
         F: FnOnce(&db::Db) -> Result<T, db::DbError> + Send + 'static,
     {
         let core = self.core.clone();
-        let reading = tokio::task::spawn_blocking(move || {
-            let db = core.db().map_err(|_| ReadError::GateLatched)?;
-            work(&db).map_err(|_| {
-                core.gate.latch("index_read");
-                ReadError::Io
-            })
-        });
+        let reading = tokio::task::spawn_blocking(move || read_now(&core, work));
         match tokio::time::timeout(LISTING_DEADLINE, reading).await {
             Err(_) => Err(ReadError::Deadline),
             Ok(Err(_)) => Err(ReadError::Io),
             Ok(Ok(found)) => found,
         }
     }
+}
+
+/// Reads the index on this thread, which may block. A read error latches the gate.
+fn read_now<T>(core: &Core, work: impl FnOnce(&db::Db) -> Result<T, db::DbError>) -> Result<T, ReadError> {
+    let db = core.db().map_err(|_| ReadError::GateLatched)?;
+    work(&db).map_err(|_| {
+        core.gate.latch("index_read");
+        ReadError::Io
+    })
 }
 
 /// Before a confirmation that could not be recorded is tried again.

@@ -3,13 +3,12 @@
 //! The spool writes a private record of `PRIVATE_LEN` bytes into the file meta information: what the index knows of
 //! the instance, and a state letter. It is what an index is rebuilt from. Layout: `WAYSPOOL`, state, length (2),
 //! identity record with its own crc32, zeros. The state letter is a hint (never flushed): `S` sealed, `C` the commit is
-//! durable, `D` delivered. Memory for an arrival: two chunks and its header. A name from the wire is never a path.
+//! durable, `D` delivered. Memory for an arrival: two strides and its header. A name from the wire is never a path.
 use super::core::Core;
 use super::model::{ArriveError, Arriving, Instance, Sealed};
 use super::record::InstanceRecord;
+use super::writing::{Pieces, Writer, flush};
 use crate::base::clock::Wall;
-use crate::base::fault::{Plant, planted};
-use crate::base::limits::CHUNK;
 use crate::base::names::{InstanceId, Uid};
 use bytes::Bytes;
 use std::fs::File;
@@ -190,8 +189,11 @@ pub struct Incoming {
     arrival: Wall,
     study: Option<Uid>,
     rule_epoch: u64,
-    buffer: Vec<u8>,
+    /// What fills while the writer is at work.
+    pieces: Pieces,
     work: Work,
+    /// A flush beside the writing. Its error is the payload's.
+    flushing: Option<JoinHandle<io::Result<()>>>,
 }
 
 /// The disk's half of an arrival: at rest, or at work on a blocking thread.
@@ -201,38 +203,13 @@ enum Work {
     Broken,
 }
 
-struct Writer {
-    file: Arc<File>,
-    hasher: blake3::Hasher,
-    start: u64,
-    length: u64,
-    spare: Vec<u8>,
-}
-
-impl Writer {
-    fn chunk(&mut self, mut chunk: Vec<u8>) -> io::Result<()> {
-        self.file.write_all_at(&chunk, self.start + self.length)?;
-        self.hasher.update(&chunk);
-        self.length += chunk.len() as u64;
-        chunk.clear();
-        self.spare = chunk;
-        Ok(())
-    }
-}
-
 impl Incoming {
     pub(super) fn new(core: Arc<Core>, guarded: Guarded, id: InstanceId, arriving: Arriving) -> Self {
         assert!(
             arriving.private_offset + PRIVATE_LEN <= arriving.header.len() && arriving.header.len() <= HEADER_MAX,
             "the header has room for the private record"
         );
-        let writer = Writer {
-            file: guarded.file.clone(),
-            hasher: blake3::Hasher::new(),
-            start: arriving.header.len() as u64,
-            length: 0,
-            spare: Vec::new(),
-        };
+        let writer = Writer::new(guarded.file.clone(), arriving.header.len() as u64);
         Self {
             arrival: core.clock.now(),
             core,
@@ -241,8 +218,9 @@ impl Incoming {
             id,
             study: None,
             rule_epoch: 0,
-            buffer: Vec::new(),
+            pieces: Pieces::default(),
             work: Work::Idle(Box::new(writer)),
+            flushing: None,
         }
     }
 
@@ -264,27 +242,22 @@ impl Incoming {
         self.rule_epoch = rule_epoch;
     }
 
-    /// Takes the next bytes of the data set. At most two chunks are in memory: one filling, one on its way to disk.
+    /// Takes the next bytes of the data set. At most two strides are in memory: one filling, one on its way to disk.
     /// Not cancel-safe: an `Incoming` whose write was dropped must be dropped too.
     ///
     /// # Errors
     /// The disk is full, failed or too slow. The instance cannot go on.
     pub async fn write(&mut self, bytes: Bytes) -> Result<(), ArriveError> {
-        let mut rest = &bytes[..];
+        let mut rest = bytes;
         while !rest.is_empty() {
-            if self.buffer.capacity() == 0 {
-                self.buffer.reserve_exact(CHUNK);
-            }
-            let room = CHUNK - self.buffer.len();
-            let (now, later) = rest.split_at(room.min(rest.len()));
-            self.buffer.extend_from_slice(now);
-            rest = later;
-            if self.buffer.len() == CHUNK {
+            rest = self.pieces.take(rest);
+            if self.pieces.is_full() {
                 self.core.may_grow()?;
                 let mut writer = self.rested().await?;
-                let chunk = std::mem::replace(&mut self.buffer, std::mem::take(&mut writer.spare));
+                self.flush_beside(&mut writer).await?;
+                let mut pieces = std::mem::take(&mut self.pieces);
                 self.work = Work::Busy(tokio::task::spawn_blocking(move || {
-                    writer.chunk(chunk)?;
+                    writer.stride(&mut pieces)?;
                     Ok(writer)
                 }));
             }
@@ -292,41 +265,68 @@ impl Incoming {
         Ok(())
     }
 
-    /// Writes the rest and the header with the private record, and flushes the file once. A flush that failed is never
+    /// A long payload is flushed step by step while it arrives, one flush at a time.
+    async fn flush_beside(&mut self, writer: &mut Writer) -> Result<(), ArriveError> {
+        if self.flushing.as_ref().is_some_and(|running| !running.is_finished()) || !writer.wants_flush() {
+            return Ok(());
+        }
+        self.flushed().await?;
+        let file = writer.file.clone();
+        self.flushing = Some(tokio::task::spawn_blocking(move || flush(&file)));
+        Ok(())
+    }
+
+    /// Waits for the flush beside the writing. After a failed one the kernel calls the pages clean: the seal's own would lie.
+    async fn flushed(&mut self) -> Result<(), ArriveError> {
+        match self.flushing.take() {
+            Some(running) => self.core.on_disk(running, "payload_sync").await,
+            None => Ok(()),
+        }
+    }
+
+    /// Writes the rest and the header with the private record, and flushes the file. A flush that failed is never
     /// tried again: the file is abandoned.
     ///
     /// # Errors
     /// As `write`.
-    pub async fn seal(mut self) -> Result<Sealed, ArriveError> {
-        let mut writer = self.rested().await?;
-        let chunk = std::mem::take(&mut self.buffer);
+    pub async fn seal(self) -> Result<Sealed, ArriveError> {
+        Ok(self.seal_after(|| ()).await?.0)
+    }
+
+    /// The same with `work` done first, on the thread that then flushes: another thread for it would cost two wake-ups, which for
+    /// a small instance is more than the work. It must neither panic nor block for long.
+    ///
+    /// # Errors
+    /// As `write`; what `work` answered is lost then.
+    pub async fn seal_after<T: Send + 'static>(
+        mut self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<(Sealed, T), ArriveError> {
+        let writer = self.rested().await?;
+        self.flushed().await?;
+        let mut pieces = std::mem::take(&mut self.pieces);
         let mut record = self.record();
-        let header = std::mem::take(&mut self.arriving.header);
-        let work = tokio::task::spawn_blocking(move || {
-            writer.chunk(chunk)?;
-            record.instance.length = writer.length;
-            record.instance.digest = *writer.hasher.finalize().as_bytes();
-            let mut header = header;
-            let at = record.private_offset as usize;
-            header[at..at + PRIVATE_LEN].copy_from_slice(&private_record(&record));
-            writer.file.write_all_at(&header, 0)?;
-            if !planted(Plant::SkipPayloadSync) {
-                let flushed = writer.file.sync_data();
-                match flushed {
-                    Err(_) if planted(Plant::RetryFsync) => writer.file.sync_data()?,
-                    flushed => flushed?,
-                }
-            }
-            Ok(record)
+        let mut header = std::mem::take(&mut self.arriving.header);
+        let sealing = tokio::task::spawn_blocking(move || {
+            let done = work();
+            writer.seal(&mut pieces, |length, digest| {
+                record.instance.length = length;
+                record.instance.digest = digest;
+                let at = record.private_offset as usize;
+                header[at..at + PRIVATE_LEN].copy_from_slice(&private_record(&record));
+                header
+            })?;
+            Ok((record, done))
         });
-        let record = self.core.on_disk(work, "payload_sync").await?;
+        let (record, done) = self.core.on_disk(sealing, "payload_sync").await?;
         let Self { guarded, .. } = self;
-        Ok(Sealed {
+        let sealed = Sealed {
             file: guarded,
             instance: record.instance,
             data_set_offset: record.data_set_offset,
             private_offset: record.private_offset,
-        })
+        };
+        Ok((sealed, done))
     }
 
     fn record(&self) -> InstanceRecord {
@@ -355,7 +355,7 @@ impl Incoming {
         }
     }
 
-    /// Waits until the chunk on its way is written.
+    /// Waits until the stride on its way is written.
     async fn rested(&mut self) -> Result<Box<Writer>, ArriveError> {
         match std::mem::replace(&mut self.work, Work::Broken) {
             Work::Idle(writer) => Ok(writer),

@@ -6,47 +6,88 @@ use super::payload::{Guarded, path_of};
 use crate::base::clock::Clock;
 use crate::base::fault::{Plant, planted};
 use crate::base::names::InstanceId;
-use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Files kept ready; a batch shares one shard, and so one flush of its directory.
-const READY: usize = 64;
+/// Files kept ready. A batch shares one shard, and so one flush of its directory; files are taken from several batches in turn,
+/// because neighbours have their inodes in one block, and those that are flushed at the same time wait for each other.
+const READY: usize = 256;
 const BATCH: usize = 32;
+/// The same where inodes are few.
+const READY_FEW: usize = 64;
+const FEW_INODES: u64 = 64 * READY as u64;
+/// Of the descriptors that the process may have, the pool keeps one in so many: files beyond that are ready but closed.
+const DESCRIPTORS_SHARE: u64 = 32;
 
 pub(super) struct Pool {
     root: PathBuf,
+    /// How many of the ready files are kept open.
+    open_max: usize,
     state: Mutex<State>,
     changed: Condvar,
 }
 
 struct State {
-    ready: VecDeque<InstanceId>,
+    ready: Vec<(InstanceId, Option<File>)>,
+    /// How many of them are open.
+    open: usize,
     closing: bool,
+}
+
+impl State {
+    /// One of the ready files, by chance; one that is open when there is one, or when it must be.
+    fn pick(&mut self, must_be_open: bool) -> Option<(InstanceId, Option<File>)> {
+        let count = self.ready.len();
+        if count == 0 || (must_be_open && self.open == 0) {
+            return None;
+        }
+        let start = rand::random::<u32>() as usize % count;
+        let open = (0..count)
+            .map(|step| (start + step) % count)
+            .find(|&at| self.ready[at].1.is_some());
+        let picked = self.ready.swap_remove(open.unwrap_or(start));
+        self.open -= usize::from(picked.1.is_some());
+        Some(picked)
+    }
 }
 
 impl Pool {
     pub(super) fn new(root: &Path) -> Self {
+        let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        let share = files.map_or(READY as u64, |files| files / DESCRIPTORS_SHARE);
         Self {
             root: root.to_owned(),
+            open_max: usize::try_from(share).unwrap_or(READY).min(READY),
             state: Mutex::new(State {
-                ready: VecDeque::with_capacity(READY),
+                ready: Vec::with_capacity(READY),
+                open: 0,
                 closing: false,
             }),
             changed: Condvar::new(),
         }
     }
 
+    /// A fresh file that is open already; `None` when none is. Does not block.
+    pub(super) fn take_open(&self) -> Option<(InstanceId, Guarded)> {
+        let (id, file) = self.lock().pick(true)?;
+        let file = file?;
+        self.changed.notify_one();
+        Some((id, Guarded::new(file, path_of(&self.root, id))))
+    }
+
     /// A fresh file. From an empty pool it is made on the spot, with a directory flush of its own. Blocking.
     pub(super) fn take(&self, clock: &Clock) -> io::Result<(InstanceId, Guarded)> {
-        let ready = self.lock().ready.pop_front();
+        let ready = self.lock().pick(false);
         self.changed.notify_one();
-        if let Some(id) = ready {
+        if let Some((id, file)) = ready {
             let path = path_of(&self.root, id);
-            let file = File::options().read(true).write(true).open(&path)?;
+            let file = match file {
+                Some(file) => file,
+                None => File::options().read(true).write(true).open(&path)?,
+            };
             return Ok((id, Guarded::new(file, path)));
         }
         let id = InstanceId::new(clock.now().0, rand::random());
@@ -71,7 +112,7 @@ impl Pool {
     pub(super) fn run(&self, clock: &Clock, gate: &Gate, disk: &Disk) {
         loop {
             let mut state = self.lock();
-            while !state.closing && state.ready.len() > READY - BATCH {
+            while !state.closing && state.ready.len() > wanted(disk) - BATCH {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
             if state.closing {
@@ -84,7 +125,7 @@ impl Pool {
             }
             drop(state);
             match self.make(clock) {
-                Ok(made) => self.lock().ready.extend(made),
+                Ok(made) => self.keep(made),
                 Err(error) => {
                     if !is_full(&error) && !is_passing(&error) {
                         gate.latch("pool");
@@ -95,19 +136,33 @@ impl Pool {
                 }
             }
         }
-        for id in std::mem::take(&mut self.lock().ready) {
+        let mut state = self.lock();
+        state.open = 0;
+        let left = std::mem::take(&mut state.ready);
+        drop(state);
+        for (id, _) in left {
             // What stays behind is empty, and cleared at the next start.
             drop(std::fs::remove_file(path_of(&self.root, id)));
         }
     }
 
-    fn make(&self, clock: &Clock) -> io::Result<Vec<InstanceId>> {
+    /// The first to be taken are kept open.
+    fn keep(&self, made: Vec<(InstanceId, Option<File>)>) {
+        let mut state = self.lock();
+        for (id, file) in made {
+            let file = file.filter(|_| state.open < self.open_max);
+            state.open += usize::from(file.is_some());
+            state.ready.push((id, file));
+        }
+    }
+
+    fn make(&self, clock: &Clock) -> io::Result<Vec<(InstanceId, Option<File>)>> {
         let shard: u8 = rand::random();
         let mut made = Vec::with_capacity(BATCH);
         for _ in 0..BATCH {
             let id = InstanceId::new(clock.now().0, rand::random::<u64>() & !0xff | u64::from(shard));
-            create(&path_of(&self.root, id))?;
-            made.push(id);
+            let file = create(&path_of(&self.root, id))?;
+            made.push((id, (made.len() < self.open_max).then_some(file)));
         }
         sync_directory(&self.root.join("payload").join(format!("{shard:02x}")))?;
         Ok(made)
@@ -115,6 +170,14 @@ impl Pool {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How many files should be ready. A file system that does not count its inodes says 0 of 0.
+fn wanted(disk: &Disk) -> usize {
+    match disk.free().1 {
+        1..FEW_INODES => READY_FEW,
+        _ => READY,
     }
 }
 

@@ -1,17 +1,16 @@
-//! Reading a payload back: bounded chunks on blocking threads, hashed on the way, verified before the last goes out.
+//! Reading a payload back: bounded strides on blocking threads, hashed on the way, verified before the last goes out.
 use super::core::Core;
 use super::db::Cf;
 use super::model::{Instance, ReadError};
 use super::payload::{DISK_DEADLINE, path_of};
 use super::record::InstanceRecord;
 use crate::base::fault::{Plant, planted};
-use crate::base::limits::CHUNK;
+use crate::base::limits::{CHUNK, STRIDE};
 use crate::base::names::InstanceId;
 use bytes::Bytes;
 use rustix::io::Errno;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 /// An open payload. Several may read one file at once.
@@ -22,9 +21,11 @@ pub struct Payload {
     data_set_offset: u64,
     position: u64,
     hasher: blake3::Hasher,
+    /// The first stride, read when the file was opened: most images and all reports are no longer.
+    first: Option<Bytes>,
 }
 
-/// Opens the file and checks its length. Blocking.
+/// Opens the file, checks its length and reads its first stride. Blocking.
 pub(super) fn open(core: &Arc<Core>, id: InstanceId) -> Result<Payload, ReadError> {
     let db = core.db().map_err(|_| ReadError::GateLatched)?;
     let raw = db.get(Cf::Instance, &id.0).map_err(|_| {
@@ -45,14 +46,40 @@ pub(super) fn open(core: &Arc<Core>, id: InstanceId) -> Result<Payload, ReadErro
     if planted(Plant::UnlinkEarly) {
         drop(std::fs::remove_file(path_of(&core.config.path, id)));
     }
+    let first = chunk(&file, data_set_offset, at_once(record.instance.length));
+    let first = first.map_err(|error| fault(core, &error))?;
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&first);
     Ok(Payload {
         core: core.clone(),
         file: Arc::new(file),
         instance: record.instance,
         data_set_offset,
         position: 0,
-        hasher: blake3::Hasher::new(),
+        hasher,
+        first: Some(first),
     })
+}
+
+/// How much of so many bytes is read at once.
+fn at_once(left: u64) -> usize {
+    usize::try_from(left).unwrap_or(usize::MAX).min(STRIDE)
+}
+
+/// Reads into memory that was not cleared before. Blocking.
+fn chunk(file: &File, offset: u64, length: usize) -> io::Result<Bytes> {
+    let mut chunk = Vec::with_capacity(length);
+    while chunk.len() < length {
+        let at = offset + chunk.len() as u64;
+        match rustix::io::pread(file, rustix::buffer::spare_capacity(&mut chunk), at) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    // The allocator may have given more room than was asked for.
+    chunk.truncate(length);
+    Ok(Bytes::from(chunk))
 }
 
 impl Payload {
@@ -86,29 +113,49 @@ impl Payload {
             return Ok(Bytes::new());
         }
         let (file, at) = (self.file.clone(), self.data_set_offset + offset);
-        let read = tokio::task::spawn_blocking(move || {
-            let mut chunk = vec![0; count];
-            file.read_exact_at(&mut chunk, at)?;
-            Ok::<_, io::Error>(Bytes::from(chunk))
-        });
-        match tokio::time::timeout(DISK_DEADLINE, read).await {
+        self.on_disk(move || chunk(&file, at, count)).await
+    }
+
+    async fn on_disk<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> Result<T, ReadError> {
+        match tokio::time::timeout(DISK_DEADLINE, tokio::task::spawn_blocking(work)).await {
             Err(_) => Err(ReadError::Deadline),
             Ok(Err(_)) => Err(ReadError::Io),
             Ok(Ok(Err(error))) => Err(fault(&self.core, &error)),
-            Ok(Ok(Ok(chunk))) => Ok(chunk),
+            Ok(Ok(Ok(done))) => Ok(done),
         }
     }
 
-    /// The next chunk of the data set, hashed; `None` at its end. Cancel-safe: a dropped call reads the same again.
+    /// The next stride of the data set, hashed; `None` at its end. Cancel-safe: a dropped call reads the same again.
     ///
     /// # Errors
     /// See `ReadError`.
     pub async fn next(&mut self) -> Result<Option<Bytes>, ReadError> {
-        let chunk = self.read_at(self.position, CHUNK).await?;
-        if chunk.is_empty() {
+        if let Some(first) = self.first.take().filter(|first| !first.is_empty()) {
+            self.position = first.len() as u64;
+            return Ok(Some(first));
+        }
+        let left = self.instance.length - self.position;
+        if left == 0 {
             return Ok(None);
         }
-        self.hasher.update(&chunk);
+        let count = at_once(left);
+        // Hashed where it is read; a copy, so that a call that is dropped has changed nothing.
+        let (file, at, mut hasher) = (
+            self.file.clone(),
+            self.data_set_offset + self.position,
+            self.hasher.clone(),
+        );
+        let (chunk, hasher) = self
+            .on_disk(move || {
+                let chunk = chunk(&file, at, count)?;
+                hasher.update(&chunk);
+                Ok((chunk, hasher))
+            })
+            .await?;
+        self.hasher = hasher;
         self.position += chunk.len() as u64;
         Ok(Some(chunk))
     }

@@ -5,7 +5,7 @@
 //! that commits a value wins; it never changes after. Forgotten `study_memory` after the study's last instance.
 use super::codec::{Damaged, Reader, Writer};
 use super::core::Core;
-use super::db::Cf;
+use super::db::{Cf, Db, DbError};
 use super::keys;
 use super::model::{CommitError, ReadError};
 use super::record::InstanceRecord;
@@ -211,6 +211,12 @@ pub(super) fn sweep(txn: &mut Txn<'_>, found: Vec<Vec<u8>>, before: Wall) -> Res
     Ok(())
 }
 
+/// An unreadable record tells nothing; the next commit puts it into quarantine.
+fn look_up(db: &Db, key: &[u8]) -> Result<Option<StudySeen>, DbError> {
+    let raw = db.get(Cf::Study, key)?;
+    Ok(raw.and_then(|raw| StudyRecord::decode(&raw).ok()))
+}
+
 impl super::Spool {
     /// What is remembered of a study; `None` when nothing is.
     ///
@@ -218,12 +224,15 @@ impl super::Spool {
     /// The index cannot be read.
     pub async fn study_seen(&self, study: &Uid) -> Result<Option<StudySeen>, ReadError> {
         let key = keys::study_prefix(study);
-        self.read(move |db| {
-            let raw = db.get(Cf::Study, &key)?;
-            // An unreadable record tells nothing; the next commit puts it into quarantine.
-            Ok(raw.and_then(|raw| StudyRecord::decode(&raw).ok()))
-        })
-        .await
+        self.read(move |db| look_up(db, &key)).await
+    }
+
+    /// The same on the calling thread, which may block.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub fn study_seen_now(&self, study: &Uid) -> Result<Option<StudySeen>, ReadError> {
+        super::read_now(&self.core, |db| look_up(db, &keys::study_prefix(study)))
     }
 
     /// Gives a study the values that it has lost; those that stand stay.

@@ -87,7 +87,7 @@ impl Scanner {
 
     fn push_plain(&mut self, mut piece: &[u8]) -> Result<(), HeadError> {
         while self.head.is_none() && !piece.is_empty() {
-            let (now, later) = piece.split_at(piece.len().min(FEED));
+            let (now, later) = piece.split_at(piece.len().min(self.core.appetite()));
             piece = later;
             if let Some(cut) = self.core.feed(now)? {
                 self.tail.start_at(cut.at);
@@ -214,6 +214,11 @@ impl Core {
                 Ok(Step::More | Step::Cut(_)) | Err(_) => return None,
             }
         }
+    }
+
+    /// How many bytes to take next: most heads are a few KiB, and what is taken beyond them is copied in vain.
+    fn appetite(&self) -> usize {
+        self.bytes.len().clamp(FEED_FIRST, FEED)
     }
 
     /// Takes at most `FEED` bytes. The kept bytes never pass `HEAD_MAX + FEED`: every element that would end beyond
@@ -396,5 +401,6 @@ impl Core {
     }
 }
 
-/// The bytes that are taken up at once.
+const FEED_FIRST: usize = 4 << 10;
+/// The most bytes that are taken up at once.
 pub(super) const FEED: usize = 64 << 10;

@@ -74,11 +74,11 @@ async fn below_low_water_nothing_arrives_and_delivery_goes_on() {
 async fn the_pool_is_refilled() {
     let bench = Bench::new();
     let pool = &bench.spool().core.pool;
-    until("filled", || pool.ready() >= 64).await;
+    until("filled", || pool.ready() >= 256).await;
     for n in 0..80 {
         bench.store(&format!("1.{n}"), &[n], vec![to("a")]).await;
     }
-    until("filled again", || pool.ready() >= 33).await;
+    until("filled again", || pool.ready() >= 225).await;
 }
 
 /// Changes the index behind the spool's back.

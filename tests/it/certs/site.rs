@@ -31,7 +31,7 @@ fn good(ours: &Authority, second: &Authority, issuing: &Authority) -> Named {
             ours.make("good_ed25519", &named("good").key(Key::Ed25519)),
         ),
         ("second", second.make("second_leaf", &named("second"))),
-        ("chained", issuing.make("chained", &named("chained")).with(&issuing)),
+        ("chained", issuing.make("chained", &named("chained")).with(issuing)),
     ]
 }
 

@@ -18,6 +18,8 @@ struct Rig {
     ports: Vec<(&'static str, u16)>,
 }
 
+type Act = dyn Fn(&Rig) -> Result<(), String>;
+
 /// What a client does at a listener, and what must be said of it.
 struct Case {
     listener: &'static str,
@@ -26,7 +28,7 @@ struct Case {
     fault: String,
     tool: &'static str,
     reason: &'static str,
-    act: Box<dyn Fn(&Rig) -> Result<(), String>>,
+    act: Box<Act>,
 }
 
 impl Rig {
