@@ -73,6 +73,7 @@ async fn store(spool: Spool, data_set: bytes::Bytes) {
         repeat: Repeat::Acknowledge,
         note: StudyNote::default(),
         aliases: Vec::new(),
+        traits: Vec::new(),
     };
     spool.commit(sealed, commit).await.expect("committed");
 }

@@ -3,6 +3,7 @@
 //! A `Receiving` takes one data set in pieces: every piece goes to the payload file as it came and through the head
 //! scanner; when the last has come, the payload is made durable while the rules decide, and one commit makes the instance ours.
 //! Nothing is acknowledged by this module's callers before `finish` has answered. Dropping a `Receiving` leaves nothing behind.
+mod traits;
 mod words;
 
 use crate::base::clock::{Clock, Wall};
@@ -25,6 +26,7 @@ use dicom_core::Tag;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
+pub use traits::traits;
 use words::{aliases, jobs, known};
 
 /// What is known of a data set before its first byte.
@@ -147,6 +149,11 @@ impl Ingest {
         })
     }
 
+    /// An instance was not taken: the status word that was answered, or `cut`. For the day's reconciliation.
+    pub fn refused(&self, source: &SourceId, study: Option<Uid>, sop_instance: Option<&Uid>, status: &str) {
+        self.spool.refused(source, study, sop_instance, status);
+    }
+
     /// Lets the rules decide, off the async threads.
     async fn decide(&self, facts: Facts, head: Head, only: Option<DestinationId>) -> Decision {
         let epoch = self.rules.epoch();
@@ -265,6 +272,7 @@ impl Ingest {
                     believed: decision.by_study.then_some(believed),
                 },
                 aliases: aliases(&decision),
+                traits: traits(&head, decision.deliveries.iter().map(|delivery| &delivery.plan)),
             };
             match self.spool.attempt(sealed, commit).await? {
                 Attempt::Done(committed) => return Ok(committed),
@@ -327,6 +335,12 @@ impl Receiving {
         self.scanner.push(&piece)?;
         self.incoming.write(piece).await?;
         Ok(())
+    }
+
+    /// The study, as far as the head has come in.
+    #[must_use]
+    pub fn study(&self) -> Option<Uid> {
+        self.scanner.head().and_then(study_of)
     }
 
     /// The data set has ended: makes it durable, decides, commits. When this has answered, the instance is safe.
@@ -461,7 +475,9 @@ fn facts(announced: &Announced, arrival: Wall) -> Facts {
     }
 }
 
-fn study_of(head: &Head) -> Option<Uid> {
+/// The study that a head is of.
+#[must_use]
+pub fn study_of(head: &Head) -> Option<Uid> {
     Uid::parse(&head.first(STUDY_INSTANCE_UID)).ok()
 }
 

@@ -6,6 +6,7 @@
 //! lanes, each finishing what it sends; then the spool. Each phase is bounded, and says what it still waits for.
 mod certificates;
 mod commitment;
+mod custody;
 mod decider;
 mod opening;
 mod signals;
@@ -83,6 +84,10 @@ struct Parts {
     outward: Drain,
     /// Web, control socket, watchdog: to the very end.
     service: Drain,
+    /// What is asked of the ledger.
+    desk: web::Desk,
+    /// The rule folder.
+    rule_folder: Option<PathBuf>,
     clock: Clock,
     /// Set when the ports are open.
     certificates: std::sync::OnceLock<Certificates>,
@@ -142,6 +147,8 @@ impl Parts {
             .map_err(|_| AppError::Interrupted)?
             .map_err(|problems| refused(&problems))?;
         strangers(&spool, &names, &metrics).await;
+        custody::tell_promotions(&spool, config.rules.path.clone()).await;
+        let desk = custody::desk(&spool, &clock, &metrics, config);
         let (inward, outward, service) = (Drain::new(), Drain::new(), Drain::new());
         let seed = rand::random();
         let conversions = syntaxes::conversions(config, &spool, &clock, &metrics)?;
@@ -171,6 +178,8 @@ impl Parts {
             inward,
             outward,
             service,
+            desk,
+            rule_folder: config.rules.path.clone(),
             clock,
             certificates: std::sync::OnceLock::new(),
             files,
@@ -180,7 +189,7 @@ impl Parts {
     /// Opens the doors: first those of the people who look after the box, then those of the modalities.
     async fn open(&self, config: &Config, mut passed: Passed) -> Result<(), AppError> {
         let readiness = self.readiness();
-        let web = web::Server::bind(&config.web, self.metrics.clone(), readiness)
+        let web = web::Server::bind(&config.web, self.metrics.clone(), readiness, Some(self.desk.clone()))
             .await
             .map_err(AppError::Web)?;
         let control = control::Server::bind(&config.control).map_err(AppError::Control)?;
@@ -199,6 +208,7 @@ impl Parts {
         let certificates = self.watch_certificates(&bound, config);
         control.start(&self.service, self.verbs(certificates).handler());
         self.start_recovery();
+        self.start_custody();
         self.commitment.start();
         let admission = Admission::new(commitment::sources(config), &config.limits);
         let shared = Shared::new(
@@ -272,12 +282,16 @@ impl Parts {
             let decider = decider.clone();
             Box::pin(async move { decider.decide(&instance, only).await })
         });
+        let folder = self.rule_folder.clone();
         Verbs {
             spool: self.spool.clone(),
             scheduler: self.scheduler.clone(),
             reload,
             decide,
             known: self.known.clone(),
+            custody: self.desk.custody.clone(),
+            reconciler: self.desk.reconciler.clone(),
+            history: Arc::new(move || custody::history(folder.as_deref())),
             commitment: commitment::retry(&self.commitment),
             certificates,
         }

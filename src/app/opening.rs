@@ -14,7 +14,8 @@ pub(super) async fn open_spool(
     metrics: &Metrics,
 ) -> Result<(Spool, OpenReport), AppError> {
     let state = config.node.state.clone();
-    let (settings, counted, time) = (config.spool.clone(), metrics.clone(), clock.clone());
+    let (mut settings, counted, time) = (config.spool.clone(), metrics.clone(), clock.clone());
+    settings.ledger = config.ledger.clone();
     let opening = tokio::task::spawn_blocking(move || {
         let path = settings.path.clone();
         appliance::expect_home(&state, &path, spool::is_there(&path))?;
@@ -27,6 +28,13 @@ pub(super) async fn open_spool(
 
 /// What the spool found at its start, in the log: each loss by its own name.
 pub(super) fn found(report: &OpenReport) {
+    if let Some(from) = report.migrated_from {
+        tracing::warn!(
+            from,
+            to = spool::FORMAT,
+            "the spool was of an older format and is migrated"
+        );
+    }
     tracing::info!(
         instances = report.instances,
         delivered = report.delivered,

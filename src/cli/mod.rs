@@ -2,6 +2,7 @@
 pub mod cert;
 pub mod check;
 pub mod commitment;
+pub mod custody;
 pub mod map;
 pub mod papers;
 pub mod probe;
@@ -12,6 +13,7 @@ pub mod rules;
 pub mod spool;
 pub mod synthesise;
 pub mod transcode;
+mod version;
 
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -76,6 +78,20 @@ pub enum Command {
         #[command(flatten)]
         talk: Talk,
     },
+    /// Show where instances came from, what was decided, and who has confirmed them (shows patient data)
+    Trace {
+        #[command(flatten)]
+        question: custody::Trace,
+        #[command(flatten)]
+        talk: Talk,
+    },
+    /// Look at the custody ledger
+    Ledger {
+        #[command(subcommand)]
+        verb: custody::Ledger,
+    },
+    /// Hold what a day's sources sent against what the box holds and the destinations have confirmed
+    Reconcile(custody::Reconcile),
     /// Look at certificates, authorities and revocation lists
     Cert {
         #[command(subcommand)]

@@ -288,7 +288,7 @@ pub(super) fn show(request: &Request, response: &Response, json: bool) -> ExitCo
     }
     if json {
         // A response came from JSON and goes back to it.
-        println!("{}", serde_json::to_string(response).unwrap_or_default());
+        println!("{}", json_of(response).unwrap_or_default());
     } else {
         match response {
             Response::Jobs { jobs, more } => print!("{}", table(jobs, *more)),
@@ -299,6 +299,9 @@ pub(super) fn show(request: &Request, response: &Response, json: bool) -> ExitCo
             Response::Probe { destination, findings } => super::probe::show(destination, findings),
             Response::Known { destination, lines } => super::probe::show_known(destination, lines),
             Response::Map { entries } => super::map::show(entries),
+            Response::Trace { custody } => print!("{custody}"),
+            Response::Ledger { report } => print!("{}", super::custody::chain_words(report)),
+            Response::Reconciliation { report } => print!("{report}"),
             Response::Commitments {
                 waiting,
                 asked,
@@ -310,10 +313,20 @@ pub(super) fn show(request: &Request, response: &Response, json: bool) -> ExitCo
             Response::Refused { message } => eprintln!("waystation: {message}"),
         }
     }
-    if refused {
-        ExitCode::from(FAILED)
-    } else {
-        ExitCode::SUCCESS
+    match response {
+        Response::Ledger { report } => super::custody::code(report.is_sound()),
+        Response::Reconciliation { report } => super::custody::code(super::custody::agrees(report)),
+        _ => super::custody::code(!refused),
+    }
+}
+
+/// Reports stand for themselves; the other answers say of what kind they are.
+fn json_of(response: &Response) -> serde_json::Result<String> {
+    match response {
+        Response::Trace { custody } => serde_json::to_string(custody),
+        Response::Ledger { report } => serde_json::to_string(report),
+        Response::Reconciliation { report } => serde_json::to_string(report),
+        _ => serde_json::to_string(response),
     }
 }
 

@@ -20,6 +20,16 @@ pub enum Verb {
         #[arg(long)]
         deep: bool,
     },
+    /// Which format the spool has, and which this program reads and writes. Opens nothing
+    Version {
+        #[command(flatten)]
+        at: At,
+    },
+    /// Bring an older spool to the format of this program, as a start of the box does too
+    Migrate {
+        #[command(flatten)]
+        at: At,
+    },
     /// Make the index anew from the payload files; the old one is put aside
     Rebuild {
         #[command(flatten)]
@@ -110,6 +120,8 @@ pub async fn run(verb: Verb) -> ExitCode {
             };
             reports(&at, all, limit)
         }
+        Verb::Version { at } => super::version::version(&at),
+        Verb::Migrate { at } => super::version::migrate(&at),
         Verb::Fsck { at, deep } => fsck(&at, deep),
         Verb::Rebuild { at } => rebuild(&at),
         Verb::Export { at, to, which } => export(&at, &to, which),
@@ -259,7 +271,7 @@ pub(super) fn scrub_words(status: &ScrubStatus, damaged: &[DamagedInstance]) -> 
     out
 }
 
-fn code(good: bool) -> ExitCode {
+pub(super) fn code(good: bool) -> ExitCode {
     if good {
         ExitCode::SUCCESS
     } else {
@@ -295,7 +307,7 @@ fn export(at: &At, to: &Path, which: Which) -> Result<ExitCode, String> {
     Ok(code(report.skipped.is_empty()))
 }
 
-fn show<T: serde::Serialize>(at: &At, report: &T, people: impl FnOnce()) {
+pub(super) fn show<T: serde::Serialize>(at: &At, report: &T, people: impl FnOnce()) {
     if at.json {
         // A report of numbers and texts is always JSON.
         println!("{}", serde_json::to_string(report).unwrap_or_default());
@@ -305,7 +317,7 @@ fn show<T: serde::Serialize>(at: &At, report: &T, people: impl FnOnce()) {
 }
 
 impl At {
-    fn spool(&self) -> Result<PathBuf, String> {
+    pub(super) fn spool(&self) -> Result<PathBuf, String> {
         if let Some(path) = &self.path {
             return Ok(path.clone());
         }

@@ -40,6 +40,9 @@ fn components(config: &Config, problems: &mut Vec<Problem>) {
     say("node".into(), config.node.check());
     say("log".into(), config.log.check());
     say("spool".into(), config.spool.check());
+    say("ledger".into(), config.ledger.check());
+    say("reconcile".into(), config.reconcile.check());
+    say("web".into(), config.web.check());
     say("rules".into(), config.rules.check());
     say("control".into(), config.control.check());
     say("transcode".into(), config.transcode.check());

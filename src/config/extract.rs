@@ -82,6 +82,7 @@ pub(super) fn config(sources: &Sources) -> Extracted {
         parts.state_defaults(node);
     }
     let (log, spool, rules) = (parts.table("log"), parts.table("spool"), parts.rules());
+    let (ledger, reconcile) = (parts.table("ledger"), parts.table("reconcile"));
     let (web, control, limits) = (parts.table("web"), parts.table("control"), parts.table("limits"));
     let transcode = parts.table("transcode");
     let certificates = parts.table("certificates");
@@ -93,6 +94,8 @@ pub(super) fn config(sources: &Sources) -> Extracted {
             node: node?,
             log: log?,
             spool: spool?,
+            ledger: ledger?,
+            reconcile: reconcile?,
             rules: rules?,
             web: web?,
             control: control?,

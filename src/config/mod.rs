@@ -12,7 +12,7 @@ mod keys;
 
 use crate::base::names::DestinationId;
 use crate::base::units::Span;
-use crate::{control, listener, pki, rules, sender, spool, telemetry, transcode, web};
+use crate::{control, custody, listener, pki, rules, sender, spool, telemetry, transcode, web};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::IpAddr;
@@ -30,6 +30,8 @@ pub struct Config {
     pub node: Node,
     pub log: telemetry::log::Config,
     pub spool: spool::Config,
+    pub ledger: spool::LedgerConfig,
+    pub reconcile: custody::Config,
     pub rules: rules::Config,
     pub web: web::Config,
     pub control: control::Config,

@@ -2,11 +2,12 @@
 //!
 //! One request a connection: a line of JSON in, a line of JSON out. The socket is mode 0600, and the kernel names the peer
 //! (SO_PEERCRED): only root and the box's own user are heard, and who asked stands on the ledger. Sizes, connections and time are bounded.
-//! What is shown are our ids, UIDs, names from configuration and reasons; never a data-set value but in the answer to `map`, which is
-//! asked for by value.
+//! What is shown are our ids, UIDs, names from configuration and reasons; never a data-set value but in the answers to `map` and `trace`,
+//! which are asked for by value.
 pub mod certificates;
 pub mod client;
 pub mod commitment;
+mod custody;
 pub mod decide;
 mod map;
 mod probe;

@@ -1,9 +1,10 @@
 //! What is said over the control socket. Both sides are this binary, usually of one version; an unknown request is refused, not guessed.
 use crate::base::names::{DestinationId, InstanceId, SourceId, Uid};
 use crate::base::units::Span;
+use crate::custody::{Answer, Report, Subject};
 use crate::pki::SlotStatus;
 use crate::sender::survey::Finding;
-use crate::spool::{DamagedInstance, HoldKind, JobState, ScrubStatus};
+use crate::spool::{ChainReport, DamagedInstance, HoldKind, JobState, ScrubStatus};
 use crate::transcode::known::Line;
 use serde::{Deserialize, Serialize};
 
@@ -64,6 +65,23 @@ pub enum Request {
         kind: String,
         value: String,
         reverse: bool,
+    },
+    /// The custody of the instances that a value names.
+    Trace {
+        value: String,
+        by: Subject,
+        #[serde(default)]
+        after: Option<Hex>,
+        limit: usize,
+    },
+    /// Verifies the ledger's chain.
+    VerifyLedger,
+    /// Reconciles a day, today so far without one; or, with `kept`, only shows the report as it was made.
+    Reconcile {
+        #[serde(default)]
+        day: Option<String>,
+        #[serde(default)]
+        kept: bool,
     },
     /// Everything of storage commitment that is not over.
     Commitments,
@@ -156,6 +174,15 @@ pub enum Response {
     Known {
         destination: DestinationId,
         lines: Vec<Line>,
+    },
+    Trace {
+        custody: Box<Answer>,
+    },
+    Ledger {
+        report: ChainReport,
+    },
+    Reconciliation {
+        report: Box<Report>,
     },
     Commitments {
         waiting: Vec<CommitmentWaiting>,

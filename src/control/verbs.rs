@@ -4,6 +4,7 @@ use super::decide::Decide;
 use super::protocol::{Action, Filter, Job, Lane, Request, Response};
 use super::server::Handler;
 use crate::base::names::{DestinationId, JobId};
+use crate::custody::{Custody, Reconciler};
 use crate::scheduler::{LaneState, LaneStatus, Scheduler};
 use crate::spool::{self, CommitError, JobState, ReadError, Row, Spool, Verb};
 use crate::transcode::Known;
@@ -20,9 +21,15 @@ pub struct Verbs {
     pub reload: Reload,
     pub decide: Decide,
     pub known: Known,
+    pub custody: Custody,
+    pub reconciler: Reconciler,
+    pub history: History,
     pub commitment: super::commitment::Retry,
     pub certificates: Certificates,
 }
+
+/// The rule history in the ledger's words: who, and what. Blocking.
+pub type History = Arc<dyn Fn() -> Vec<(String, String)> + Send + Sync>;
 
 /// The most rows of one listing.
 pub(super) const LIMIT_MAX: usize = 10_000;
@@ -73,6 +80,14 @@ impl Verbs {
                 known,
             } => self.probe(destination, &classes, known).await,
             Request::Map { kind, value, reverse } => self.map(&kind, &value, reverse).await,
+            Request::Trace {
+                value,
+                by,
+                after,
+                limit,
+            } => self.trace(who, (value, by), after, limit).await,
+            Request::VerifyLedger => self.verify_ledger().await,
+            Request::Reconcile { day, kept } => self.reconcile(day, kept).await,
             Request::Commitments => self.commitments().await,
             Request::CommitmentRetry { name } => self.commitment_retry(name).await,
             Request::CommitmentGiveUp {
@@ -285,8 +300,15 @@ impl Verbs {
             .await
             .map_err(|_| "the load was cut off".to_owned())?;
         let message = loaded.map_err(|problems| problems.join("\n"))?;
-        let text = note.map_or(message.clone(), |note| format!("{note}: {message}"));
-        let noted = self.spool.rules_changed(who, &text).await;
+        let noted = match note {
+            None => self.spool.rules_changed(who, &message).await,
+            Some(note) => {
+                let history = self.history.clone();
+                let read = tokio::task::spawn_blocking(move || history()).await;
+                let told = read.map_err(|_| "the rule history could not be read".to_owned())?;
+                self.spool.promoted(who, &format!("{note}: {message}"), told).await
+            }
+        };
         noted.map_err(|error| format!("{message}, but it is not on the ledger: {error}"))?;
         Ok(Response::Done { message })
     }

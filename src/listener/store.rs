@@ -7,12 +7,14 @@ use super::config::SourceConfig;
 use super::negotiate::VERIFICATION;
 use crate::base::drain::Drain;
 use crate::base::fault::{Plant, panic_if, planted};
-use crate::base::names::AeTitle;
+use crate::base::names::{AeTitle, Uid};
 use crate::dicom::association::{Association, Event, Stream, UlError};
 use crate::dicom::commitment;
 use crate::dicom::dimse::{Command, StoreRq, StoreRsp};
+use crate::dicom::head::Scanner;
 use crate::dicom::status;
-use crate::ingest::{Announced, Ingest, Receiving, Refused};
+use crate::dicom::syntax::Syntax;
+use crate::ingest::{Announced, Ingest, Receiving, Refused, study_of};
 use crate::spool::Repeat;
 use crate::telemetry::metrics::Metrics;
 use std::time::Instant;
@@ -128,7 +130,7 @@ async fn answer<S: Stream>(
             ..
         } => {
             if has_data_set {
-                discard(association).await?;
+                discard(association, &mut Peek::blind()).await?;
             }
             let answer = Command::response_to(field, message_id, class, status::UNRECOGNIZED_OPERATION);
             association.send(id, &answer).await
@@ -148,26 +150,37 @@ async fn store<S: Stream>(
     served: &mut Served,
 ) -> Result<(), UlError> {
     let began = Instant::now();
-    let (status, comment) = match announced(association, context, id, &request) {
+    let mut study = None;
+    let taken = match announced(association, context, id, &request) {
         Err((status, comment)) => {
-            if request.has_data_set {
-                discard(association).await?;
-            }
-            (status, Some(comment))
+            let discarded = match request.has_data_set {
+                true => discard(association, &mut Peek::blind()).await,
+                false => Ok(()),
+            };
+            discarded.map(|()| (status, Some(comment)))
         }
-        Ok(announced) => match receive(association, context, announced).await? {
-            Ok(()) => (status::SUCCESS, None),
-            Err(refused) => {
+        Ok(announced) => match receive(association, context, announced, &mut study).await {
+            Ok(Ok(())) => Ok((status::SUCCESS, None)),
+            Ok(Err(refused)) => {
                 tracing::warn!(source = %context.source.name, status = %format_args!("{:04X}", refused.status()), reason = %refused, "instance refused");
-                (refused.status(), Some(refused.comment()))
+                Ok((refused.status(), Some(refused.comment())))
             }
+            Err(error) => Err(error),
         },
     };
-    if status == status::SUCCESS {
-        served.stored += 1;
-    } else {
+    let refused = match &taken {
+        Ok((status::SUCCESS, _)) => None,
+        Ok((status, _)) => Some(format!("{status:04X}")),
+        Err(_) => Some("cut".to_owned()),
+    };
+    if let Some(word) = refused {
         served.refused += 1;
+        let sop_instance = request.sop_instance.as_ref();
+        context.ingest.refused(&context.source.name, study, sop_instance, &word);
+    } else {
+        served.stored += 1;
     }
+    let (status, comment) = taken?;
     let source = context.source.name.as_str();
     context
         .metrics
@@ -228,24 +241,37 @@ fn announced<S: Stream>(
 }
 
 /// Takes the data set. The outer error ends the association; the inner one only this instance, whose data set is read to its end.
+/// `study` learns which one it is of, as far as it can be read.
 async fn receive<S: Stream>(
     association: &mut Association<S>,
     context: &Context,
     announced: Announced,
+    study: &mut Option<Uid>,
 ) -> Result<Result<(), Refused>, UlError> {
+    let mut peek = Peek::at(&announced.transfer_syntax);
     let mut receiving: Receiving = match context.ingest.begin(announced).await {
         Ok(receiving) => receiving,
         Err(refused) => {
-            discard(association).await?;
-            return Ok(Err(refused));
+            let discarded = discard(association, &mut peek).await;
+            *study = peek.study();
+            return discarded.map(|()| Err(refused));
         }
     };
-    while let Some(piece) = association.data().await? {
+    loop {
+        let piece = match association.data().await {
+            Ok(Some(piece)) => piece,
+            Ok(None) => break,
+            Err(error) => {
+                *study = receiving.study();
+                return Err(error);
+            }
+        };
         if let Err(refused) = receiving.piece(piece).await {
+            *study = receiving.study();
             drop(receiving);
             // A data set that never ends is not read to its end.
             if !matches!(refused, Refused::TooLong) {
-                discard(association).await?;
+                discard(association, &mut Peek::blind()).await?;
                 return Ok(Err(refused));
             }
             return Err(UlError::Protocol("the data set is longer than limits.max_instance"));
@@ -255,13 +281,40 @@ async fn receive<S: Stream>(
         tokio::spawn(async move { receiving.finish().await.map(drop) });
         return Ok(Ok(()));
     }
+    *study = receiving.study();
     Ok(receiving.finish().await.map(drop))
 }
 
-async fn discard<S: Stream>(association: &mut Association<S>) -> Result<(), UlError> {
+/// Looks at the head of a data set that is not taken, to know which study lacks it.
+struct Peek(Option<Scanner>);
+
+impl Peek {
+    fn blind() -> Self {
+        Self(None)
+    }
+
+    fn at(transfer_syntax: &Uid) -> Self {
+        Self(Some(Scanner::new(Syntax::of(transfer_syntax))))
+    }
+
+    fn push(&mut self, piece: &[u8]) {
+        let looking = self.0.as_mut().filter(|scanner| scanner.head().is_none());
+        // What cannot be understood tells nothing.
+        if looking.is_some_and(|scanner| scanner.push(piece).is_err()) {
+            self.0 = None;
+        }
+    }
+
+    fn study(&self) -> Option<Uid> {
+        self.0.as_ref()?.head().and_then(study_of)
+    }
+}
+
+async fn discard<S: Stream>(association: &mut Association<S>, peek: &mut Peek) -> Result<(), UlError> {
     // Bounded like any data set that is taken: a peer that never ends it is cut off.
     let mut left = DISCARD_MAX;
     while let Some(piece) = association.data().await? {
+        peek.push(&piece);
         left = left.saturating_sub(piece.len() as u64);
         if left == 0 {
             return Err(UlError::Protocol("a refused data set does not end"));

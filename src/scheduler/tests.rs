@@ -102,6 +102,7 @@ impl Bench {
             repeat: Repeat::Acknowledge,
             note: StudyNote::default(),
             aliases: Vec::new(),
+            traits: Vec::new(),
         };
         let committed = self.spool.commit(sealed, commit).await.unwrap();
         assert!(matches!(committed, Committed::Stored(_)));

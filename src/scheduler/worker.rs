@@ -9,7 +9,7 @@ use crate::base::drain::Drain;
 use crate::base::names::DestinationId;
 use crate::base::panics::{Panicked, contained};
 use crate::sender::{Courier, Job, Link, Outcome, Pair, Patience};
-use crate::spool::{HoldKind, Lease, Settlement, Spool};
+use crate::spool::{Fact, FactKind, HoldKind, Lease, Settlement, Spool};
 use crate::telemetry::metrics::Metrics;
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -223,7 +223,14 @@ impl Worker {
         let now = self.shared.clock.now();
         let settled = match decide::ending(&outcome, about, &self.shared.patience, &pair, now) {
             // Dropping the lease gives the job back as it was.
-            None => true,
+            None => {
+                if let Outcome::Interrupted(interruption) = &outcome {
+                    let fact = Fact::new(FactKind::Attempted).instance(lease.instance.id);
+                    let fact = fact.job(lease.job, Some(self.shared.name.clone()));
+                    tell(self.shared.clone(), fact.text(interruption.what.clone())).await;
+                }
+                true
+            }
             Some(settlement) => {
                 let mut lease = lease;
                 lease.sent_as = self.courier.sent_as();
@@ -262,6 +269,13 @@ impl Worker {
             self.tell(Report::Local).await;
         }
         recorded
+    }
+}
+
+/// A delivery that broke off costs the job no attempt, and is a fact of its custody all the same.
+async fn tell(shared: Arc<Shared>, fact: Fact) {
+    if let Err(error) = shared.spool.note(vec![fact]).await {
+        tracing::warn!(destination = %shared.name, %error, "a delivery that broke off is not on the ledger");
     }
 }
 

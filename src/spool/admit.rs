@@ -5,11 +5,12 @@ use super::damaged;
 use super::db::Cf;
 use super::due::LATEST;
 use super::keys;
-use super::ledger::{Fact, FactKind};
+use super::ledger::{Arrival, Detail, Fact, FactKind, Planned};
 use super::model::{Commit, CommitError, Committed, HoldKind, HoldReason, JobKey, NewJob, Priority, Repeat};
 use super::payload::path_of;
 use super::record::{InstanceRecord, JobRecord, SEEN_MAX, SeenEntry, SeenRecord};
 use super::study::StudySeen;
+use super::trace::{self, Trait};
 use super::txn::{Effect, Txn, WAITS, meta_key};
 use super::witness::Order;
 use super::{alias, study, wait};
@@ -43,7 +44,8 @@ pub(super) fn admit(
         healed = damaged::heal(txn, entry, &mut jobs)?;
         if jobs.is_empty() {
             let first = entry.instance;
-            txn.fact(Fact::new(FactKind::Repeated).instance(first));
+            let arrival = Detail::Arrival(Arrival::of(record, Vec::new()));
+            txn.fact(Fact::new(FactKind::Repeated).instance(first).detail(arrival));
             return Ok(Ok(Committed::Repeat(first)));
         }
     }
@@ -70,18 +72,7 @@ pub(super) fn admit(
     study::came(txn, record, &commit.note.values, seen.entries.is_empty())?;
     alias::record(txn, &instance.source, instance.rule_epoch, &commit.aliases)?;
     txn.effects.push(Effect::Pending(1));
-    let kind = if conflict { FactKind::Conflict } else { FactKind::Stored };
-    txn.fact(Fact::new(kind).instance(instance.id).text(instance.source.as_str()));
-    let mut added = Vec::new();
-    for (dest, mut job) in jobs {
-        if conflict {
-            job.hold = Some(HoldReason::new(
-                HoldKind::Conflict,
-                "same SOP Instance UID with other content",
-            ));
-        }
-        added.push((dest, add_job(txn, instance.id, dest, job)));
-    }
+    let added = enter(txn, record, jobs, (conflict, &commit.traits))?;
     remember(&mut seen, record, added);
     txn.put_seen(&instance.sop_instance, &seen);
     Ok(Ok(if conflict {
@@ -89,6 +80,45 @@ pub(super) fn admit(
     } else {
         Committed::Stored(instance.id)
     }))
+}
+
+/// The arrival on the ledger, with all that was decided, and then its jobs.
+fn enter(
+    txn: &mut Txn<'_>,
+    record: &InstanceRecord,
+    jobs: Vec<(u32, NewJob)>,
+    (conflict, traits): (bool, &[Trait]),
+) -> Result<Vec<(u32, JobId)>, CommitError> {
+    let instance = &record.instance;
+    let (mut keyed, mut planned) = (Vec::new(), Vec::new());
+    for (dest, mut job) in jobs {
+        if conflict {
+            job.hold = Some(HoldReason::new(
+                HoldKind::Conflict,
+                "same SOP Instance UID with other content",
+            ));
+        }
+        let key = JobKey {
+            dest,
+            job: txn.new_job(),
+        };
+        planned.push(Planned {
+            job: key.job.0,
+            to: txn.name(dest),
+            held: job.hold.is_some() || dest == keys::UNDECIDED,
+        });
+        keyed.push((key, job));
+    }
+    let kind = if conflict { FactKind::Conflict } else { FactKind::Stored };
+    let fact = Fact::new(kind).instance(instance.id).text(instance.source.as_str());
+    let note = trace::record(txn, instance.id, traits)?;
+    txn.fact_with(fact.detail(Detail::Arrival(Arrival::of(record, planned))), note);
+    let mut added = Vec::with_capacity(keyed.len());
+    for (key, job) in keyed {
+        put_new(txn, instance.id, key, job);
+        added.push((key.dest, key.job));
+    }
+    Ok(added)
 }
 
 /// The planted fault: what a spool that names its files by UID would do.
@@ -136,12 +166,28 @@ pub(super) fn undecided(kind: HoldKind, text: &str, txn: &Txn<'_>) -> NewJob {
     }
 }
 
-/// Writes one job, queued or held, with its reference.
+/// Writes one job beyond those of an arrival, queued or held, with its reference and its fact.
 pub(super) fn add_job(txn: &mut Txn<'_>, instance: InstanceId, dest: u32, new: NewJob) -> JobId {
     let key = JobKey {
         dest,
         job: txn.new_job(),
     };
+    if !put_new(txn, instance, key, new) {
+        queued(txn, instance, key);
+    }
+    key.job
+}
+
+/// The fact of a job that was not of its instance's arrival.
+pub(super) fn queued(txn: &mut Txn<'_>, instance: InstanceId, key: JobKey) {
+    let fact = Fact::new(FactKind::Queued).instance(instance);
+    let fact = fact.job(key.job, txn.name(key.dest));
+    txn.fact(fact);
+}
+
+/// Answers whether it is held, which has a fact of its own.
+fn put_new(txn: &mut Txn<'_>, instance: InstanceId, key: JobKey, new: NewJob) -> bool {
+    let dest = key.dest;
     let due = wait::first_due(&new, txn.now);
     let mut hold = new.hold;
     if dest == keys::UNDECIDED && hold.is_none() {
@@ -169,7 +215,7 @@ pub(super) fn add_job(txn: &mut Txn<'_>, instance: InstanceId, dest: u32, new: N
         txn.fact(fact.text(text));
     }
     place(txn, key, &job);
-    key.job
+    job.hold.is_some()
 }
 
 /// Writes a job's record and its one entry: in `hold` when held, in `due` when not.

@@ -87,6 +87,8 @@ pub(super) fn payload_missing(txn: &mut Txn<'_>, id: InstanceId) -> Result<bool,
     let references = txn.keys(Cf::Ref, &id.0, usize::MAX)?;
     if references.is_empty() {
         super::cache::remove(txn, id)?;
+        let fact = Fact::new(FactKind::Quarantined).instance(id);
+        txn.fact(fact.text("payload: the file is missing"));
         return Ok(false);
     }
     let known = damaged::is_marked(txn, id)?;

@@ -7,6 +7,7 @@ use super::model::Instance;
 use super::payload::path_of;
 use super::query::Filter;
 use super::recover::{self, Found};
+use super::schema;
 use crate::base::clock::Wall;
 use crate::base::names::InstanceId;
 use std::io;
@@ -41,7 +42,8 @@ pub fn browse(
 /// cannot show them. Reads the index beside a running box. `None` when it cannot be read just now. Blocking.
 #[must_use]
 pub fn evicted_since(path: &Path, since: Wall) -> Option<u64> {
-    let db = Db::open_read_only(&recover::index_path(path)).ok()?;
+    let version = schema::version(path).ok().filter(schema::SpoolVersion::is_readable)?;
+    let db = Db::open_read_only(&recover::index_path(path), schema::families_since(version.format)).ok()?;
     let mut gone = 0;
     let counted = db.scan(Cf::Ledger, &keys::ledger(since, 0), &[], |_, value| {
         if let Ok((_, fact)) = decode(value) {

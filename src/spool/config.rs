@@ -32,6 +32,36 @@ pub struct Config {
     pub scrub_rate: Size,
     /// How often every payload file is read again.
     pub scrub_every: Span,
+    /// `[ledger]`, which stands by itself in the file.
+    #[serde(skip)]
+    pub ledger: Ledger,
+}
+
+/// `[ledger]` of the configuration.
+#[derive(Clone, Debug, serde::Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Ledger {
+    /// How long its lines are kept. The instances that they are about can be traced as long.
+    pub keep: Span,
+}
+
+impl Default for Ledger {
+    fn default() -> Self {
+        Self {
+            keep: Span::secs(63_115_200),
+        }
+    }
+}
+
+impl Ledger {
+    /// Everything that is wrong, as sentences that begin with the key.
+    #[must_use]
+    pub fn check(&self) -> Vec<String> {
+        if self.keep.0 < DAY * 7 {
+            return vec!["`keep` must be at least 7days: a week's images must be accounted for".to_owned()];
+        }
+        Vec::new()
+    }
 }
 
 /// What a start does when the index is damaged or gone, and with an instance of which neither the old index nor the list of
@@ -64,6 +94,7 @@ impl Default for Config {
             salvage: Salvage::Hold,
             scrub_rate: Size::mib(8),
             scrub_every: Span::secs(7 * 86_400),
+            ledger: Ledger::default(),
         }
     }
 }

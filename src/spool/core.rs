@@ -8,12 +8,14 @@ use super::model::{ArriveError, CommitError};
 use super::payload::DISK_DEADLINE;
 use super::pool::Pool;
 use super::scrub::Desk;
+use super::tally::Tally;
+use super::trace;
 use super::witness::Witness;
 use crate::base::clock::Clock;
 use crate::telemetry::metrics::Metrics;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
@@ -28,6 +30,8 @@ pub(super) struct Core {
     pub store: Store,
     pub witness: Witness,
     pub scrub: Desk,
+    pub tally: Tally,
+    trace_key: OnceLock<trace::Key>,
     /// When an instance last began to arrive, in milliseconds since this was made.
     arrived_ms: AtomicU64,
     made: Instant,
@@ -45,6 +49,8 @@ impl Core {
             store: Store::Disk,
             witness: Witness::new(&config.path, metrics.clone()),
             scrub: Desk::default(),
+            tally: Tally::default(),
+            trace_key: OnceLock::new(),
             arrived_ms: AtomicU64::new(0),
             made: Instant::now(),
             db: RwLock::new(None),
@@ -52,6 +58,19 @@ impl Core {
             clock,
             metrics,
         }
+    }
+
+    /// The secret of the trace index; of zeros until it was read.
+    pub(super) fn trace_key(&self) -> trace::Key {
+        self.trace_key.get().copied().unwrap_or_default()
+    }
+
+    /// Reads the secret of the trace index, or makes one.
+    pub(super) fn read_trace_key(&self) -> io::Result<()> {
+        let key = trace::Key::of(&self.config.path)?;
+        // Read once, before anything asks for it.
+        let _ = self.trace_key.set(key);
+        Ok(())
     }
 
     /// The index, for a short while: a reopening waits until all of these are gone.

@@ -28,10 +28,14 @@ pub(super) enum Cf {
     Ledger,
     Meta,
     Quarantine,
+    /// Which facts of the ledger are about an instance (format 2).
+    History,
+    /// Which instances belong to a patient, an accession or a UID, by keyed hashes (format 2).
+    Trace,
 }
 
 impl Cf {
-    pub(super) const ALL: [Self; 11] = [
+    pub(super) const ALL: [Self; 13] = [
         Self::Instance,
         Self::Job,
         Self::Due,
@@ -43,6 +47,8 @@ impl Cf {
         Self::Ledger,
         Self::Meta,
         Self::Quarantine,
+        Self::History,
+        Self::Trace,
     ];
 
     pub(super) fn name(self) -> &'static str {
@@ -58,6 +64,8 @@ impl Cf {
             Self::Ledger => "ledger",
             Self::Meta => "meta",
             Self::Quarantine => "quarantine",
+            Self::History => "history",
+            Self::Trace => "trace",
         }
     }
 }
@@ -177,10 +185,23 @@ impl Db {
         Ok(())
     }
 
-    /// For `fsck`: writes nothing.
-    pub(super) fn open_read_only(path: &Path) -> Result<Self, DbError> {
-        let names = Cf::ALL.map(Cf::name);
-        let db = DB::open_cf_for_read_only(&database(false), path, names, false)?;
+    /// Opens an index of an older format. The families that have come since then are made when they lack; any other that lacks
+    /// is damage, as always.
+    pub(super) fn open_older(path: &Path, since: &[Cf]) -> Result<Self, DbError> {
+        let mut options = database(false);
+        complete_but(&options, path, since)?;
+        options.create_missing_column_families(true);
+        let cache = Cache::new_lru_cache(BLOCK_CACHE);
+        let families = Cf::ALL.map(|cf| ColumnFamilyDescriptor::new(cf.name(), family(cf, &cache)));
+        let db = DB::open_cf_descriptors(&options, path, families)?;
+        Ok(Self(Engine::Rocks(db)))
+    }
+
+    /// For `fsck`: writes nothing. An index of an older format may lack the families that have come `since`.
+    pub(super) fn open_read_only(path: &Path, since: &[Cf]) -> Result<Self, DbError> {
+        let options = database(false);
+        let names = complete_but(&options, path, since)?;
+        let db = DB::open_cf_for_read_only(&options, path, names, false)?;
         Ok(Self(Engine::Rocks(db)))
     }
 
@@ -241,6 +262,9 @@ impl Db {
 
     /// The whole family from its end, until `each` answers false.
     pub(super) fn scan_back(&self, cf: Cf, mut each: impl FnMut(&[u8], &[u8]) -> bool) -> Result<(), DbError> {
+        if self.lacks(cf) {
+            return Ok(());
+        }
         match &self.0 {
             Engine::Rocks(db) => scan_rocks_back(db, cf, &mut each),
             #[cfg(feature = "planted")]
@@ -266,6 +290,20 @@ impl Db {
             Engine::Memory(memory) => memory.write(changes, sync),
         }
     }
+}
+
+/// The families that are there; all must be, but those in `since`.
+fn complete_but(options: &Options, path: &Path, since: &[Cf]) -> Result<Vec<&'static str>, DbError> {
+    let left = DB::list_cf(options, path)?;
+    let mut there = Vec::new();
+    for cf in Cf::ALL {
+        if left.iter().any(|found| found == cf.name()) {
+            there.push(cf.name());
+        } else if !since.contains(&cf) {
+            return Err(DbError::Damaged(format!("its family `{}` is gone", cf.name())));
+        }
+    }
+    Ok(there)
 }
 
 fn scan_rocks_back(db: &DB, cf: Cf, each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), DbError> {

@@ -33,6 +33,12 @@ pub(super) struct Space {
     pub free_inodes: u64,
 }
 
+/// Free bytes of the file system that a path lies on.
+pub(super) fn free_bytes(path: &std::path::Path) -> io::Result<u64> {
+    let stat = rustix::fs::statvfs(path)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
 impl Disk {
     pub(super) fn new(config: &Config, metrics: Metrics) -> Self {
         Self {

@@ -119,6 +119,11 @@ impl Former {
         Ok(Self { db, names })
     }
 
+    /// For what is carried over as it is.
+    pub(super) fn db(&self) -> &Db {
+        &self.db
+    }
+
     /// The first job number that it has not given out; job numbers on the old ledger are never used again.
     pub(super) fn next_job(&self) -> Result<u64, DbError> {
         let raw = self.db.get(Cf::Meta, NEXT_JOB)?;

@@ -1,13 +1,15 @@
 //! `spool fsck`: reads everything, changes nothing, and names each thing that does not hold together.
+use super::chain;
 use super::commitment;
 use super::db::{Cf, Db, DbError};
 use super::keys;
-use super::ledger;
 use super::model::OpenError;
 use super::payload::path_of;
 use super::record::{InstanceRecord, JobRecord, SeenRecord};
 use super::recover;
+use super::schema;
 use super::study::StudySeen;
+use super::witness;
 use crate::base::names::InstanceId;
 use std::fs::File;
 use std::path::Path;
@@ -54,7 +56,8 @@ pub fn fsck(path: &Path, deep: bool) -> Result<FsckReport, OpenError> {
         path: path.to_owned(),
         detail: error.to_string(),
     };
-    let db = Db::open_read_only(&recover::index_path(path)).map_err(damaged)?;
+    let since = schema::families_since(schema::older(path)?.unwrap_or(schema::FORMAT));
+    let db = Db::open_read_only(&recover::index_path(path), since).map_err(damaged)?;
     let mut report = FsckReport::default();
     let checks = [instances, jobs, due_and_holds, references, rest];
     for check in checks {
@@ -226,7 +229,7 @@ fn references(db: &Db, _: &Path, report: &mut FsckReport) -> Result<(), DbError>
     })
 }
 
-fn rest(db: &Db, _: &Path, report: &mut FsckReport) -> Result<(), DbError> {
+fn rest(db: &Db, path: &Path, report: &mut FsckReport) -> Result<(), DbError> {
     db.scan(Cf::Seen, &[], &[], |_, value| {
         if SeenRecord::decode(value).is_err() {
             report.problem("a record of seen instances cannot be read".into());
@@ -252,10 +255,11 @@ fn rest(db: &Db, _: &Path, report: &mut FsckReport) -> Result<(), DbError> {
         report.quarantined += 1;
         true
     })?;
-    let (facts, broken) = ledger::verify(db)?;
-    report.facts = facts;
-    for seq in broken {
-        report.problem(format!("ledger: fact {seq} does not follow from the one before it"));
+    // The simulator has no directory, and so no witness.
+    let verified = chain::verify(db, witness::last(path))?;
+    report.facts = verified.lines;
+    for broken in verified.broken {
+        report.problem(format!("ledger: fact {}: {}", broken.line, broken.why));
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use super::keys;
 use super::model::JobKey;
 use super::payload::Mark;
 use super::record::{InstanceRecord, JobRecord};
-use super::{alias, commitment, study};
+use super::{alias, commitment, prune, study};
 use crate::base::clock::Wall;
 use crate::base::names::JobId;
 use std::collections::BTreeMap;
@@ -22,6 +22,8 @@ use tokio::sync::mpsc::WeakSender;
 const TICK: Duration = Duration::from_secs(1);
 /// How often the slower chores are done.
 const CHORES: Duration = Duration::from_secs(5);
+/// How often old lines of the ledger are looked for, and refusals are written on it.
+const PRUNES: Duration = Duration::from_secs(60);
 /// State letters waiting.
 pub(super) const MARKS: usize = 4_096;
 /// Held jobs that are passed over in search of the oldest queued one.
@@ -55,7 +57,7 @@ impl Keeper {
 
     /// Runs until the commit thread has ended.
     pub(super) fn run(mut self, marks: &Receiver<Mark>) {
-        let (mut tick, mut chores) = (Instant::now(), Instant::now());
+        let (mut tick, mut chores, mut prunes) = (Instant::now(), Instant::now(), Instant::now());
         loop {
             match marks.recv_timeout(tick.saturating_duration_since(Instant::now())) {
                 Ok(mark) => {
@@ -80,6 +82,42 @@ impl Keeper {
                 self.sweep();
                 self.ages();
             }
+            if Instant::now() >= prunes {
+                prunes = Instant::now() + PRUNES;
+                self.tell_refused();
+                self.prune();
+            }
+        }
+    }
+
+    fn tell_refused(&self) {
+        let facts = self.core.tally.take();
+        if facts.is_empty() {
+            return;
+        }
+        let again = facts.clone();
+        let told = submit_blocking(&self.queue, move |txn| {
+            facts.into_iter().for_each(|fact| txn.fact(fact));
+            Ok(())
+        });
+        if !matches!(told, Some(Ok(()))) {
+            self.core.tally.put_back(again);
+        }
+    }
+
+    /// Old lines of the ledger. A pruning that is cut goes on, from its new beginning, when the next is due.
+    fn prune(&self) {
+        let Some(upto) = prune::due(&self.core, self.core.clock.now()) else {
+            return;
+        };
+        let announced = submit_blocking(&self.queue, move |txn| {
+            prune::announce(txn, &upto);
+            Ok(())
+        });
+        let mut more = matches!(announced, Some(Ok(())));
+        while more {
+            let batch = submit_blocking(&self.queue, move |txn| prune::batch(txn, &upto));
+            more = matches!(batch, Some(Ok(true)));
         }
     }
 

@@ -238,6 +238,20 @@ pub(super) fn ledger_of(raw: &[u8]) -> Option<(Wall, u64)> {
     Some((Wall(u64_at(raw, 0)?), u64_at(raw, 8)?))
 }
 
+/// `instance | time | sequence number` of a fact that is about the instance.
+pub(super) fn history(id: InstanceId, at: Wall, seq: u64) -> [u8; 32] {
+    let mut out = [0; 32];
+    out[..16].copy_from_slice(&id.0);
+    out[16..].copy_from_slice(&ledger(at, seq));
+    out
+}
+
+pub(super) fn history_of(raw: &[u8]) -> Option<(InstanceId, Wall, u64)> {
+    (raw.len() == 32).then_some(())?;
+    let (at, seq) = ledger_of(&raw[16..])?;
+    Some((id_at(raw, 0)?, at, seq))
+}
+
 pub(super) fn instance_of(raw: &[u8]) -> Option<InstanceId> {
     (raw.len() == 16).then_some(())?;
     id_at(raw, 0)

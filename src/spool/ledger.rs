@@ -1,20 +1,33 @@
 //! The ledger: what was done with every instance, as hash-chained facts in the same batch as the deed itself.
-//! A fact carries our ids, destinations, status words and a person's reason; never a data-set value.
+//! A fact carries our ids, UIDs, destinations, status words and a person's reason; never another value of a data set.
+//!
+//! A line is stored under `time | sequence number`; its record is the BLAKE3 hash of the line before it (key and record), then the
+//! fact as JSON, with version and crc32 around both. `chain.rs` verifies, `prune.rs` takes old lines away.
 use super::codec::{Damaged, unwrap_body, wrap};
 use super::db::{Cf, Db, DbError};
 use super::keys;
+use super::model::CommitError;
+use super::record::InstanceRecord;
 use crate::base::clock::Wall;
-use crate::base::names::{DestinationId, InstanceId, JobId};
+use crate::base::names::{DestinationId, InstanceId, JobId, SourceId, Uid};
 
 /// What kind of thing happened.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FactKind {
+    /// Received, decided on, on the disk and queued: one line, as it is one batch. See `Arrival`.
     Stored,
     Repeated,
     Conflict,
+    /// A job beyond those of its arrival.
+    Queued,
+    /// A delivery was begun and broke off; it cost the job no attempt.
+    Attempted,
+    /// The destination has it, by its answer.
     Confirmed,
     Retry,
+    /// Converted for a destination: from which transfer syntax to which, and the hash of its pixels before and after.
+    Converted,
     Held,
     Released,
     Rerouted,
@@ -29,10 +42,18 @@ pub enum FactKind {
     Rules,
     /// A damaged payload was replaced by a resend of the same bytes.
     Healed,
-    /// An instance was converted for a destination: from which transfer syntax to which, and the hash of its pixels.
-    Converted,
     /// A person has read a salvage report.
     Acknowledged,
+    /// C-STOREs that were not taken, counted.
+    Refused,
+    /// Somebody asked for the custody of instances. See `Fact::who`; the value stands as a keyed hash.
+    Accessed,
+    /// Lines up to one are taken away, by `ledger.keep`.
+    Pruned,
+    /// The chain was broken by a salvage, here and where it says.
+    Break,
+    /// The spool was brought to a newer format.
+    Migrated,
     /// The destination answered success; its commitment to keep the instance is still to come.
     Sent,
     /// The destination was asked to commit to keep it; the text is the transaction.
@@ -65,10 +86,100 @@ pub struct Fact {
     /// Status word, hold kind or reason.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub text: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<Box<Detail>>,
+}
+
+/// What a kind of fact has to tell beside the common fields.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(tag = "of", rename_all = "snake_case")]
+pub enum Detail {
+    Arrival(Arrival),
+    Refused(Refusals),
+    /// The chain up to this line is taken away; the hash is that of the line.
+    Pruned {
+        seq: u64,
+        hash: String,
+    },
+    Break(Break),
+}
+
+/// Of `Stored`, `Conflict` and `Repeated`: what came, and what was decided.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Arrival {
+    pub source: SourceId,
+    /// When its first byte came, microseconds since 1970 UTC; the fact's own time is that of the commit.
+    pub received_us: u64,
+    pub calling: String,
+    pub called: String,
+    pub sop_class: String,
+    pub sop_instance: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub study: Option<String>,
+    pub syntax: String,
+    /// Bytes of the data set, and its BLAKE3.
+    pub length: u64,
+    pub digest: String,
+    /// The rule set that decided.
+    pub rules: String,
+    /// The jobs that were made of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub jobs: Vec<Planned>,
+}
+
+/// One job of an arrival.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Planned {
+    pub job: u64,
+    /// `None`: no destination was decided on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<DestinationId>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
+}
+
+/// C-STOREs of one source, study and status that were not taken, within a minute.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Refusals {
+    pub source: SourceId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub study: Option<String>,
+    /// The status word that was answered; `cut` when the association broke off before an answer.
+    pub status: String,
+    pub count: u64,
+    /// The first of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sop_instances: Vec<String>,
+}
+
+/// What a salvage could not carry over.
+#[derive(Clone, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize)]
+pub struct Break {
+    /// Where the carried chain does not hold together.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<Gap>,
+    /// More of them than could be listed: every earlier break is meant.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub many: bool,
+    /// The last line that could be carried over, with its hash, and the last that the witness knew.
+    pub carried: u64,
+    pub carried_hash: String,
+    pub known: u64,
+}
+
+/// A place where two lines stand side by side that did not once.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Gap {
+    /// The line after it.
+    pub line: u64,
+    /// The line before it, with its hash: whoever takes more away than was lost is seen.
+    pub after: u64,
+    pub hash: String,
 }
 
 impl Fact {
-    pub(super) fn new(kind: FactKind) -> Self {
+    #[must_use]
+    pub fn new(kind: FactKind) -> Self {
         Self {
             kind,
             at_us: 0,
@@ -77,29 +188,76 @@ impl Fact {
             destination: None,
             who: None,
             text: String::new(),
+            detail: None,
         }
     }
 
-    pub(super) fn instance(mut self, id: InstanceId) -> Self {
+    #[must_use]
+    pub fn instance(mut self, id: InstanceId) -> Self {
         self.instance = Some(id.to_string());
         self
     }
 
-    pub(super) fn job(mut self, id: JobId, destination: Option<DestinationId>) -> Self {
+    #[must_use]
+    pub fn job(mut self, id: JobId, destination: Option<DestinationId>) -> Self {
         self.job = Some(id.0);
         self.destination = destination;
         self
     }
 
-    pub(super) fn who(mut self, who: &str) -> Self {
+    #[must_use]
+    pub fn who(mut self, who: &str) -> Self {
         self.who = Some(who.chars().take(WHO_MAX).collect());
         self
     }
 
-    pub(super) fn text(mut self, text: impl Into<String>) -> Self {
+    /// Constant words, our ids, status words, a person's reason; never a value of a data set.
+    #[must_use]
+    pub fn text(mut self, text: impl Into<String>) -> Self {
         self.text = text.into();
         self.text.truncate(self.text.floor_char_boundary(TEXT_MAX));
         self
+    }
+
+    #[must_use]
+    pub fn detail(mut self, detail: Detail) -> Self {
+        self.detail = Some(Box::new(detail));
+        self
+    }
+
+    /// The instance that it is about.
+    #[must_use]
+    pub fn about(&self) -> Option<InstanceId> {
+        InstanceId::parse(self.instance.as_deref()?).ok()
+    }
+
+    /// What came, when it is the fact of an arrival.
+    #[must_use]
+    pub fn arrival(&self) -> Option<&Arrival> {
+        match self.detail.as_deref() {
+            Some(Detail::Arrival(arrival)) => Some(arrival),
+            _ => None,
+        }
+    }
+}
+
+impl Arrival {
+    pub(super) fn of(record: &InstanceRecord, jobs: Vec<Planned>) -> Self {
+        let i = &record.instance;
+        Self {
+            source: i.source.clone(),
+            received_us: i.arrival.0,
+            calling: i.calling_ae.to_string(),
+            called: i.called_ae.to_string(),
+            sop_class: i.sop_class.to_string(),
+            sop_instance: i.sop_instance.to_string(),
+            study: i.study.as_ref().map(Uid::to_string),
+            syntax: i.transfer_syntax.to_string(),
+            length: i.length,
+            digest: blake3::Hash::from_bytes(i.digest).to_hex().to_string(),
+            rules: format!("{:016x}", i.rule_epoch),
+            jobs,
+        }
     }
 }
 
@@ -115,9 +273,9 @@ pub(super) struct Head {
 }
 
 impl Head {
-    /// The end of the chain as the index holds it.
+    /// The end of the chain as the index holds it: of its last line, or of what was pruned.
     pub(super) fn load(db: &Db) -> Result<Self, DbError> {
-        let mut head = Self::default();
+        let mut head = super::chain::anchor(db)?.unwrap_or_default();
         db.scan_back(Cf::Ledger, |key, value| {
             // A damaged last fact still gives the chain a defined end: `verify` names it.
             let (at, seq) = keys::ledger_of(key).unwrap_or_default();
@@ -144,7 +302,7 @@ impl Head {
 }
 
 /// The hash that the next fact carries.
-fn link(key: &[u8], record: &[u8]) -> [u8; 32] {
+pub(super) fn link(key: &[u8], record: &[u8]) -> [u8; 32] {
     *blake3::Hasher::new().update(key).update(record).finalize().as_bytes()
 }
 
@@ -154,48 +312,58 @@ pub(super) fn decode(record: &[u8]) -> Result<([u8; 32], Fact), Damaged> {
     Ok((*previous, serde_json::from_slice(json).map_err(|_| Damaged)?))
 }
 
+/// Facts of one instance that are answered.
+const FACTS_MAX: usize = 10_000;
+
+/// The facts of one instance, oldest first, at most `FACTS_MAX`. Lines that were pruned, or cannot be read, are left out.
+pub(super) fn of_instance(db: &Db, id: InstanceId) -> Result<Vec<Fact>, DbError> {
+    let mut lines = Vec::new();
+    db.scan(Cf::History, &id.0, &keys::behind(&id.0), |key, _| {
+        lines.extend(keys::history_of(key).map(|(_, at, seq)| keys::ledger(at, seq)));
+        lines.len() < FACTS_MAX
+    })?;
+    let mut facts = Vec::with_capacity(lines.len());
+    for line in lines {
+        let record = db.get(Cf::Ledger, &line)?;
+        facts.extend(record.and_then(|raw| Some(decode(&raw).ok()?.1)));
+    }
+    Ok(facts)
+}
+
 impl super::Spool {
     /// The last facts of the ledger, newest last; only those of one instance when it is named.
     ///
     /// # Errors
     /// The index cannot be read.
     pub async fn facts(&self, instance: Option<InstanceId>, limit: usize) -> Result<Vec<Fact>, super::ReadError> {
-        let wanted = instance.map(|id| id.to_string());
-        // An id begins with the time its file was made: no fact of it is older.
-        let since = instance.map_or(0, |id| {
-            id.0[..8].iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte))
-        });
         self.read(move |db| {
+            if let Some(id) = instance {
+                let mut facts = of_instance(db, id)?;
+                facts.drain(..facts.len().saturating_sub(limit));
+                return Ok(facts);
+            }
             let mut facts = Vec::new();
             db.scan_back(Cf::Ledger, |_, value| {
-                let Ok((_, fact)) = decode(value) else {
-                    return true;
-                };
-                let old = fact.at_us < since;
-                if !old && facts.len() < limit && (wanted.is_none() || fact.instance == wanted) {
-                    facts.push(fact);
-                }
-                !old && facts.len() < limit
+                facts.extend(decode(value).ok().map(|(_, fact)| fact));
+                facts.len() < limit
             })?;
             facts.reverse();
             Ok(facts)
         })
         .await
     }
-}
 
-/// Walks the chain; answers how many facts it holds, and the sequence numbers where it does not hold together.
-pub(super) fn verify(db: &Db) -> Result<(u64, Vec<u64>), DbError> {
-    let (mut count, mut broken, mut expected, mut last) = (0, Vec::new(), [0; 32], 0);
-    db.scan(Cf::Ledger, &[], &[], |key, value| {
-        count += 1;
-        let seq = keys::ledger_of(key).map_or(0, |(_, seq)| seq);
-        let sound = decode(value).is_ok_and(|(previous, _)| previous == expected);
-        if (!sound || seq != last + 1) && broken.len() < 1_000 {
-            broken.push(seq);
-        }
-        (expected, last) = (link(key, value), seq);
-        true
-    })?;
-    Ok((count, broken))
+    /// Writes facts that other rooms have to tell, in one batch. Their times are set here.
+    ///
+    /// # Errors
+    /// Nothing was recorded.
+    pub async fn note(&self, facts: Vec<Fact>) -> Result<(), CommitError> {
+        self.submit(move |txn| {
+            for fact in facts {
+                txn.fact(fact);
+            }
+            Ok(())
+        })
+        .await
+    }
 }

@@ -12,7 +12,7 @@ use super::salvage::{self, Fate, Named};
 use super::scrub::Scrub;
 use super::study::{self, Fresh};
 use super::txn::{Book, Txn};
-use super::{Config, Spool, adopt, count, recover, witness};
+use super::{Config, Spool, adopt, count, migrate as migration, recover, trace, witness};
 use crate::base::clock::Clock;
 use crate::base::names::InstanceId;
 use crate::telemetry::metrics::Metrics;
@@ -94,7 +94,9 @@ impl Spool {
     pub fn open(config: Config, clock: Clock, metrics: Metrics) -> Result<(Self, OpenReport), OpenError> {
         let root = config.path.clone();
         let (lock, created) = recover::lock(&root, true)?;
-        let prepared = match Prepared::of(&config, &clock, &metrics) {
+        let migrated = migration::upgrade(&root, &clock, migration::Manner::default());
+        let migrated_from = migrated.as_ref().ok().copied().flatten();
+        let prepared = match migrated.and_then(|_| Prepared::of(&config, &clock, &metrics)) {
             Err(error) if error.is_damage() && config.salvage != Salvage::Stop => {
                 tracing::error!(%error, "the index is damaged: it is made anew from the payload files, and the old one is kept");
                 let report = salvage::salvage(&config, &clock, &error.to_string())?;
@@ -110,7 +112,7 @@ impl Spool {
             db,
             mut report,
         } = prepared;
-        report.created = created;
+        (report.created, report.migrated_from) = (created, migrated_from);
         let io = |what| {
             let path = root.clone();
             move |error| OpenError::Io { path, what, error }
@@ -126,6 +128,8 @@ impl Spool {
 
     /// Ends the spool's threads when the queue is empty, and closes the index. Other clones then get `GateLatched`.
     pub async fn close(self) {
+        // A disk that takes nothing more takes no count of refusals either.
+        let _ = self.flush_refused().await;
         let owner = self.owner.clone();
         drop(self);
         // The join fails only when the stop itself panicked; the lock goes with the process then.
@@ -151,11 +155,13 @@ impl Prepared {
         };
         core.disk.look().map_err(io("cannot be measured"))?;
         recover::directories(&root)?;
+        core.read_trace_key().map_err(io("trace.key cannot be read or made"))?;
         let db = recover::open_index(&root)?;
         let index = |error: DbError| recover::index_error(&root, &error);
         recover::lanes(&core, &db).map_err(index)?;
         let mut report = count::count(&core, &db).map_err(index)?;
         let book = Book::load(core.clone(), &db).map_err(index)?;
+        trace::begin(&core, &db, report.instances == 0).map_err(index)?;
         let lost = witness::lost_facts(&root, &book.ledger);
         if lost > 0 {
             return Err(OpenError::IndexDamaged {
@@ -222,6 +228,17 @@ impl Prepared {
         }
         Ok(named)
     }
+}
+
+/// Brings the spool at `path`, which no process has open, to today's format. Answers the format that it had, if that was older.
+///
+/// # Errors
+/// As `Spool::open`; nothing of it is salvaged here.
+pub fn migrate(path: &std::path::Path, clock: &Clock) -> Result<Option<u64>, OpenError> {
+    let (lock, _) = recover::lock(path, false)?;
+    let from = migration::upgrade(path, clock, migration::Manner::default())?;
+    drop(lock);
+    Ok(from)
 }
 
 fn count_quarantine(db: &Db) -> Result<u64, DbError> {

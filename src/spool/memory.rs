@@ -198,6 +198,9 @@ impl State {
     fn put(&mut self, changes: impl Iterator<Item = Change>) -> (Undo, usize) {
         let (mut undo, mut length) = (Undo::new(), FRAME);
         for (cf, key, value) in changes {
+            if self.short_ledger && cf == Cf::History {
+                continue;
+            }
             length += key.len() + value.as_ref().map_or(0, Vec::len) + FRAME;
             let map = self.families.entry(cf).or_default();
             let key = key.into_boxed_slice();

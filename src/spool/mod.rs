@@ -14,6 +14,7 @@ pub mod bench;
 mod bench_files;
 mod browse;
 mod cache;
+mod chain;
 mod codec;
 mod commit;
 pub mod commitment;
@@ -28,6 +29,7 @@ mod export;
 mod former;
 mod fsck;
 mod gate;
+mod holding;
 mod keeper;
 mod keys;
 mod ledger;
@@ -35,24 +37,31 @@ mod lifecycle;
 #[cfg(feature = "planted")]
 mod memory;
 mod mend;
+mod migrate;
 mod model;
 mod operator;
 pub mod payload;
 mod pool;
 #[cfg(feature = "planted")]
 pub mod probe;
+mod promotions;
+mod prune;
 mod query;
 mod reader;
 mod rebuild;
 mod record;
 mod recover;
+mod relink;
 mod salvage;
+mod schema;
 mod scrub;
 mod settle;
 mod study;
 mod takeover;
+mod tally;
 #[cfg(test)]
 mod tests;
+mod trace;
 mod txn;
 mod wait;
 mod witness;
@@ -60,12 +69,15 @@ mod writing;
 
 pub use alias::{Alias, Mapped};
 pub use browse::{browse, evicted_since};
-pub use config::{Config, Salvage};
+pub use chain::{Broken, ChainReport, verify_ledger};
+pub use config::{Config, Ledger as LedgerConfig, Salvage};
 pub use damaged::DamagedInstance;
 pub use due::Lease;
 pub use export::{ExportReport, export};
 pub use fsck::{FsckReport, fsck};
-pub use ledger::{Fact, FactKind};
+pub use holding::{HeldJob, Holding, Look, Place};
+pub use ledger::{Arrival, Break, Detail, Fact, FactKind, Gap, Planned, Refusals};
+pub use lifecycle::migrate;
 pub use model::{
     ArriveError, Arriving, Attempt, Commit, CommitError, Committed, Health, HoldKind, HoldReason, Instance, NewJob,
     OpenError, OpenReport, Priority, ReadError, Repeat, Sealed, Settlement,
@@ -77,9 +89,11 @@ pub use reader::Payload;
 pub use rebuild::{RebuildReport, rebuild};
 pub use recover::is_there;
 pub use salvage::{Fate, Named, SalvageReport, salvages};
+pub use schema::{FORMAT, SpoolVersion, version};
 pub use scrub::ScrubStatus;
 pub use study::{StudyNote, StudySeen};
 pub use takeover::TakenOver;
+pub use trace::{By, Traced, Trait};
 pub use wait::{Group, GroupKind, Quiet};
 
 use self::core::Core;

@@ -2,6 +2,7 @@
 use super::alias::Alias;
 use super::payload::Guarded;
 use super::study::{StudyNote, StudySeen};
+use super::trace::Trait;
 use super::wait::{Group, Quiet};
 use crate::base::clock::Wall;
 use crate::base::names::{AeTitle, DestinationId, InstanceId, JobId, SourceId, Uid};
@@ -216,6 +217,8 @@ pub struct Commit {
     pub note: StudyNote,
     /// What the decision wrote in place of values by which others will ask.
     pub aliases: Vec<Alias>,
+    /// By what the instance can be traced.
+    pub traits: Vec<Trait>,
 }
 
 /// What came of a commit.
@@ -304,8 +307,20 @@ pub enum OpenError {
     InUse(PathBuf),
     #[error("{0} is neither empty nor a spool (no `waystation-spool` marker): is the right file system mounted?")]
     NotASpool(PathBuf),
-    #[error("spool {path} was written by a newer version (format {found})")]
-    Newer { path: PathBuf, found: u64 },
+    #[error(
+        "spool {path} was written by a newer version: its format is {found}, this version knows formats up to {known}. Nothing was \
+         changed. Install the newer version again, or see `waystation spool version`"
+    )]
+    Newer { path: PathBuf, found: u64, known: u64 },
+    #[error(
+        "the marker `waystation-spool` of {0} says no format that is known: nothing was changed; is it a spool of this program?"
+    )]
+    Marker(PathBuf),
+    #[error(
+        "spool {path} must be migrated, which needs {} MiB of free space and finds {} MiB: nothing was changed; make room and start again",
+        needed >> 20, free >> 20
+    )]
+    NoRoomToMigrate { path: PathBuf, needed: u64, free: u64 },
     #[error("spool {path} holds {payloads} payload files but no index: run `waystation spool rebuild`")]
     IndexMissing { path: PathBuf, payloads: u64 },
     #[error("the index of spool {path} does not open ({detail}): run `waystation spool rebuild`")]
@@ -329,9 +344,13 @@ impl OpenError {
     pub fn is_damage(&self) -> bool {
         match self {
             Self::IndexMissing { .. } | Self::IndexDamaged { .. } => true,
-            Self::InUse(_) | Self::NotASpool(_) | Self::Newer { .. } | Self::IndexTrouble { .. } | Self::Io { .. } => {
-                false
-            }
+            Self::InUse(_)
+            | Self::NotASpool(_)
+            | Self::Newer { .. }
+            | Self::Marker(_)
+            | Self::NoRoomToMigrate { .. }
+            | Self::IndexTrouble { .. }
+            | Self::Io { .. } => false,
         }
     }
 }
@@ -340,6 +359,8 @@ impl OpenError {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct OpenReport {
     pub created: bool,
+    /// The format that the spool was migrated from.
+    pub migrated_from: Option<u64>,
     /// The index was damaged and was made anew from the payload files; where it names what is lost or doubtful.
     pub salvaged: Option<PathBuf>,
     pub instances: u64,

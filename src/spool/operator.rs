@@ -1,7 +1,7 @@
 //! What a person may do with the queue. Each verb is persisted and on the ledger with who, when and why, in batches so
 //! small that commits are never stalled. A job that a worker has in hand is left alone.
 use super::Spool;
-use super::admit::{add_job, displace, forget, place, rename, undecided};
+use super::admit::{add_job, displace, forget, place, queued, rename, undecided};
 use super::commitment::Pledge;
 use super::db::Cf;
 use super::keys;
@@ -359,6 +359,7 @@ fn reroute(txn: &mut Txn<'_>, key: JobKey, mut job: JobRecord, fact: Fact) -> Re
     job.outcome.clear();
     // A person has chosen: neither the study nor another destination has a say any more.
     (job.quiet, job.failover) = (None, None);
+    queued(txn, job.instance, to);
     place(txn, to, &job);
     if let Some(record) = txn.instance(job.instance)? {
         rename(txn, &record.instance.sop_instance, key, &[to])?;

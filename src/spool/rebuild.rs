@@ -22,7 +22,7 @@ use super::salvage::{Fate, Named};
 use super::study::{self, Fresh};
 use super::txn::{Book, Effect, SUSPENDED, Txn, encode_number, meta_key};
 use super::witness::{self, Standing};
-use super::{admit, adopt};
+use super::{admit, adopt, relink, schema};
 use crate::base::clock::{Clock, Wall};
 use crate::base::names::{InstanceId, JobId};
 use crate::telemetry::metrics::Metrics;
@@ -106,6 +106,11 @@ pub(super) fn remake(
         path: path.to_owned(),
         detail: error.to_string(),
     };
+    let from = schema::older(path)?;
+    if let Some(from) = from {
+        // What is made here is of today's format: no older version may open it.
+        schema::begin(path, from)?;
+    }
     recover::directories(path)?;
     let building = path.join("index.building");
     match fs::remove_dir_all(&building) {
@@ -126,6 +131,12 @@ pub(super) fn remake(
         ..Config::default()
     };
     let core = Arc::new(Core::new(config, clock.clone(), Metrics::new()));
+    core.read_trace_key()
+        .map_err(failed("trace.key cannot be read or made"))?;
+    db.write(std::iter::once(schema::stamp())).map_err(index)?;
+    let old = former.as_ref().map(Former::db);
+    let unread = relink::carry_ledger(old, &db, witness::last(path), clock.now()).map_err(index)?;
+    report.forgotten = report.forgotten.or(unread);
     let book = Book::load(core.clone(), &db).map_err(index)?;
     let mut site = Site {
         core,
@@ -154,6 +165,9 @@ pub(super) fn remake(
     let mut report = site.report;
     drop((site.book, site.core, site.former, site.db));
     replace(path, &building, clock.now(), &mut report).map_err(failed("the new index cannot be moved"))?;
+    if from.is_some() {
+        schema::end(path)?;
+    }
     Ok(report)
 }
 
@@ -197,7 +211,6 @@ fn replace(path: &Path, building: &Path, now: Wall, report: &mut RebuildReport) 
         fs::rename(&index, &aside)?;
         report.aside = Some(aside);
     }
-    witness::forget_ledger(path)?;
     super::pool::sync_directory(path)?;
     fs::rename(building, &index)?;
     super::pool::sync_directory(path)?;

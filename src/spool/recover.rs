@@ -7,8 +7,8 @@ use super::ledger::Head;
 use super::model::{OpenError, OpenReport};
 use super::payload::{FileState, HEADER_MAX, find_private, path_of};
 use super::record::{InstanceRecord, SeenEntry, SeenRecord};
-use super::txn::{DESTINATION, SCHEMA, SUSPENDED, WAITS, aside, decode_number, encode_number};
-use super::witness;
+use super::txn::{DESTINATION, SCHEMA, SUSPENDED, WAITS, aside, decode_number};
+use super::{schema, witness};
 use crate::base::names::{DestinationId, InstanceId};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -16,9 +16,6 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-/// The format of the whole spool. A newer one is refused, untouched.
-const FORMAT: u64 = 1;
-const MARKER: &str = "waystation-spool";
 /// Stands in the spool after a read error of the index that a reopening did not mend.
 pub(super) const SUSPECT: &str = "index-suspect";
 
@@ -43,42 +40,21 @@ pub(super) fn lock(root: &Path, create: bool) -> Result<(File, bool), OpenError>
     if create {
         fs::create_dir_all(root).map_err(failed(root, "cannot be made"))?;
     }
-    let marker = root.join(MARKER);
-    let fresh = !marker.exists();
-    if fresh {
+    // Before anything is opened for writing: a spool of a newer version stays as it is, to the byte.
+    schema::refuse_newer(root)?;
+    if !schema::has_marker(root) {
         let mut entries = fs::read_dir(root).map_err(failed(root, "cannot be listed"))?;
         let foreign = entries.any(|entry| entry.is_ok_and(|e| e.file_name() != "lost+found"));
         if foreign || !create {
             return Err(OpenError::NotASpool(root.to_owned()));
         }
     }
-    let options = File::options()
-        .read(true)
-        .write(true)
-        .create(create)
-        .truncate(false)
-        .open(&marker);
-    let mut file = options.map_err(failed(root, "marker cannot be opened"))?;
+    let mut file = schema::open_marker(root, create)?;
     if rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
         return Err(OpenError::InUse(root.to_owned()));
     }
-    let mut text = String::new();
-    file.read_to_string(&mut text)
-        .map_err(failed(root, "marker cannot be read"))?;
-    match text.trim().parse::<u64>() {
-        Ok(found) if found > FORMAT => Err(OpenError::Newer {
-            path: root.to_owned(),
-            found,
-        }),
-        Ok(_) => Ok((file, false)),
-        // Empty: the process ended before it had written the marker, and so before anything else.
-        Err(_) => {
-            use std::io::Write;
-            let written = writeln!(file, "{FORMAT}").and_then(|()| file.sync_all());
-            written.map_err(failed(root, "marker cannot be written"))?;
-            Ok((file, true))
-        }
-    }
+    let fresh = schema::claim(root, &mut file)?;
+    Ok((file, fresh))
 }
 
 /// Makes the directories, all their entries durable.
@@ -147,16 +123,16 @@ pub(super) fn open_index(root: &Path) -> Result<Db, OpenError> {
     clear_suspicion(root, &db)?;
     match db.get(Cf::Meta, SCHEMA).map_err(damaged)? {
         None => {
-            let schema = (Cf::Meta, SCHEMA.to_vec(), Some(encode_number(FORMAT)));
-            db.write(std::iter::once(schema)).map_err(damaged)?;
+            db.write(std::iter::once(schema::stamp())).map_err(damaged)?;
             super::pool::sync_directory(root).map_err(failed(root, "cannot be flushed"))?;
         }
         Some(raw) => {
-            let found = decode_number(&raw).unwrap_or(FORMAT);
-            if found > FORMAT {
+            let found = decode_number(&raw).unwrap_or(schema::FORMAT);
+            if found > schema::FORMAT {
                 return Err(OpenError::Newer {
                     path: root.to_owned(),
                     found,
+                    known: schema::FORMAT,
                 });
             }
         }

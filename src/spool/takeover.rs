@@ -1,7 +1,7 @@
 //! Fail-over: jobs whose destination is down move to the next of their group. One job moves, so two destinations never both
 //! have an instance by this but in the one case that no sender can exclude: the first had taken it and its answer was lost.
 use super::Spool;
-use super::admit::{displace, place, rename};
+use super::admit::{displace, place, queued, rename};
 use super::db::Cf;
 use super::keys;
 use super::ledger::{Fact, FactKind};
@@ -134,6 +134,7 @@ fn one(txn: &mut Txn<'_>, raw: &[u8], usable: &[DestinationId]) -> Result<Option
         .instance(job.instance)
         .job(key.job, Some(name.clone()));
     txn.fact(fact.who("failover").text("its destination is down"));
+    queued(txn, job.instance, to);
     place(txn, to, &job);
     if let Some(record) = txn.instance(job.instance)? {
         rename(txn, &record.instance.sop_instance, key, &[to])?;

@@ -278,7 +278,17 @@ impl<'a> Txn<'a> {
     }
 
     pub(super) fn fact(&mut self, fact: Fact) {
+        self.fact_with(fact, Vec::new());
+    }
+
+    /// As `fact`, with what its entry among the instance's facts is to remember.
+    pub(super) fn fact_with(&mut self, fact: Fact, note: Vec<u8>) {
+        let about = fact.about();
         let (key, record) = self.book.ledger.append(fact, self.now);
+        if let Some(id) = about {
+            let Head { at, seq, .. } = self.book.ledger;
+            self.put(Cf::History, keys::history(id, at, seq), note);
+        }
         self.put(Cf::Ledger, key, record);
     }
 

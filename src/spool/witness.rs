@@ -142,26 +142,19 @@ impl Witness {
     }
 }
 
-/// How many facts of the ledger the index has lost; 0 when none, or when nothing tells.
-pub(super) fn lost_facts(root: &Path, head: &Head) -> u64 {
-    let Ok(raw) = fs::read(root.join(WITNESS)) else {
-        return 0;
-    };
-    let Ok(Some((seq, hash))) = unwrap_body(&raw).map(|body| body.split_first_chunk::<8>()) else {
-        return 0;
-    };
-    let seq = u64::from_be_bytes(*seq);
-    if seq == head.seq && hash != head.hash {
-        return 1;
-    }
-    seq.saturating_sub(head.seq)
+/// The last line of the ledger that the witness knows, with its hash; `None` when nothing tells.
+pub(super) fn last(root: &Path) -> Option<(u64, [u8; 32])> {
+    let raw = fs::read(root.join(WITNESS)).ok()?;
+    let (seq, hash) = unwrap_body(&raw).ok()?.split_first_chunk::<8>()?;
+    Some((u64::from_be_bytes(*seq), hash.try_into().ok()?))
 }
 
-/// Before an index made anew takes the old one's place: its ledger begins anew.
-pub(super) fn forget_ledger(root: &Path) -> io::Result<()> {
-    match fs::remove_file(root.join(WITNESS)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+/// How many facts of the ledger the index has lost; 0 when none, or when nothing tells.
+pub(super) fn lost_facts(root: &Path, head: &Head) -> u64 {
+    match last(root) {
+        None => 0,
+        Some((seq, hash)) if seq == head.seq && hash != head.hash => 1,
+        Some((seq, _)) => seq.saturating_sub(head.seq),
     }
 }
 
@@ -289,7 +282,7 @@ mod tests {
         assert_eq!(lost_facts(root.path(), &head(12, 3)), 0);
         assert_eq!(lost_facts(root.path(), &head(4, 3)), 5);
         assert_eq!(lost_facts(root.path(), &head(9, 2)), 1);
-        forget_ledger(root.path()).unwrap();
+        fs::remove_file(root.path().join(WITNESS)).unwrap();
         assert_eq!(lost_facts(root.path(), &head(4, 3)), 0);
     }
 }

@@ -87,6 +87,10 @@ pub struct Table {
     pub transcode_worker_failures_total: IntCounterVec,
     pub contexts_learned: IntGaugeVec,
     pub panics_total: IntCounter,
+    pub reconcile_differences: IntGaugeVec,
+    pub reconcile_open: IntGauge,
+    pub reconcile_timestamp_seconds: Gauge,
+    pub reconcile_runs_total: IntCounterVec,
 }
 
 impl std::ops::Deref for Metrics {
@@ -197,6 +201,10 @@ impl Table {
             transcode_worker_failures_total: counters(&r, "waystation_transcode_worker_failures_total", "Codec processes that crashed, were killed or answered nothing, by how they ended", &["ending"]),
             contexts_learned: gauges(&r, "waystation_contexts_learned", "SOP class and transfer syntax pairs of which is known what the destination answers", &["destination", "answer"]),
             panics_total: counter(&r, "waystation_panics_total", "Panics that ended one association, request, rule or delivery, and nothing else (our fault: report it)"),
+            reconcile_differences: gauges(&r, "waystation_reconcile_differences", "Differences that the last reconciliation has found, by kind (alarm when above 0)", &["kind"]),
+            reconcile_open: gauge(&r, "waystation_reconcile_open_deliveries", "Deliveries that waited when the last reconciliation was made; no difference"),
+            reconcile_timestamp_seconds: float_gauge(&r, "waystation_reconcile_last_run_timestamp_seconds", "When the last reconciliation was made; 0: never"),
+            reconcile_runs_total: counters(&r, "waystation_reconcile_runs_total", "Reconciliations, by result", &["result"]),
             registry: r,
         }
     }

@@ -1,14 +1,20 @@
-//! Layer 5: `/metrics`, `/healthz` and `/readyz` over HTTP, on loopback unless the site says otherwise. The only door to hyper and axum.
+//! Layer 5: metrics, health and the custody of instances over HTTP, on loopback unless the site says otherwise. The only door to hyper
+//! and axum.
 //!
-//! Promises: bounded connections, headers and time for each request; nothing but GET and HEAD on three paths, 404 or 405 for the rest; no patient
-//! data, because metrics and reasons carry only names from configuration and words from enums. No state is changed here.
+//! `routes` every path that there is, and what anybody may have (`/metrics`, `/healthz`, `/readyz`) · `auth` who a caller is and how
+//! often it may ask · `custody` what the ledger tells (`/v1/…`), to callers of `[[web.callers]]` only.
+//!
+//! Promises: bounded connections, headers, bodies and time for each request; 404 or 405 for what is no route. Patient data only in the
+//! answer to a caller whose role has it, never in a URL, a metric or a log line; every such access is on the ledger first.
+pub mod auth;
+mod custody;
+mod routes;
+
 use crate::base::drain::Drain;
+use crate::custody::{Custody, Reconciler};
 use crate::telemetry::metrics::Metrics;
-use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use axum::{Json, Router};
+use auth::{CallerConfig, Callers};
+use axum::Router;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use serde::{Deserialize, Serialize};
@@ -22,15 +28,34 @@ use tokio::sync::Semaphore;
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Where metrics and health are served. There is no authentication: keep it on loopback.
+    /// Where metrics and health are served, to anybody who asks: keep it on loopback.
     pub listen: SocketAddr,
+    /// Who may ask for the custody of instances.
+    pub callers: Vec<CallerConfig>,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9464)),
+            callers: Vec::new(),
         }
+    }
+}
+
+impl Config {
+    /// Relations between keys, as sentences that begin with the key.
+    #[must_use]
+    pub fn check(&self) -> Vec<String> {
+        let mut problems = auth::check(&self.callers);
+        if !self.callers.is_empty() && !self.listen.ip().is_loopback() {
+            problems.push(
+                "`listen` is not on loopback and there are callers: their tokens and the answers would cross the network in clear; \
+                 listen on loopback and put a TLS proxy before it"
+                    .to_owned(),
+            );
+        }
+        problems
     }
 }
 
@@ -62,22 +87,43 @@ pub struct Server {
     router: Router,
 }
 
+/// What the custody routes need.
+#[derive(Clone)]
+pub struct Desk {
+    pub custody: Custody,
+    pub reconciler: Reconciler,
+}
+
 #[derive(Clone)]
 struct Shared {
     metrics: Metrics,
     readiness: Readiness,
+    desk: Option<Desk>,
+    callers: Arc<Callers>,
 }
 
 impl Server {
-    /// Takes the port.
+    /// Takes the port. Without a desk there are no custody routes.
     ///
     /// # Errors
-    /// The address cannot be bound.
-    pub async fn bind(config: &Config, metrics: Metrics, readiness: Readiness) -> std::io::Result<Self> {
+    /// The address cannot be bound, or a caller's token file not be used.
+    pub async fn bind(
+        config: &Config,
+        metrics: Metrics,
+        readiness: Readiness,
+        desk: Option<Desk>,
+    ) -> std::io::Result<Self> {
+        let callers = Arc::new(Callers::load(&config.callers).map_err(std::io::Error::other)?);
         let listener = TcpListener::bind(config.listen).await?;
+        let shared = Shared {
+            metrics,
+            readiness,
+            desk,
+            callers,
+        };
         Ok(Self {
             listener,
-            router: router(Shared { metrics, readiness }),
+            router: routes::router(shared),
         })
     }
 
@@ -139,51 +185,6 @@ async fn connection(stream: TcpStream, router: Router) {
     let _ended = tokio::time::timeout(CONNECTION_LIFE, served).await;
 }
 
-fn router(shared: Shared) -> Router {
-    Router::new()
-        .route("/metrics", get(metrics))
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
-        .fallback(|| async { (StatusCode::NOT_FOUND, "not found\n") })
-        .layer(axum::middleware::map_response(plain))
-        .with_state(shared)
-}
-
-/// No browser is to guess a type or keep an answer.
-async fn plain(mut response: Response) -> Response {
-    let headers = response.headers_mut();
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
-}
-
-async fn metrics(State(shared): State<Shared>) -> Response {
-    (
-        [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
-        shared.metrics.text(),
-    )
-        .into_response()
-}
-
-#[derive(Serialize)]
-struct Ready {
-    ready: bool,
-    reasons: Vec<&'static str>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    notes: Vec<&'static str>,
-}
-
-async fn ready(State(shared): State<Shared>) -> Response {
-    let Standing { reasons, notes } = (shared.readiness)();
-    let ready = reasons.is_empty();
-    let code = if ready {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
-    (code, Json(Ready { ready, reasons, notes })).into_response()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -212,8 +213,9 @@ mod tests {
         });
         let config = Config {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            callers: Vec::new(),
         };
-        let server = Server::bind(&config, Metrics::new(), readiness).await.unwrap();
+        let server = Server::bind(&config, Metrics::new(), readiness, None).await.unwrap();
         let (address, drain) = (server.address().unwrap(), Drain::new());
         server.start(&drain);
         Web { address, sick, drain }

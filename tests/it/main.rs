@@ -12,7 +12,9 @@ mod commitment;
 mod committing;
 mod corpus;
 mod crash;
+mod custody;
 mod dcmtk;
+mod fixture;
 mod guide;
 // Some of it only the soaks need.
 #[allow(dead_code)]
@@ -25,6 +27,7 @@ mod papers;
 mod privacy;
 mod privacy_profile;
 mod queue;
+mod reconcile;
 mod repeats;
 mod routing;
 mod rules;
@@ -32,4 +35,5 @@ mod service;
 mod shapes;
 mod spool;
 mod syntaxes;
+mod upgrade;
 mod words;

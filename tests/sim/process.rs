@@ -199,6 +199,7 @@ impl World {
             repeat: Repeat::Acknowledge,
             note: StudyNote::default(),
             aliases: Vec::new(),
+            traits: Vec::new(),
         };
         let instance = Box::new(self.instance(id, thing));
         self.ask(Ask::Admit(instance, commit), For::Modality { thing, id });

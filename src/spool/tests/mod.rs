@@ -1,8 +1,10 @@
 //! The spool's tests, cut by kind of truth. Each opens a real spool in a temporary directory.
 mod aged;
 mod cached;
+mod chained;
 mod committed;
 mod crash;
+mod migrated;
 mod model;
 mod queue;
 mod rebuilt;
@@ -124,6 +126,7 @@ fn decision(jobs: Vec<NewJob>) -> Commit {
         repeat: Repeat::Acknowledge,
         note: StudyNote::default(),
         aliases: Vec::new(),
+        traits: Vec::new(),
     }
 }
 

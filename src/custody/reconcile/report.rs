@@ -1,0 +1,215 @@
+//! The report of a day, as it is kept and shown. UIDs, our ids, names of the configuration and counts: no patient data.
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What does not agree.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DifferenceKind {
+    /// Sent, and not taken; nothing has come again under that UID.
+    Refused,
+    /// An association broke off in the middle of it; nothing has come again under that UID.
+    Cut,
+    /// Acknowledged, and no record of it is left, although nothing says where it went.
+    LostRecord,
+    /// Its payload file is gone, or has another length.
+    MissingPayload,
+    /// Its payload is not what arrived.
+    DamagedPayload,
+    /// Received, and no rule or person has decided where it goes.
+    Undecided,
+    /// A delivery that was decided on is gone, and nothing says how it ended.
+    LostJob,
+    /// A delivery stands neither in the queue nor among the holds: it would wait for ever.
+    StuckJob,
+    /// Delivered, and the archive says that it does not have it.
+    NotCommitted,
+    /// It has left the box although a delivery had not ended.
+    EvictedEarly,
+}
+
+impl DifferenceKind {
+    pub const ALL: [Self; 10] = [
+        Self::Refused,
+        Self::Cut,
+        Self::LostRecord,
+        Self::MissingPayload,
+        Self::DamagedPayload,
+        Self::Undecided,
+        Self::LostJob,
+        Self::StuckJob,
+        Self::NotCommitted,
+        Self::EvictedEarly,
+    ];
+
+    /// The word of the metric, the report and the docs.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Cut => "cut",
+            Self::LostRecord => "lost_record",
+            Self::MissingPayload => "missing_payload",
+            Self::DamagedPayload => "damaged_payload",
+            Self::Undecided => "undecided",
+            Self::LostJob => "lost_job",
+            Self::StuckJob => "stuck_job",
+            Self::NotCommitted => "not_committed",
+            Self::EvictedEarly => "evicted_early",
+        }
+    }
+}
+
+/// One of them.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct Difference {
+    pub kind: DifferenceKind,
+    /// How many instances; more than one only where they are not known one by one.
+    pub count: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sop_instance: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub study: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destination: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<u64>,
+    /// What was found, and what to do.
+    pub text: String,
+}
+
+/// What a modality says of a study by another way than by sending it: MPPS, when the box has it.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Said {
+    /// Instances that it has made and means to send.
+    pub instances: u64,
+}
+
+/// One study of a source, on that day.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct StudySent {
+    /// `None`: of instances whose study could not be read.
+    pub study: Option<String>,
+    /// C-STOREs that came: acknowledged, refused and cut.
+    pub received: u64,
+    pub acknowledged: u64,
+    pub refused: u64,
+    pub cut: u64,
+    /// Of those acknowledged: new here, repeats of the same content, other content under a known UID.
+    pub stored: u64,
+    pub repeats: u64,
+    pub conflicts: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub said: Option<Said>,
+}
+
+/// One source, on that day.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct SourceDay {
+    pub source: String,
+    pub received: u64,
+    pub acknowledged: u64,
+    pub refused: u64,
+    pub cut: u64,
+    pub stored: u64,
+    pub repeats: u64,
+    pub conflicts: u64,
+    /// At most `STUDIES_MAX`, with the most recent left out of none of the sums above.
+    pub studies: Vec<StudySent>,
+}
+
+/// One destination: what it confirmed on that day, and what is open for it now.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct DestinationDay {
+    pub destination: String,
+    /// Deliveries that it confirmed by its answer, on that day.
+    pub confirmed: u64,
+    /// Instances that it committed itself to keep, and those that it did not, on that day.
+    pub committed: u64,
+    pub not_committed: u64,
+    /// Now: waiting for delivery, and held for a person.
+    pub open: u64,
+    pub held: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_open: Option<String>,
+}
+
+/// What lies in the spool when the report is made.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Held {
+    pub instances: u64,
+    /// Of them: with open deliveries, and without (cache).
+    pub pending: u64,
+    pub cache: u64,
+}
+
+/// What became, by now, of the instances that came on that day.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Fate {
+    pub stored: u64,
+    /// Every delivery has ended with the destination's confirmation.
+    pub delivered: u64,
+    /// A delivery waits: for the WAN, for its study, for its turn.
+    pub open: u64,
+    /// A person must look: no delivery waits, and at least one is held.
+    pub held: u64,
+    /// A person gave up at least one delivery, and nothing else is open.
+    pub discarded: u64,
+    /// Replaced by a resend, or made anew by a salvage.
+    pub replaced: u64,
+    /// With a difference.
+    pub differing: u64,
+}
+
+/// The report.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Report {
+    /// Of this structure: 1.
+    pub format: u32,
+    pub day: String,
+    pub zone: String,
+    pub from: String,
+    pub to: String,
+    pub made: String,
+    /// False: the day was not over yet.
+    pub complete: bool,
+    /// The last line of the ledger and its hash when the report was made: noted here, nobody can write the ledger anew unseen.
+    pub ledger_line: u64,
+    pub ledger_head: String,
+    pub sources: Vec<SourceDay>,
+    pub destinations: Vec<DestinationDay>,
+    pub fate: Fate,
+    pub here: Held,
+    pub differences: Vec<Difference>,
+    /// By kind, those not listed as well.
+    pub counts: BTreeMap<String, u64>,
+    /// There are more differences than are listed.
+    pub more: bool,
+}
+
+/// Differences that are listed.
+pub(super) const DIFFERENCES_MAX: usize = 10_000;
+/// Studies of a source that are listed.
+pub(super) const STUDIES_MAX: usize = 5_000;
+
+impl Report {
+    /// Adds a difference to list and counts.
+    pub(super) fn differ(&mut self, difference: Difference) {
+        *self.counts.entry(difference.kind.word().to_owned()).or_default() += difference.count;
+        if self.differences.len() < DIFFERENCES_MAX {
+            self.differences.push(difference);
+        } else {
+            self.more = true;
+        }
+    }
+
+    /// Differences of all kinds.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.counts.values().sum()
+    }
+}

@@ -1,0 +1,241 @@
+//! The day's reconciliation with differences that were planted, and what else the ledger must know: promotions without a running box,
+//! and what `map` tells.
+use crate::custody::{RULES, VIEWER, ask, facts, patient, with_callers};
+use crate::harness::peers::send;
+use crate::harness::{Archive, Object, SOON, Setup, Station, objects, wait_until};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use waystation::spool::FactKind;
+
+#[test]
+fn map_tells_from_outside_what_a_modality_had_sent() {
+    let setup = Setup::new();
+    let archive = Archive::up(&setup.folder_of("vna-peer"));
+    let station = setup.rules(RULES).archive("vna", archive.port, "").start();
+    send(station.setup.dicom, station.setup.path(), &[patient("M1", "77")]);
+    archive.wait_stored(1);
+    let there = station.cli(&["map", "accession", "RA00000077"]).ok().out;
+    assert!(there.contains("sent 77  written RA00000077  source test"), "{there}");
+    let back = station.cli(&["map", "accession", "77", "--reverse", "--json"]).ok().out;
+    let back: Value = serde_json::from_str(&back).expect("JSON");
+    assert_eq!(back["entries"][0]["written"], "RA00000077");
+    let none = station.cli(&["map", "accession", "RA00000078"]).ok().out;
+    assert!(none.contains("not renamed"), "{none}");
+}
+
+#[test]
+fn a_promotion_without_a_running_box_comes_to_the_ledger_at_its_next_start() {
+    let mut station = Setup::new().rules(RULES).folder("vna").start();
+    assert!(station.terminate().success());
+    let promoted = station.cli(&["rules", "promote", "--force", "--reason", "quiet night"]);
+    assert_eq!(promoted.code, Some(0), "{promoted:?}");
+    for _ in 0..2 {
+        station.start();
+        assert!(station.terminate().success());
+    }
+    let told = facts(&station, FactKind::Rules);
+    let quiet: Vec<&String> = told.iter().filter(|fact| fact.contains("quiet night")).collect();
+    assert_eq!(quiet.len(), 1, "once, and not at each start: {told:?}");
+    // With a box that runs, the box tells it, and the next start does not tell it again.
+    station.start();
+    station
+        .cli(&["rules", "promote", "--force", "--reason", "busy day"])
+        .ok();
+    for _ in 0..2 {
+        assert!(station.terminate().success());
+        station.start();
+    }
+    station.terminate();
+    let told = facts(&station, FactKind::Rules);
+    assert_eq!(
+        told.iter().filter(|fact| fact.contains("busy day")).count(),
+        1,
+        "{told:?}"
+    );
+}
+
+fn payload_of(station: &Station, object: &Object) -> PathBuf {
+    let data = object.data();
+    let holds = |file: &PathBuf| std::fs::read(file).is_ok_and(|bytes| bytes.ends_with(&data));
+    let files = objects::files_in(&station.setup.spool_path().join("payload"));
+    files
+        .into_iter()
+        .find(holds)
+        .expect("a payload with the object's bytes")
+}
+
+fn reconcile(station: &Station) -> Value {
+    let ran = station.cli(&["reconcile", "--json"]);
+    let report: Value = serde_json::from_str(&ran.out).unwrap_or_else(|_| panic!("{ran:?}"));
+    let differs = report["differences"].as_array().is_some_and(|all| !all.is_empty());
+    assert_eq!(ran.code, Some(i32::from(differs)), "a script sees it");
+    report
+}
+
+fn named(report: &Value, kind: &str) -> Vec<String> {
+    let all = report["differences"].as_array().expect("a list");
+    let of_kind = all.iter().filter(|one| one["kind"] == kind);
+    of_kind
+        .map(|one| one["sop_instance"].as_str().unwrap_or_default().to_owned())
+        .collect()
+}
+
+#[test]
+fn an_outage_is_open_and_no_difference() {
+    let setup = Setup::new();
+    let archive = Archive::down(&setup.folder_of("vna-peer"));
+    let station = with_callers(setup)
+        .rules(RULES)
+        .archive("vna", archive.port, "")
+        .start();
+    let sent = Object::many(objects::CT, 5);
+    send(station.setup.dicom, station.setup.path(), &sent);
+    let report = reconcile(&station);
+    assert_eq!((&report["counts"], &report["fate"]["open"]), (&json!({}), &json!(5)));
+    assert_eq!(report["sources"][0]["source"], "test");
+    for (key, count) in [("received", 5), ("acknowledged", 5), ("refused", 0)] {
+        assert_eq!(report["sources"][0][key], count, "{key}");
+    }
+    assert_eq!(report["sources"][0]["studies"].as_array().map(Vec::len), Some(5));
+    assert_eq!(report["destinations"][0]["open"], 5);
+    assert_eq!(station.metric("reconcile_open_deliveries", &[]), 5.0);
+    assert_eq!(station.metric("reconcile_differences", &[]), 0.0);
+}
+
+#[test]
+fn planted_losses_are_differences_by_name() {
+    let setup = Setup::new();
+    let archive = Archive::down(&setup.folder_of("vna-peer"));
+    let mut station = with_callers(setup)
+        .rules(RULES)
+        .archive("vna", archive.port, "")
+        .start();
+    let mut sent = Object::many(objects::CT, 5);
+    send(station.setup.dicom, station.setup.path(), &sent);
+    // A payload is deleted behind the box's back; another instance is decided on by no rule; a third is refused.
+    std::fs::remove_file(payload_of(&station, &sent[1])).expect("deleted");
+    sent.push(patient("M1", ""));
+    sent[5].description = Some("NOWHERE".to_owned());
+    send(station.setup.dicom, station.setup.path(), &sent[5..]);
+    crate::harness::peers::modality("bad_instances", station.setup.dicom, "WAYSTATION", "CT1", &[]);
+    let report = reconcile(&station);
+    assert_eq!(named(&report, "missing_payload"), [sent[1].sop.clone()]);
+    assert!(named(&report, "undecided").contains(&sent[5].sop), "{report}");
+    assert!(
+        report["counts"]["refused"].as_u64().is_some_and(|count| count > 0),
+        "{report}"
+    );
+    assert!(report["sources"][0]["refused"].as_u64().is_some_and(|count| count > 0));
+    assert_eq!(
+        station.metric("reconcile_differences", &[("kind", "missing_payload")]),
+        1.0
+    );
+    let words = station.cli(&["reconcile", "--kept"]).out;
+    assert!(words.contains("DIFFERENCES") && words.contains(&sent[1].sop), "{words}");
+    let today = report["day"].as_str().expect("a day").to_owned();
+    for ends in ["json", "txt"] {
+        let file = station
+            .setup
+            .path()
+            .join("reconciliation")
+            .join(format!("{today}.{ends}"));
+        let text = std::fs::read_to_string(&file).expect("it is kept");
+        assert!(
+            text.contains("missing_payload") && !text.contains("SYNTHETIC"),
+            "{text}"
+        );
+    }
+    let (status, _, kept) = ask(
+        &station,
+        "GET",
+        &format!("/v1/reconciliation/{today}"),
+        Some(VIEWER),
+        "",
+    );
+    assert_eq!((status, &kept["counts"]), (200, &report["counts"]));
+    assert_eq!(ask(&station, "POST", "/v1/reconciliation", Some(VIEWER), "{}").0, 200);
+    assert_eq!(
+        ask(
+            &station,
+            "POST",
+            "/v1/reconciliation",
+            Some(VIEWER),
+            "{\"day\": \"2999-01-01\"}"
+        )
+        .0,
+        400
+    );
+    station.cli(&["reconcile", "--day", "yesterday"]);
+
+    // Jobs that stand in no queue, as a faulty index would have them.
+    station.terminate();
+    station.setup.plant("lose-due");
+    station.start();
+    let more = Object::many(objects::MR, 6);
+    send(station.setup.dicom, station.setup.path(), &more);
+    let report = reconcile(&station);
+    let stuck = named(&report, "stuck_job");
+    assert!(
+        !stuck.is_empty() && stuck.iter().all(|sop| more.iter().any(|one| one.sop == *sop)),
+        "{report}"
+    );
+}
+
+#[test]
+fn a_hold_that_is_dropped_without_a_word_is_a_lost_delivery() {
+    let setup = Setup::new();
+    let archive = Archive::up(&setup.folder_of("vna-peer"));
+    archive.behave(json!({"mode": "status", "status": 0xC001}));
+    let mut setup = setup.rules(RULES).archive("vna", archive.port, "tries = 1");
+    setup.plant("drop-hold");
+    let station = setup.start();
+    let sent = Object::many(objects::CT, 2);
+    send(station.setup.dicom, station.setup.path(), &sent);
+    station.wait_drained(SOON);
+    wait_until("both are gone from the queue", SOON, || station.jobs(&[]).is_empty());
+    let mut lost = named(&reconcile(&station), "lost_job");
+    lost.sort();
+    let mut wanted: Vec<String> = sent.iter().map(|one| one.sop.clone()).collect();
+    wanted.sort();
+    assert_eq!(lost, wanted);
+}
+
+/// A day that was missed is reconciled at the next start: the box's clock is a day ahead then.
+#[test]
+fn a_missed_day_is_caught_up_after_a_downtime() {
+    let mut station = Setup::new().rules(RULES).folder("vna").start();
+    send(station.setup.dicom, station.setup.path(), &Object::many(objects::CT, 2));
+    station.wait_drained(SOON);
+    let today = reconcile(&station)["day"].as_str().expect("a day").to_owned();
+    assert!(station.terminate().success());
+    let folder = station.setup.path().join("reconciliation");
+    std::fs::remove_dir_all(&folder).expect("ours");
+    let library = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
+    assert!(Path::new(library).exists(), "{library} is missing (Debian: faketime)");
+    let preload = format!("LD_PRELOAD={library}");
+    let wrapper = [
+        "env",
+        &preload,
+        "FAKETIME=+3d",
+        "FAKETIME_DONT_FAKE_MONOTONIC=1",
+        "NO_FAKE_STAT=1",
+    ];
+    station.setup.wrapper = wrapper.map(str::to_owned).to_vec();
+    station.start();
+    wait_until("three days are reconciled", SOON, || reports(&folder) >= 2);
+    wait_until("the missed day has its report", SOON, || {
+        folder.join(format!("{today}.json")).exists()
+    });
+    let text = std::fs::read_to_string(folder.join(format!("{today}.json"))).expect("it is kept");
+    let report: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(
+        (&report["complete"], &report["fate"]["delivered"]),
+        (&json!(true), &json!(2)),
+        "{report}"
+    );
+}
+
+fn reports(folder: &Path) -> usize {
+    let json = |path: &PathBuf| path.extension().is_some_and(|ends| ends == "json");
+    objects::files_in(folder).iter().filter(|path| json(path)).count()
+}
