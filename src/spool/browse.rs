@@ -10,6 +10,7 @@ use super::recover::{self, Found};
 use super::schema;
 use crate::base::clock::Wall;
 use crate::base::names::InstanceId;
+use std::collections::BTreeSet;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -44,18 +45,18 @@ pub fn browse(
 pub fn evicted_since(path: &Path, since: Wall) -> Option<u64> {
     let version = schema::version(path).ok().filter(schema::SpoolVersion::is_readable)?;
     let db = Db::open_read_only(&recover::index_path(path), schema::families_since(version.format)).ok()?;
-    let mut gone = 0;
+    // By its fact and not by its id: an id has the time of a file that was made ahead, perhaps days before.
+    let (mut came, mut gone) = (BTreeSet::new(), 0);
     let counted = db.scan(Cf::Ledger, &keys::ledger(since, 0), &[], |_, value| {
         if let Ok((_, fact)) = decode(value) {
             let id = fact.instance.as_deref().and_then(|id| InstanceId::parse(id).ok());
-            gone += u64::from(fact.kind == FactKind::Evicted && id.is_some_and(|id| came_after(id, since)));
+            match (fact.kind, id) {
+                (FactKind::Stored | FactKind::Conflict, Some(id)) => drop(came.insert(id)),
+                (FactKind::Evicted, Some(id)) => gone += u64::from(came.remove(&id)),
+                _ => {}
+            }
         }
         true
     });
     counted.ok().map(|()| gone)
-}
-
-/// An id begins with the time its file was made.
-fn came_after(id: InstanceId, since: Wall) -> bool {
-    id.0[..8] >= since.0.to_be_bytes()[..]
 }

@@ -202,6 +202,24 @@ def an_upgrade_keeps_the_spool_and_the_sites_configuration():
 
 
 @fact
+def an_upgrade_takes_over_a_spool_of_an_older_format():
+    older, newer = debs()
+    with Fresh() as root:
+        root.install(older)
+        # As a box of the first format left it (tests/it/upgrade.rs): two images wait for `vna`.
+        spool = root / STATE / "spool"
+        spool.mkdir()
+        run("tar", "-xzf", "tests/fixtures/spool-v1/spool.tar.gz", "-C", spool).ok()
+        root.run("chown", "-R", "waystation:waystation", f"/{STATE}/spool").ok()
+        root.install(newer)
+        box = Service(root)
+        wait_until("delivery", lambda: len(root.state("delivered/**/*.dcm")) == 2)
+        box.stop()
+        checked = root.run("waystation", "spool", "version").ok()
+        assert "nothing is to be done" in checked.out, checked.all
+
+
+@fact
 def with_systemd_running_it_is_started_restarted_and_stopped():
     older, newer = debs()
     with Fresh() as root:

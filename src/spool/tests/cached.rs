@@ -16,11 +16,12 @@ async fn evict(bench: &Bench, max: usize) -> Vec<InstanceId> {
 #[tokio::test]
 async fn eviction_takes_the_oldest_delivered_and_nothing_else() {
     let mut bench = Bench::new();
-    let mut ids = Vec::new();
+    let (mut ids, mut times) = (Vec::new(), Vec::new());
     for n in 0..6_u8 {
         bench.clock.advance(Duration::from_secs(1));
         let hold = (n == 4).then(|| HoldReason::new(HoldKind::Rule, "look"));
         let due = bench.clock.now();
+        times.push(due);
         ids.push(id_of(
             bench
                 .store(&format!("1.{n}"), &[n], vec![NewJob { hold, due, ..to("a") }])
@@ -36,12 +37,9 @@ async fn eviction_takes_the_oldest_delivered_and_nothing_else() {
     assert_eq!(evict(&bench, 99).await, ids[2..3]);
     assert_eq!(evict(&bench, 99).await, []);
     // As somebody counts who only reads, beside the open spool.
-    let since = |id: InstanceId| {
-        let at = Wall(id.0[..8].iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)));
-        crate::spool::evicted_since(&bench.spool().core.config.path, at)
-    };
+    let since = |at: Wall| crate::spool::evicted_since(&bench.spool().core.config.path, at);
     assert_eq!(
-        [since(ids[0]), since(ids[2]), since(ids[3])],
+        [since(times[0]), since(times[2]), since(times[3])],
         [Some(3), Some(1), Some(0)]
     );
     assert_eq!(
