@@ -15,7 +15,7 @@ BINARY := $(TARGET)/release/waystation
 # Tests find the Python peers here.
 export PEERS_VENV := $(VENV)
 
-.PHONY: help setup venv build demo test certs hostile fuzz lint deny bench bench-peers bench-relay docs
+.PHONY: help setup venv build demo test certs hostile fuzz lint deny bench bench-peers bench-relay bench-wan bench-backlog docs
 .PHONY: package package-test sbom
 .PHONY: soak-kill soak-power soak-syscalls soak-disk soak-corrupt soak-io soak-readonly soak-memory controls sim
 .PHONY: soak-descriptors soak-clock soak-twice soak-signals soak-reload soak-leak
@@ -136,6 +136,16 @@ bench-peers: setup venv ## ingest against DCMTK, Orthanc, pynetdicom and the mac
 
 bench-relay: setup venv ## in, rules, commit, out over TLS: lag, throughput, processor time, memory; also PARTS
 	@$(HOUSE) relay
+
+# LINKS (Mbit/s and ms), CT and SMALL (instances), PEER_CT and PEER_SMALL (of those, for the slow peers), ROUNDS, PEERS.
+bench-wan: setup venv ## a queue drained over 100 Mbit/s and 50 ms, and 20/150, against storescu, dcmsend and Orthanc: share of the link
+	@$(HOUSE) wan
+
+# JOBS (queued at the start), ENTRIES (due, for the claims), ROUNDS. The queue is filled by a build with planted faults; the box
+# that is measured is the ordinary one.
+bench-backlog: build venv ## a million queued jobs: start to first accept and send; claims from five million due entries; memory
+	@mkdir -p "$(TARGET)/measured" && cp "$(BINARY)" "$(TARGET)/measured/waystation"
+	@BOX_BINARY="$(TARGET)/measured/waystation" cargo bench --locked --features planted --bench house -- backlog
 
 docs: ## the guides as HTML, under the target directory
 	@tools/docs "$(TOOLS)" "$(TARGET)/book"

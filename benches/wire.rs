@@ -31,6 +31,7 @@ fn local(max_pdu: u32) -> Local {
         max_pdu,
         implementation_class_uid: uid("1.2.826.0.1.3680043.10.3.1"),
         implementation_version: "BENCH".to_owned(),
+        window: 1,
     }
 }
 

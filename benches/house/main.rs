@@ -7,6 +7,8 @@
 #[path = "../../tests/it/harness/mod.rs"]
 mod harness;
 
+#[cfg(feature = "planted")]
+mod backlog;
 mod ingest;
 mod limits;
 mod load;
@@ -18,6 +20,7 @@ mod relay;
 mod stats;
 mod table;
 mod usage;
+mod wan;
 mod wire;
 
 use std::process::ExitCode;
@@ -32,9 +35,17 @@ fn main() -> ExitCode {
     let refused = match name {
         Some("peers") => ingest::run(&ingest::Plan::asked()),
         Some("relay") => relay::run(&relay::Plan::asked()),
+        #[cfg(feature = "planted")]
+        Some("backlog") => backlog::run(&backlog::Plan::asked()),
+        Some("wan") => wan::run(&wan::Plan::asked()),
         // `cargo bench` of everything means the micro-benches; `cargo test` the smoke run.
         None if words.iter().any(|word| word == "--bench") => 0,
-        None => ingest::run(&ingest::Plan::smoke()) + relay::run(&relay::Plan::smoke()),
+        None => {
+            ingest::run(&ingest::Plan::smoke())
+                + relay::run(&relay::Plan::smoke())
+                + wan::run(&wan::Plan::smoke())
+                + smoke_backlog()
+        }
         // The filter of a `cargo test WORD` that means other tests.
         Some(_) => 0,
     };
@@ -44,4 +55,15 @@ fn main() -> ExitCode {
         println!("{refused} instances were refused or lost: the figures mean nothing");
         ExitCode::FAILURE
     }
+}
+
+#[cfg(feature = "planted")]
+fn smoke_backlog() -> u64 {
+    backlog::run(&backlog::Plan::smoke())
+}
+
+/// Its queue is filled by a door that only builds with planted faults have.
+#[cfg(not(feature = "planted"))]
+fn smoke_backlog() -> u64 {
+    0
 }

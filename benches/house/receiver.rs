@@ -85,16 +85,35 @@ pub struct Receiver {
 
 impl Receiver {
     pub fn start(trust: &Trust) -> Self {
+        Self::serving(Some(trust.acceptor()), 1)
+    }
+
+    /// Without TLS, for peers that cannot; it lets so many operations be outstanding.
+    pub fn plain(window: u16) -> Self {
+        Self::serving(None, window)
+    }
+
+    fn serving(acceptor: Option<Acceptor>, window: u16) -> Self {
         let runtime = runtime();
         let journal = Arc::new(Journal::default());
         let socket = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a port");
         let port = socket.local_addr().expect("bound").port();
-        let (acceptor, notes) = (trust.acceptor(), journal.clone());
+        let notes = journal.clone();
         runtime.spawn(async move {
             while let Ok((stream, _)) = socket.accept().await {
                 let (acceptor, notes) = (acceptor.clone(), notes.clone());
                 // A sender that breaks off is seen by what is missing in the journal.
-                tokio::spawn(async move { drop(serve(stream, acceptor, &notes).await) });
+                tokio::spawn(async move {
+                    let stream = Prompt::new(stream);
+                    match acceptor {
+                        None => drop(serve(stream, window, &notes).await),
+                        Some(acceptor) => {
+                            if let Ok((stream, _)) = acceptor.handshake(stream, Duration::from_secs(10)).await {
+                                drop(serve(stream, window, &notes).await);
+                            }
+                        }
+                    }
+                });
             }
         });
         Self {
@@ -120,6 +139,11 @@ impl Receiver {
         *self.journal.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Bytes of data sets that have come.
+    pub fn bytes(&self) -> u64 {
+        self.journal.bytes.load(Ordering::Relaxed)
+    }
+
     /// When an instance came.
     pub fn came(&self, sop: &str) -> Option<Instant> {
         let times = self.journal.times.lock().unwrap_or_else(PoisonError::into_inner);
@@ -132,13 +156,11 @@ fn runtime() -> Runtime {
     builder.worker_threads(2).enable_all().build().expect("a runtime")
 }
 
-async fn serve(
-    stream: TcpStream,
-    acceptor: Acceptor,
+async fn serve<S: Stream>(
+    mut stream: S,
+    window: u16,
     journal: &Journal,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let shaken = acceptor.handshake(Prompt::new(stream), Duration::from_secs(10)).await;
-    let (mut stream, _) = shaken.map_err(|refusal| refusal.failure)?;
     let timeouts = timeouts();
     let request = association::receive_request(&mut stream, &timeouts).await?;
     let results = request.contexts.iter().map(|proposed| Context {
@@ -150,6 +172,7 @@ async fn serve(
         max_pdu: association::DEFAULT_MAX_PDU,
         implementation_class_uid: Uid::parse("1.2.826.0.1.3680043.10.3.1")?,
         implementation_version: "BENCH".to_owned(),
+        window,
     };
     let mut association = Association::accept(stream, &request, results.collect(), &local, timeouts).await?;
     loop {

@@ -59,6 +59,8 @@ pub(super) fn caller(source: &SourceConfig) -> Result<Option<Caller>, TlsError> 
         probe: Span::secs(30),
         stuck: Span::secs(120),
         park_recheck: Span::secs(3_600),
+        window: 1,
+        ceiling: Vec::new(),
         convert: false,
         compress: None,
         decompress_lossy: false,

@@ -87,7 +87,13 @@ pub(super) fn config(sources: &Sources) -> Extracted {
     let transcode = parts.table("transcode");
     let certificates = parts.table("certificates");
     let (listeners, sources) = (parts.list("listeners"), parts.list("sources"));
-    let destinations = parts.list("destinations");
+    let mut destinations: Option<Vec<crate::sender::Config>> = parts.list("destinations");
+    let zone = rules
+        .as_ref()
+        .and_then(|rules: &crate::rules::Config| rules.zone.as_deref());
+    for destination in destinations.iter_mut().flatten() {
+        destination.in_zone(zone);
+    }
     let no_credential = parts.no_credential;
     let config = (|| {
         Some(Config {

@@ -392,12 +392,17 @@ impl Drop for Open {
     }
 }
 
+/// C-STORE requests that a peer may send ahead of their answers, when it asks for that: they wait in the connection, and are
+/// answered one after the other.
+const WINDOW: u16 = 64;
+
 fn local(config: &Config) -> Local {
     Local {
         // `Config::check` keeps it below 16 MiB.
         max_pdu: u32::try_from(config.max_pdu.0).unwrap_or(u32::MAX),
         implementation_class_uid: Uid::known(IMPLEMENTATION_CLASS_UID),
         implementation_version: IMPLEMENTATION_VERSION.to_owned(),
+        window: WINDOW,
     }
 }
 

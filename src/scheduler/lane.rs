@@ -66,7 +66,7 @@ impl Lane {
                 biased;
                 () = shared.drain.stopping() => break,
                 // The lane holds a sender itself, so the channel never ends.
-                Some(report) = self.reports.recv() => self.take(report).await,
+                Some(report) = self.reports.recv() => self.take_all(report).await,
                 () = poke.notified() => {
                     self.machine.hurry(now());
                     self.show();
@@ -80,14 +80,18 @@ impl Lane {
 
     /// Hands leases to idle workers, as far as the machine allows; starts a probe that is due.
     async fn dispatch(&mut self) {
-        self.machine.look();
+        self.machine.look(self.shared.spool.backlog(&self.shared.name));
         while !self.shared.drain.is_stopping() {
             match self.machine.step(now()) {
                 Step::Wait => break,
                 Step::Probe => self.start_probe(),
                 Step::Claim { worker, limit } => {
                     self.shared.halt.store(false, Ordering::Relaxed);
-                    let leases = self.shared.spool.claim(&self.shared.name, limit).await;
+                    let leases = self
+                        .shared
+                        .spool
+                        .claim_for(&self.shared.name, limit, Some(worker))
+                        .await;
                     let pairs: Vec<Pair> = leases.iter().map(pair_of).collect();
                     if let Some(order) = self.machine.claimed(worker, &pairs, now()) {
                         self.hand_over(worker, order, leases);
@@ -109,6 +113,17 @@ impl Lane {
         // takes it for busy, or the same leases would be claimed for it again and again.
         drop(self.workers[worker].try_send(batch));
         self.show();
+    }
+
+    /// This report and those that wait behind it: a look at the queue for each would cost more than it finds.
+    async fn take_all(&mut self, first: Report) {
+        self.take(first).await;
+        for _ in 1..REPORTS_MAX {
+            match self.reports.try_recv() {
+                Ok(report) => self.take(report).await,
+                Err(_) => return,
+            }
+        }
     }
 
     async fn take(&mut self, report: Report) {
@@ -137,6 +152,7 @@ impl Lane {
             Report::Probe(Ok(())) => tracing::info!(destination = %name, "the destination answers again"),
             Report::Idle { .. }
             | Report::Answered
+            | Report::Took { .. }
             | Report::Congested
             | Report::Unauthorised
             | Report::Refused { .. }
@@ -201,6 +217,11 @@ impl Lane {
             .set(i64::from(self.machine.is_closed()));
         let parked = i64::try_from(self.machine.parked().len()).unwrap_or(i64::MAX);
         metrics.contexts_parked.with_label_values(&[name]).set(parked);
+        let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        let wanted = &metrics.lane_associations_wanted;
+        wanted.with_label_values(&[name]).set(count(self.machine.wanted()));
+        let open = &metrics.lane_associations_open;
+        open.with_label_values(&[name]).set(count(self.machine.sessions()));
     }
 
     /// Notes the last trouble for people.
@@ -213,9 +234,15 @@ impl Lane {
     }
 
     fn publish(&self) {
+        let bits = self.shared.link.ceiling().and_then(|bits| i64::try_from(bits).ok());
+        let ceiling = &self.shared.metrics.lane_ceiling;
+        ceiling
+            .with_label_values(&[self.shared.name.as_str()])
+            .set(bits.unwrap_or(0));
         self.status.send_modify(|status| {
             status.state = self.machine.state(now());
             status.sessions = self.machine.sessions();
+            status.wanted = self.machine.wanted();
             status.in_flight = self.shared.in_flight.load(Ordering::Relaxed);
             status.parked = self.machine.parked().cloned().collect();
         });
@@ -231,5 +258,5 @@ fn pair_of(lease: &Lease) -> Pair {
     (lease.instance.sop_class.clone(), lease.instance.transfer_syntax.clone())
 }
 
-/// Reports that may wait for the lane.
-const REPORTS_MAX: usize = 64;
+/// Reports that may wait for the lane, and that it takes at once.
+const REPORTS_MAX: usize = 512;

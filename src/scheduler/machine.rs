@@ -6,6 +6,7 @@ use super::LaneState;
 use super::breaker::Breaker;
 use super::pace::{Allowed, Pace};
 use super::parked::Contexts;
+use super::width::{self, Flow};
 use crate::base::fault::{Plant, planted};
 use crate::base::names::JobId;
 use crate::sender::{Down, Pair, Patience};
@@ -14,7 +15,7 @@ use rand::{Rng, SeedableRng};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-/// Jobs that a worker gets at once. Few, so that an urgent arrival waits for few; enough to know the next ones' contexts.
+/// Jobs that a worker gets at once, unless its session takes several at a time. Enough to know the next ones' contexts.
 pub const CLAIM_MAX: usize = 8;
 
 /// One lane's memory, all of it rebuilt from nothing at a start.
@@ -29,6 +30,10 @@ pub struct Machine {
     rest_until: Option<Instant>,
     /// The last claim found nothing.
     drained: bool,
+    /// How many associations the line takes, as far as its answers tell.
+    flow: Flow,
+    /// Jobs in the queue at the last look.
+    backlog: usize,
 }
 
 /// A worker as its lane sees it.
@@ -70,6 +75,13 @@ pub enum Report {
     },
     /// The destination answered about an instance.
     Answered,
+    /// How long an answered instance took, from its payload to its record, and its length in bytes.
+    Took {
+        length: u64,
+        took: Duration,
+        /// Instances that its session lets be in flight.
+        window: usize,
+    },
     Congested,
     Down(Down),
     Unauthorised,
@@ -109,6 +121,8 @@ impl Machine {
             generation: 0,
             rest_until: None,
             drained: false,
+            flow: Flow::new(Instant::now()),
+            backlog: 0,
         }
     }
 
@@ -118,9 +132,20 @@ impl Machine {
         StdRng::seed_from_u64(self.rng.random())
     }
 
-    /// A round of steps begins.
-    pub fn look(&mut self) {
+    /// A round of steps begins, with so many jobs in the queue, those under way included.
+    pub fn look(&mut self, backlog: usize) {
         self.drained = false;
+        self.backlog = backlog;
+    }
+
+    /// Associations that the lane wants at work now.
+    #[must_use]
+    pub fn wanted(&self) -> usize {
+        self.flow.wanted(self.backlog, self.slots.len())
+    }
+
+    fn busy(&self) -> usize {
+        self.slots.iter().filter(|slot| slot.busy).count()
     }
 
     /// The next step of the round. To be asked again until it says `Wait`.
@@ -135,9 +160,10 @@ impl Machine {
         }
         let limit = match self.pace.allows(now) {
             Allowed::Nothing => return Step::Wait,
-            Allowed::One if self.slots.iter().any(|slot| slot.busy) => return Step::Wait,
+            Allowed::One if self.busy() > 0 => return Step::Wait,
             Allowed::One => 1,
-            Allowed::All => CLAIM_MAX,
+            Allowed::All if self.busy() >= self.wanted() => return Step::Wait,
+            Allowed::All => width::share(self.backlog, self.wanted(), self.flow.batch(CLAIM_MAX)),
         };
         match self.idle() {
             Some(worker) => Step::Claim { worker, limit },
@@ -166,6 +192,9 @@ impl Machine {
         }
         let needed = pairs.iter().zip(&parked).filter(|(_, parked)| parked.is_none());
         let proposed = self.contexts.propose(needed.map(|(pair, _)| pair.clone()));
+        if self.busy() == 0 {
+            self.flow.rested(now);
+        }
         self.slots[worker].busy = true;
         Some(Order {
             generation: self.generation,
@@ -183,6 +212,10 @@ impl Machine {
                 self.breaker.answered();
                 self.pace.answered(now);
             }
+            Report::Took { length, took, window } => {
+                let sessions = (self.busy(), self.slots.len());
+                self.flow.answered((length, took), window, sessions, now);
+            }
             Report::Congested => {
                 let roll = self.rng.random();
                 self.pace.congested(roll, now);
@@ -192,6 +225,7 @@ impl Machine {
             Report::Down(down) | Report::Probe(Err(down)) => {
                 let roll = self.rng.random();
                 self.breaker.failed(down.kind, roll, now);
+                self.flow.forget(now);
                 // What a session of before the outage still says is not to be trusted.
                 self.generation += 1;
                 reaction.note = Some(down.to_string());

@@ -10,6 +10,7 @@
 //! | `machine.rs` | the lane's decisions, pure |
 //! | `decide.rs`, `retry.rs` | what an outcome means for the job, pure |
 //! | `breaker.rs`, `pace.rs`, `parked.rs` | what it means for the lane, pure |
+//! | `width.rs` | how many associations a lane wants, pure |
 //!
 //! What is pure knows no task, no disk and no clock: `tests/sim` drives it in virtual time, with the spool's own transitions.
 mod breaker;
@@ -23,6 +24,7 @@ mod retry;
 mod takeover;
 #[cfg(test)]
 mod tests;
+mod width;
 mod worker;
 
 use crate::base::clock::Clock;
@@ -93,6 +95,8 @@ pub struct LaneStatus {
     pub in_flight: usize,
     /// Sessions open or at work.
     pub sessions: usize,
+    /// Associations wanted for what waits, within the site's limit.
+    pub wanted: usize,
     /// SOP class and transfer syntax pairs that the destination refuses.
     pub parked: Vec<Pair>,
 }
@@ -134,7 +138,7 @@ impl Scheduler {
                 Some(conversions) => link.converting(conversions.clone()),
                 None => link,
             };
-            links.push((config, link));
+            links.push((config, link.clocked(&parts.clock)));
         }
         let mut rng = StdRng::seed_from_u64(parts.seed);
         let lanes = links
@@ -204,6 +208,7 @@ fn start_lane(parts: &Parts, config: &Config, link: Link, seed: u64) -> Entry {
         last_failure_at: None,
         in_flight: 0,
         sessions: 0,
+        wanted: 0,
         parked: Vec::new(),
     });
     let poke = Arc::new(Notify::new());

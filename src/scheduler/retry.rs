@@ -152,6 +152,7 @@ mod tests {
             probe: Duration::from_secs(30),
             stuck: Duration::from_secs(120),
             park_recheck: Duration::from_secs(3600),
+            window: 1,
         }
     }
 

@@ -1,5 +1,6 @@
 //! Facts about lanes: a real spool in a temporary folder, scripted archives over TCP.
 mod blocked;
+mod crowd;
 
 use super::*;
 use crate::base::names::{AeTitle, SourceId, Uid};
@@ -58,6 +59,17 @@ impl Bench {
 
     /// Stores instance `number` of a class for these destinations.
     async fn put(&self, number: usize, class: &str, destinations: &[&str], pixels: usize) -> Uid {
+        self.put_as((number, Priority::Routine), class, destinations, pixels)
+            .await
+    }
+
+    async fn put_as(
+        &self,
+        (number, priority): (usize, Priority),
+        class: &str,
+        destinations: &[&str],
+        pixels: usize,
+    ) -> Uid {
         let instance = uid(&format!("1.2.3.{number}"));
         let ae = AeTitle::parse("CT1").unwrap();
         let meta = FileMeta {
@@ -87,7 +99,7 @@ impl Bench {
             .iter()
             .map(|name| NewJob {
                 destination: Some(DestinationId::parse(name).unwrap()),
-                priority: Priority::Routine,
+                priority,
                 plan: Vec::new(),
                 due: Clock::System.now(),
                 hold: None,

@@ -1,21 +1,24 @@
 //! A worker of a lane: takes leases in batches, delivers one instance after the other over its own session, and settles
-//! each before it sends the next, so that a crash can repeat no more than the one instance in flight.
+//! each before it sends the next, so that a crash can repeat no more than the one instance in flight. Where the destination has
+//! negotiated asynchronous operations, as many are in flight as it allows, and a crash can repeat those.
 use super::bridge::{self, Reader};
 use super::decide::{self, Exam};
 use super::machine::{Report, Streak};
 use super::retry::Circumstances;
 use crate::base::clock::Clock;
 use crate::base::drain::Drain;
-use crate::base::names::DestinationId;
+use crate::base::names::{DestinationId, JobId};
 use crate::base::panics::{Panicked, contained};
-use crate::sender::{Courier, Job, Link, Outcome, Pair, Patience};
-use crate::spool::{Fact, FactKind, HoldKind, Lease, Settlement, Spool};
+use crate::sender::{Courier, Ended, Interruption, Job, Link, Outcome, Pair, Patience};
+use crate::spool::{CommitError, Fact, FactKind, HoldKind, Lease, Settlement, Spool};
 use crate::telemetry::metrics::Metrics;
 use rand::Rng;
 use rand::rngs::StdRng;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 /// What all workers of a lane and the lane share.
@@ -30,6 +33,8 @@ pub(super) struct Shared {
     /// Set by the lane: give back what has not begun.
     pub halt: AtomicBool,
     pub in_flight: AtomicUsize,
+    /// Instances that are yet to go alone.
+    singly: AtomicUsize,
     streak: Mutex<Streak>,
 }
 
@@ -45,6 +50,16 @@ pub(super) struct Batch {
 pub(super) struct Item {
     pub lease: Lease,
     pub parked: Option<String>,
+}
+
+/// A job that is being sent, or waits for its answer.
+struct Flying {
+    lease: Lease,
+    job: Job,
+    /// When its payload was asked for, and when its sending began.
+    begun: Instant,
+    started: Instant,
+    _flight: Flight,
 }
 
 pub(super) struct Worker {
@@ -74,12 +89,33 @@ impl Shared {
             drain,
             halt: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
+            singly: AtomicUsize::new(0),
             streak: Mutex::default(),
         }
     }
 
     fn streak(&self) -> MutexGuard<'_, Streak> {
         self.streak.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A session broke, and one of so many instances may have been the reason: for a while each goes alone, so that it is found.
+    fn one_at_a_time(&self, suspects: usize) {
+        self.singly.store((2 * suspects).max(SINGLY_MIN), Ordering::Relaxed);
+    }
+
+    /// Instances that a session may have in flight now.
+    fn most(&self) -> usize {
+        match self.singly.load(Ordering::Relaxed) {
+            0 => self.patience.window,
+            _ => 1,
+        }
+    }
+
+    /// Another instance goes.
+    fn goes(&self) {
+        let less = |left: usize| left.checked_sub(1);
+        // `Err` when none has to go alone.
+        let _none = self.singly.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 
     fn must_stop(&self) -> bool {
@@ -137,23 +173,38 @@ impl Worker {
             self.courier.abort().await;
             self.generation = batch.generation;
         }
-        for item in batch.items {
-            if self.shared.must_stop() {
+        let mut items = VecDeque::from(batch.items);
+        let mut flying: Vec<Flying> = Vec::new();
+        let (mut goes_on, mut is_first) = (true, true);
+        loop {
+            let next = items.front().filter(|_| goes_on && !self.shared.must_stop());
+            // What became urgent meanwhile goes first: the rest is given back, and claimed again in its order. The first is sent
+            // in any case, or two workers could hand the same jobs to and fro.
+            let next = next.filter(|item| is_first || !item.lease.is_overtaken());
+            let room = next.is_some_and(|item| {
+                item.parked.is_some() || self.courier.has_room(&bridge::job(&item.lease), self.shared.most())
+            });
+            if room && let Some(item) = items.pop_front() {
+                is_first = false;
+                goes_on = match item.parked {
+                    Some(text) => self.settle(item.lease, decide::hold(HoldKind::Parked, text)).await,
+                    None => self.begin(item.lease, &batch.pairs, &mut flying).await,
+                };
+                continue;
+            }
+            if flying.is_empty() {
                 return;
             }
-            let go_on = match item.parked {
-                Some(text) => self.settle(item.lease, decide::hold(HoldKind::Parked, text)).await,
-                None => self.deliver(item.lease, &batch.pairs).await,
-            };
-            if !go_on {
-                return;
-            }
+            let ended = contained(self.courier.answers()).await;
+            let ended = ended.unwrap_or_else(|Panicked| self.stumbled(None, &flying));
+            goes_on &= self.conclude(ended, &mut flying).await;
         }
     }
 
-    /// Delivers and settles one job. Answers whether the next may go.
-    async fn deliver(&mut self, lease: Lease, pairs: &[Pair]) -> bool {
+    /// Sends one job. What ended by that is settled. Answers whether the next may go.
+    async fn begin(&mut self, lease: Lease, pairs: &[Pair], flying: &mut Vec<Flying>) -> bool {
         let shared = self.shared.clone();
+        let begun = Instant::now();
         let payload = match shared.spool.payload(&lease.instance.id).await {
             Ok(payload) => payload,
             Err(error) => {
@@ -166,21 +217,35 @@ impl Worker {
             }
         };
         let job = bridge::job(&lease);
-        let started = Instant::now();
-        let outcome = {
-            let _flight = Flight::begin(&shared);
-            match contained(self.courier.deliver(&job, Reader(payload), pairs)).await {
-                Ok(outcome) => outcome,
-                // It counts against the instance: one that our own code stumbles over must be held in the end, and not stop
-                // its lane for ever. The session went with the panic.
-                Err(Panicked) => {
-                    self.courier = Courier::new(shared.link.clone(), &shared.patience, shared.drain.token());
-                    Outcome::interrupted("the delivery stopped unexpectedly")
-                }
-            }
+        shared.goes();
+        let flight = Flight::begin(&shared);
+        flying.push(Flying {
+            lease,
+            job: job.clone(),
+            begun,
+            started: Instant::now(),
+            _flight: flight,
+        });
+        let ended = contained(self.courier.begin(&job, Reader(payload), pairs)).await;
+        let ended = ended.unwrap_or_else(|Panicked| self.stumbled(Some(job.id), flying));
+        self.conclude(ended, flying).await
+    }
+
+    /// Our own code has panicked, and the session went with it. It counts against the instance that was being sent: one that our
+    /// code stumbles over must be held in the end, and not stop its lane for ever.
+    fn stumbled(&mut self, over: Option<JobId>, flying: &[Flying]) -> Vec<Ended> {
+        let shared = &self.shared;
+        self.courier = Courier::new(shared.link.clone(), &shared.patience, shared.drain.token());
+        let guilty = over.or_else(|| flying.first().map(|flying| flying.job.id));
+        let of = |flying: &Flying| {
+            let interruption = Interruption {
+                what: "the delivery stopped unexpectedly".to_owned(),
+                fresh: guilty == Some(flying.job.id),
+                stuck: false,
+            };
+            (flying.job.id, Outcome::Interrupted(interruption))
         };
-        self.measure(&lease, &outcome, started);
-        self.conclude(lease, &job, outcome).await
+        flying.iter().map(of).collect()
     }
 
     fn measure(&self, lease: &Lease, outcome: &Outcome, started: Instant) {
@@ -212,36 +277,73 @@ impl Worker {
         }
     }
 
-    async fn conclude(&mut self, lease: Lease, job: &Job, outcome: Outcome) -> bool {
+    /// Settles what has ended, all in one batch where there are several. Answers whether the next job may go.
+    async fn conclude(&mut self, ended: Vec<Ended>, flying: &mut Vec<Flying>) -> bool {
+        if ended.len() > 1
+            && ended
+                .iter()
+                .any(|(_, outcome)| matches!(outcome, Outcome::Interrupted(_)))
+        {
+            self.shared.one_at_a_time(ended.len());
+        }
+        let (mut settling, mut reports) = (JoinSet::new(), Vec::new());
+        let (mut recorded, mut goes_on) = (true, true);
+        for (id, outcome) in ended {
+            let Some(at) = flying.iter().position(|flying| flying.job.id == id) else {
+                continue;
+            };
+            let Flying {
+                mut lease,
+                job,
+                begun,
+                started,
+                ..
+            } = flying.remove(at);
+            self.measure(&lease, &outcome, started);
+            let length = lease.instance.length;
+            let (settlement, report) = self.judge(&lease, &job, &outcome).await;
+            goes_on &= decide::goes_on(report.as_ref());
+            reports.push((report, begun, length));
+            // Without one, dropping the lease gives the job back as it was.
+            if let Some(settlement) = settlement {
+                lease.sent_as = self.courier.sent_as(job.id);
+                let spool = self.shared.spool.clone();
+                settling.spawn(async move { spool.settle(lease, settlement).await });
+            }
+        }
+        while let Some(settled) = settling.join_next().await {
+            // A settling that was lost leaves its job due again: as bad as one that was refused.
+            recorded &= self.recorded(settled.unwrap_or(Err(CommitError::Deadline))).await;
+        }
+        for (report, begun, length) in reports {
+            let Some(report) = report else { continue };
+            let answered = matches!(report, Report::Answered);
+            self.tell(report).await;
+            if answered {
+                let (took, window) = (begun.elapsed(), self.courier.window());
+                self.tell(Report::Took { length, took, window }).await;
+            }
+        }
+        recorded && goes_on
+    }
+
+    /// How a job ends in the spool (`None`: it goes back as it was), and what the lane is to know.
+    async fn judge(&mut self, lease: &Lease, job: &Job, outcome: &Outcome) -> (Option<Settlement>, Option<Report>) {
         let pair = (job.sop_class.clone(), job.transfer_syntax.clone());
-        let (answers, report) = self.examine(job, &pair, &outcome).await;
+        let (answers, report) = self.examine(job, &pair, outcome).await;
         let about = Circumstances {
             attempts: lease.attempts,
             answers,
             roll: self.rng.random(),
         };
         let now = self.shared.clock.now();
-        let settled = match decide::ending(&outcome, about, &self.shared.patience, &pair, now) {
-            // Dropping the lease gives the job back as it was.
-            None => {
-                if let Outcome::Interrupted(interruption) = &outcome {
-                    let fact = Fact::new(FactKind::Attempted).instance(lease.instance.id);
-                    let fact = fact.job(lease.job, Some(self.shared.name.clone()));
-                    tell(self.shared.clone(), fact.text(interruption.what.clone())).await;
-                }
-                true
-            }
-            Some(settlement) => {
-                let mut lease = lease;
-                lease.sent_as = self.courier.sent_as();
-                self.settle(lease, settlement).await
-            }
-        };
-        let lane_goes_on = decide::goes_on(report.as_ref());
-        if let Some(report) = report {
-            self.tell(report).await;
+        let settlement = decide::ending(outcome, about, &self.shared.patience, &pair, now);
+        if let (None, Outcome::Interrupted(interruption)) = (&settlement, outcome) {
+            let fact = Fact::new(FactKind::Attempted).instance(lease.instance.id);
+            let fact = fact.job(lease.job, Some(self.shared.name.clone()));
+            tell(self.shared.clone(), fact.text(interruption.what.clone())).await;
         }
-        settled && lane_goes_on
+        (settlement, report)
     }
 
     /// What an outcome means for the lane; and for an interruption, whether the destination answers now.
@@ -263,6 +365,10 @@ impl Worker {
     /// Answers whether the next job may go: not when the spool cannot record.
     async fn settle(&mut self, lease: Lease, settlement: Settlement) -> bool {
         let settled = self.shared.spool.settle(lease, settlement).await;
+        self.recorded(settled).await
+    }
+
+    async fn recorded(&mut self, settled: Result<(), CommitError>) -> bool {
         let recorded = decide::recorded(settled);
         if let (false, Err(error)) = (recorded, settled) {
             tracing::error!(destination = %self.shared.name, %error, "a delivery could not be recorded");
@@ -280,17 +386,20 @@ async fn tell(shared: Arc<Shared>, fact: Fact) {
 }
 
 /// Counts an instance as under way while it lives (the gauge, which counts leases, is the spool's).
-struct Flight<'a>(&'a Shared);
+struct Flight(Arc<Shared>);
 
-impl<'a> Flight<'a> {
-    fn begin(shared: &'a Shared) -> Self {
+impl Flight {
+    fn begin(shared: &Arc<Shared>) -> Self {
         shared.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self(shared)
+        Self(shared.clone())
     }
 }
 
-impl Drop for Flight<'_> {
+impl Drop for Flight {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+/// After a session broke with several instances in flight, at least so many go one at a time.
+const SINGLY_MIN: usize = 32;

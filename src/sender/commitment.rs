@@ -211,7 +211,7 @@ impl Caller {
     /// # Errors
     /// See `CallError`.
     pub async fn open(&self, side: Side) -> Result<Call, CallError> {
-        let (stream, line) = transport::connect(&self.peer, self.tls.as_ref(), &Progress::new()).await?;
+        let (stream, line) = transport::connect((&self.peer, self.tls.as_ref()), None, &Progress::new()).await?;
         drop(line);
         let class = Uid::known(CLASS);
         let contexts = [(class.clone(), SYNTAXES.map(Uid::known).to_vec())];
@@ -227,6 +227,7 @@ impl Caller {
             max_pdu: self.peer.max_pdu,
             implementation_class_uid: Uid::known(IMPLEMENTATION_CLASS_UID),
             implementation_version: IMPLEMENTATION_VERSION.to_owned(),
+            window: 1,
         };
         let mut timeouts = self.peer.deadlines();
         timeouts.response = timeouts.response.max(self.linger + Duration::from_secs(1));

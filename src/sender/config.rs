@@ -1,7 +1,7 @@
 //! `[[destinations]]` of the configuration: where instances go, and with how much patience.
 //!
 //! Read by the configuration, handed to the scheduler whole. Holds no secret: keys are paths to files.
-use super::template;
+use super::{ceiling, template};
 use crate::base::names::{AeTitle, DestinationId};
 use crate::base::units::Span;
 use crate::dicom::association;
@@ -29,7 +29,7 @@ pub struct Dicom {
     pub called_ae: AeTitle,
     /// Our AE title towards it.
     pub calling_ae: AeTitle,
-    /// Parallel associations; each has one instance in flight.
+    /// The most associations at once. How many are open follows the backlog and the line (`scheduler/width.rs`).
     #[serde(default = "default_associations")]
     pub associations: usize,
     /// Instances sent over one association before it is renewed; 0 means no limit.
@@ -62,6 +62,12 @@ pub struct Dicom {
     /// After this a refused class and syntax is proposed again, for the next instance that needs it.
     #[serde(default = "default_park_recheck")]
     pub park_recheck: Span,
+    /// Instances in flight on one association, where the archive negotiates asynchronous operations; 1 never asks for it.
+    #[serde(default = "default_window")]
+    pub window: u16,
+    /// How much of the line all associations together may take, by time of day; the first window that fits holds.
+    #[serde(default)]
+    pub ceiling: Vec<ceiling::Window>,
     /// Whether what the destination does not accept as it is stored may be converted, without loss, to what it accepts.
     #[serde(default = "default_convert")]
     pub convert: bool,
@@ -86,7 +92,7 @@ pub struct Folder {
     #[serde(default = "default_template")]
     pub template: String,
     /// Files written in parallel.
-    #[serde(default = "default_associations")]
+    #[serde(default = "default_files")]
     pub associations: usize,
     #[serde(default)]
     pub retry: Retry,
@@ -148,6 +154,8 @@ pub struct Patience {
     pub probe: Duration,
     pub stuck: Duration,
     pub park_recheck: Duration,
+    /// The most instances in flight in one session.
+    pub window: usize,
 }
 
 impl Config {
@@ -181,6 +189,7 @@ impl Config {
                 probe: c.probe.0,
                 stuck: c.stuck.0,
                 park_recheck: c.park_recheck.0,
+                window: c.window.into(),
             },
             Self::Folder(c) => Patience {
                 workers: c.associations,
@@ -192,7 +201,17 @@ impl Config {
                 probe: c.probe.0,
                 stuck: c.stuck.0,
                 park_recheck: default_park_recheck().0,
+                window: 1,
             },
+        }
+    }
+
+    /// Gives the windows of a ceiling that name no zone the site's.
+    pub fn in_zone(&mut self, zone: Option<&str>) {
+        if let Self::Dicom(dicom) = self {
+            for window in &mut dicom.ceiling {
+                window.zone = window.zone.take().or_else(|| zone.map(str::to_owned));
+            }
         }
     }
 
@@ -247,6 +266,12 @@ impl Dicom {
         }
         if !MAX_PDU.contains(&self.max_pdu) {
             wrong.push(format!("max_pdu: write {} to {}", MAX_PDU.start(), MAX_PDU.end()));
+        }
+        if !(1..=WINDOW_MAX).contains(&self.window) {
+            wrong.push(format!("window: write 1 to {WINDOW_MAX}"));
+        }
+        for (index, window) in self.ceiling.iter().enumerate() {
+            wrong.extend(window.check(&format!("ceiling[{index}]")));
         }
         let t = &self.timeouts;
         if !self.convert && (self.compress.is_some() || self.decompress_lossy) {
@@ -321,13 +346,22 @@ impl Default for Timeouts {
 }
 
 /// The most parallel sessions with one destination.
-pub const ASSOCIATIONS_MAX: usize = 64;
+pub const ASSOCIATIONS_MAX: usize = 256;
 /// A destination that is back is noticed within this (failures.md section 5, row 9).
 pub const PROBE_MAX: Duration = Duration::from_secs(60);
 /// PDU lengths that may be configured: the smallest that DCMTK takes to one megabyte.
 const MAX_PDU: std::ops::RangeInclusive<u32> = 4_096..=1_048_576;
 
+/// The most instances in flight on one association.
+const WINDOW_MAX: u16 = 256;
+
+fn default_window() -> u16 {
+    16
+}
 fn default_associations() -> usize {
+    8
+}
+fn default_files() -> usize {
     2
 }
 fn default_batch() -> u32 {
@@ -376,7 +410,7 @@ mod tests {
     fn defaults_are_complete_and_agree_with_each_other() {
         let config = read(DICOM).unwrap();
         assert_eq!(config.check(), Vec::<String>::new());
-        assert_eq!(config.patience().workers, 2);
+        assert_eq!(config.patience().workers, 8);
         let folder = read("kind = \"folder\"\nname = \"out\"\npath = \"/tmp/out\"\n").unwrap();
         assert_eq!(folder.check(), Vec::<String>::new());
         assert_eq!(folder.name().as_str(), "out");

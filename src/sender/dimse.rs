@@ -1,9 +1,11 @@
-//! A session with a DICOM archive: one association, one instance in flight, the answer is the result.
+//! A session with a DICOM archive: one association, the answer is the result. One instance is in flight, or as many as the
+//! archive has negotiated (asynchronous operations, PS3.7 D.3.3.3); answers are matched by message id, in whatever order.
 //!
-//! A session is used up by value: `store` gives it back only when the peer's answer was in order. After a time-out, a
+//! A session is used up by value: `begin` and `answers` give it back only when the peer's answer was in order. After a time-out, a
 //! protocol error or a fault of ours it is aborted and gone, so it cannot be used again; dropping it closes the socket
 //! without the last-fragment flag. Only `finish` of the data set sends that flag, and only after the checksum.
 use super::casting::{Caster, Offer};
+use super::ceiling::Governor;
 use super::config::Dicom;
 use super::data_set::Fault;
 use super::outcome::{Down, DownKind, Interruption, Job, Outcome};
@@ -13,11 +15,12 @@ use super::tls::{self, Connector};
 use super::transport::{self, Line, Progress};
 use super::wrong_port;
 use crate::base::fault::{Plant, planted};
-use crate::base::names::Uid;
+use crate::base::names::{JobId, Uid};
 use crate::dicom::association::{Association, Event, Local, Rejection, Stream, UlError};
 use crate::dicom::dimse::{Command, StoreRq, StoreRsp};
 use crate::dicom::part10::{IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION};
 pub use crate::transcode::Pair;
+use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -35,11 +38,31 @@ pub struct Session {
     results: Vec<Result<u8, u8>>,
     caster: Caster,
     message_id: u16,
+    /// What was sent whole and is not answered, the oldest first.
+    flying: VecDeque<Flying>,
     response: Duration,
     /// Instances sent.
     pub sent: u32,
-    /// The SOP Instance UID of the last one, as it left.
-    pub sent_as: Option<Uid>,
+    /// The jobs that were answered last, with the SOP Instance UIDs that they left with.
+    pub landed: Vec<(JobId, Uid)>,
+}
+
+/// An instance whose answer is outstanding.
+struct Flying {
+    job: JobId,
+    message_id: u16,
+    class: Uid,
+    instance: Uid,
+}
+
+/// What came of beginning with an instance.
+pub enum Begun {
+    /// It has left whole; its answer comes.
+    Flying(Session),
+    /// Nothing of it has left, and the session is as good as before.
+    Kept(Outcome, Session),
+    /// The session is gone, and what was in flight with it.
+    Broken(Outcome),
 }
 
 /// What ended an exchange early.
@@ -67,19 +90,20 @@ impl Session {
     /// # Errors
     /// See `Down`: nothing of any instance was sent.
     pub async fn open(
-        peer: &Dicom,
-        tls: Option<&Connector>,
+        (peer, tls): (&Dicom, Option<&Connector>),
+        governor: Option<&Governor>,
         (offer, caster): (Offer, &Caster),
         progress: &Progress,
     ) -> Result<Self, Down> {
         let pairs = &offer.pairs;
         assert!(pairs.len() <= PAIRS_MAX, "an offer holds at most {PAIRS_MAX} pairs");
-        let (stream, line) = transport::connect(peer, tls, progress).await?;
+        let (stream, line) = transport::connect((peer, tls), governor, progress).await?;
         let proposed: Vec<(Uid, Vec<Uid>)> = pairs.iter().map(|(c, t)| (c.clone(), vec![t.clone()])).collect();
         let local = Local {
             max_pdu: peer.max_pdu,
             implementation_class_uid: Uid::known(IMPLEMENTATION_CLASS_UID),
             implementation_version: IMPLEMENTATION_VERSION.to_owned(),
+            window: peer.window,
         };
         let address = line.address();
         let requested = Association::request(
@@ -110,9 +134,10 @@ impl Session {
             results,
             caster: caster.clone(),
             message_id: 0,
+            flying: VecDeque::new(),
             response: peer.timeouts.response.0,
             sent: 0,
-            sent_as: None,
+            landed: Vec::new(),
         })
     }
 
@@ -140,7 +165,7 @@ impl Session {
     }
 
     /// What each proposed pair was answered: 0, or why not.
-    pub fn answers(&self) -> impl Iterator<Item = (&Pair, u8)> {
+    pub fn results(&self) -> impl Iterator<Item = (&Pair, u8)> {
         let results = self.results.iter().map(|result| result.err().unwrap_or(0));
         self.offer.pairs.iter().zip(results)
     }
@@ -157,38 +182,81 @@ impl Session {
         self.progress.clone()
     }
 
-    /// Sends one instance and waits for its answer. Not cancel-safe in one sense only: the session is lost.
-    pub async fn store<R: PayloadReader>(mut self, job: &Job, load: Load<R>) -> (Outcome, Option<Self>) {
+    /// Instances that may be in flight here.
+    #[must_use]
+    pub fn window(&self) -> usize {
+        self.association.window()
+    }
+
+    /// Sends one instance; its answer is waited for by `answers`. Not cancel-safe in one sense only: the session is lost.
+    pub async fn begin<R: PayloadReader>(mut self, job: &Job, load: Load<R>) -> Begun {
         let ways = match self.ways(&(job.sop_class.clone(), job.transfer_syntax.clone())) {
             Ok(ways) => ways,
-            Err(result) => return (Outcome::NoContext { result }, Some(self)),
+            Err(result) => return Begun::Kept(Outcome::NoContext { result }, self),
         };
         let opened = load.open(job, &ways, &self.caster, &self.progress).await;
         let (context, data_set) = match opened {
             Ok(opened) => opened,
-            Err(unsent) => return (unsent.into(), Some(self)),
+            Err(unsent) => return Begun::Kept(unsent.into(), self),
         };
-        match self.exchange(context, job, data_set).await {
-            Ok(status) => {
+        match self.send(context, job, data_set).await {
+            Ok(flying) => {
                 self.sent += 1;
-                (Outcome::from_status(status), Some(self))
+                self.flying.push_back(flying);
+                Begun::Flying(self)
             }
             Err(broken) => {
                 self.abort().await;
-                (broken.into(), None)
+                Begun::Broken(broken.into())
             }
         }
     }
 
-    async fn exchange<R: PayloadReader>(
-        &mut self,
-        context: u8,
-        job: &Job,
-        mut out: Outgoing<R>,
-    ) -> Result<u16, Broken> {
+    /// Waits for an answer, and takes those that have come with it. Without a session the rest is in the dark: the outcome is
+    /// that of the oldest instance in flight, and every other one was interrupted too.
+    pub async fn answers(mut self) -> (Vec<(JobId, Outcome)>, Result<Self, Outcome>) {
+        let mut found = Vec::new();
+        self.landed.clear();
+        loop {
+            let next = if found.is_empty() {
+                self.answer().await
+            } else {
+                // Nothing is waited for any more. Reading is cancel-safe.
+                match timeout(Duration::ZERO, self.answer()).await {
+                    Ok(answer) => answer,
+                    Err(_) => return (found, Ok(self)),
+                }
+            };
+            match next.and_then(|answer| self.matched(&answer)) {
+                Ok(one) => found.push(one),
+                Err(broken) => {
+                    self.abort().await;
+                    return (found, Err(broken.into()));
+                }
+            }
+            if self.flying.is_empty() {
+                return (found, Ok(self));
+            }
+        }
+    }
+
+    /// The instance that an answer is about (failures.md section 6): without one nothing is confirmed.
+    fn matched(&mut self, answer: &StoreRsp) -> Result<(JobId, Outcome), Broken> {
+        let at = self
+            .flying
+            .iter()
+            .position(|flying| flying.message_id == answer.message_id);
+        let Some(flying) = at.and_then(|at| self.flying.remove(at)) else {
+            return Err(Broken::Answer("its answer is to another message"));
+        };
+        check(answer, &flying)?;
+        self.landed.push((flying.job, flying.instance));
+        Ok((flying.job, Outcome::from_status(answer.status)))
+    }
+
+    async fn send<R: PayloadReader>(&mut self, context: u8, job: &Job, mut out: Outgoing<R>) -> Result<Flying, Broken> {
         let message_id = self.next_message_id();
         let instance = out.sop_instance().clone();
-        self.sent_as = Some(instance.clone());
         let request = Command::StoreRq(StoreRq {
             message_id,
             priority: job.priority,
@@ -211,9 +279,12 @@ impl Session {
             piece = next?;
         }
         writer.finish().await?;
-        let answer = self.answer().await?;
-        check(&answer, message_id, &job.sop_class, &instance)?;
-        Ok(answer.status)
+        Ok(Flying {
+            job: job.id,
+            message_id,
+            class: job.sop_class.clone(),
+            instance,
+        })
     }
 
     async fn answer(&mut self) -> Result<StoreRsp, Broken> {
@@ -268,6 +339,7 @@ impl Session {
     }
 
     fn next_message_id(&mut self) -> u16 {
+        // Not one that is still in flight: the window is far smaller than the numbers.
         self.message_id = self.message_id.checked_add(1).unwrap_or(1);
         self.message_id
     }
@@ -280,7 +352,8 @@ impl Session {
 pub async fn probe(peer: &Dicom, tls: Option<&Connector>) -> Result<(), Down> {
     let pair = (Uid::known(VERIFICATION), Uid::known(IMPLICIT_LITTLE_ENDIAN));
     let caster = Caster::new(peer, None);
-    let mut session = Session::open(peer, tls, (Offer::only(pair), &caster), &Progress::new()).await?;
+    let offer = (Offer::only(pair), &caster);
+    let mut session = Session::open((peer, tls), None, offer, &Progress::new()).await?;
     match session.echo().await {
         Ok(()) => {
             session.release().await;
@@ -310,15 +383,12 @@ fn results<S: Stream>(association: &Association<S>, count: usize) -> Vec<Result<
     results
 }
 
-/// The answer must be the one to our request (failures.md section 6): else nothing is confirmed.
-fn check(answer: &StoreRsp, message_id: u16, class: &Uid, instance: &Uid) -> Result<(), Broken> {
-    if answer.message_id != message_id {
-        return Err(Broken::Answer("its answer is to another message"));
-    }
-    if answer.sop_instance.as_ref().is_some_and(|uid| uid != instance) {
+/// The answer must be about what was sent under its message id: else nothing is confirmed.
+fn check(answer: &StoreRsp, sent: &Flying) -> Result<(), Broken> {
+    if answer.sop_instance.as_ref().is_some_and(|uid| *uid != sent.instance) {
         return Err(Broken::Answer("its answer is about another instance"));
     }
-    if answer.sop_class.as_ref().is_some_and(|uid| uid != class) {
+    if answer.sop_class.as_ref().is_some_and(|uid| *uid != sent.class) {
         return Err(Broken::Answer("its answer is about another class"));
     }
     Ok(())

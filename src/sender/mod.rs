@@ -8,6 +8,7 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `config.rs` | `[[destinations]]` |
+//! | `ceiling.rs` | how much of the line, by time of day |
 //! | `outcome.rs`, `payload.rs` | the words and the reader between scheduler and sender |
 //! | `casting.rs`, `outgoing.rs` | in which transfer syntax it leaves, and the conversion on the way |
 //! | `data_set.rs`, `reflate.rs` | the data set as it leaves: edited head, untouched rest, checksum |
@@ -17,6 +18,7 @@
 //! | `commitment.rs` | an association for storage commitment, with an archive or a source |
 //! | `folder.rs`, `template.rs` | files in a folder |
 pub mod casting;
+pub mod ceiling;
 pub mod commitment;
 pub mod config;
 pub mod data_set;
@@ -41,11 +43,13 @@ pub use dimse::{PAIRS_MAX, Pair};
 pub use outcome::{Down, DownKind, Interruption, Job, Outcome};
 pub use payload::{PayloadReader, ReadFault};
 
+use crate::base::clock::Clock;
 use crate::base::fault::{Plant, panic_if};
-use crate::base::names::Uid;
+use crate::base::names::{JobId, Uid};
 use crate::pki::{Role, Slot};
 use casting::Caster;
-use dimse::Session;
+use ceiling::Governor;
+use dimse::{Begun, Session};
 use folder::Shelf;
 use outgoing::Load;
 use std::sync::Arc;
@@ -62,6 +66,8 @@ pub enum Link {
         peer: Arc<Dicom>,
         tls: Option<Connector>,
         caster: Caster,
+        /// The destination's ceiling.
+        governor: Option<Governor>,
     },
     Folder(Arc<Shelf>),
 }
@@ -86,6 +92,7 @@ impl Link {
                 peer: Arc::new((**peer).clone()),
                 caster: Caster::new(peer, None),
                 tls: peer.tls.as_ref().map(|tls| connector_of(peer, tls)).transpose()?,
+                governor: Governor::new(&peer.ceiling, &Clock::System),
             },
             Config::Folder(folder) => Self::Folder(Arc::new(Shelf::new(folder)?)),
         })
@@ -106,7 +113,7 @@ impl Link {
     /// See `Down`.
     pub async fn survey(&self, stored: &[(Pair, bool)]) -> Result<Vec<survey::Finding>, Down> {
         match self {
-            Self::Dicom { peer, tls, caster } => survey::survey((peer, tls.as_ref()), caster, stored).await,
+            Self::Dicom { peer, tls, caster, .. } => survey::survey((peer, tls.as_ref()), caster, stored).await,
             Self::Folder(_) => Ok(Vec::new()),
         }
     }
@@ -124,6 +131,24 @@ impl Link {
     pub fn forget_refusals(&self) {
         if let Self::Dicom { caster, .. } = self {
             caster.forget_refusals();
+        }
+    }
+
+    /// The same by another clock, which says when a ceiling holds.
+    #[must_use]
+    pub fn clocked(mut self, clock: &Clock) -> Self {
+        if let Self::Dicom { peer, governor, .. } = &mut self {
+            *governor = Governor::new(&peer.ceiling, clock);
+        }
+        self
+    }
+
+    /// The ceiling in force now, in bits a second.
+    #[must_use]
+    pub fn ceiling(&self) -> Option<u64> {
+        match self {
+            Self::Dicom { governor, .. } => governor.as_ref()?.rate(),
+            Self::Folder(_) => None,
         }
     }
 
@@ -152,7 +177,8 @@ fn connector_of(peer: &Dicom, tls: &tls::Config) -> Result<Connector, tls::TlsEr
     tls::connector_of(Role::Destination, peer.name.as_str(), tls)
 }
 
-/// One worker's way to a destination: delivers one job after the other and keeps its session between them.
+/// One worker's way to a destination: delivers one job after the other, or several at once where the archive has negotiated
+/// that, and keeps its session between them.
 pub struct Courier {
     link: Link,
     /// Instances for one session; 0 means no limit.
@@ -161,8 +187,15 @@ pub struct Courier {
     /// Ends the opening of a session: nothing is under way then.
     stop: CancellationToken,
     session: Option<Session>,
+    /// What has left whole and is not answered, the oldest first.
+    flying: Vec<JobId>,
+    /// Whether the session was surely alive when the first of them left.
+    warm: bool,
     answered: Option<Instant>,
 }
+
+/// What became of a job.
+pub type Ended = (JobId, Outcome);
 
 impl Courier {
     #[must_use]
@@ -173,6 +206,8 @@ impl Courier {
             stuck: patience.stuck,
             stop,
             session: None,
+            flying: Vec::new(),
+            warm: true,
             answered: None,
         }
     }
@@ -183,65 +218,163 @@ impl Courier {
         self.session.is_some()
     }
 
-    /// Delivers one instance. `pairs` is what a new association proposes; it must hold the job's own pair.
-    /// Cancelled, it closes the session, and nothing is completed.
+    /// Instances that the open session lets be in flight; 1 without one.
+    #[must_use]
+    pub fn window(&self) -> usize {
+        self.session.as_ref().map_or(1, Session::window)
+    }
+
+    /// Whether this job may leave now. `most`: instances in flight that the caller allows. The first one always may.
+    #[must_use]
+    pub fn has_room(&self, job: &Job, most: usize) -> bool {
+        let Some(session) = &self.session else {
+            return self.flying.is_empty();
+        };
+        self.flying.is_empty() || (self.flying.len() < most.min(session.window()) && self.suits(session, job))
+    }
+
+    fn suits(&self, session: &Session, job: &Job) -> bool {
+        let full = self.batch > 0 && session.sent >= self.batch;
+        !full && session.knows(&(job.sop_class.clone(), job.transfer_syntax.clone()))
+    }
+
+    /// Delivers one instance and waits for its answer.
     pub async fn deliver<R: PayloadReader>(&mut self, job: &Job, reader: R, pairs: &[Pair]) -> Outcome {
+        let mut ended = self.begin(job, reader, pairs).await;
+        loop {
+            if let Some(at) = ended.iter().position(|(id, _)| *id == job.id) {
+                return ended.swap_remove(at).1;
+            }
+            ended = self.answers().await;
+        }
+    }
+
+    /// Sends one instance, for which there must be room, and answers which jobs have ended by that: none when it has left whole
+    /// (its answer comes by `answers`), itself when it could not leave, and with a broken session all that were in flight.
+    /// `pairs` is what a new association proposes; it must hold the job's own pair.
+    /// Cancelled, it closes the session, and nothing is completed.
+    pub async fn begin<R: PayloadReader>(&mut self, job: &Job, reader: R, pairs: &[Pair]) -> Vec<Ended> {
         panic_if(Plant::PanicDelivery);
-        let progress = Progress::new();
-        let (peer, tls, caster) = match &self.link {
-            Link::Dicom { peer, tls, caster } => (peer.clone(), tls.clone(), caster.clone()),
+        let (peer, tls, governor, caster) = match &self.link {
+            Link::Dicom {
+                peer,
+                tls,
+                governor,
+                caster,
+            } => (peer.clone(), tls.clone(), governor.clone(), caster.clone()),
             Link::Folder(shelf) => {
-                return tokio::select! {
+                let progress = Progress::new();
+                let outcome = tokio::select! {
                     outcome = shelf.store(job, reader, &progress) => outcome,
                     () = progress.stuck(self.stuck) => stuck(),
                 };
+                return vec![(job.id, outcome)];
             }
         };
         caster.saw(job);
         let load = tokio::select! {
-            load = Load::ahead(job, reader, &caster, &progress) => match load {
+            load = Load::ahead(job, reader, &caster, &Progress::new()) => match load {
                 Ok(load) => load,
-                Err(fault) => return fault.into(),
+                Err(fault) => return vec![(job.id, fault.into())],
             },
-            () = self.stop.cancelled() => return stopped(),
+            () = self.stop.cancelled() => return vec![(job.id, stopped())],
         };
-        let (session, progress, warm) = match self.reusable(job).await {
-            Some((session, progress)) => (session, progress, self.is_warm()),
+        let (session, progress) = match self.reusable(job).await {
+            Some(reusable) => reusable,
             None => {
                 let opened = tokio::select! {
-                    opened = open((&peer, tls.as_ref()), (&caster, job, pairs), self.stuck) => opened,
-                    () = self.stop.cancelled() => return stopped(),
+                    opened = open((&peer, tls.as_ref()), governor.as_ref(), (&caster, job, pairs), self.stuck) => opened,
+                    () = self.stop.cancelled() => return vec![(job.id, stopped())],
                 };
+                self.warm = true;
                 match opened {
-                    Ok((session, progress)) => (session, progress, true),
-                    Err(down) => return Outcome::Down(down),
+                    Ok(opened) => opened,
+                    Err(down) => return vec![(job.id, Outcome::Down(down))],
                 }
             }
         };
         progress.touch();
-        let (mut outcome, session) = tokio::select! {
-            done = session.store(job, load) => done,
-            () = progress.stuck(self.stuck) => (stuck(), None),
+        let begun = tokio::select! {
+            begun = session.begin(job, load) => begun,
+            () = progress.stuck(self.stuck) => Begun::Broken(stuck()),
         };
-        if let Outcome::Interrupted(interruption) = &mut outcome {
-            interruption.fresh &= warm;
+        match begun {
+            Begun::Flying(session) => {
+                self.session = Some(session);
+                self.flying.push(job.id);
+                Vec::new()
+            }
+            Begun::Kept(outcome, session) => {
+                self.session = Some(session);
+                if self.flying.is_empty() {
+                    self.answered = Some(Instant::now());
+                }
+                vec![(job.id, outcome)]
+            }
+            Begun::Broken(outcome) => {
+                self.flying.push(job.id);
+                self.broken(job.id, outcome)
+            }
         }
+    }
+
+    /// Waits until at least one of the instances in flight has its answer; none when none is in flight.
+    pub async fn answers(&mut self) -> Vec<Ended> {
+        let (Some(session), Some(oldest)) = (self.session.take(), self.flying.first().copied()) else {
+            return Vec::new();
+        };
+        let progress = session.progress();
+        progress.touch();
+        let (mut ended, session) = tokio::select! {
+            answered = session.answers() => answered,
+            () = progress.stuck(self.stuck) => (Vec::new(), Err(stuck())),
+        };
+        self.flying
+            .retain(|job| !ended.iter().any(|(answered, _)| answered == job));
+        match session {
+            Ok(session) => {
+                self.session = Some(session);
+                self.answered = Some(Instant::now());
+            }
+            Err(outcome) => ended.extend(self.broken(oldest, outcome)),
+        }
+        ended
+    }
+
+    /// The session is gone. What broke it is known only when one instance was in flight: with several, none is to blame.
+    fn broken(&mut self, about: JobId, outcome: Outcome) -> Vec<Ended> {
+        let alone = self.flying.len() == 1;
+        let flying = std::mem::take(&mut self.flying);
+        let of = |job| match &outcome {
+            Outcome::Interrupted(interruption) => Outcome::Interrupted(Interruption {
+                fresh: interruption.fresh && alone && self.warm,
+                ..interruption.clone()
+            }),
+            other if job == about => other.clone(),
+            _ => Outcome::Interrupted(Interruption {
+                what: "another instance in flight ended the session".to_owned(),
+                fresh: false,
+                stuck: false,
+            }),
+        };
+        let ended = flying.into_iter().map(|job| (job, of(job))).collect();
         self.answered = Some(Instant::now());
-        self.session = session;
-        outcome
+        ended
     }
 
     /// The open session, if it can take this job; else it is ended in order.
     async fn reusable(&mut self, job: &Job) -> Option<(Session, Progress)> {
         let session = self.session.take()?;
-        if !session.is_quiet() {
-            session.abort().await;
-            return None;
-        }
-        let full = self.batch > 0 && session.sent >= self.batch;
-        if full || !session.knows(&(job.sop_class.clone(), job.transfer_syntax.clone())) {
-            session.release().await;
-            return None;
+        if self.flying.is_empty() {
+            self.warm = self.is_warm();
+            if !session.is_quiet() {
+                session.abort().await;
+                return None;
+            }
+            if !self.suits(&session, job) {
+                session.release().await;
+                return None;
+            }
         }
         let progress = session.progress();
         Some((session, progress))
@@ -252,20 +385,22 @@ impl Courier {
         self.answered.is_some_and(|at| at.elapsed() < WARM)
     }
 
-    /// The SOP Instance UID that the last instance of the open session left with.
+    /// The SOP Instance UID that a job left with, when it was answered in the last `answers`.
     #[must_use]
-    pub fn sent_as(&self) -> Option<Uid> {
-        self.session.as_ref().and_then(|session| session.sent_as.clone())
+    pub fn sent_as(&self, job: JobId) -> Option<Uid> {
+        let session = self.session.as_ref()?;
+        let found = session.landed.iter().find(|(landed, _)| *landed == job);
+        found.map(|(_, uid)| uid.clone())
     }
 
-    /// Ends the session in order, if there is one.
+    /// Ends the session in order, if there is one. Nothing may be in flight.
     pub async fn release(&mut self) {
         if let Some(session) = self.session.take() {
             session.release().await;
         }
     }
 
-    /// Ends the session at once, if there is one.
+    /// Ends the session at once, if there is one. Nothing may be in flight.
     pub async fn abort(&mut self) {
         if let Some(session) = self.session.take() {
             session.abort().await;
@@ -274,7 +409,8 @@ impl Courier {
 }
 
 async fn open(
-    (peer, tls): (&Dicom, Option<&Connector>),
+    peer: (&Dicom, Option<&Connector>),
+    governor: Option<&Governor>,
     (caster, job, pairs): (&Caster, &Job, &[Pair]),
     limit: Duration,
 ) -> Result<(Session, Progress), Down> {
@@ -285,7 +421,7 @@ async fn open(
     let asked: Vec<Pair> = std::iter::once(own.clone()).chain(others).collect();
     let offer = caster.offer(&asked);
     tokio::select! {
-        opened = Session::open(peer, tls, (offer, caster), &progress) => opened.map(|session| (session, progress.clone())),
+        opened = Session::open(peer, governor, (offer, caster), &progress) => opened.map(|session| (session, progress.clone())),
         () = progress.stuck(limit) => Err(Down::new(DownKind::Association, STUCK)),
     }
 }

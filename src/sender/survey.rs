@@ -64,8 +64,8 @@ pub(super) async fn survey(
     let mut answers: BTreeMap<Pair, u8> = BTreeMap::new();
     for pairs in asked.chunks(PAIRS_MAX) {
         let offer = (Offer::of(pairs.to_vec()), caster);
-        let session = Session::open(peer, tls, offer, &Progress::new()).await?;
-        answers.extend(session.answers().map(|(pair, result)| (pair.clone(), result)));
+        let session = Session::open((peer, tls), None, offer, &Progress::new()).await?;
+        answers.extend(session.results().map(|(pair, result)| (pair.clone(), result)));
         session.release().await;
     }
     Ok(stored

@@ -2,22 +2,24 @@
 //!
 //! A half-open connection is noticed within 30 s (failures.md section 5, row 9) by keep-alive probes while it is quiet and by
 //! `TCP_USER_TIMEOUT` while data waits for an acknowledgement. Every movement of bytes is noted for the watchdog.
+use super::ceiling::Governor;
 use super::config::Dicom;
 use super::outcome::{Down, DownKind};
 use super::tls::Connector;
 use super::wrong_port;
 use crate::dicom::association::Stream;
 use crate::dicom::prompt::Prompt;
+use std::future::Future as _;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, Sleep, timeout};
 
 /// When something last moved in a session. Clones share it.
 #[derive(Clone, Debug)]
@@ -72,8 +74,8 @@ impl Line {
 
 /// Connects, each stage within its deadline.
 pub(super) async fn connect(
-    peer: &Dicom,
-    tls: Option<&Connector>,
+    (peer, tls): (&Dicom, Option<&Connector>),
+    governor: Option<&Governor>,
     progress: &Progress,
 ) -> Result<(Box<dyn Stream>, Line), Down> {
     let deadline = peer.timeouts.connect.0;
@@ -84,6 +86,7 @@ pub(super) async fn connect(
     let watched = Watched {
         inner: Prompt::new(tcp),
         progress: progress.clone(),
+        toll: governor.cloned().map(Toll::new),
     };
     progress.touch();
     let Some(connector) = tls else {
@@ -135,10 +138,53 @@ fn tune(tcp: &TcpStream) -> io::Result<Line> {
     Ok(Line(socket.try_clone()?.into()))
 }
 
-/// A connection that notes every movement.
+/// A connection that notes every movement, and pays the destination's ceiling for what it sends.
 struct Watched {
     inner: Prompt,
     progress: Progress,
+    toll: Option<Toll>,
+}
+
+/// What the ceiling allows this connection at the moment.
+struct Toll {
+    governor: Governor,
+    /// Booked, and to leave when the timer has run out.
+    booked: usize,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Toll {
+    fn new(governor: Governor) -> Self {
+        let timer = Box::pin(tokio::time::sleep(Duration::ZERO));
+        Self {
+            governor,
+            booked: 0,
+            timer,
+        }
+    }
+
+    /// How many of `wanted` bytes may leave now.
+    fn poll_pay(&mut self, wanted: usize, cx: &mut Context<'_>) -> Poll<usize> {
+        if self.booked == 0 && wanted > 0 {
+            let (count, at) = self.governor.book(wanted, Instant::now());
+            self.booked = count;
+            self.timer.as_mut().reset(at);
+        }
+        ready!(self.timer.as_mut().poll(cx));
+        Poll::Ready(self.booked.min(wanted))
+    }
+
+    fn sent(&mut self, count: usize) {
+        self.governor.refund(self.booked.saturating_sub(count));
+        self.booked = 0;
+    }
+}
+
+impl Drop for Toll {
+    fn drop(&mut self) {
+        // What was booked and never left is room for the others.
+        self.governor.refund(self.booked);
+    }
 }
 
 impl Watched {
@@ -159,8 +205,16 @@ impl AsyncRead for Watched {
 
 impl AsyncWrite for Watched {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let poll = Pin::new(&mut self.inner).poll_write(cx, buf);
-        self.noted(poll)
+        let this = &mut *self;
+        let allowed = match &mut this.toll {
+            Some(toll) => ready!(toll.poll_pay(buf.len(), cx)),
+            None => buf.len(),
+        };
+        let poll = Pin::new(&mut this.inner).poll_write(cx, &buf[..allowed]);
+        if let (Some(toll), Poll::Ready(Ok(count))) = (&mut this.toll, &poll) {
+            toll.sent(*count);
+        }
+        this.noted(poll)
     }
 
     fn poll_write_vectored(
@@ -168,12 +222,16 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.toll.is_some() {
+            let first = bufs.iter().find(|buf| !buf.is_empty());
+            return self.poll_write(cx, first.map_or(&[], |buf| buf));
+        }
         let poll = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
         self.noted(poll)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
+        self.toll.is_none() && self.inner.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

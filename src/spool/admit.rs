@@ -4,6 +4,7 @@ use super::commitment::{self, Pledge};
 use super::damaged;
 use super::db::Cf;
 use super::due::LATEST;
+use super::group;
 use super::keys;
 use super::ledger::{Arrival, Detail, Fact, FactKind, Planned};
 use super::model::{Commit, CommitError, Committed, HoldKind, HoldReason, JobKey, NewJob, Priority, Repeat};
@@ -233,7 +234,8 @@ pub(super) fn place(txn: &mut Txn<'_>, key: JobKey, job: &JobRecord) {
         (None, Some(lane)) if job.pledge.sent.is_some() => commitment::place(txn, key, &job.pledge, lane),
         (None, Some(_)) if planted(Plant::LoseDue) && key.job.0.is_multiple_of(3) => {}
         (None, Some(lane)) => {
-            txn.put(Cf::Due, keys::due(key, job.priority, job.due), Vec::new());
+            let group = group_of(txn, job);
+            txn.put(Cf::Due, keys::due(key, job.priority, job.due), group);
             // Retries have an outcome, and their lane's bound; what is due later than a day is of a wrong clock.
             let later = txn.now < job.due && job.due <= txn.now.plus(LATEST);
             if job.quiet.is_some() || (job.outcome.is_empty() && later) {
@@ -248,6 +250,15 @@ pub(super) fn place(txn: &mut Txn<'_>, key: JobKey, job: &JobRecord) {
         (None, None) => unreachable!("an undecided job is always held"),
     }
     txn.put_job(key, job);
+}
+
+/// What stands beside the due time: the group that a small object belongs to. One that cannot be read belongs to none.
+fn group_of(txn: &Txn<'_>, job: &JobRecord) -> Vec<u8> {
+    let raw = txn.get(Cf::Instance, &job.instance.0).ok().flatten();
+    let record = raw.and_then(|raw| InstanceRecord::decode(&raw).ok());
+    record
+        .and_then(|record| group::of(&record))
+        .map_or_else(Vec::new, |group| group.to_vec())
 }
 
 /// Takes a job's one entry away; its record stays as it is.

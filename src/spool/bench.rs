@@ -20,7 +20,7 @@ use super::record::{InstanceRecord, JobRecord};
 use super::recover::{self, Fate};
 use super::settle::settle;
 use super::txn::{Book, Txn};
-use super::{Commit, Config, Lease, Settlement, count, fsck, mend, study, wait};
+use super::{Commit, Config, Lease, Settlement, count, fsck, group, mend, pick, study, wait};
 use crate::base::clock::{Clock, Wall};
 use crate::base::names::{DestinationId, InstanceId, JobId};
 use crate::telemetry::metrics::Metrics;
@@ -90,6 +90,8 @@ pub struct JobView {
     pub attempts: u32,
     pub hold: Option<HoldKind>,
     pub leased: bool,
+    /// The study that it keeps together with, when it is small and queued.
+    pub group: Option<[u8; 8]>,
 }
 
 /// A spool that a simulated process has open.
@@ -181,13 +183,13 @@ impl Bench {
         }
     }
 
-    /// As `Spool::claim`: the leases, and the jobs whose remembered confirmation is recorded now.
-    pub fn claim(&mut self, destination: &DestinationId, max: usize) -> (Vec<Lease>, Vec<Recorded>) {
+    /// As `Spool::claim_for`: the leases, and the jobs whose remembered confirmation is recorded now.
+    pub fn claim(&mut self, destination: &DestinationId, max: usize, worker: usize) -> (Vec<Lease>, Vec<Recorded>) {
         let Some(lane) = self.core.lanes.get(destination) else {
             return Default::default();
         };
         let core = self.core.clone();
-        let claimed = self.read(|db| due::claim(&core, db, &lane, max));
+        let claimed = self.read(|db| due::claim(&core, db, &lane, (max, Some(worker))));
         let due::Claimed {
             leases,
             dangling,
@@ -223,6 +225,12 @@ impl Bench {
         self.lane(destination).puts_off(longest);
     }
 
+    /// As `Spool::backlog`.
+    #[must_use]
+    pub fn backlog(&self, destination: &DestinationId) -> usize {
+        count::backlog(&self.core, destination)
+    }
+
     /// Whether rules have put a job of the destination off.
     #[must_use]
     pub fn waits(&self, destination: &DestinationId) -> bool {
@@ -235,12 +243,18 @@ impl Bench {
         lane.unwrap_or_else(|| lanes.insert(destination, None))
     }
 
+    /// Which workers have small objects of which studies in hand.
+    #[must_use]
+    pub fn in_hand(&self, destination: &DestinationId) -> BTreeMap<[u8; 8], usize> {
+        self.lane(destination).lock().hands.all()
+    }
+
     /// As `Spool::next_due`.
     #[must_use]
     pub fn next_due(&self, destination: &DestinationId) -> Option<Wall> {
         let lane = self.core.lanes.get(destination)?;
         let now = self.core.clock.now();
-        self.read(|db| due::next_due(db, &lane, now)).flatten()
+        self.read(|db| pick::next_due(db, &lane, now)).flatten()
     }
 
     #[must_use]
@@ -296,10 +310,15 @@ impl Bench {
             let mut jobs = Vec::new();
             db.scan(Cf::Job, &[], &[], |key, value| {
                 if let (Some(key), Ok(job)) = (keys::job_of(key), JobRecord::decode(value)) {
-                    jobs.push(view(core, key, &job));
+                    jobs.push((key, view(core, key, &job), job));
                 }
                 true
             })?;
+            for (key, view, job) in &mut jobs {
+                let due = db.get(Cf::Due, &keys::due(*key, job.priority, job.due))?;
+                view.group = due.and_then(|value| group::read(&value));
+            }
+            let jobs = jobs.into_iter().map(|(_, view, _)| view).collect();
             Ok(jobs)
         });
         jobs.unwrap_or_default()
@@ -414,6 +433,7 @@ fn view(core: &Core, key: JobKey, job: &JobRecord) -> JobView {
         attempts: job.attempts,
         hold: job.hold.as_ref().map(|(_, reason)| reason.kind),
         leased: lane.is_some_and(|lane| lane.is_leased(key.job)),
+        group: None,
     }
 }
 
@@ -426,7 +446,8 @@ fn reconcile(
     opened: &mut Opened,
 ) -> Result<(), String> {
     let ids: Vec<InstanceId> = files.keys().copied().collect();
-    let (strays, missing) = recover::compare(&ids, db).map_err(|error| error.to_string())?;
+    let compared = recover::compare(&ids, db).map_err(|error| error.to_string())?;
+    let (strays, missing) = (compared.strays, compared.missing);
     let mut adopted = Vec::new();
     for id in strays {
         // Strays are files of the list.

@@ -320,7 +320,7 @@ pub(super) fn apply(core: &Core, effects: Vec<Effect>, marks: Option<&SyncSender
             Effect::Aside(id) => put_aside(core, id),
             Effect::Queued(lane, priority, due) => {
                 count::queued(core, &lane.name, priority).inc();
-                lane.queued(priority, due);
+                lane.queued(priority, due, core.clock.now());
             }
             Effect::Unqueued(lane, priority) => count::queued(core, &lane.name, priority).dec(),
             Effect::Held(name, kind) => count::held(core, name.as_ref(), kind, 1),

@@ -1,37 +1,49 @@
 //! The gauges of what lies in the spool: counted from the keys at start, moved with every durable batch after.
 use super::core::Core;
 use super::db::{Cf, Db, DbError};
-use super::due::Lane;
 use super::keys;
 use super::model::{HoldKind, OpenReport, Priority};
 use crate::base::names::DestinationId;
 use crate::telemetry::metrics::IntGauge;
-use std::sync::Arc;
 
 /// Sets the gauges of what lies in the spool. Keys only, no record is read.
 pub(super) fn count(core: &Core, db: &Db) -> Result<OpenReport, DbError> {
+    let mut report = queue(core, db)?;
+    db.scan(Cf::Instance, &[], &[], |_, _| {
+        report.instances += 1;
+        true
+    })?;
+    stock(core, &report);
+    Ok(report)
+}
+
+/// The gauges of the jobs. A start has counted the instances by itself, against their files: it adds them, and asks for `stock`.
+pub(super) fn queue(core: &Core, db: &Db) -> Result<OpenReport, DbError> {
     core.metrics.jobs_queued.reset();
     core.metrics.jobs_held.reset();
     core.metrics.rule_failures.reset();
     let mut report = OpenReport::default();
-    let mut lane: Option<Arc<Lane>> = None;
-    let mut gauge: Option<((u32, Priority), IntGauge)> = None;
+    // Set once for each lane and class, not moved for each of a million jobs.
+    let mut run: Option<((u32, Priority), i64)> = None;
+    let set = |run: Option<((u32, Priority), i64)>| {
+        if let Some(((dest, priority), count)) = run
+            && let Some(lane) = core.lanes.by_number(dest)
+        {
+            queued(core, &lane.name, priority).set(count);
+        }
+    };
     db.scan(Cf::Due, &[], &[], |key, _| {
         let Some((key, priority, _)) = keys::due_of(key) else {
             return true;
         };
-        if gauge.as_ref().is_none_or(|(known, _)| *known != (key.dest, priority)) {
-            lane = core.lanes.by_number(key.dest);
-            gauge = lane
-                .as_ref()
-                .map(|lane| ((key.dest, priority), queued(core, &lane.name, priority)));
-        }
-        if let Some((_, gauge)) = &gauge {
-            gauge.inc();
+        match &mut run {
+            Some((of, count)) if *of == (key.dest, priority) => *count += 1,
+            _ => set(run.replace(((key.dest, priority), 1))),
         }
         report.queued += 1;
         true
     })?;
+    set(run);
     db.scan(Cf::Hold, &[], &[], |key, value| {
         let kind = value.first().and_then(|byte| HoldKind::from_byte(*byte));
         if let (Some((key, _)), Some(kind)) = (keys::hold_of(key), kind) {
@@ -39,10 +51,6 @@ pub(super) fn count(core: &Core, db: &Db) -> Result<OpenReport, DbError> {
             held(core, name.as_ref(), kind, 1);
         }
         report.held += 1;
-        true
-    })?;
-    db.scan(Cf::Instance, &[], &[], |_, _| {
-        report.instances += 1;
         true
     })?;
     db.scan(Cf::Cached, &[], &[], |_, _| {
@@ -59,16 +67,26 @@ pub(super) fn count(core: &Core, db: &Db) -> Result<OpenReport, DbError> {
         true
     })?;
     core.metrics.spool_damaged.set(super::damaged::count(db)?);
+    Ok(report)
+}
+
+/// The gauges of the instances.
+pub(super) fn stock(core: &Core, report: &OpenReport) {
     let pending = report.instances.saturating_sub(report.delivered);
     instances(core, "pending").set(i64::try_from(pending).unwrap_or(i64::MAX));
     instances(core, "delivered").set(i64::try_from(report.delivered).unwrap_or(i64::MAX));
-    Ok(report)
 }
 
 pub(super) fn queued(core: &Core, name: &DestinationId, priority: Priority) -> IntGauge {
     core.metrics
         .jobs_queued
         .with_label_values(&[name.as_str(), priority.word()])
+}
+
+/// All classes together.
+pub(super) fn backlog(core: &Core, name: &DestinationId) -> usize {
+    let of = |priority| usize::try_from(queued(core, name, priority).get()).unwrap_or(0);
+    Priority::ALL.map(of).iter().sum()
 }
 
 pub(super) fn awaiting(core: &Core, name: &DestinationId, change: i64) {

@@ -1,12 +1,11 @@
-//! Lanes as the spool sees them: which jobs of a destination are due, in which order, and which are leased.
-//!
-//! Order: class (after ageing), then due time, then job id. A waiting job counts one class higher for each
-//! `age_step`, up to `high`: nothing that waited long overtakes `stat`. Within one class keys are in order already, so
-//! the four heads are merged and no key is ever rewritten. Leases live in memory: a crash means due again.
+//! Lanes as the spool sees them: the jobs of a destination, and which are leased. In which order they go says `pick.rs`.
+//! Leases live in memory: a crash means due again.
 use super::core::Core;
-use super::db::{Cf, Db, DbError, Range};
+use super::db::{Cf, Db, DbError};
+use super::group::Hands;
 use super::keys;
 use super::model::{Instance, JobKey, Priority};
+use super::pick::{Candidate, pick};
 use super::record::{InstanceRecord, JobRecord};
 use super::wait;
 use crate::base::clock::Wall;
@@ -15,7 +14,7 @@ use crate::base::names::{DestinationId, JobId, Uid};
 use crate::telemetry::metrics::IntGauge;
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -30,9 +29,19 @@ pub struct Lease {
     pub enqueued: Wall,
     pub instance: Arc<Instance>,
     pub plan: Bytes,
+    /// The class that it counted as when it was claimed.
+    class: u8,
     /// The SOP Instance UID that it left with, said by the worker when the edits changed it.
     pub sent_as: Option<Uid>,
     pub(super) guard: Guard,
+}
+
+impl Lease {
+    /// Whether a job of a higher class waits that nobody has claimed: this one, if not begun, is better given back.
+    #[must_use]
+    pub fn is_overtaken(&self) -> bool {
+        self.guard.lane.pressing.load(Ordering::Relaxed) < self.class
+    }
 }
 
 /// One destination.
@@ -46,6 +55,8 @@ pub(super) struct Lane {
     longest: AtomicU64,
     /// Rules have put a job off, which may be for longer: only a due time that is a day ahead is of another clock then.
     waits: AtomicBool,
+    /// The highest class that waits unclaimed, as far as is known; `NOTHING` for none.
+    pub pressing: AtomicU8,
     /// A confirmed job waits for its destination's commitment.
     commits: AtomicBool,
     state: Mutex<State>,
@@ -55,13 +66,15 @@ pub(super) struct Lane {
 /// A confirmation that the index has not recorded: status word, remark, and the UID that it left with.
 pub(super) type Confirmed = (u16, String, Option<Uid>);
 
-struct State {
-    leased: HashSet<JobId>,
-    suspended: bool,
+pub(super) struct State {
+    pub leased: HashSet<JobId>,
+    /// Studies of which a worker has small objects in hand.
+    pub hands: Hands,
+    pub suspended: bool,
     /// What the destination confirmed and the index has not recorded yet: never to be sent again in this life.
     confirmed: BTreeMap<JobId, Confirmed>,
     /// Per class: no live key lies below. Spares a scan the tombstones of what was delivered.
-    cursors: [Wall; 4],
+    pub cursors: [Wall; 4],
 }
 
 /// Keeps a job out of every other hand while it lives.
@@ -74,7 +87,11 @@ pub(super) struct Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.lane.lock().leased.remove(&self.job);
+        {
+            let mut state = self.lane.lock();
+            state.leased.remove(&self.job);
+            state.hands.give_back(self.job);
+        }
         if self.worker {
             self.lane.in_flight.dec();
         }
@@ -101,7 +118,7 @@ impl Guard {
 
 impl Lane {
     /// State stays right when a holder panicked: every change below is a single step.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -155,8 +172,11 @@ impl Lane {
     }
 
     /// A job became durable: the cursor must not be past it.
-    pub(super) fn queued(&self, priority: Priority, due: Wall) {
+    pub(super) fn queued(&self, priority: Priority, due: Wall, now: Wall) {
         let mut state = self.lock();
+        if due <= now {
+            self.pressing.fetch_min(priority as u8, Ordering::Relaxed);
+        }
         let cursor = &mut state.cursors[priority as usize];
         *cursor = due.min(*cursor);
         drop(state);
@@ -188,7 +208,7 @@ impl Lane {
         self.waits.load(Ordering::Relaxed)
     }
 
-    fn longest(&self) -> Duration {
+    pub(super) fn longest(&self) -> Duration {
         if self.has_waits() {
             return LATEST;
         }
@@ -261,9 +281,11 @@ impl Lanes {
             booked: AtomicBool::new(number.is_some()),
             longest: AtomicU64::new(micros(LATEST)),
             waits: AtomicBool::new(false),
+            pressing: AtomicU8::new(NOTHING),
             commits: AtomicBool::new(false),
             state: Mutex::new(State {
                 leased: HashSet::new(),
+                hands: Hands::default(),
                 suspended: false,
                 confirmed: BTreeMap::new(),
                 cursors: [Wall(0); 4],
@@ -275,23 +297,6 @@ impl Lanes {
         lane
     }
 }
-
-/// The class that a job counts as at `now`.
-pub(super) fn effective(priority: Priority, due: Wall, now: Wall, age_step: Duration) -> u8 {
-    if priority <= Priority::High {
-        return priority as u8;
-    }
-    let steps = now.since(due).as_micros() / age_step.as_micros().max(1);
-    let steps = u8::try_from(steps).unwrap_or(u8::MAX);
-    let aged = (priority as u8).saturating_sub(steps);
-    if planted(Plant::AgePastStat) {
-        return aged;
-    }
-    aged.max(Priority::High as u8)
-}
-
-/// One head of the merge.
-type Candidate = (u8, Wall, JobKey, Priority);
 
 /// What a claim found.
 #[derive(Default)]
@@ -308,28 +313,46 @@ const UNRIPE_MAX: usize = 512;
 
 /// Leases up to `max` jobs of a lane, in order. Costs a seek for each class and a step for each job, not for the queue.
 /// Blocking.
-pub(super) fn claim(core: &Arc<Core>, db: &Db, lane: &Arc<Lane>, max: usize) -> Result<Claimed, DbError> {
+pub(super) fn claim(
+    core: &Arc<Core>,
+    db: &Db,
+    lane: &Arc<Lane>,
+    (max, worker): (usize, Option<usize>),
+) -> Result<Claimed, DbError> {
     let mut claimed = Claimed::default();
     let mut waiting = None;
     // What waits for its study must not hide what is due behind it.
     while waiting != Some(claimed.unripe.len()) && claimed.leases.len() < max && claimed.unripe.len() < UNRIPE_MAX {
         waiting = Some(claimed.unripe.len());
         let wanted = max - claimed.leases.len();
-        take(core, db, lane, wanted, &mut claimed)?;
+        take(core, db, lane, (wanted, worker), &mut claimed)?;
     }
     Ok(claimed)
 }
 
 /// One round of a claim.
-fn take(core: &Arc<Core>, db: &Db, lane: &Arc<Lane>, max: usize, claimed: &mut Claimed) -> Result<(), DbError> {
+fn take(
+    core: &Arc<Core>,
+    db: &Db,
+    lane: &Arc<Lane>,
+    wanted: (usize, Option<usize>),
+    claimed: &mut Claimed,
+) -> Result<(), DbError> {
     let now = core.clock.now();
-    let picked = pick(core, db, lane, max, now)?;
+    let picked = pick(core, db, lane, wanted, now)?;
     // All guards first: whatever fails below gives every picked job back.
     let guarded: Vec<_> = picked
         .into_iter()
-        .map(|pick| (worker(lane, pick.0.job), pick))
+        .map(|pick| (worker(lane, pick.key.job), pick))
         .collect();
-    for (guard, (key, priority, due)) in guarded {
+    for (guard, pick) in guarded {
+        let Candidate {
+            class,
+            key,
+            priority,
+            due,
+            ..
+        } = pick;
         let job = db.get(Cf::Job, &keys::job(key))?.map(|raw| JobRecord::decode(&raw));
         let Some(Ok(job)) = job else {
             claimed.dangling.push(keys::due(key, priority, due).to_vec());
@@ -354,6 +377,7 @@ fn take(core: &Arc<Core>, db: &Db, lane: &Arc<Lane>, max: usize, claimed: &mut C
             enqueued: job.enqueued,
             instance: Arc::new(instance.instance),
             plan: Bytes::from(job.plan),
+            class,
             sent_as: None,
             guard,
         });
@@ -370,120 +394,13 @@ fn worker(lane: &Arc<Lane>, job: JobId) -> Guard {
     }
 }
 
-/// Chooses and marks. The lane's lock is held over the reads, so that no cursor passes a key that is just arriving.
-fn pick(core: &Core, db: &Db, lane: &Lane, max: usize, now: Wall) -> Result<Vec<(JobKey, Priority, Wall)>, DbError> {
-    let mut state = lane.lock();
-    if state.suspended || max == 0 {
-        return Ok(Vec::new());
-    }
-    let mut heads = Vec::new();
-    for priority in Priority::ALL {
-        heads.push(beyond(db, lane, priority, now));
-        let cursor = state.cursors[priority as usize];
-        let (from, end) = (floor(lane.number, priority, cursor), above(lane.number, priority, now));
-        if from >= end {
-            continue;
-        }
-        let range = db.range(Cf::Due, &from, &end);
-        let live = range.item().and_then(|(key, _)| keys::due_of(key));
-        range.status()?;
-        state.cursors[priority as usize] = live.map_or(Wall(now.0.saturating_add(1)), |(_, _, due)| due);
-        heads.push(range);
-    }
-    let mut picked: Vec<(JobKey, Priority, Wall)> = Vec::new();
-    while picked.len() < max {
-        let mut best: Option<(Candidate, usize)> = None;
-        for (index, range) in heads.iter_mut().enumerate() {
-            let Some((key, priority, due)) = next_free(range, &state.leased) else {
-                range.status()?;
-                continue;
-            };
-            let candidate = (
-                effective(priority, due, now, core.config.age_step.0),
-                due,
-                key,
-                priority,
-            );
-            if best.is_none_or(|(other, _)| (candidate.0, due, key.job) < (other.0, other.1, other.2.job)) {
-                best = Some((candidate, index));
-            }
-        }
-        let Some(((_, due, key, priority), index)) = best else {
-            break;
-        };
-        heads[index].step();
-        picked.push((key, priority, due));
-    }
-    // Marked only when nothing can fail any more: a mark without a guard would keep a job for ever.
-    state.leased.extend(picked.iter().map(|(key, ..)| key.job));
-    Ok(picked)
-}
-
-fn next_free(range: &mut Range<'_>, leased: &HashSet<JobId>) -> Option<(JobKey, Priority, Wall)> {
-    loop {
-        let found = keys::due_of(range.item()?.0);
-        match found {
-            Some((key, ..)) if leased.contains(&key.job) => range.step(),
-            Some(found) => return Some(found),
-            None => range.step(),
-        }
-    }
-}
-
-/// When the next job that nobody has leased is due; `None` when there is none or the lane is suspended.
-pub(super) fn next_due(db: &Db, lane: &Lane, now: Wall) -> Result<Option<Wall>, DbError> {
-    let state = lane.lock();
-    if state.suspended {
-        return Ok(None);
-    }
-    let mut next: Option<Wall> = None;
-    for priority in Priority::ALL {
-        let mut far = beyond(db, lane, priority, now);
-        let waits = next_free(&mut far, &state.leased).is_some();
-        far.status()?;
-        if waits {
-            return Ok(Some(now));
-        }
-        let from = floor(lane.number, priority, state.cursors[priority as usize]);
-        let end = above(lane.number, priority, Wall(u64::MAX));
-        let mut range = db.range(Cf::Due, &from, &end);
-        let head = next_free(&mut range, &state.leased);
-        range.status()?;
-        if let Some((_, _, due)) = head {
-            next = Some(next.map_or(due, |n| n.min(due)));
-        }
-    }
-    Ok(next)
-}
-
-fn floor(dest: u32, priority: Priority, due: Wall) -> Vec<u8> {
-    keys::due(JobKey { dest, job: JobId(0) }, priority, due).to_vec()
-}
-
-/// What is due later than any retry of the lane may be: the clock has jumped back since it was written, and it is due now.
-/// What arrived before a jump of some hours counts too, or it would wait for so many hours.
-fn beyond<'a>(db: &'a Db, lane: &Lane, priority: Priority, now: Wall) -> Range<'a> {
-    let end = above(lane.number, priority, Wall(u64::MAX));
-    db.range(Cf::Due, &above(lane.number, priority, now.plus(lane.longest())), &end)
-}
-
 fn micros(span: Duration) -> u64 {
     u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }
 
+/// No class presses.
+pub(super) const NOTHING: u8 = u8::MAX;
 /// Confirmations waiting for their record; each was in flight when the disk failed.
 const CONFIRMED_MAX: usize = 4_096;
 /// Nothing is put off for longer than this: `settle` and `wait` see to it.
 pub(super) const LATEST: Duration = Duration::from_secs(24 * 3600);
-
-/// The first key behind everything of this class that is due at `now`.
-fn above(dest: u32, priority: Priority, now: Wall) -> Vec<u8> {
-    match now.0.checked_add(1) {
-        Some(next) => floor(dest, priority, Wall(next)),
-        None => {
-            let mut prefix = dest.to_be_bytes().to_vec();
-            prefix.push(priority as u8);
-            keys::behind(&prefix)
-        }
-    }
-}

@@ -119,8 +119,8 @@ fn instances(db: &Db, path: &Path, report: &mut FsckReport) -> Result<(), DbErro
         true
     })?;
     match recover::differences(path, db) {
-        Ok((strays, _)) => {
-            for id in strays {
+        Ok(compared) => {
+            for id in compared.strays {
                 if !matches!(recover::inspect(path, id, false), Ok(recover::Found::Empty)) {
                     report.problem(format!("payload {id}: no record"));
                 }

@@ -156,20 +156,23 @@ impl Prepared {
         core.disk.look().map_err(io("cannot be measured"))?;
         recover::directories(&root)?;
         core.read_trace_key().map_err(io("trace.key cannot be read or made"))?;
-        let db = recover::open_index(&root)?;
+        // A million files take as long to list as their records take to read, so both are done at once. Nothing changes either:
+        // no other process has this spool, and nothing is taken in yet.
+        let (opened, files) = std::thread::scope(|scope| {
+            let listing = scope.spawn(|| recover::list(&root));
+            let opened = Self::index(&core, &root);
+            let broken = |_| Err(std::io::Error::other("the listing ended by a panic"));
+            (opened, listing.join().unwrap_or_else(broken))
+        });
+        let (db, book, mut report) = opened?;
+        let files = recover::listed(files, &root)?;
         let index = |error: DbError| recover::index_error(&root, &error);
-        recover::lanes(&core, &db).map_err(index)?;
-        let mut report = count::count(&core, &db).map_err(index)?;
-        let book = Book::load(core.clone(), &db).map_err(index)?;
+        let compared = recover::compare(&files, &db).map_err(index)?;
+        drop(files);
+        report.instances = compared.records;
+        count::stock(&core, &report);
         trace::begin(&core, &db, report.instances == 0).map_err(index)?;
-        let lost = witness::lost_facts(&root, &book.ledger);
-        if lost > 0 {
-            return Err(OpenError::IndexDamaged {
-                path: root,
-                detail: format!("it lacks the last {lost} facts of its ledger"),
-            });
-        }
-        let (strays, missing) = recover::differences(&root, &db)?;
+        let (strays, missing) = (compared.strays, compared.missing);
         let adopted = recover::strays(&core, &db, &strays, &mut report).map_err(io("strays cannot be put aside"))?;
         report.quarantined = count_quarantine(&db).map_err(index)?;
         let mut prepared = Self { core, db, book, report };
@@ -181,6 +184,23 @@ impl Prepared {
             })?;
         salvage::report_found(&root, clock.now(), &named).map_err(io("the salvage report cannot be written"))?;
         Ok(prepared)
+    }
+
+    /// The index, with the lanes that it knows, and its jobs counted.
+    fn index(core: &Arc<Core>, root: &std::path::Path) -> Result<(Db, Book, OpenReport), OpenError> {
+        let db = recover::open_index(root)?;
+        let index = |error: DbError| recover::index_error(root, &error);
+        recover::lanes(core, &db).map_err(index)?;
+        let book = Book::load(core.clone(), &db).map_err(index)?;
+        let lost = witness::lost_facts(root, &book.ledger);
+        if lost > 0 {
+            return Err(OpenError::IndexDamaged {
+                path: root.to_owned(),
+                detail: format!("it lacks the last {lost} facts of its ledger"),
+            });
+        }
+        let report = count::queue(core, &db).map_err(index)?;
+        Ok((db, book, report))
     }
 
     /// Holds what misses its payload, takes in what misses its record. Answers what is to be named.

@@ -26,9 +26,12 @@ mod db;
 mod disk;
 mod due;
 mod export;
+#[cfg(feature = "planted")]
+pub mod fill;
 mod former;
 mod fsck;
 mod gate;
+mod group;
 mod holding;
 mod keeper;
 mod keys;
@@ -41,6 +44,7 @@ mod migrate;
 mod model;
 mod operator;
 pub mod payload;
+mod pick;
 mod pool;
 #[cfg(feature = "planted")]
 pub mod probe;
@@ -184,11 +188,17 @@ impl Spool {
     /// Leases up to `max` due jobs of a destination, in order of class (with ageing), due time and id; never one that is
     /// leased or held, none while the destination is suspended. Cancel-safe.
     pub async fn claim(&self, destination: &DestinationId, max: usize) -> Vec<Lease> {
+        self.claim_for(destination, max, None).await
+    }
+
+    /// As `claim`, for a worker of the lane that sends one after the other: small objects of one study stay with the worker that
+    /// has others of it in hand, and it gets those behind them too, up to `GROUP_MAX` at once. See `group.rs`.
+    pub async fn claim_for(&self, destination: &DestinationId, max: usize, worker: Option<usize>) -> Vec<Lease> {
         let Some(lane) = self.core.lanes.get(destination) else {
             return Vec::new();
         };
         let core = self.core.clone();
-        let claimed = self.read(move |db| due::claim(&core, db, &lane, max)).await;
+        let claimed = self.read(move |db| due::claim(&core, db, &lane, (max, worker))).await;
         let due::Claimed {
             leases,
             dangling,
@@ -233,12 +243,18 @@ impl Spool {
             .puts_off(longest);
     }
 
+    /// Jobs in the queue of a destination, those under way and those put off included. Costs nothing.
+    #[must_use]
+    pub fn backlog(&self, destination: &DestinationId) -> usize {
+        count::backlog(&self.core, destination)
+    }
+
     /// When the next job that nobody has leased is due (it may be already); `None` when nothing waits or the
     /// destination is suspended.
     pub async fn next_due(&self, destination: &DestinationId) -> Option<Wall> {
         let lane = self.core.lanes.get(destination)?;
         let now = self.core.clock.now();
-        self.read(move |db| due::next_due(db, &lane, now)).await.ok().flatten()
+        self.read(move |db| pick::next_due(db, &lane, now)).await.ok().flatten()
     }
 
     /// Notified when a job of the destination may have become claimable: committed, released, returned, resumed.

@@ -142,7 +142,7 @@ fn state_offset(private_offset: u32) -> u64 {
 }
 
 /// The private record of an instance.
-fn private_record(record: &InstanceRecord) -> [u8; PRIVATE_LEN] {
+pub(super) fn private_record(record: &InstanceRecord) -> [u8; PRIVATE_LEN] {
     let identity = record.identity();
     assert!(
         FIXED + identity.len() <= PRIVATE_LEN,

@@ -404,30 +404,47 @@ fn was_evicted(db: &Db, record: &InstanceRecord) -> io::Result<bool> {
     Ok(aside.is_none() && seen.entries.iter().any(known))
 }
 
-/// Both ways: ids with a file but no record, and ids with a record but no file.
-pub(super) fn differences(root: &Path, db: &Db) -> Result<(Vec<InstanceId>, Vec<InstanceId>), OpenError> {
-    let files = list(root).map_err(failed(root, "payloads cannot be listed"))?;
+/// Files and records, held against each other.
+#[derive(Default)]
+pub(super) struct Compared {
+    /// A file, and no record.
+    pub strays: Vec<InstanceId>,
+    /// A record, and no file.
+    pub missing: Vec<InstanceId>,
+    /// All records.
+    pub records: u64,
+}
+
+/// Both ways, from the disk.
+pub(super) fn differences(root: &Path, db: &Db) -> Result<Compared, OpenError> {
+    let files = listed(list(root), root)?;
     compare(&files, db).map_err(|error| index_error(root, &error))
 }
 
+/// A list of files, or why there is none.
+pub(super) fn listed(files: io::Result<Vec<InstanceId>>, root: &Path) -> Result<Vec<InstanceId>, OpenError> {
+    files.map_err(failed(root, "payloads cannot be listed"))
+}
+
 /// The same for a sorted list of files.
-pub(super) fn compare(files: &[InstanceId], db: &Db) -> Result<(Vec<InstanceId>, Vec<InstanceId>), DbError> {
-    let (mut strays, mut missing, mut at) = (Vec::new(), Vec::new(), 0);
+pub(super) fn compare(files: &[InstanceId], db: &Db) -> Result<Compared, DbError> {
+    let (mut found, mut at) = (Compared::default(), 0);
     db.scan(Cf::Instance, &[], &[], |key, _| {
         let Some(id) = keys::instance_of(key) else {
             return true;
         };
         while files.get(at).is_some_and(|file| *file < id) {
-            strays.push(files[at]);
+            found.strays.push(files[at]);
             at += 1;
         }
         if files.get(at) == Some(&id) {
             at += 1;
         } else {
-            missing.push(id);
+            found.missing.push(id);
         }
+        found.records += 1;
         true
     })?;
-    strays.extend_from_slice(&files[at..]);
-    Ok((strays, missing))
+    found.strays.extend_from_slice(&files[at..]);
+    Ok(found)
 }

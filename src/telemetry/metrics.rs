@@ -66,6 +66,9 @@ pub struct Table {
     pub failovers_total: IntCounterVec,
     pub lane_open: IntGaugeVec,
     pub lane_suspended: IntGaugeVec,
+    pub lane_associations_wanted: IntGaugeVec,
+    pub lane_associations_open: IntGaugeVec,
+    pub lane_ceiling: IntGaugeVec,
     pub lane_failures_total: IntCounterVec,
     pub contexts_parked: IntGaugeVec,
     pub watchdog_total: IntCounterVec,
@@ -127,8 +130,7 @@ impl Table {
     #[rustfmt::skip]
     fn new() -> Self {
         let r = Registry::new();
-        let version = gauges(&r, "waystation_build_info", "Always 1; the version is the label", &["version"]);
-        version.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        gauges(&r, "waystation_build_info", "Always 1; the version is the label", &["version"]).with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         Self {
             associations_total: counters(&r, "waystation_associations_total", "Associations accepted", &["listener", "source"]),
             refusals_total: counters(&r, "waystation_association_refusals_total", "Connections and associations refused, by reason", &["listener", "reason"]),
@@ -180,6 +182,9 @@ impl Table {
             failovers_total: counters(&r, "waystation_failovers_total", "Jobs that the next destination of their group got because the first was down", &["from", "to"]),
             lane_open: gauges(&r, "waystation_destination_up", "1 while the destination can be reached, 0 while its breaker is open", &["destination"]),
             lane_suspended: gauges(&r, "waystation_destination_suspended", "1 while a person (or a refusal of authorisation) has suspended the destination", &["destination"]),
+            lane_associations_wanted: gauges(&r, "waystation_destination_associations_wanted", "Associations that the destination's backlog and line call for, within its limit", &["destination"]),
+            lane_associations_open: gauges(&r, "waystation_destination_associations_open", "Associations with the destination that are open or being opened", &["destination"]),
+            lane_ceiling: gauges(&r, "waystation_destination_ceiling_bits_per_second", "The bandwidth ceiling in force now; 0: none", &["destination"]),
             lane_failures_total: counters(&r, "waystation_destination_failures_total", "Failures to reach a destination, by kind; they cost no job an attempt", &["destination", "kind"]),
             contexts_parked: gauges(&r, "waystation_destination_parked_contexts", "SOP class and syntax pairs that the destination refuses", &["destination"]),
             watchdog_total: counters(&r, "waystation_destination_stuck_total", "Sockets closed by the watchdog because nothing moved", &["destination"]),

@@ -67,6 +67,7 @@ fn local() -> Local {
         max_pdu: 16_384,
         implementation_class_uid: Uid::known("1.2.3"),
         implementation_version: "FUZZ".to_owned(),
+        window: 4,
     }
 }
 

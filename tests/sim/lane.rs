@@ -24,11 +24,15 @@ pub struct Lane {
 #[derive(Default)]
 struct Worker {
     items: VecDeque<(Lease, Option<String>)>,
+    /// None of them has gone yet.
+    is_first: bool,
     current: Option<Current>,
     generation: u64,
     session: bool,
     sent: u32,
     answered_at: u64,
+    /// When the instance under way, or the last one, began, and its length.
+    began: (u64, u64),
     stamp: u64,
 }
 
@@ -90,7 +94,8 @@ impl World {
     /// A round of the lane: steps until there are none, then the time of the next round.
     pub fn look(&mut self, dest: usize) {
         self.with(|world, process| {
-            process.lanes[dest].machine.look();
+            let backlog = process.bench.backlog(&world.names[dest]);
+            process.lanes[dest].machine.look(backlog);
             let now = world.instant();
             loop {
                 match process.lanes[dest].machine.step(now) {
@@ -136,9 +141,9 @@ impl World {
         if process.lanes[dest].down {
             self.broken(format!("d{dest}: claimed while the destination is down"));
         }
-        let expected = self.expected(process, dest, limit);
+        let expected = self.expected(process, dest, limit, worker);
         process.lanes[dest].halt = false;
-        let (leases, recorded) = process.bench.claim(&self.names[dest], limit);
+        let (leases, recorded) = process.bench.claim(&self.names[dest], limit, worker);
         self.check_claim(process, dest, expected, &leases, &recorded);
         let pairs: Vec<Pair> = leases.iter().map(pair_of).collect();
         let now = self.instant();
@@ -156,6 +161,7 @@ impl World {
         }
         slot.stamp += 1;
         slot.items = leases.into_iter().zip(order.parked).collect();
+        slot.is_first = true;
         self.next(process, dest, worker);
     }
 
@@ -166,6 +172,11 @@ impl World {
         if lane.halt {
             slot.items.clear();
         }
+        // What became urgent meanwhile goes first, as in `worker.rs`; the first of a batch goes in any case.
+        if !slot.is_first && slot.items.front().is_some_and(|(lease, _)| lease.is_overtaken()) {
+            slot.items.clear();
+        }
+        slot.is_first = false;
         let Some((lease, parked)) = slot.items.pop_front() else {
             return self.idle(process, dest, worker);
         };
@@ -200,6 +211,7 @@ impl World {
         if attempt.stored {
             self.oracle.stored.insert((thing, dest as u8));
         }
+        slot.began = (self.now, lease.instance.length);
         slot.current = Some(Current {
             pair: pair_of(&lease),
             lease,
@@ -359,7 +371,21 @@ impl World {
         }
         let goes_on = recorded && pure::goes_on(report.as_ref());
         if let Some(report) = report {
+            let answered = matches!(report, Report::Answered);
             self.report(process, dest, report);
+            let (began, length) = process.lanes[dest].workers[worker].began;
+            if answered {
+                let took = std::time::Duration::from_micros(self.now - began);
+                self.report(
+                    process,
+                    dest,
+                    Report::Took {
+                        length,
+                        took,
+                        window: 1,
+                    },
+                );
+            }
         }
         if !goes_on {
             process.lanes[dest].workers[worker].items.clear();

@@ -105,6 +105,7 @@ impl Peer {
                 probe: Duration::from_secs(30),
                 stuck: Duration::from_secs(120),
                 park_recheck: Duration::from_secs(600),
+                window: 1,
             },
             poison_in: if faulty { plan.poison } else { 0 },
             salt: rng.random(),

@@ -94,9 +94,24 @@ fn rank(job: &JobView, now: Wall) -> (u8, Wall, JobId) {
     (aged, job.due, job.job)
 }
 
+/// The first `limit` of these, without those of studies that another worker has in hand, unless they are `stat`; and behind the
+/// last of them what follows of its study, up to 32 in all, when more than one was asked for.
+fn together(jobs: Vec<JobView>, limit: usize, now: Wall, elsewhere: impl Fn([u8; 8]) -> bool) -> Vec<JobId> {
+    let free = |job: &JobView| rank(job, now).0 == 0 || !job.group.is_some_and(&elsewhere);
+    let mut taken: Vec<JobView> = Vec::new();
+    for job in jobs.into_iter().filter(free) {
+        let follows = taken.last().is_some_and(|last| last.group == job.group) && job.group.is_some();
+        if taken.len() >= limit && !(follows && limit > 1 && taken.len() < 32) {
+            break;
+        }
+        taken.push(job);
+    }
+    taken.into_iter().map(|job| job.job).collect()
+}
+
 impl World {
-    /// The jobs that a claim must give, when that is checked.
-    pub fn expected(&self, process: &Process, dest: usize, limit: usize) -> Option<Vec<JobId>> {
+    /// The jobs that a claim must give to this worker, when that is checked.
+    pub fn expected(&self, process: &Process, dest: usize, limit: usize, worker: usize) -> Option<Vec<JobId>> {
         if !self.plan.checks {
             return None;
         }
@@ -117,7 +132,10 @@ impl World {
             jobs.clear();
         }
         jobs.sort_by_key(|job| rank(job, now));
-        Some(jobs.into_iter().take(limit).map(|job| job.job).collect())
+        let in_hand = process.bench.in_hand(name);
+        Some(together(jobs, limit, now, |group| {
+            in_hand.get(&group).is_some_and(|by| *by != worker)
+        }))
     }
 
     pub fn check_claim(

@@ -392,7 +392,8 @@ impl World {
             called_ae: self.texts.ae.clone(),
             sop_class: self.texts.classes[usize::from(about.class)].clone(),
             sop_instance: uid(&format!("1.2.826.{}", about.uid)),
-            study: None,
+            // Every second four belong to one study, and keep together.
+            study: (thing % 8 < 4).then(|| uid(&format!("1.2.827.{}", thing / 8))),
             transfer_syntax: self.texts.syntax.clone(),
             arrival: Wall(id.0[..8].iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte))),
             length: 1_000,

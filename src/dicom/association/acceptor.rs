@@ -107,6 +107,7 @@ impl<S: Stream> Association<S> {
         let peer = pdu::peer_of(request);
         let mut association = Self::new(wire, Role::Acceptor, timeouts, results, peer);
         association.roles = roles;
+        association.window = pdu::granted(request, local);
         Ok(association)
     }
 

@@ -132,6 +132,8 @@ pub struct Association<S> {
     peer: Peer,
     incoming: Incoming,
     outgoing: Outgoing,
+    /// Operations that may be outstanding, as negotiated.
+    window: u16,
     /// Set by every error: what the peer reads from now on could be misunderstood.
     poisoned: bool,
 }
@@ -148,6 +150,7 @@ impl<S: Stream> Association<S> {
             peer,
             incoming: Incoming::default(),
             outgoing,
+            window: 1,
             poisoned: false,
         }
     }
@@ -156,6 +159,12 @@ impl<S: Stream> Association<S> {
     #[must_use]
     pub fn contexts(&self) -> &[Context] {
         &self.contexts
+    }
+
+    /// Operations that may be outstanding on this association: 1 unless both sides negotiated more.
+    #[must_use]
+    pub fn window(&self) -> usize {
+        usize::from(self.window.max(1))
     }
 
     /// Who the peer is, as far as the association told.

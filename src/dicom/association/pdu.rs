@@ -155,6 +155,7 @@ fn user_information(sub_items: &[u8], request: &mut Request) -> Result<(), Malfo
         match item? {
             (0x51, value) => request.max_pdu = value.first_chunk().map_or(0, |b| u32::from_be_bytes(*b)),
             (0x52, value) => request.implementation_class_uid = printable(value, 64),
+            (0x53, value) => request.window = invoked(value),
             (0x54, value) if request.roles.len() < CONTEXTS_MAX => request.roles.extend(role(value)),
             (0x55, value) => request.implementation_version = printable(value, 16),
             (0x58, value) => request.user_identity_type = value.first().copied(),
@@ -162,6 +163,11 @@ fn user_information(sub_items: &[u8], request: &mut Request) -> Result<(), Malfo
         }
     }
     Ok(())
+}
+
+/// The operations invoked of an asynchronous operations window sub-item (PS3.7 D.3.3.3).
+fn invoked(value: &[u8]) -> Option<u16> {
+    value.first_chunk().map(|bytes| u16::from_be_bytes(*bytes))
 }
 
 /// A role selection sub-item; `None` when it is not readable, which is the same as not sent.
@@ -183,6 +189,7 @@ pub(super) struct Answer {
     pub(super) max_pdu: u32,
     pub(super) implementation_class_uid: String,
     pub(super) implementation_version: String,
+    pub(super) window: Option<u16>,
     pub(super) roles: Vec<RoleSelection>,
 }
 
@@ -194,6 +201,7 @@ pub(super) fn parse_answer(body: &[u8]) -> Result<Answer, Malformed> {
         max_pdu: 0,
         implementation_class_uid: String::new(),
         implementation_version: String::new(),
+        window: None,
         roles: Vec::new(),
     };
     for item in Items(items) {
@@ -212,6 +220,7 @@ pub(super) fn parse_answer(body: &[u8]) -> Result<Answer, Malformed> {
                     match item? {
                         (0x51, value) => answer.max_pdu = value.first_chunk().map_or(0, |b| u32::from_be_bytes(*b)),
                         (0x52, value) => answer.implementation_class_uid = printable(value, 64),
+                        (0x53, value) => answer.window = invoked(value),
                         (0x54, value) if answer.roles.len() < CONTEXTS_MAX => answer.roles.extend(role(value)),
                         (0x55, value) => answer.implementation_version = printable(value, 16),
                         _ => {}
@@ -249,7 +258,7 @@ pub(super) fn accept(request: &Request, results: &[Context], roles: &[RoleSelect
         called_ae_title: "ECHOED".to_owned(),
         application_context_name: APPLICATION_CONTEXT.to_owned(),
         presentation_contexts,
-        user_variables: our_words(local, roles),
+        user_variables: our_words(local, granted(request, local), roles),
     }));
     bytes[ECHO].copy_from_slice(&request.echo);
     bytes
@@ -292,22 +301,49 @@ pub(super) fn request(
                     .collect(),
             })
             .collect(),
-        user_variables: our_words(local, roles),
+        user_variables: our_words(local, local.window, roles),
     }))
 }
 
-fn our_words(local: &Local, roles: &[RoleSelection]) -> Vec<UserVariableItem> {
+/// What an acceptor grants: never more than was asked for, and nothing unasked.
+pub(super) fn granted(request: &Request, local: &Local) -> u16 {
+    match request.window {
+        None => 1,
+        Some(0) => local.window,
+        Some(asked) => asked.min(local.window),
+    }
+}
+
+/// What a requestor got: a peer that leaves the item out allows one operation (PS3.7 D.3.3.3).
+pub(super) fn got(answer: &Answer, local: &Local) -> u16 {
+    match answer.window {
+        None => 1,
+        Some(0) => local.window,
+        Some(allowed) => allowed.min(local.window),
+    }
+}
+
+fn our_words(local: &Local, window: u16, roles: &[RoleSelection]) -> Vec<UserVariableItem> {
     let mut words = vec![
         UserVariableItem::MaxLength(local.max_pdu),
         UserVariableItem::ImplementationClassUID(local.implementation_class_uid.as_str().to_owned()),
-        UserVariableItem::ImplementationVersionName(printable(local.implementation_version.as_bytes(), 16)),
     ];
+    if window > 1 {
+        // Operations invoked, and performed: neither side of ours is ever asked for more than one.
+        let [high, low] = window.to_be_bytes();
+        words.push(UserVariableItem::Unknown(ASYNCHRONOUS, vec![high, low, 0, 1]));
+    }
+    let version = printable(local.implementation_version.as_bytes(), 16);
+    words.push(UserVariableItem::ImplementationVersionName(version));
     words.extend(roles.iter().map(|role| {
         let (scu, scp) = (role.scu, role.scp);
         UserVariableItem::ScuScpRoleSelectionSubItem(role.class.as_str().to_owned(), RequestorRoles { scu, scp })
     }));
     words
 }
+
+/// The sub-item of the asynchronous operations window.
+const ASYNCHRONOUS: u8 = 0x53;
 
 fn written(pdu: &Pdu) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(8 << 10);

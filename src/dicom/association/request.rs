@@ -53,6 +53,8 @@ pub struct Request {
     pub implementation_version: String,
     pub user_identity_type: Option<u8>,
     pub roles: Vec<RoleSelection>,
+    /// Operations that the peer asks to have outstanding (PS3.7 D.3.3.3); 0 means no limit, `None` that it does not ask.
+    pub window: Option<u16>,
     /// Bytes 11 to 74 of the PDU, which an A-ASSOCIATE-AC sends back unchanged (PS3.8 9.3.3).
     pub echo: [u8; 64],
 }
@@ -72,6 +74,7 @@ impl Default for Request {
             implementation_version: String::new(),
             user_identity_type: None,
             roles: Vec::new(),
+            window: None,
             echo: [0; 64],
         }
     }
@@ -93,6 +96,9 @@ pub struct Local {
     pub implementation_class_uid: Uid,
     /// At most 16 characters.
     pub implementation_version: String,
+    /// Operations that may be outstanding: proposed by a requestor, granted by an acceptor to a peer that asks. At least 1, and
+    /// 1 is not negotiated at all.
+    pub window: u16,
 }
 
 /// An A-ASSOCIATE-RJ (PS3.8 table 9-21).

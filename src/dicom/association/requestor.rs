@@ -72,6 +72,7 @@ impl<S: Stream> Association<S> {
         let contexts = judge(proposed, &answer);
         let wire = Wire::new(stream, timeouts.write);
         let mut association = Self::new(wire, Role::Requestor, timeouts, contexts, peer);
+        association.window = pdu::got(&answer, local);
         association.roles = answer.roles;
         Ok(association)
     }

@@ -42,6 +42,7 @@ impl Session {
             max_pdu: DEFAULT_MAX_PDU,
             implementation_class_uid: Uid::known(IMPLEMENTATION_CLASS_UID),
             implementation_version: IMPLEMENTATION_VERSION.to_owned(),
+            window: 1,
         };
         let (calling, called) = (&options.calling, &options.called);
         let associated = Association::request(stream, calling, called, &contexts, &local, options.timeouts).await;

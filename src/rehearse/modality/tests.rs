@@ -60,6 +60,7 @@ async fn serve(mut stream: TcpStream, script: Script, received: Received, count:
         max_pdu: DEFAULT_MAX_PDU,
         implementation_class_uid: Uid::known("2.25.1"),
         implementation_version: "TEST".into(),
+        window: 1,
     };
     let mut association = Association::accept(stream, &request, results, &local, timeouts)
         .await

@@ -18,6 +18,9 @@ enum Action {
         session: bool,
     },
     Answered,
+    Took {
+        ms: u64,
+    },
     Congested,
     Down {
         permanent: bool,
@@ -41,6 +44,7 @@ fn action() -> impl Strategy<Value = Action> {
         6 => (0..20_usize).prop_map(|waiting| Action::Look { waiting }),
         4 => (0..WORKERS, any::<bool>()).prop_map(|(nth, session)| Action::End { nth, session }),
         2 => Just(Action::Answered),
+        2 => (0..10_000_u64).prop_map(|ms| Action::Took { ms }),
         1 => Just(Action::Congested),
         1 => any::<bool>().prop_map(|permanent| Action::Down { permanent }),
         3 => any::<bool>().prop_map(|found| Action::Probe { found }),
@@ -67,6 +71,7 @@ fn machine() -> Machine {
         probe: Duration::from_secs(30),
         stuck: Duration::from_secs(120),
         park_recheck: Duration::from_secs(600),
+        window: 1,
     };
     Machine::new(&patience, StdRng::seed_from_u64(1))
 }
@@ -85,7 +90,7 @@ struct Seen {
 
 /// A round of steps as `lane.rs` makes it.
 fn round(machine: &mut Machine, seen: &mut Seen, mut waiting: usize, now: Instant) {
-    machine.look();
+    machine.look(waiting);
     for _ in 0..=WORKERS + 2 {
         match machine.step(now) {
             Step::Wait => return,
@@ -96,8 +101,10 @@ fn round(machine: &mut Machine, seen: &mut Seen, mut waiting: usize, now: Instan
             Step::Claim { worker, limit } => {
                 assert!(!seen.down, "claimed while the destination is down");
                 assert!(!seen.busy[worker], "claimed for a worker that is at work");
+                let busy = seen.busy.iter().filter(|busy| **busy).count();
+                assert!(busy < machine.wanted(), "more associations than wanted");
                 assert!(seen.resting.is_none_or(|until| now >= until), "claimed while resting");
-                assert!((1..=CLAIM_MAX).contains(&limit));
+                assert!((1..=4 * CLAIM_MAX).contains(&limit));
                 if seen.congested {
                     assert!(limit == 1 && seen.busy == [false; WORKERS], "not one at a time");
                 }
@@ -130,6 +137,16 @@ fn check_order(order: &Order, pairs: &[Pair], seen: &mut Seen, now: Instant) {
     }
 }
 
+fn took(machine: &mut Machine, ms: u64, now: Instant) {
+    let report = Report::Took {
+        length: 5_000,
+        took: Duration::from_millis(ms),
+        window: usize::from(ms % 2 == 0) * 3 + 1,
+    };
+    machine.take(report, now);
+    assert!((1..=WORKERS).contains(&machine.wanted()));
+}
+
 fn apply(machine: &mut Machine, seen: &mut Seen, action: &Action, now: Instant) {
     let down = |permanent: bool| match permanent {
         true => Down::new(DownKind::RejectedPermanent, "no"),
@@ -155,6 +172,7 @@ fn apply(machine: &mut Machine, seen: &mut Seen, action: &Action, now: Instant) 
             seen.congested &= paused;
             machine.take(Report::Answered, now);
         }
+        Action::Took { ms } => took(machine, *ms, now),
         Action::Congested => {
             seen.congested = true;
             let reaction = machine.take(Report::Congested, now);
@@ -218,7 +236,7 @@ proptest! {
         }
         seen = Seen { down: seen.down, probing: seen.probing, ..Seen::default() };
         for _ in 0..8 {
-            machine.look();
+            machine.look(20);
             match machine.step(now) {
                 Step::Claim { .. } => return Ok(()),
                 Step::Probe => {

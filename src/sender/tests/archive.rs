@@ -46,6 +46,8 @@ pub(crate) struct Rules {
     pub door: Arc<dyn Fn() -> Door + Send + Sync>,
     /// SOP classes that it refuses.
     pub refuses: Arc<dyn Fn(&Uid) -> bool + Send + Sync>,
+    /// Operations that it lets a peer have outstanding.
+    pub window: u16,
 }
 
 impl Rules {
@@ -54,6 +56,7 @@ impl Rules {
             act: Arc::new(act),
             door: Arc::new(|| Door::Open),
             refuses: Arc::new(|_| false),
+            window: 1,
         }
     }
 }
@@ -181,6 +184,7 @@ async fn serve(mut stream: TcpStream, rules: Rules, seen: Arc<Mutex<Seen>>) {
         max_pdu: 16_384,
         implementation_class_uid: Uid::known("1.2.3"),
         implementation_version: "ARCHIVE".to_owned(),
+        window: rules.window,
     };
     let Ok(mut association) = Association::accept(stream, &request, results, &local, PATIENT).await else {
         return;

@@ -2,6 +2,7 @@
 pub(crate) mod archive;
 mod delivery;
 mod files;
+mod window;
 
 use super::payload::{PayloadReader, ReadFault};
 use super::{Config, Job};

@@ -1,5 +1,5 @@
 //! Ageing: which class a waiting job counts as.
-use super::super::due::effective;
+use super::super::pick::effective;
 use super::*;
 
 #[test]

@@ -4,6 +4,7 @@ mod cached;
 mod chained;
 mod committed;
 mod crash;
+mod grouped;
 mod migrated;
 mod model;
 mod queue;

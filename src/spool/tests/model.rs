@@ -1,5 +1,5 @@
 //! The same random actions against the spool and against a simple model of it; both must agree at every step.
-use super::super::due::effective;
+use super::super::pick::effective;
 use super::*;
 use proptest::prelude::*;
 use std::collections::BTreeMap;

@@ -27,6 +27,7 @@ fn local(max_pdu: u32) -> Local {
         max_pdu,
         implementation_class_uid: uid("2.25.1"),
         implementation_version: "TEST".into(),
+        window: 1,
     }
 }
 

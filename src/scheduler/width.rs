@@ -1,0 +1,302 @@
+//! How many associations a lane wants: pure. Called by the lane's machine; knows neither sessions nor clocks.
+//!
+//! While an instance is under way its association waits for the answer, so one association leaves a long line mostly empty.
+//! By Little's law a full line needs as many associations as instances are answered in the time that one takes when nothing is
+//! before it (`alone`): *rate × alone*. As long as every further association brings its full share, the line is not full, and
+//! their number doubles. When answers take longer the more associations there are, the product stands still whatever their
+//! number is, and so does the wish. The backlog bounds it: an association that has nothing to do is not opened.
+use std::time::{Duration, Instant};
+
+/// What a lane has seen of its destination lately.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Seen {
+    /// Jobs in the lane's queue, those under way included.
+    pub backlog: usize,
+    /// Associations at work when it was measured.
+    pub open: usize,
+    /// What an instance takes from its first byte to its recorded answer when the line is its own.
+    pub alone: Duration,
+    /// Instances answered in a second, over all associations; zero while nothing is known.
+    pub per_second: f64,
+}
+
+/// Associations wanted, 1 to `most`.
+#[must_use]
+pub fn wanted(seen: Seen, most: usize) -> usize {
+    let busy = seen.per_second * seen.alone.as_secs_f64();
+    let line = if seen.open == 0 || busy <= 0.0 {
+        START
+    } else if busy >= FULL_SHARE * as_f64(seen.open) {
+        seen.open.saturating_mul(2).max(START)
+    } else {
+        // At most `FULL_SHARE * open` here, and so far below what a float holds exactly.
+        as_usize((busy * HEADROOM).ceil()).saturating_add(SPARE)
+    };
+    let useful = seen.backlog.div_ceil(WORTH).max(1);
+    line.min(useful).min(most).max(1)
+}
+
+/// How many jobs an association gets at once: its share of the backlog, within `most`.
+#[must_use]
+pub fn share(backlog: usize, wanted: usize, most: usize) -> usize {
+    backlog.div_ceil(wanted.max(1)).clamp(1, most)
+}
+
+/// The lane's measure: what instances take, and how many are answered. Fed with every answer.
+#[derive(Clone, Debug)]
+pub struct Flow {
+    /// The shortest time for each class of length (a power of two), in this period and the one before it.
+    shortest: [[Option<Duration>; CLASSES]; 2],
+    period: Instant,
+    /// Of the window at hand: when it began, answers, and what they would have taken alone.
+    since: Instant,
+    answers: u32,
+    alone: Duration,
+    /// Associations at work, added up at each answer.
+    open: usize,
+    /// The present wish, decided once in a window of time.
+    wanted: usize,
+    /// Instances that a session of the lane lets be in flight.
+    window: usize,
+}
+
+impl Flow {
+    #[must_use]
+    pub fn new(now: Instant) -> Self {
+        Self {
+            shortest: [[None; CLASSES]; 2],
+            period: now,
+            since: now,
+            answers: 0,
+            alone: Duration::ZERO,
+            open: 0,
+            wanted: START,
+            window: 1,
+        }
+    }
+
+    /// An instance of `length` bytes was answered and recorded after `took`, on a session that lets `window` be in flight; `open`
+    /// associations, of `most`, were at work.
+    pub fn answered(
+        &mut self,
+        (length, took): (u64, Duration),
+        window: usize,
+        (open, most): (usize, usize),
+        now: Instant,
+    ) {
+        if now.saturating_duration_since(self.period) > PERIOD {
+            self.shortest = [[None; CLASSES], self.shortest[0]];
+            self.period = now;
+            // A line that is full never shows what an instance takes alone: for a moment fewer ask.
+            self.wanted = (self.wanted / 4).max(START);
+            self.rested(now);
+        }
+        self.window = window.max(1);
+        let class = class(length);
+        let known = [self.shortest[0][class], self.shortest[1][class]]
+            .into_iter()
+            .flatten()
+            .min();
+        let alone = known.map_or(took, |known| known.min(took));
+        self.shortest[0][class] = Some(self.shortest[0][class].map_or(took, |known| known.min(took)));
+        self.answers += 1;
+        self.alone += alone;
+        self.open += open;
+        let window = now.saturating_duration_since(self.since);
+        let mean = self.alone / self.answers;
+        // Every association has answered about twice, or the window says more of chance than of the line.
+        let enough = self.answers as usize >= 2 * open.max(1);
+        if window >= WINDOW_MIN && (enough || window >= WINDOW_MAX.max(4 * mean)) {
+            // A window of two works like two associations of one.
+            let slots = self.window;
+            let seen = Seen {
+                backlog: usize::MAX,
+                // Some were opened within the window: the mean is what its answers belong to.
+                open: (self.open / self.answers as usize).saturating_mul(slots),
+                alone: mean,
+                per_second: f64::from(self.answers) / window.as_secs_f64(),
+            };
+            self.wanted = wanted(seen, most.saturating_mul(slots)).div_ceil(slots);
+            self.rested(now);
+        }
+    }
+
+    /// The lane had nothing to do: what follows is a new window, or the pause would count as slowness.
+    pub fn rested(&mut self, now: Instant) {
+        (self.since, self.answers, self.alone, self.open) = (now, 0, Duration::ZERO, 0);
+    }
+
+    /// The destination was lost: nothing that was seen of it counts for what comes back.
+    pub fn forget(&mut self, now: Instant) {
+        *self = Self::new(now);
+    }
+
+    /// Jobs that a worker gets at once: enough that a session with a wide window does not run dry between two batches.
+    #[must_use]
+    pub fn batch(&self, least: usize) -> usize {
+        if self.window <= 1 {
+            return least;
+        }
+        least.max(4 * self.window).min(BATCH_MAX)
+    }
+
+    /// Associations wanted for this backlog, 1 to `most`.
+    #[must_use]
+    pub fn wanted(&self, backlog: usize, most: usize) -> usize {
+        self.wanted.min(backlog.div_ceil(WORTH).max(1)).min(most).max(1)
+    }
+}
+
+/// The length class: the position of the highest bit.
+fn class(length: u64) -> usize {
+    (64 - length.leading_zeros() as usize).min(CLASSES - 1)
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn as_f64(count: usize) -> f64 {
+    count as f64
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn as_usize(number: f64) -> usize {
+    number as usize
+}
+
+/// Where a lane begins: the second association shows whether the line has room.
+const START: usize = 2;
+/// From this share of their time alone on, associations do not hinder each other yet.
+const FULL_SHARE: f64 = 0.75;
+/// Beyond what fills the line exactly, for what an association does between two instances. With it a full line's associations are
+/// busy for two thirds of their time alone, well below `FULL_SHARE`: the wish does not swing.
+const HEADROOM: f64 = 1.5;
+/// So many always wait with something to send while the others wait for answers.
+const SPARE: usize = 2;
+/// Jobs that must wait for each association that is opened.
+const WORTH: usize = 2;
+const CLASSES: usize = 40;
+/// Jobs that one worker may have in hand.
+const BATCH_MAX: usize = 256;
+/// A line's own time is looked for anew after this: routes and archives change.
+const PERIOD: Duration = Duration::from_secs(600);
+const WINDOW_MIN: Duration = Duration::from_millis(100);
+const WINDOW_MAX: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(backlog: usize, open: usize, alone_ms: u64, per_second: f64) -> Seen {
+        Seen {
+            backlog,
+            open,
+            alone: Duration::from_millis(alone_ms),
+            per_second,
+        }
+    }
+
+    #[test]
+    fn the_wish_follows_backlog_round_trip_and_throughput() {
+        let table = [
+            ("nothing known yet", seen(1000, 0, 0, 0.0), 16, 2),
+            ("nothing to do", seen(0, 2, 50, 40.0), 16, 1),
+            ("one job needs one", seen(1, 2, 50, 40.0), 16, 1),
+            (
+                "each further one brings its share: twice as many",
+                seen(1000, 2, 50, 40.0),
+                16,
+                4,
+            ),
+            ("and again", seen(1000, 8, 50, 150.0), 64, 16),
+            ("within the site's limit", seen(1000, 8, 50, 150.0), 10, 10),
+            (
+                "CT over 100 Mbit/s and 50 ms: the line is full",
+                seen(2000, 8, 92, 23.8),
+                64,
+                6,
+            ),
+            ("the same with twice as many open", seen(2000, 16, 92, 23.8), 64, 6),
+            (
+                "5 KB over 100 Mbit/s and 50 ms",
+                seen(20_000, 256, 50, 2440.0),
+                256,
+                185,
+            ),
+            (
+                "5 KB over 20 Mbit/s and 150 ms",
+                seen(20_000, 256, 150, 488.0),
+                256,
+                112,
+            ),
+            ("a slow archive that takes one at a time", seen(500, 8, 200, 5.0), 64, 4),
+            ("a small backlog is not spread thin", seen(6, 8, 50, 150.0), 64, 3),
+            ("a site that allows one", seen(1000, 1, 50, 20.0), 1, 1),
+        ];
+        for (what, seen, most, expected) in table {
+            assert_eq!(wanted(seen, most), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn an_association_gets_its_share() {
+        for ((backlog, wanted), expected) in [((1000, 4), 8), ((16, 8), 2), ((3, 2), 2), ((0, 2), 1), ((1, 0), 1)] {
+            assert_eq!(share(backlog, wanted, 8), expected, "{backlog} {wanted}");
+        }
+    }
+
+    /// A line that answers `capacity` instances in a second at most, and none before `alone`.
+    fn settles_at(capacity: f64, alone_ms: u64, most: usize, span: Duration) -> (usize, Duration) {
+        let start = Instant::now();
+        let (mut flow, mut now) = (Flow::new(start), start);
+        let alone = Duration::from_millis(alone_ms);
+        let mut settled = now;
+        while now < start + span {
+            let open = flow.wanted(usize::MAX, most);
+            let rate = (as_f64(open) / alone.as_secs_f64()).min(capacity);
+            let took = Duration::from_secs_f64(as_f64(open) / rate);
+            now += Duration::from_secs_f64(1.0 / rate);
+            flow.answered((5_000, took), 1, (open, most), now);
+            if flow.wanted(usize::MAX, most) != open {
+                settled = now;
+            }
+        }
+        (flow.wanted(usize::MAX, most), settled - start)
+    }
+
+    #[test]
+    fn it_fills_a_line_within_seconds_and_stays() {
+        let table = [
+            (2500.0, 50, 256, 180..=195),
+            (24.0, 92, 64, 4..=7),
+            (500.0, 150, 64, 64..=64),
+            (10_000.0, 3, 16, 16..=16),
+        ];
+        for (capacity, alone, most, expected) in table {
+            let (wanted, took) = settles_at(capacity, alone, most, Duration::from_secs(60));
+            assert!(expected.contains(&wanted), "{capacity} {alone}: {wanted}");
+            assert!(took < Duration::from_secs(6), "{capacity} {alone}: {took:?}");
+        }
+    }
+
+    #[test]
+    fn hours_of_a_full_line_do_not_inflate_it() {
+        let (wanted, _) = settles_at(24.0, 92, 64, Duration::from_secs(3 * 3_600));
+        assert!((4..=8).contains(&wanted), "{wanted}");
+    }
+
+    #[test]
+    fn long_objects_among_short_ones_do_not_look_like_a_slow_line() {
+        let start = Instant::now();
+        let (mut flow, mut now) = (Flow::new(start), start);
+        // Two associations that never wait for each other: each takes what its length takes.
+        for round in 0..200 {
+            let (length, took) = if round % 2 == 0 {
+                (5_000, 50)
+            } else {
+                (50_000_000, 4_000)
+            };
+            now += Duration::from_millis(took / 2);
+            flow.answered((length, Duration::from_millis(took)), 1, (2, 16), now);
+        }
+        assert_eq!(flow.wanted(usize::MAX, 16), 4);
+    }
+}
