@@ -272,8 +272,9 @@ impl Courier {
             }
         };
         caster.saw(job);
+        let ahead = Progress::new();
         let load = tokio::select! {
-            load = Load::ahead(job, reader, &caster, &Progress::new()) => match load {
+            load = Load::ahead(job, reader, &caster, &ahead) => match load {
                 Ok(load) => load,
                 Err(fault) => return vec![(job.id, fault.into())],
             },
