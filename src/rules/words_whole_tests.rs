@@ -14,13 +14,16 @@ use dicom_core::Tag;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// The sequences and items around an element, and its own tag.
-type Place = (Vec<(Tag, usize)>, Tag);
+/// The sequences around an element, each with the number of its item.
+type Around = Vec<(Tag, usize)>;
+
+/// What is around an element, and its own tag.
+type Place = (Around, Tag);
 
 /// Every element that has no element inside, by its place, with all its bytes, header and delimiter included.
 fn leaves(head: &Head) -> BTreeMap<Place, &[u8]> {
     let mut found = BTreeMap::new();
-    let mut open: Vec<(Option<usize>, Vec<(Tag, usize)>)> = vec![(None, Vec::new())];
+    let mut open: Vec<(Option<usize>, Around)> = vec![(None, Vec::new())];
     while let Some((parent, around)) = open.pop() {
         for at in head.children(parent) {
             let node = head.nodes[at];

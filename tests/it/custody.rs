@@ -208,7 +208,7 @@ fn over_http_only_known_callers_are_heard_and_patients_shown_to_custodians_only(
         .archive("vna", archive.port, "")
         .start();
     let sent = patient("MRN-CANARY-1", "71");
-    send(station.setup.dicom, station.setup.path(), &[sent.clone()]);
+    send(station.setup.dicom, station.setup.path(), std::slice::from_ref(&sent));
     archive.wait_stored(1);
     station.wait_drained(SOON);
     let by_patient = json!({"value": "MRN-CANARY-1", "by": "patient"}).to_string();

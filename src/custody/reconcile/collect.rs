@@ -65,6 +65,9 @@ struct Told {
     seen: BTreeSet<InstanceId>,
 }
 
+/// Kind, source, study and status: what refusals are counted by.
+type Refusal = (Kind, String, Option<String>, String);
+
 impl Told {
     fn fact(&mut self, fact: &Fact) {
         let to = fact.destination.as_ref().map(ToString::to_string);
@@ -199,7 +202,7 @@ impl Told {
 
     /// What was refused or cut, and has not come again since.
     async fn refused(&mut self, spool: &Spool, report: &mut Report) -> Result<(), ReadError> {
-        let mut missing: BTreeMap<(Kind, String, Option<String>, String), (u64, BTreeSet<String>)> = BTreeMap::new();
+        let mut missing: BTreeMap<Refusal, (u64, BTreeSet<String>)> = BTreeMap::new();
         for refused in &self.refusals {
             let kind = if refused.status == "cut" {
                 Kind::Cut

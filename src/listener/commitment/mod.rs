@@ -141,7 +141,10 @@ impl Lines {
 
 /// When each source last sent an instance, so that one that is still coming is waited for.
 #[derive(Clone, Default)]
-pub struct Arrivals(Arc<Mutex<BTreeMap<SourceId, (usize, Option<Instant>)>>>);
+pub struct Arrivals(Arc<Mutex<BySource>>);
+
+/// How many instances are coming now, and when the last one ended.
+type BySource = BTreeMap<SourceId, (usize, Option<Instant>)>;
 
 /// An instance that is coming in.
 pub struct Arriving(Arrivals, SourceId);
@@ -163,7 +166,7 @@ impl Arrivals {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<SourceId, (usize, Option<Instant>)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BySource> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
