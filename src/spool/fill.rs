@@ -117,6 +117,7 @@ fn batch(core: &Core, db: &Db, book: &mut Book, fill: &Fill, records: &[Instance
                 repeat: Repeat::Acknowledge,
                 note: StudyNote::default(),
                 aliases: Vec::new(),
+                traits: Vec::new(),
             };
             let committed = admit(txn, record, commit)?;
             assert!(matches!(committed, Ok(Committed::Stored(_))), "every UID is new");
