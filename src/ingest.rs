@@ -20,7 +20,6 @@ use crate::spool::{
     StudyNote,
 };
 use crate::telemetry::metrics::Metrics;
-use crate::transcode::Known;
 use bytes::Bytes;
 use dicom_core::Tag;
 use std::sync::Arc;
@@ -96,8 +95,6 @@ pub struct Ingest {
     metrics: Metrics,
     clock: Clock,
     max_instance: u64,
-    /// Told which classes and syntaxes come by.
-    known: Option<Known>,
     /// As many rule evaluations at once as there are processors, off the threads that serve sockets.
     evaluations: Arc<Semaphore>,
 }
@@ -121,16 +118,8 @@ impl Ingest {
             metrics,
             clock,
             max_instance,
-            known: None,
             evaluations: Arc::new(Semaphore::new(processors)),
         }
-    }
-
-    /// The same, telling which classes and syntaxes come by.
-    #[must_use]
-    pub fn telling(mut self, known: Known) -> Self {
-        self.known = Some(known);
-        self
     }
 
     /// Starts taking a data set.
@@ -386,16 +375,24 @@ impl Receiving {
 }
 
 impl Ingest {
+    /// The time by the box's clock.
+    #[must_use]
+    pub fn now(&self) -> Wall {
+        self.clock.now()
+    }
+
     fn count(&self, announced: &Announced, committed: &Committed, length: u64) {
         let source = announced.source.as_str();
         self.metrics.received_total.with_label_values(&[source]).inc();
-        if let Some(known) = &self.known {
-            known.saw(&announced.sop_class, &announced.transfer_syntax);
-        }
         self.metrics
             .received_bytes_total
             .with_label_values(&[source])
             .inc_by(length);
+        self.metrics
+            .alarms
+            .source_last_received
+            .with_label_values(&[source])
+            .set(self.clock.now().seconds());
         match committed {
             Committed::Stored(_) => {}
             Committed::Repeat(_) => self.metrics.repeats_total.with_label_values(&[source, "same"]).inc(),

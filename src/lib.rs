@@ -14,7 +14,7 @@
 //! | 1 | `telemetry`, `dicom`, `pki` | metrics and log lines; heads, edits, associations; certificates and keys |
 //! | 2 | `rules`, `spool`, `transcode` | what is decided; where it is safe; what it can losslessly become. The spool knows neither DICOM nor rules |
 //! | 3 | `ingest`, `sender` | the one crossing; one job to one peer. A sender never sees the spool |
-//! | 4 | `listener`, `scheduler`, `custody` | who may send; one lane for each destination, which meet only in the spool; what the ledger tells |
+//! | 4 | `listener`, `scheduler`, `custody`, `alarms` | who may send; one lane for each destination, which meet only in the spool; what the ledger tells; what people are told |
 //! | 5 | `control`, `web`, `rehearse`, `appliance`, `commitment` | operator's socket, metrics and health, test modalities, service manager, storage commitment |
 //! | 6 | `config` | the components' `Config` types, loaded and checked together |
 //! | 7 | `app`, `cli`, `main` | composition, the command line |
@@ -32,6 +32,7 @@ pub mod transcode;
 pub mod ingest;
 pub mod sender;
 
+pub mod alarms;
 pub mod custody;
 pub mod listener;
 pub mod scheduler;

@@ -30,6 +30,7 @@ fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
         Command::Queue { verb, talk } => Ok(runtime()?.block_on(cli::queue::run(verb, &talk))),
         Command::Commitment { verb, talk } => Ok(runtime()?.block_on(cli::commitment::run(verb, &talk))),
         Command::Lanes { talk } => Ok(runtime()?.block_on(cli::queue::lanes(&talk))),
+        Command::Alarms { verb, talk } => Ok(runtime()?.block_on(cli::alarms::run(verb, &talk))),
         Command::Reload { talk } => Ok(runtime()?.block_on(cli::queue::reload(&talk))),
         Command::Probe { question, talk } => Ok(runtime()?.block_on(cli::probe::run(question, &talk))),
         Command::Cert { verb, talk } => Ok(runtime()?.block_on(cli::cert::run(verb, &talk))),

@@ -76,9 +76,12 @@ fn alarms_and_guides_name_only_metrics_that_exist() {
     let name = regex::Regex::new(r"\bwaystation_[a-z0-9_]+").expect("a pattern");
     for path in pages()
         .into_iter()
-        .chain(["config/alarms.yml".into(), "README.md".into()])
+        .chain(prometheus().into_iter().chain(["README.md".into()]))
     {
-        for found in name.find_iter(&read(&path)) {
+        let text = read(&path);
+        // `destination:waystation_…` is a recorded series, which `promtool test rules` knows.
+        let recorded = |at: usize| text[..at].ends_with(':');
+        for found in name.find_iter(&text).filter(|found| !recorded(found.start())) {
             let base = found
                 .as_str()
                 .trim_end_matches("_bucket")
@@ -93,14 +96,105 @@ fn alarms_and_guides_name_only_metrics_that_exist() {
     }
 }
 
-#[test]
-fn promtool_takes_the_alarms() {
+/// The files of config/prometheus/ that name metrics.
+fn prometheus() -> Vec<String> {
+    [
+        "alerts.yml",
+        "recording.yml",
+        "tests/alerts.yml",
+        "tests/weeks.yml",
+        "tests/recording.yml",
+    ]
+    .map(|name| format!("config/prometheus/{name}"))
+    .into()
+}
+
+fn promtool(arguments: &[&str]) -> (bool, String) {
     let mut promtool = std::process::Command::new("promtool");
-    promtool
-        .args(["check", "rules"])
-        .arg(repository().join("config/alarms.yml"));
+    promtool.current_dir(repository()).args(arguments);
     let output = promtool.output().expect("promtool is installed by `make setup`");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+}
+
+#[test]
+fn promtool_takes_configuration_and_rules_and_their_tests_pass() {
+    let all = prometheus();
+    let (rules, tests) = all.split_at(2);
+    let named = |first: [&'static str; 2], files: &[String]| {
+        let files = files.iter().map(|file| file.clone().leak() as &str);
+        first.into_iter().chain(files).collect::<Vec<&str>>()
+    };
+    for arguments in [
+        vec!["check", "config", "config/prometheus/prometheus.yml"],
+        named(["check", "rules"], rules),
+        named(["test", "rules"], tests),
+    ] {
+        let (passed, said) = promtool(&arguments);
+        assert!(passed && !said.contains("FAILED"), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn every_alert_has_a_case_that_fires_one_that_does_not_and_a_section_of_the_runbook() {
+    let alerts = read("config/prometheus/alerts.yml");
+    let name = regex::Regex::new(r"- alert: (\w+)").expect("a pattern");
+    let names: Vec<String> = name.captures_iter(&alerts).map(|found| found[1].to_owned()).collect();
+    assert!(names.len() > 20, "{names:?}");
+    let cases = ["alerts", "weeks"]
+        .map(|name| read(&format!("config/prometheus/tests/{name}.yml")))
+        .concat();
+    let cases: Vec<&str> = cases.split("  - name: ").collect();
+    for name in &names {
+        let own = cases
+            .iter()
+            .filter(|case| case.contains(&format!("alertname: {name}\n")));
+        let (quiet, firing): (Vec<&&str>, Vec<&&str>) = own.partition(|case| case.contains("exp_alerts: []"));
+        assert!(!quiet.is_empty() && !firing.is_empty(), "{name}: {quiet:?} {firing:?}");
+        assert!(firing.iter().all(|case| case.contains("exp_labels:")), "{name}");
+    }
+    let link = regex::Regex::new(r"runbook_url: docs/runbook\.md#(\S+)").expect("a pattern");
+    let anchors = anchors("docs/runbook.md");
+    let linked: Vec<String> = link.captures_iter(&alerts).map(|found| found[1].to_owned()).collect();
+    assert_eq!(linked.len(), names.len());
+    for anchor in linked {
+        assert!(anchors.contains(&anchor), "{anchor} is not among {anchors:?}");
+    }
+}
+
+#[test]
+fn every_alarm_of_the_box_has_a_section_of_the_runbook_and_a_row_in_the_guide() {
+    let (anchors, guide) = (anchors("docs/runbook.md"), read("docs/alarms.md"));
+    for kind in waystation::alarms::Kind::ALL {
+        let (word, anchor) = (kind.word(), kind.anchor());
+        assert!(anchors.contains(anchor), "{anchor} is not among {anchors:?}");
+        assert!(
+            guide.contains(&format!("| `{word}` |")),
+            "docs/alarms.md says nothing of {word}"
+        );
+        assert!(
+            guide.contains(&format!("(runbook.md#{anchor})")),
+            "docs/alarms.md does not lead to {anchor}"
+        );
+    }
+}
+
+/// The anchors of a page's headings, as mdBook and GitHub make them.
+fn anchors(page: &str) -> BTreeSet<String> {
+    let text = read(page);
+    let headings = text.lines().filter_map(|line| {
+        line.trim_start_matches('#')
+            .strip_prefix(' ')
+            .filter(|_| line.starts_with('#'))
+    });
+    let letter = |c: char| match c {
+        ' ' => Some('-'),
+        c if c.is_alphanumeric() || c == '-' || c == '_' => Some(c.to_ascii_lowercase()),
+        _ => None,
+    };
+    headings
+        .map(|heading| heading.trim().chars().filter_map(letter).collect())
+        .collect()
 }
 
 /// All pages below docs/, as paths from the repository.

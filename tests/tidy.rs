@@ -21,7 +21,7 @@ const NEVER: [(&str, &str, &str); 2] = [
 ];
 
 /// Foreign crates and the only places that name them.
-const DOORS: [(&str, &[&str]); 22] = [
+const DOORS: [(&str, &[&str]); 24] = [
     ("rocksdb", &["src/spool/db.rs"]),
     ("rhai", &["src/rules/"]),
     ("charls", &["src/transcode/codec/jpegls.rs"]),
@@ -34,8 +34,10 @@ const DOORS: [(&str, &[&str]); 22] = [
     ("rustls", &["src/pki/", "src/listener/tls/", "src/sender/tls/"]),
     ("tokio_rustls", &["src/listener/tls/", "src/sender/tls/"]),
     ("x509_parser", &["src/pki/"]),
-    ("hyper", &["src/web/"]),
-    ("hyper_util", &["src/web/"]),
+    ("hyper", &["src/web/", "src/alarms/webhook.rs"]),
+    ("hyper_util", &["src/web/", "src/alarms/webhook.rs"]),
+    ("lettre", &["src/alarms/mail.rs"]),
+    ("aws_lc_rs", &["src/alarms/webhook.rs", "src/pki/"]),
     ("axum", &["src/web/"]),
     ("figment", &["src/config/"]),
     ("prometheus", &["src/telemetry/"]),

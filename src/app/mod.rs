@@ -4,6 +4,7 @@
 //! undecided is decided meanwhile.
 //! Stop (SIGTERM, SIGINT, or a failed spool): listeners and associations first, so that nothing new is acknowledged; then the
 //! lanes, each finishing what it sends; then the spool. Each phase is bounded, and says what it still waits for.
+mod alarms;
 mod certificates;
 mod commitment;
 mod custody;
@@ -12,6 +13,7 @@ mod opening;
 mod signals;
 mod syntaxes;
 
+use crate::alarms::Alarms;
 use crate::base::clock::Clock;
 use crate::base::drain::Drain;
 use crate::base::names::DestinationId;
@@ -165,8 +167,7 @@ impl Parts {
         let commitment = commitment::build(&lanes, config)?;
         let scheduler = Scheduler::start(&lanes, &config.destinations)?;
         let longest = config.limits.max_instance.0;
-        let ingest =
-            Ingest::new(spool.clone(), rules.clone(), metrics.clone(), clock.clone(), longest).telling(known.clone());
+        let ingest = Ingest::new(spool.clone(), rules.clone(), metrics.clone(), clock.clone(), longest);
         Ok(Self {
             spool,
             rules,
@@ -205,8 +206,9 @@ impl Parts {
                 "the service manager passes a socket that no listener has: who connects there waits for nothing; make listeners.address and the socket unit the same"
             );
         }
+        let alarms = self.start_alarms(config).await.ok_or(AppError::Interrupted)?;
         let certificates = self.watch_certificates(&bound, config);
-        control.start(&self.service, self.verbs(certificates).handler());
+        control.start(&self.service, self.verbs(certificates, alarms).handler());
         self.start_recovery();
         self.start_custody();
         self.commitment.start();
@@ -268,7 +270,7 @@ impl Parts {
         }
     }
 
-    fn verbs(&self, certificates: Certificates) -> Verbs {
+    fn verbs(&self, certificates: Certificates, alarms: Alarms) -> Verbs {
         let rules = self.rules.clone();
         let reload: control::verbs::Reload = Arc::new(move || {
             let problems = |problems: Vec<rules::Problem>| problems.iter().map(ToString::to_string).collect();
@@ -289,6 +291,7 @@ impl Parts {
             reload,
             decide,
             known: self.known.clone(),
+            alarms,
             custody: self.desk.custody.clone(),
             reconciler: self.desk.reconciler.clone(),
             history: Arc::new(move || custody::history(folder.as_deref())),

@@ -23,6 +23,13 @@ impl Wall {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
     }
 
+    /// Seconds since 1970, as metrics have them.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss)]
+    pub fn seconds(self) -> f64 {
+        self.0 as f64 / 1e6
+    }
+
     /// ISO 8601 in UTC with seconds, as logs and listings show it.
     #[must_use]
     pub fn iso(self) -> String {

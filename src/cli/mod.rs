@@ -1,4 +1,5 @@
 //! What can be asked on the command line. One file for each group of verbs; each prints its answer and gives an exit code.
+pub mod alarms;
 pub mod cert;
 pub mod check;
 pub mod commitment;
@@ -61,6 +62,13 @@ pub enum Command {
     Probe {
         #[command(flatten)]
         question: probe::Question,
+        #[command(flatten)]
+        talk: Talk,
+    },
+    /// What is wrong now, and what is told of it
+    Alarms {
+        #[command(subcommand)]
+        verb: alarms::Verb,
         #[command(flatten)]
         talk: Talk,
     },

@@ -282,10 +282,9 @@ pub(super) async fn answer(request: &Request, talk: &Talk) -> Result<Response, N
 }
 
 pub(super) fn show(request: &Request, response: &Response, json: bool) -> ExitCode {
-    let mut refused = matches!(response, Response::Refused { .. });
-    if let Response::Probe { findings, .. } = response {
-        refused = findings.iter().any(Finding::is_trouble);
-    }
+    let untold = matches!(response, Response::Alarms { said: answer } if super::alarms::failed(answer));
+    let trouble = matches!(response, Response::Probe { findings, .. } if findings.iter().any(Finding::is_trouble));
+    let refused = untold || trouble || matches!(response, Response::Refused { .. });
     if json {
         // A response came from JSON and goes back to it.
         println!("{}", json_of(response).unwrap_or_default());
@@ -299,6 +298,7 @@ pub(super) fn show(request: &Request, response: &Response, json: bool) -> ExitCo
             Response::Probe { destination, findings } => super::probe::show(destination, findings),
             Response::Known { destination, lines } => super::probe::show_known(destination, lines),
             Response::Map { entries } => super::map::show(entries),
+            Response::Alarms { said: answer } => super::alarms::show(answer),
             Response::Trace { custody } => print!("{custody}"),
             Response::Ledger { report } => print!("{}", super::custody::chain_words(report)),
             Response::Reconciliation { report } => print!("{report}"),

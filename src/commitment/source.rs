@@ -20,6 +20,8 @@ use std::time::Duration;
 /// Looks at what is not decided: soon at first, then more and more rarely.
 const LOOK_MIN: Duration = Duration::from_millis(100);
 const LOOK_MAX: Duration = Duration::from_secs(15);
+/// The same while an instance has not come.
+const ABSENT_MAX: Duration = Duration::from_secs(1);
 /// An instance that is still coming is waited for no longer than this, whatever else comes.
 const ARRIVAL_MAX: Duration = Duration::from_secs(600);
 /// The first pause between two tries to tell.
@@ -225,11 +227,15 @@ impl Case {
                     self.note(committed, failed);
                     return Some(self.shared.parts.clock.now());
                 }
-                Ok(Judgement::Open { at, .. }) => {
+                Ok(Judgement::Open { at, absent }) => {
                     if at > from {
                         pause = LOOK_MIN;
                     }
                     from = at;
+                    // What is known never to come is said when that is known, and not up to a look later.
+                    if absent {
+                        pause = pause.min(ABSENT_MAX);
+                    }
                 }
                 // The spool says so itself; the request is durable.
                 Err(_) => pause = LOOK_MAX,

@@ -16,6 +16,7 @@ pub(super) fn all(config: &Config, unread: &[DestinationId]) -> Vec<Problem> {
     let mut problems = Vec::new();
     components(config, &mut problems);
     names(config, &mut problems);
+    silences(config, &mut problems);
     ports(config, &mut problems);
     sources(config, &mut problems);
     certificates(config, &mut problems);
@@ -46,6 +47,7 @@ fn components(config: &Config, problems: &mut Vec<Problem>) {
     say("rules".into(), config.rules.check());
     say("control".into(), config.control.check());
     say("transcode".into(), config.transcode.check());
+    say("alarms".into(), config.alarms.check());
     say("certificates".into(), config.certificates.check());
     for (index, listener) in config.listeners.iter().enumerate() {
         say(format!("listeners[{index}]"), listener.check());
@@ -92,6 +94,16 @@ fn names(config: &Config, problems: &mut Vec<Problem>) {
             "destinations",
             "there is none: every instance will be held",
         ));
+    }
+}
+
+/// Sources that the alarms name.
+fn silences(config: &Config, problems: &mut Vec<Problem>) {
+    for (index, silence) in config.alarms.silence.iter().enumerate() {
+        if !config.sources.iter().any(|source| source.name == silence.source) {
+            let key = format!("alarms.silence[{index}].source");
+            problems.push(Problem::error(key, "is the name of no [[sources]] entry"));
+        }
     }
 }
 

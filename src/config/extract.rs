@@ -82,6 +82,7 @@ pub(super) fn config(sources: &Sources) -> Extracted {
         parts.state_defaults(node);
     }
     let (log, spool, rules) = (parts.table("log"), parts.table("spool"), parts.rules());
+    let alarms = parts.table("alarms");
     let (ledger, reconcile) = (parts.table("ledger"), parts.table("reconcile"));
     let (web, control, limits) = (parts.table("web"), parts.table("control"), parts.table("limits"));
     let transcode = parts.table("transcode");
@@ -104,6 +105,7 @@ pub(super) fn config(sources: &Sources) -> Extracted {
             reconcile: reconcile?,
             rules: rules?,
             web: web?,
+            alarms: alarms?,
             control: control?,
             transcode: transcode?,
             certificates: certificates?,

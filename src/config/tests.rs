@@ -371,6 +371,10 @@ fn what_the_reference_calls_a_default_is_the_default() {
         "sources.certificate_fingerprints",
         "sources.certificate_names",
         "sources.charset",
+        "alarms.timezone",
+        "alarms.silence",
+        "alarms.mail",
+        "alarms.webhooks",
         "web.callers",
     ];
     let differ: Vec<&str> = differ

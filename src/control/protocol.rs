@@ -1,4 +1,5 @@
 //! What is said over the control socket. Both sides are this binary, usually of one version; an unknown request is refused, not guessed.
+use crate::alarms;
 use crate::base::names::{DestinationId, InstanceId, SourceId, Uid};
 use crate::base::units::Span;
 use crate::custody::{Answer, Report, Subject};
@@ -59,6 +60,10 @@ pub enum Request {
         classes: Vec<String>,
         #[serde(default)]
         known: bool,
+    },
+    /// Incidents: list, acknowledge, silence, try the channels.
+    Alarms {
+        order: alarms::Order,
     },
     /// What had been sent where `value` was written; with `reverse`, what was written where `value` had been sent.
     Map {
@@ -174,6 +179,9 @@ pub enum Response {
     Known {
         destination: DestinationId,
         lines: Vec<Line>,
+    },
+    Alarms {
+        said: alarms::Answer,
     },
     Trace {
         custody: Box<Answer>,

@@ -3,6 +3,7 @@ use super::certificates::Certificates;
 use super::decide::Decide;
 use super::protocol::{Action, Filter, Job, Lane, Request, Response};
 use super::server::Handler;
+use crate::alarms::Alarms;
 use crate::base::names::{DestinationId, JobId};
 use crate::custody::{Custody, Reconciler};
 use crate::scheduler::{LaneState, LaneStatus, Scheduler};
@@ -21,6 +22,7 @@ pub struct Verbs {
     pub reload: Reload,
     pub decide: Decide,
     pub known: Known,
+    pub alarms: Alarms,
     pub custody: Custody,
     pub reconciler: Reconciler,
     pub history: History,
@@ -79,6 +81,11 @@ impl Verbs {
                 classes,
                 known,
             } => self.probe(destination, &classes, known).await,
+            Request::Alarms { order } => self
+                .alarms
+                .carry_out(who, order)
+                .await
+                .map(|said| Response::Alarms { said }),
             Request::Map { kind, value, reverse } => self.map(&kind, &value, reverse).await,
             Request::Trace {
                 value,

@@ -7,7 +7,7 @@ use super::config::SourceConfig;
 use super::negotiate::VERIFICATION;
 use crate::base::drain::Drain;
 use crate::base::fault::{Plant, panic_if, planted};
-use crate::base::names::{AeTitle, Uid};
+use crate::base::names::{AeTitle, InstanceId, Uid};
 use crate::dicom::association::{Association, Event, Stream, UlError};
 use crate::dicom::commitment;
 use crate::dicom::dimse::{Command, StoreRq, StoreRsp};
@@ -150,6 +150,7 @@ async fn store<S: Stream>(
     served: &mut Served,
 ) -> Result<(), UlError> {
     let began = Instant::now();
+    let mut stored = None;
     let mut study = None;
     let taken = match announced(association, context, id, &request) {
         Err((status, comment)) => {
@@ -160,7 +161,10 @@ async fn store<S: Stream>(
             discarded.map(|()| (status, Some(comment)))
         }
         Ok(announced) => match receive(association, context, announced, &mut study).await {
-            Ok(Ok(())) => Ok((status::SUCCESS, None)),
+            Ok(Ok(instance)) => {
+                stored = instance;
+                Ok((status::SUCCESS, None))
+            }
             Ok(Err(refused)) => {
                 tracing::warn!(source = %context.source.name, status = %format_args!("{:04X}", refused.status()), reason = %refused, "instance refused");
                 Ok((refused.status(), Some(refused.comment())))
@@ -187,11 +191,9 @@ async fn store<S: Stream>(
         .store_answers_total
         .with_label_values(&[source, &format!("{status:04X}")])
         .inc();
-    context
-        .metrics
-        .store_seconds
-        .with_label_values(&[source])
-        .observe(began.elapsed().as_secs_f64());
+    let took = began.elapsed();
+    let example = stored.as_ref().map(|id| (id, context.ingest.now()));
+    context.metrics.stored(source, took.as_secs_f64(), example);
     let answer = StoreRsp {
         message_id: request.message_id,
         status,
@@ -240,14 +242,14 @@ fn announced<S: Stream>(
     })
 }
 
-/// Takes the data set. The outer error ends the association; the inner one only this instance, whose data set is read to its end.
-/// `study` learns which one it is of, as far as it can be read.
+/// Takes the data set; answers under which id it is kept. The outer error ends the association; the inner one only this instance,
+/// whose data set is read to its end. `study` learns which one it is of, as far as it can be read.
 async fn receive<S: Stream>(
     association: &mut Association<S>,
     context: &Context,
     announced: Announced,
     study: &mut Option<Uid>,
-) -> Result<Result<(), Refused>, UlError> {
+) -> Result<Result<Option<InstanceId>, Refused>, UlError> {
     let mut peek = Peek::at(&announced.transfer_syntax);
     let mut receiving: Receiving = match context.ingest.begin(announced).await {
         Ok(receiving) => receiving,
@@ -279,10 +281,10 @@ async fn receive<S: Stream>(
     }
     if planted(Plant::AckBeforeCommit) {
         tokio::spawn(async move { receiving.finish().await.map(drop) });
-        return Ok(Ok(()));
+        return Ok(Ok(None));
     }
     *study = receiving.study();
-    Ok(receiving.finish().await.map(drop))
+    Ok(receiving.finish().await.map(|committed| Some(committed.id())))
 }
 
 /// Looks at the head of a data set that is not taken, to know which study lacks it.

@@ -15,6 +15,7 @@ use crate::telemetry::metrics::Metrics;
 use notify::Watcher;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
@@ -53,6 +54,8 @@ struct Store {
     origin: Option<Origin>,
     /// One reload at a time; holds the fingerprint of the files that were last tried.
     tried: Mutex<u64>,
+    /// The fingerprint of the files that are in force.
+    loaded: AtomicU64,
     metrics: Metrics,
     clock: Clock,
 }
@@ -109,6 +112,7 @@ impl RuleStore {
             current: watch::Sender::new(set),
             origin,
             tried: Mutex::new(tried),
+            loaded: AtomicU64::new(tried),
             metrics,
             clock,
         };
@@ -172,6 +176,13 @@ impl RuleStore {
         set.decide_for(facts, head, destination)
     }
 
+    /// Whether the folder on the disk is not what is in force: changed and not loaded, or refused. Blocking.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        let origin = self.0.origin.as_ref();
+        origin.is_some_and(|origin| fingerprint(&origin.folder) != self.0.loaded.load(Ordering::Relaxed))
+    }
+
     /// Loads the folder again and puts the new set in force. Blocking; SIGHUP and the watcher come here.
     ///
     /// # Errors
@@ -189,6 +200,7 @@ impl RuleStore {
                 let epoch = set.set.epoch();
                 let canary = set.canary.as_ref().map(|(_, set)| promotion::name(set));
                 self.0.current.send_replace(set);
+                self.0.loaded.store(*tried, Ordering::Relaxed);
                 self.0.loaded();
                 tracing::info!(epoch = format_args!("{epoch:016x}"), canary, "rules loaded");
                 Ok(epoch)

@@ -254,17 +254,11 @@ impl Worker {
             .deliveries_total
             .with_label_values(&[name, outcome.word()])
             .inc();
-        metrics
-            .delivery_seconds
-            .with_label_values(&[name])
-            .observe(started.elapsed().as_secs_f64());
+        let (id, now) = (&lease.instance.id, self.shared.clock.now());
+        metrics.delivery(name, started.elapsed().as_secs_f64(), id, now);
         match outcome {
             Outcome::Confirmed { .. } => {
-                let lag = self.shared.clock.now().since(lease.instance.arrival);
-                metrics
-                    .lag_seconds
-                    .with_label_values(&[name])
-                    .observe(lag.as_secs_f64());
+                metrics.lag(name, now.since(lease.instance.arrival).as_secs_f64(), id, now);
                 metrics
                     .delivered_bytes_total
                     .with_label_values(&[name])

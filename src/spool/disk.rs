@@ -22,6 +22,7 @@ pub(super) struct Disk {
     free_bytes: AtomicU64,
     free_inodes: AtomicU64,
     used: AtomicU64,
+    low_mark: AtomicU64,
 }
 
 /// What the file system says.
@@ -54,6 +55,7 @@ impl Disk {
             free_bytes: AtomicU64::new(0),
             free_inodes: AtomicU64::new(0),
             used: AtomicU64::new(0),
+            low_mark: AtomicU64::new(0),
         }
     }
 
@@ -93,6 +95,7 @@ impl Disk {
                 "spool disk below low water"
             );
         }
+        self.low_mark.store(low_bytes, Ordering::Relaxed);
         self.low.store(low || critical, Ordering::Relaxed);
         self.in_critical.store(critical, Ordering::Relaxed);
         self.free_bytes.store(space.free_bytes, Ordering::Relaxed);
@@ -127,6 +130,11 @@ impl Disk {
             self.free_bytes.load(Ordering::Relaxed),
             self.free_inodes.load(Ordering::Relaxed),
         )
+    }
+
+    /// Free bytes below which instances are refused.
+    pub(super) fn low_mark(&self) -> u64 {
+        self.low_mark.load(Ordering::Relaxed)
     }
 
     /// A write met a full disk before the next look.

@@ -318,6 +318,7 @@ impl Spool {
             critical: self.core.disk.critical(),
             free_bytes,
             free_inodes,
+            low_water_bytes: self.core.disk.low_mark(),
             commit_alive: self.owner.commit_alive(),
             salvage_unread: self.core.metrics.salvage_unacknowledged.get() > 0,
             damaged: u64::try_from(self.core.metrics.spool_damaged.get()).unwrap_or(0),

@@ -239,6 +239,16 @@ pub enum Committed {
     Conflict(InstanceId),
 }
 
+impl Committed {
+    /// Under which id the content is kept.
+    #[must_use]
+    pub fn id(&self) -> InstanceId {
+        match self {
+            Self::Stored(id) | Self::Repeat(id) | Self::Conflict(id) => *id,
+        }
+    }
+}
+
 /// How a lease ends.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Settlement {
@@ -397,6 +407,8 @@ pub struct Health {
     pub critical: bool,
     pub free_bytes: u64,
     pub free_inodes: u64,
+    /// Free bytes below which new instances are refused.
+    pub low_water_bytes: u64,
     /// The commit thread runs.
     pub commit_alive: bool,
     /// A report of lost or doubtful instances waits for a person.

@@ -1,9 +1,15 @@
 //! The one table of metrics. Base units, `_total` for counters; a counter for each way in and each way out,
 //! a 0/1 gauge for each latch. Labels: names from configuration and words from enums, so cardinality is bounded.
+use super::exemplars::{Exemplar, Exemplars};
+use super::openmetrics;
+use crate::base::clock::Wall;
+use crate::base::names::InstanceId;
 use prometheus::core::Collector;
+use prometheus::proto::MetricType;
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry, TextEncoder,
 };
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 // Rooms that keep a handle name its type through here: this room is the only door to prometheus.
@@ -16,6 +22,8 @@ pub struct Metrics(Arc<Table>);
 /// The handles, one for each metric.
 pub struct Table {
     registry: Registry,
+    exemplars: Exemplars,
+    pub alarms: Watched,
     pub associations_total: IntCounterVec,
     pub refusals_total: IntCounterVec,
     pub associations_open: IntGaugeVec,
@@ -96,6 +104,30 @@ pub struct Table {
     pub reconcile_runs_total: IntCounterVec,
 }
 
+/// What the alarms measure and tell.
+pub struct Watched {
+    pub source_last_received: GaugeVec,
+    pub source_silent: IntGaugeVec,
+    pub drain_seconds: GaugeVec,
+    pub spool_room_bytes: IntGauge,
+    pub spool_full_seconds: Gauge,
+    pub clock_implausible: IntGaugeVec,
+    pub clock_jumps_total: IntCounter,
+    pub rules_stale: IntGauge,
+    pub incidents_open: IntGaugeVec,
+    pub incidents_total: IntCounterVec,
+    pub alarm_messages_total: IntCounterVec,
+    pub alarm_messages_waiting: IntGaugeVec,
+}
+
+/// One number of the exposition, as a rule of the alarms sees it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Sample {
+    /// In the order of the label names.
+    pub labels: BTreeMap<String, String>,
+    pub value: f64,
+}
+
 impl std::ops::Deref for Metrics {
     type Target = Table;
     fn deref(&self) -> &Table {
@@ -123,6 +155,80 @@ impl Metrics {
         TextEncoder::new()
             .encode_to_string(&self.registry.gather())
             .unwrap_or_default()
+    }
+
+    /// The exposition in the OpenMetrics format 1.0, with exemplars.
+    #[must_use]
+    pub fn open_metrics(&self) -> String {
+        openmetrics::text(&self.registry.gather(), &self.exemplars)
+    }
+
+    /// All counters and gauges as they stand, by name: what the alarms judge is what Prometheus would see.
+    #[must_use]
+    pub fn samples(&self) -> BTreeMap<String, Vec<Sample>> {
+        let mut all = BTreeMap::new();
+        for family in self.registry.gather() {
+            let value: fn(&prometheus::proto::Metric) -> f64 = match family.get_field_type() {
+                MetricType::COUNTER => |metric| metric.get_counter().get_value(),
+                MetricType::GAUGE => |metric| metric.get_gauge().get_value(),
+                MetricType::HISTOGRAM | MetricType::SUMMARY | MetricType::UNTYPED => continue,
+            };
+            let sample = |metric: &prometheus::proto::Metric| {
+                let labels = metric.get_label().iter();
+                Sample {
+                    labels: labels
+                        .map(|pair| (pair.name().to_owned(), pair.value().to_owned()))
+                        .collect(),
+                    value: value(metric),
+                }
+            };
+            all.insert(
+                family.name().to_owned(),
+                family.get_metric().iter().map(sample).collect(),
+            );
+        }
+        all
+    }
+
+    /// The time of one C-STORE; with the instance that it ended in, when it was stored.
+    pub fn stored(&self, source: &str, seconds: f64, instance: Option<(&InstanceId, Wall)>) {
+        match instance {
+            None => self.store_seconds.with_label_values(&[source]).observe(seconds),
+            Some((id, at)) => self.exemplars.observe(
+                ("waystation_store_seconds", &SECONDS),
+                &self.store_seconds,
+                source,
+                exemplar(id, seconds, at),
+            ),
+        }
+    }
+
+    /// The time of one delivery, of this instance.
+    pub fn delivery(&self, destination: &str, seconds: f64, id: &InstanceId, at: Wall) {
+        self.exemplars.observe(
+            ("waystation_delivery_seconds", &SECONDS),
+            &self.delivery_seconds,
+            destination,
+            exemplar(id, seconds, at),
+        );
+    }
+
+    /// The time from this instance's arrival to its confirmation.
+    pub fn lag(&self, destination: &str, seconds: f64, id: &InstanceId, at: Wall) {
+        self.exemplars.observe(
+            ("waystation_delivery_lag_seconds", &LAGS),
+            &self.lag_seconds,
+            destination,
+            exemplar(id, seconds, at),
+        );
+    }
+}
+
+fn exemplar(id: &InstanceId, value: f64, at: Wall) -> Exemplar {
+    Exemplar {
+        instance: id.to_string(),
+        value,
+        at: at.seconds(),
     }
 }
 
@@ -206,11 +312,35 @@ impl Table {
             transcode_worker_failures_total: counters(&r, "waystation_transcode_worker_failures_total", "Codec processes that crashed, were killed or answered nothing, by how they ended", &["ending"]),
             contexts_learned: gauges(&r, "waystation_contexts_learned", "SOP class and transfer syntax pairs of which is known what the destination answers", &["destination", "answer"]),
             panics_total: counter(&r, "waystation_panics_total", "Panics that ended one association, request, rule or delivery, and nothing else (our fault: report it)"),
+            alarms: Watched::new(r.clone()),
+            exemplars: Exemplars::default(),
             reconcile_differences: gauges(&r, "waystation_reconcile_differences", "Differences that the last reconciliation has found, by kind (alarm when above 0)", &["kind"]),
             reconcile_open: gauge(&r, "waystation_reconcile_open_deliveries", "Deliveries that waited when the last reconciliation was made; no difference"),
             reconcile_timestamp_seconds: float_gauge(&r, "waystation_reconcile_last_run_timestamp_seconds", "When the last reconciliation was made; 0: never"),
             reconcile_runs_total: counters(&r, "waystation_reconcile_runs_total", "Reconciliations, by result", &["result"]),
             registry: r,
+        }
+    }
+}
+
+impl Watched {
+    // Its own handle of the registry, so that every line of the table reads alike.
+    #[rustfmt::skip]
+    #[allow(clippy::needless_pass_by_value)]
+    fn new(r: Registry) -> Self {
+        Self {
+            source_last_received: float_gauges(&r, "waystation_source_last_received_timestamp_seconds", "When a source last sent an instance that was stored; across restarts", &["source"]),
+            source_silent: gauges(&r, "waystation_source_silent", "1 while a source is silent for longer than it ever is at these hours (learned, or by configuration)", &["source"]),
+            drain_seconds: float_gauges(&r, "waystation_destination_drain_seconds", "Time to deliver what waits, at the observed rates, counted from when the destination answers; +Inf when more arrives than it takes; absent until a rate was observed", &["destination"]),
+            spool_room_bytes: gauge(&r, "waystation_spool_room_bytes", "Bytes that may still come before instances are refused: free space above the low-water mark, and delivered instances that may leave"),
+            spool_full_seconds: float_gauge(&r, "waystation_spool_full_seconds", "Time until instances are refused for want of room, at the observed rates; +Inf while the room does not shrink"),
+            clock_implausible: gauges(&r, "waystation_clock_implausible", "1 while the box's clock cannot be right, by reason", &["reason"]),
+            clock_jumps_total: counter(&r, "waystation_clock_jumps_total", "Jumps of the box's clock against the time that has passed"),
+            rules_stale: gauge(&r, "waystation_rules_stale", "1 while the rule folder on disk is not what is in force"),
+            incidents_open: gauges(&r, "waystation_incidents_open", "Incidents open now, by kind and severity; each has one cause", &["kind", "severity"]),
+            incidents_total: counters(&r, "waystation_incidents_total", "Incidents opened, by kind", &["kind"]),
+            alarm_messages_total: counters(&r, "waystation_alarm_messages_total", "Attempts to deliver a message of an incident, by channel and result", &["channel", "result"]),
+            alarm_messages_waiting: gauges(&r, "waystation_alarm_messages_waiting", "Messages of incidents that are not delivered yet", &["channel"]),
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Every path that there is. What is not here is 404; another method than those named is 405.
 use super::auth::Callers;
 use super::{Desk, Shared, Standing, custody};
+use crate::telemetry::openmetrics;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -59,12 +60,15 @@ async fn plain(mut response: Response) -> Response {
     response
 }
 
-async fn metrics(State(shared): State<Shared>) -> Response {
-    (
-        [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
-        shared.metrics.text(),
-    )
-        .into_response()
+/// The older text format, or OpenMetrics (which has exemplars) for a scraper that asks for it.
+async fn metrics(State(shared): State<Shared>, asked: HeaderMap) -> Response {
+    let accepts = |value: &HeaderValue| value.to_str().is_ok_and(|text| text.contains(openmetrics::MEDIA_TYPE));
+    let (kind, text) = if asked.get_all(header::ACCEPT).iter().any(accepts) {
+        (openmetrics::CONTENT_TYPE, shared.metrics.open_metrics())
+    } else {
+        ("text/plain; version=0.0.4; charset=utf-8", shared.metrics.text())
+    };
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
 }
 
 #[derive(Serialize)]

@@ -3,6 +3,7 @@
 //! Every test starts its own box on free ports in its own directory and asserts what crossed the wire, what lies at the other
 //! end, and what the metrics say. A peer that is not installed fails the test: `make test` installs them all.
 mod admission;
+mod alarms;
 mod answers;
 mod archives;
 mod bench;
@@ -26,6 +27,7 @@ mod panics;
 mod papers;
 mod privacy;
 mod privacy_profile;
+mod prometheus;
 mod queue;
 mod reconcile;
 mod repeats;

@@ -71,7 +71,7 @@ impl Default for Config {
             port: None,
             called_ae: None,
             tls: None,
-            arrives_within: Span::secs(15),
+            arrives_within: Span::secs(10),
             answer_within: Span::secs(3 * 86_400),
             retry_for: Span::secs(7 * 86_400),
             retry_max: Span::secs(600),

@@ -1,0 +1,216 @@
+//! One look in numbers: from the table of metrics and the box's snapshot to rates, habits and doubts, and back into gauges, so that
+//! Prometheus sees what the alarms see.
+use super::clock::{ClockWatch, Doubt};
+use super::config::Config;
+use super::habits::{Expected, Habits, silent_for};
+use super::rates::Growth;
+use super::store::Memory;
+use super::task::Sight;
+use crate::base::clock::Wall;
+use crate::telemetry::metrics::{Metrics, Sample};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+pub(super) type Samples = BTreeMap<String, Vec<Sample>>;
+
+/// When the look is, and how long ago the one before was.
+#[derive(Clone, Copy)]
+pub(super) struct Moment {
+    pub wall: Wall,
+    /// Since the box began to watch.
+    pub passed: Duration,
+    pub step: Duration,
+}
+
+/// What is measured between looks and not kept over a restart.
+pub(super) struct Gauges {
+    growth: Growth,
+    clock: ClockWatch,
+    /// When silence was last added up, and what came of it.
+    silence: Option<(Duration, Vec<(String, Duration)>)>,
+    began: Wall,
+}
+
+/// What a look found.
+pub(super) struct Found {
+    pub drains: BTreeMap<String, Option<f64>>,
+    pub full_seconds: f64,
+    pub silent: Vec<(String, Duration)>,
+    pub doubts: Vec<Doubt>,
+    /// An hour of habits has ended.
+    pub learned: bool,
+}
+
+/// The sum over the samples with this label value.
+fn sum(samples: &Samples, name: &str, wanted: &[(&str, &str)]) -> f64 {
+    let has = |sample: &&Sample| {
+        let same = |(key, value): &(&str, &str)| sample.labels.get(*key).is_some_and(|found| found == value);
+        wanted.iter().all(same)
+    };
+    let found = samples.get(name).into_iter().flatten();
+    found.filter(has).map(|sample| sample.value).sum()
+}
+
+impl Gauges {
+    pub(super) fn new(clock: ClockWatch, began: Wall) -> Self {
+        Self {
+            growth: Growth::default(),
+            clock,
+            silence: None,
+            began,
+        }
+    }
+
+    /// One look.
+    pub(super) fn look(
+        &mut self,
+        at: Moment,
+        (samples, sight): (&Samples, &Sight),
+        (memory, habits): (&mut Memory, &mut Habits),
+        (config, zone): (&Config, &TimeZone),
+        metrics: &Metrics,
+    ) -> Found {
+        let drains = drains(at, samples, sight, memory, metrics);
+        let full_seconds = self.room(at, samples, sight, memory, metrics);
+        let last = last_received(samples);
+        let now = Timestamp::from_microsecond(i64::try_from(at.wall.0).unwrap_or(i64::MAX)).unwrap_or_default();
+        let learned = habits.look(now, at.step, &last, zone);
+        let doubts = self.doubts(at, samples, metrics);
+        let silent = self.silent(at, now, habits, (config, zone), metrics);
+        metrics.alarms.rules_stale.set(i64::from(sight.rules_stale));
+        Found {
+            drains,
+            full_seconds,
+            silent,
+            doubts,
+            learned,
+        }
+    }
+
+    fn room(&mut self, at: Moment, samples: &Samples, sight: &Sight, memory: &mut Memory, metrics: &Metrics) -> f64 {
+        let (count, bytes) = (
+            sum(samples, "waystation_instances_received_total", &[]),
+            sum(samples, "waystation_instances_received_bytes_total", &[]),
+        );
+        if count > 0.0 {
+            memory.mean_bytes = bytes / count;
+        }
+        let of = |state: &str| sum(samples, "waystation_spool_instances", &[("state", state)]);
+        self.growth.look(at.step, of("pending"), memory.mean_bytes);
+        let room = sight.room_bytes + of("delivered") * memory.mean_bytes;
+        let full = self.growth.full_seconds(room);
+        #[allow(clippy::cast_possible_truncation)]
+        metrics.alarms.spool_room_bytes.set(room as i64);
+        metrics.alarms.spool_full_seconds.set(full);
+        full
+    }
+
+    fn doubts(&mut self, at: Moment, samples: &Samples, metrics: &Metrics) -> Vec<Doubt> {
+        let skews = samples
+            .get("waystation_source_clock_skew_seconds")
+            .into_iter()
+            .flatten();
+        let peers: Vec<f64> = skews.map(|sample| sample.value).collect();
+        let jumps = self.clock.jumps;
+        let doubts = self.clock.look(at.wall, at.passed, &peers);
+        metrics.alarms.clock_jumps_total.inc_by(self.clock.jumps - jumps);
+        for word in Doubt::WORDS {
+            let doubted = doubts.iter().any(|doubt| doubt.word() == word);
+            metrics
+                .alarms
+                .clock_implausible
+                .with_label_values(&[word])
+                .set(i64::from(doubted));
+        }
+        doubts
+    }
+
+    fn silent(
+        &mut self,
+        at: Moment,
+        now: Timestamp,
+        habits: &Habits,
+        (config, zone): (&Config, &TimeZone),
+        metrics: &Metrics,
+    ) -> Vec<(String, Duration)> {
+        // Adding up a week for each source is some milliseconds: not at every look.
+        let own = config.silence.iter().filter_map(|own| own.after).map(|after| after.0);
+        let shortest = own.fold(config.silence_after.0, Duration::min);
+        let pause = (shortest / 8).clamp(config.interval.0, SILENCE_EVERY.max(config.interval.0));
+        if let Some((when, found)) = &self.silence
+            && at.passed.saturating_sub(*when) < pause
+        {
+            return found.clone();
+        }
+        let mut found = Vec::new();
+        let own = config.silence.iter().map(|silence| silence.source.as_str());
+        let names: std::collections::BTreeSet<&str> = own.chain(habits.sources.keys().map(String::as_str)).collect();
+        for name in names {
+            let silent = self.silence_of(name, now, habits, (config, zone));
+            metrics
+                .alarms
+                .source_silent
+                .with_label_values(&[name])
+                .set(i64::from(silent.is_some()));
+            found.extend(silent.map(|span| (name.to_owned(), span)));
+        }
+        self.silence = Some((at.passed, found.clone()));
+        found
+    }
+
+    /// How long a source has been silent for, when that is too long.
+    fn silence_of(
+        &self,
+        name: &str,
+        now: Timestamp,
+        habits: &Habits,
+        (config, zone): (&Config, &TimeZone),
+    ) -> Option<Duration> {
+        let own = config.silence.iter().find(|silence| silence.source.as_str() == name);
+        let expected = match (own, habits.sources.get(name)) {
+            (Some(own), _) => Expected::Windows(&own.hours),
+            (None, Some(habit)) => Expected::Learned(habit, u32::from(config.silence_weeks)),
+            (None, None) => return None,
+        };
+        let after = own.and_then(|own| own.after).unwrap_or(config.silence_after).0;
+        let last = habits.last.get(name).copied().unwrap_or(0.0).max(self.began.seconds());
+        #[allow(clippy::cast_possible_truncation)]
+        let since = Timestamp::from_second(last as i64).unwrap_or_default();
+        let silent = silent_for(&expected, since, now, zone, &config.holidays);
+        (silent >= after).then_some(silent)
+    }
+}
+
+const SILENCE_EVERY: Duration = Duration::from_secs(60);
+
+fn last_received(samples: &Samples) -> BTreeMap<String, f64> {
+    let found = samples.get("waystation_source_last_received_timestamp_seconds");
+    let entry = |sample: &Sample| Some((sample.labels.get("source")?.clone(), sample.value));
+    found.into_iter().flatten().filter_map(entry).collect()
+}
+
+fn drains(
+    at: Moment,
+    samples: &Samples,
+    sight: &Sight,
+    memory: &mut Memory,
+    metrics: &Metrics,
+) -> BTreeMap<String, Option<f64>> {
+    let mut found = BTreeMap::new();
+    memory.lanes.retain(|name, _| sight.lanes.contains_key(name));
+    for name in sight.lanes.keys() {
+        let own = [("destination", name.as_str())];
+        let ended = |outcome| sum(samples, "waystation_deliveries_total", &[own[0], ("outcome", outcome)]);
+        let waiting = sum(samples, "waystation_jobs_queued", &own) + sum(samples, "waystation_jobs_in_flight", &own);
+        let lane = memory.lanes.entry(name.clone()).or_default();
+        lane.look(at.step, ended("confirmed") + ended("warning"), waiting);
+        let drain = lane.drain_seconds(waiting);
+        if let Some(seconds) = drain {
+            metrics.alarms.drain_seconds.with_label_values(&[name]).set(seconds);
+        }
+        found.insert(name.clone(), drain);
+    }
+    found
+}

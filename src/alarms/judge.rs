@@ -1,0 +1,391 @@
+//! What is wrong now, from what the box measures of itself: the same numbers that Prometheus sees, and the lanes' own words. Pure.
+//!
+//! A cause hides what follows from it: while a destination is down, the filling disk is told with it and not beside it; while the
+//! box itself refuses instances or its clock is wrong, no modality is called silent and no certificate old.
+use super::clock::Doubt;
+use super::config::Config;
+use super::incident::Condition;
+use super::kind::{Kind, Severity};
+use super::text::{bytes, count, span};
+use crate::base::clock::Wall;
+use crate::telemetry::metrics::Sample;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// What is known of the box at one look.
+#[derive(Clone, Debug)]
+pub struct Facts<'a> {
+    /// By the wall clock.
+    pub now: Wall,
+    /// Counters and gauges by name.
+    pub samples: &'a BTreeMap<String, Vec<Sample>>,
+    /// The last trouble of each configured destination, in words.
+    pub reasons: &'a BTreeMap<String, Option<String>>,
+    /// Seconds to deliver what waits, where a pace is known.
+    pub drains: &'a BTreeMap<String, Option<f64>>,
+    /// Seconds until nothing may come any more; infinite for never.
+    pub full_seconds: f64,
+    /// Sources that are silent, and for how much of their usual time.
+    pub silent: &'a [(String, Duration)],
+    pub doubts: &'a [Doubt],
+}
+
+/// Everything that is wrong, in no order.
+#[must_use]
+pub fn judge(facts: &Facts<'_>, config: &Config) -> Vec<Condition> {
+    let mut found = Vec::new();
+    spool(facts, &mut found);
+    destinations(facts, config, &mut found);
+    disk(facts, config, &mut found);
+    held(facts, config, &mut found);
+    rules(facts, config, &mut found);
+    books(facts, config, &mut found);
+    clock(facts, &mut found);
+    let clock_is_right = facts.doubts.is_empty();
+    if clock_is_right {
+        certificates(facts, &mut found);
+    }
+    if clock_is_right && !facts.refuses() {
+        silence(facts, &mut found);
+    }
+    found.retain(|condition| config.watches(condition.kind));
+    found
+}
+
+impl Facts<'_> {
+    fn of(&self, name: &str) -> &[Sample] {
+        self.samples.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    fn is_set(&self, name: &str) -> bool {
+        self.of(name).iter().any(|sample| sample.value > 0.0)
+    }
+
+    fn value(&self, name: &str) -> f64 {
+        self.of(name).iter().map(|sample| sample.value).sum()
+    }
+
+    /// The sums over one label.
+    pub(super) fn by(&self, name: &str, label: &str) -> BTreeMap<&str, f64> {
+        let mut sums = BTreeMap::new();
+        for sample in self.of(name) {
+            let value = sample.labels.get(label).map_or("", String::as_str);
+            *sums.entry(value).or_insert(0.0) += sample.value;
+        }
+        sums
+    }
+
+    /// Modalities are answered A700.
+    fn refuses(&self) -> bool {
+        self.is_set("waystation_spool_gate_latched") || self.is_set("waystation_spool_low_water")
+    }
+}
+
+/// A condition with one thing of its kind.
+fn single(kind: Kind, severity: Severity, detail: String) -> Condition {
+    Condition {
+        kind,
+        cause: String::new(),
+        subject: "box".to_owned(),
+        level: 1,
+        severity,
+        detail,
+        persist: Duration::ZERO,
+    }
+}
+
+fn spool(facts: &Facts<'_>, found: &mut Vec<Condition>) {
+    if facts.is_set("waystation_spool_gate_latched") {
+        let detail = "a write or sync of the spool has failed; nothing is acknowledged until it is sound again";
+        found.push(single(Kind::GateLatched, Severity::Page, detail.to_owned()));
+    }
+    if facts.is_set("waystation_spool_low_water") {
+        let free = bytes(facts.value("waystation_spool_free_bytes"));
+        found.push(single(
+            Kind::DiskLow,
+            Severity::Page,
+            format!("{free} are free on the spool's disk"),
+        ));
+    }
+    let damaged = facts.value("waystation_spool_damaged");
+    if damaged > 0.0 {
+        let detail = format!(
+            "{} cannot be delivered as they lie on the disk",
+            count(damaged, "instance")
+        );
+        found.push(single(Kind::SpoolDamaged, Severity::Page, detail));
+    }
+    if facts.is_set("waystation_salvage_unacknowledged") {
+        let detail =
+            "the index was damaged and has been made anew; a report of what is lost or doubtful waits to be read";
+        found.push(single(Kind::SalvageUnread, Severity::Page, detail.to_owned()));
+    }
+}
+
+fn destinations(facts: &Facts<'_>, config: &Config, found: &mut Vec<Condition>) {
+    let queued = facts.by("waystation_jobs_queued", "destination");
+    let in_flight = facts.by("waystation_jobs_in_flight", "destination");
+    for (name, up) in facts.by("waystation_destination_up", "destination") {
+        let of = |sums: &BTreeMap<&str, f64>| sums.get(name).copied().unwrap_or(0.0);
+        let waiting = of(&queued) + of(&in_flight);
+        if up > 0.0 || waiting <= 0.0 {
+            continue;
+        }
+        let (level, severity) = fill_level(facts, config).unwrap_or((0, Severity::Ticket));
+        found.push(Condition {
+            subject: name.to_owned(),
+            level: level + 1,
+            persist: config.destination_down_after.0,
+            ..single(Kind::DestinationDown, severity, outage(facts, name, waiting))
+        });
+    }
+    for (name, suspended) in facts.by("waystation_destination_suspended", "destination") {
+        if suspended > 0.0 {
+            let detail = format!(
+                "{} for it",
+                count(queued.get(name).copied().unwrap_or(0.0), "waiting job")
+            );
+            found.push(Condition {
+                cause: name.to_owned(),
+                subject: name.to_owned(),
+                persist: config.suspended_after.0,
+                ..single(Kind::DestinationSuspended, Severity::Ticket, detail)
+            });
+        }
+    }
+}
+
+/// An outage in figures.
+fn outage(facts: &Facts<'_>, name: &str, waiting: f64) -> String {
+    let mut words = count(waiting, "waiting job");
+    let ages = facts.by("waystation_oldest_job_age_seconds", "destination");
+    if let Some(age) = ages.get(name).filter(|age| **age > 0.0) {
+        words += &format!(", the oldest for {}", span(*age));
+    }
+    words += match facts.reasons.get(name) {
+        Some(Some(reason)) => format!("; last trouble: {}", plain(reason)),
+        Some(None) => String::new(),
+        None => "; it is not in the configuration any more: configure it again, or reroute its jobs".to_owned(),
+    }
+    .as_str();
+    words += &match facts.drains.get(name).copied().flatten() {
+        Some(seconds) if seconds.is_finite() => {
+            format!("; once it answers they are delivered in about {}", span(seconds))
+        }
+        Some(_) => "; it takes less than arrives, so that they would not be delivered in a foreseeable time".to_owned(),
+        None => "; how fast it takes them is not known yet".to_owned(),
+    };
+    words += &if facts.full_seconds.is_finite() {
+        format!(
+            "; at the present rate the disk has room for {}",
+            span(facts.full_seconds)
+        )
+    } else {
+        "; the disk is not filling".to_owned()
+    };
+    words
+}
+
+/// A reason in one short line: control characters of whatever library it came from must not shape a mail.
+fn plain(reason: &str) -> String {
+    let clean: String = reason.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    clean.chars().take(REASON_MAX).collect()
+}
+
+const REASON_MAX: usize = 200;
+
+/// How soon the disk is full: nothing, a ticket, or a page.
+fn fill_level(facts: &Facts<'_>, config: &Config) -> Option<(u8, Severity)> {
+    if facts.full_seconds <= config.disk_full_page.0.as_secs_f64() {
+        Some((2, Severity::Page))
+    } else if facts.full_seconds <= config.disk_full_within.0.as_secs_f64() {
+        Some((1, Severity::Ticket))
+    } else {
+        None
+    }
+}
+
+fn disk(facts: &Facts<'_>, config: &Config, found: &mut Vec<Condition>) {
+    let told = |condition: &Condition| matches!(condition.kind, Kind::DestinationDown | Kind::DiskLow);
+    if found.iter().any(told) {
+        return;
+    }
+    if let Some((level, severity)) = fill_level(facts, config) {
+        let room = bytes(facts.value("waystation_spool_room_bytes"));
+        let detail = format!(
+            "room for {room} more, which lasts {} at the present rate",
+            span(facts.full_seconds)
+        );
+        found.push(Condition {
+            level,
+            persist: FILLS_AFTER,
+            ..single(Kind::DiskFills, severity, detail)
+        });
+    }
+}
+
+/// A burst is no trend.
+const FILLS_AFTER: Duration = Duration::from_secs(600);
+/// A rule that fails is looked at soon; a minute lets one mistake be one message.
+const RULE_FAILURE_AFTER: Duration = Duration::from_secs(60);
+
+fn held(facts: &Facts<'_>, config: &Config, found: &mut Vec<Condition>) {
+    let failures = facts.by("waystation_rule_failures_held", "kind");
+    for sample in facts
+        .of("waystation_jobs_held")
+        .iter()
+        .filter(|sample| sample.value > 0.0)
+    {
+        let label = |name: &str| sample.labels.get(name).cloned().unwrap_or_default();
+        let kind = label("kind");
+        let failed = failures.get(kind.as_str()).is_some_and(|held| *held > 0.0);
+        let (severity, persist) = if failed {
+            (Severity::Page, RULE_FAILURE_AFTER.min(config.holds_after.0))
+        } else {
+            (Severity::Ticket, config.holds_after.0)
+        };
+        found.push(Condition {
+            detail: count(sample.value, "held job"),
+            cause: kind,
+            subject: label("destination"),
+            persist,
+            ..single(Kind::JobsHeld, severity, String::new())
+        });
+    }
+}
+
+fn rules(facts: &Facts<'_>, config: &Config, found: &mut Vec<Condition>) {
+    let detail = if facts.is_set("waystation_rules_reload_failed") {
+        "the rule folder on the disk is refused; an older set decides"
+    } else if facts.is_set("waystation_rules_stale") {
+        "the rule folder on the disk was changed after it was loaded; the older set decides"
+    } else {
+        return;
+    };
+    found.push(Condition {
+        persist: config.rules_stale_after.0,
+        ..single(Kind::RulesStale, Severity::Ticket, detail.to_owned())
+    });
+}
+
+/// What archives have not committed, and what the daily reconciliation has found.
+fn books(facts: &Facts<'_>, config: &Config, found: &mut Vec<Condition>) {
+    let up = facts.by("waystation_destination_up", "destination");
+    for (name, age) in facts.by("waystation_commitment_oldest_seconds", "destination") {
+        // One that is down answers nothing: that is told already.
+        let down = up.get(name).is_some_and(|up| *up <= 0.0);
+        if age >= config.commitment_after.0.as_secs_f64() && !down {
+            found.push(Condition {
+                cause: name.to_owned(),
+                subject: name.to_owned(),
+                ..single(
+                    Kind::CommitmentLate,
+                    Severity::Ticket,
+                    format!("the oldest has waited for {}", span(age)),
+                )
+            });
+        }
+    }
+    for (kind, differences) in facts.by("waystation_reconcile_differences", "kind") {
+        if differences > 0.0 {
+            found.push(Condition {
+                subject: kind.to_owned(),
+                ..single(
+                    Kind::ReconciliationDiffers,
+                    Severity::Ticket,
+                    count(differences, "difference"),
+                )
+            });
+        }
+    }
+    for sample in facts
+        .of("waystation_certificate_reload_failed")
+        .iter()
+        .filter(|sample| sample.value > 0.0)
+    {
+        let label = |name: &str| sample.labels.get(name).map_or("", String::as_str);
+        let subject = format!("{} {}", label("role"), label("name"));
+        found.push(Condition {
+            cause: subject.clone(),
+            subject,
+            persist: config.rules_stale_after.0,
+            ..single(
+                Kind::CertificateRefused,
+                Severity::Ticket,
+                "the files on the disk do not fit".to_owned(),
+            )
+        });
+    }
+}
+
+/// Days before the end, with level and severity; the narrowest that holds.
+const EXPIRY: [(f64, u8, Severity); 4] = [
+    (0.0, 4, Severity::Page),
+    (7.0, 3, Severity::Page),
+    (14.0, 2, Severity::Ticket),
+    (30.0, 1, Severity::Ticket),
+];
+
+fn certificates(facts: &Facts<'_>, found: &mut Vec<Condition>) {
+    for sample in facts.of("waystation_certificate_expiry_timestamp_seconds") {
+        let left = sample.value - facts.now.seconds();
+        let Some((_, level, severity)) = EXPIRY.into_iter().find(|(days, ..)| left <= days * 86_400.0) else {
+            continue;
+        };
+        let label = |name: &str| sample.labels.get(name).map_or("", String::as_str);
+        let detail = if left > 0.0 {
+            format!("ends in {}", span(left))
+        } else {
+            format!("ended {} ago", span(-left))
+        };
+        found.push(Condition {
+            subject: format!("{} {}", label("role"), label("name")),
+            level,
+            ..single(Kind::CertificateExpiry, severity, detail)
+        });
+    }
+}
+
+fn clock(facts: &Facts<'_>, found: &mut Vec<Condition>) {
+    for doubt in facts.doubts {
+        let way = |seconds: f64, ahead: &'static str, behind: &'static str| if seconds > 0.0 { ahead } else { behind };
+        let (severity, detail) = match doubt {
+            Doubt::BeforeBuild => (
+                Severity::Page,
+                format!("it says {}, which is before this program was built", facts.now.iso()),
+            ),
+            Doubt::Jumped(by) => {
+                let way = way(*by, "ahead", "back");
+                (Severity::Ticket, format!("it has jumped {way} by {}", span(by.abs())))
+            }
+            Doubt::Peers(by) => {
+                let way = way(*by, "behind", "ahead of");
+                (
+                    Severity::Ticket,
+                    format!("it is {} {way} the clocks of all modalities", span(by.abs())),
+                )
+            }
+        };
+        found.push(Condition {
+            subject: doubt.word().to_owned(),
+            ..single(Kind::ClockImplausible, severity, detail)
+        });
+    }
+}
+
+fn silence(facts: &Facts<'_>, found: &mut Vec<Condition>) {
+    for (source, silent) in facts.silent {
+        let detail = format!(
+            "nothing for {} of the time in which it usually sends",
+            span(silent.as_secs_f64())
+        );
+        found.push(Condition {
+            subject: source.clone(),
+            ..single(Kind::SourceSilent, Severity::Ticket, detail)
+        });
+    }
+}
+
+#[cfg(test)]
+#[path = "judge_tests.rs"]
+mod tests;

@@ -1,0 +1,202 @@
+//! Observed rates: how fast a destination takes what waits for it, and how fast the disk fills. Pure; time comes in.
+//!
+//! A destination's pace is measured only while something waited all along (otherwise it would show how much came, not how much
+//! it can take), and is kept over outages and restarts: the time to drain of a destination that is down counts from when it answers.
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// A sum and the time that it took, both fading: their quotient is a rate that follows.
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
+struct Fading {
+    amount: f64,
+    seconds: f64,
+}
+
+impl Fading {
+    fn add(&mut self, amount: f64, seconds: f64, memory: f64) {
+        let kept = (-seconds / memory).exp();
+        self.amount = self.amount * kept + amount;
+        self.seconds = self.seconds * kept + seconds;
+    }
+
+    /// `None` until enough was seen to say anything.
+    fn rate(self, least_s: f64) -> Option<f64> {
+        (self.seconds >= least_s).then(|| self.amount / self.seconds)
+    }
+}
+
+/// How long a destination's pace and its arrivals are remembered.
+const PACE_MEMORY_S: f64 = 300.0;
+const ARRIVALS_MEMORY_S: f64 = 900.0;
+/// Before these were seen nothing is said.
+const PACE_LEAST_S: f64 = 2.0;
+/// The growth's two memories: the slower of both counts, so that a busy quarter of an hour is not taken for the day.
+const ROOM_FAST_S: f64 = 900.0;
+const ROOM_SLOW_S: f64 = 3.0 * 3600.0;
+const ROOM_LEAST_S: f64 = 20.0;
+/// Further away than this is never.
+const NEVER_S: f64 = 365.0 * 86_400.0;
+
+/// What one destination takes, and what comes for it.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Lane {
+    pace: Fading,
+    arrivals: Fading,
+    /// The most that it took in a second of any look: it can do that at least.
+    floor: f64,
+    #[serde(skip)]
+    before: Option<(f64, f64)>,
+}
+
+impl Lane {
+    /// A look: jobs confirmed so far (a counter since start), and jobs that wait or are being sent now.
+    pub fn look(&mut self, step: Duration, confirmed: f64, waiting: f64) {
+        let seconds = step.as_secs_f64();
+        if let Some((confirmed_before, waiting_before)) = self.before
+            && seconds > 0.0
+        {
+            let done = (confirmed - confirmed_before).max(0.0);
+            if waiting_before > 0.0 && waiting > 0.0 && done > 0.0 {
+                self.pace.add(done, seconds, PACE_MEMORY_S);
+            }
+            self.floor = self.floor.max(done / seconds);
+            let came = (waiting - waiting_before + done).max(0.0);
+            self.arrivals.add(came, seconds, ARRIVALS_MEMORY_S);
+        }
+        self.before = Some((confirmed, waiting));
+    }
+
+    /// Seconds until what waits is delivered, from when the destination takes it: infinite when more comes, `None` when its pace
+    /// was never seen.
+    #[must_use]
+    pub fn drain_seconds(&self, waiting: f64) -> Option<f64> {
+        if waiting <= 0.0 {
+            return Some(0.0);
+        }
+        let net = match self.pace.rate(PACE_LEAST_S) {
+            Some(pace) => pace - self.arrivals.rate(PACE_LEAST_S).unwrap_or(0.0),
+            // Never seen at its limit: it took everything that came, at this pace at least.
+            None if self.floor > 0.0 => self.floor,
+            None => return None,
+        };
+        Some(bounded(waiting, net))
+    }
+}
+
+/// What the disk cannot let go: instances that are not delivered. What is delivered may leave when room is needed, so the free space
+/// alone says nothing: it shrinks for weeks while the cache fills, and nothing is wrong.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Growth {
+    fast: Fading,
+    slow: Fading,
+    before: Option<f64>,
+}
+
+impl Growth {
+    /// A look: undelivered instances, and the mean bytes of one.
+    pub fn look(&mut self, step: Duration, pending: f64, mean_bytes: f64) {
+        let seconds = step.as_secs_f64();
+        if let Some(before) = self.before
+            && seconds > 0.0
+        {
+            let bytes = (pending - before) * mean_bytes;
+            self.fast.add(bytes, seconds, ROOM_FAST_S);
+            self.slow.add(bytes, seconds, ROOM_SLOW_S);
+        }
+        self.before = Some(pending);
+    }
+
+    /// Seconds until `room` bytes are used up; infinite while nothing grows.
+    #[must_use]
+    pub fn full_seconds(&self, room: f64) -> f64 {
+        let (Some(fast), Some(slow)) = (self.fast.rate(ROOM_LEAST_S), self.slow.rate(ROOM_LEAST_S)) else {
+            return f64::INFINITY;
+        };
+        let rate = fast.min(slow);
+        if rate > 0.0 { bounded(room, rate) } else { f64::INFINITY }
+    }
+}
+
+fn bounded(amount: f64, rate: f64) -> f64 {
+    let seconds = if rate > 0.0 { amount / rate } else { f64::INFINITY };
+    if seconds > NEVER_S { f64::INFINITY } else { seconds }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TICK: Duration = Duration::from_secs(5);
+
+    #[test]
+    fn the_pace_is_that_of_a_backlog_and_outlives_an_outage() {
+        let mut lane = Lane::default();
+        assert_eq!(lane.drain_seconds(100.0), None, "never seen");
+        // Ten a second from a backlog of a thousand; then nothing to do; then a thousand wait before a dead destination.
+        for tick in 0..20 {
+            lane.look(TICK, f64::from(tick) * 50.0, 1_000.0 - f64::from(tick) * 50.0);
+        }
+        for _ in 0..2_000 {
+            lane.look(TICK, 950.0, 0.0);
+        }
+        lane.look(TICK, 950.0, 1_000.0);
+        for _ in 0..2_000 {
+            lane.look(TICK, 950.0, 1_000.0);
+        }
+        let drain = lane.drain_seconds(1_000.0).unwrap();
+        assert!((drain - 100.0).abs() < 5.0, "{drain}");
+        assert_eq!(lane.drain_seconds(0.0), Some(0.0));
+    }
+
+    #[test]
+    fn a_destination_never_seen_at_its_limit_does_what_it_did_at_most() {
+        let mut lane = Lane::default();
+        lane.look(TICK, 0.0, 0.0);
+        lane.look(TICK, 20.0, 0.0);
+        lane.look(TICK, 20.0, 100.0);
+        assert_eq!(lane.drain_seconds(100.0), Some(25.0));
+    }
+
+    #[test]
+    fn more_arrivals_than_it_takes_never_drain() {
+        let mut lane = Lane::default();
+        for tick in 0..100 {
+            lane.look(TICK, f64::from(tick) * 10.0, 100.0 + f64::from(tick) * 5.0);
+        }
+        assert_eq!(lane.drain_seconds(600.0), Some(f64::INFINITY));
+    }
+
+    #[test]
+    fn the_disk_fills_at_the_slower_of_two_rates() {
+        let (mut growth, mut pending, room) = (Growth::default(), 0.0, 1e12);
+        for _ in 0..3 * 720 {
+            pending += 10.0;
+            growth.look(TICK, pending, 5e5);
+        }
+        // Two a second of half a megabyte.
+        let steady = growth.full_seconds(room);
+        assert!((steady - 1e6).abs() < 1e4, "{steady}");
+        // A burst of five minutes at a hundred times the rate changes the slow view little.
+        for _ in 0..60 {
+            pending += 1_000.0;
+            growth.look(TICK, pending, 5e5);
+        }
+        let burst = growth.full_seconds(room);
+        assert!(burst > 1.5e5 && burst < 1e6, "{burst}");
+        // It drains: never full.
+        for _ in 0..4 * 720 {
+            pending -= 10.0;
+            growth.look(TICK, pending, 5e5);
+        }
+        assert_eq!(growth.full_seconds(room), f64::INFINITY);
+    }
+
+    #[test]
+    fn an_unwatched_disk_says_nothing() {
+        let mut growth = Growth::default();
+        growth.look(TICK, 0.0, 1e6);
+        growth.look(TICK, 50.0, 1e6);
+        assert_eq!(growth.full_seconds(100.0), f64::INFINITY);
+    }
+}

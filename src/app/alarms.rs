@@ -1,0 +1,46 @@
+//! The alarms' wiring: what they see of the box, where their memory lies. Every call blocks for a disk at most.
+use super::Parts;
+use crate::alarms::{self, Alarms, Sight};
+use crate::base::clock::Clock;
+use crate::config::Config;
+use std::sync::Arc;
+
+impl Parts {
+    /// Starts the alarms, as a task of the service: they tell of a box that drains, too.
+    pub(super) async fn start_alarms(&self, config: &Config) -> Option<Alarms> {
+        let (spool, scheduler, rules) = (self.spool.clone(), self.scheduler.clone(), self.rules.clone());
+        let look: alarms::Look = Arc::new(move || {
+            let health = spool.health();
+            let lanes = scheduler.status().into_iter();
+            #[allow(clippy::cast_precision_loss)]
+            let room_bytes = health.free_bytes.saturating_sub(health.low_water_bytes) as f64;
+            Sight {
+                lanes: lanes
+                    .map(|lane| (lane.destination.to_string(), lane.last_failure))
+                    .collect(),
+                room_bytes,
+                rules_stale: rules.is_stale(),
+            }
+        });
+        for source in &config.sources {
+            // What has not been judged yet is not silent.
+            let gauge = &self.metrics.alarms.source_silent;
+            gauge.with_label_values(&[source.name.as_str()]).set(0);
+        }
+        let parts = alarms::Parts {
+            config: config.alarms.clone(),
+            node: config.node.name.clone(),
+            folder: config.node.state.clone(),
+            metrics: self.metrics.clone(),
+            clock: Clock::System,
+            look,
+        };
+        let service = self.service.clone();
+        let runtime = tokio::runtime::Handle::current();
+        let starting = tokio::task::spawn_blocking(move || {
+            let _entered = runtime.enter();
+            Alarms::start(parts, &service)
+        });
+        starting.await.ok()
+    }
+}
