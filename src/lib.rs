@@ -12,7 +12,7 @@
 //! | --- | --- | --- |
 //! | 0 | `base` | names, units, bounds, clock, drain: no DICOM, no disk, no network |
 //! | 1 | `telemetry`, `dicom`, `pki` | metrics and log lines; heads, edits, associations; certificates and keys |
-//! | 2 | `rules`, `spool` | what is decided; where it is safe. The spool knows neither DICOM nor rules |
+//! | 2 | `rules`, `spool`, `transcode` | what is decided; where it is safe; what it can losslessly become. The spool knows neither DICOM nor rules |
 //! | 3 | `ingest`, `sender` | the one crossing; one job to one peer. A sender never sees the spool |
 //! | 4 | `listener`, `scheduler`, `custody`, `alarms` | who may send; one lane for each destination, which meet only in the spool; what the ledger tells; what people are told |
 //! | 5 | `control`, `web`, `rehearse`, `appliance`, `commitment` | operator's socket, metrics and health, test modalities, service manager, storage commitment |
@@ -27,6 +27,7 @@ pub mod telemetry;
 
 pub mod rules;
 pub mod spool;
+pub mod transcode;
 
 pub mod ingest;
 pub mod sender;

@@ -32,6 +32,7 @@ fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
         Command::Lanes { talk } => Ok(runtime()?.block_on(cli::queue::lanes(&talk))),
         Command::Alarms { verb, talk } => Ok(runtime()?.block_on(cli::alarms::run(verb, &talk))),
         Command::Reload { talk } => Ok(runtime()?.block_on(cli::queue::reload(&talk))),
+        Command::Probe { question, talk } => Ok(runtime()?.block_on(cli::probe::run(question, &talk))),
         Command::Cert { verb, talk } => Ok(runtime()?.block_on(cli::cert::run(verb, &talk))),
         Command::Map { question, talk } => Ok(runtime()?.block_on(cli::map::run(question, &talk))),
         Command::Trace { question, talk } => Ok(runtime()?.block_on(cli::custody::trace(question, &talk))),
@@ -41,6 +42,7 @@ fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
         Command::Synthesise(args) => Ok(cli::synthesise::run(&args)),
         Command::Rules { verb } => Ok(runtime()?.block_on(cli::rules::run(verb))),
         Command::Spool { verb } => Ok(runtime()?.block_on(cli::spool::run(verb))),
+        Command::TranscodeWorker(worker) => Ok(cli::transcode::run(&worker)),
         Command::Completions { shell } => Ok(cli::papers::completions(shell)),
         Command::Man { folder } => Ok(cli::papers::man(&folder)),
         Command::Version => {

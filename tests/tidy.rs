@@ -21,9 +21,15 @@ const NEVER: [(&str, &str, &str); 2] = [
 ];
 
 /// Foreign crates and the only places that name them.
-const DOORS: [(&str, &[&str]); 18] = [
+const DOORS: [(&str, &[&str]); 24] = [
     ("rocksdb", &["src/spool/db.rs"]),
     ("rhai", &["src/rules/"]),
+    ("charls", &["src/transcode/codec/jpegls.rs"]),
+    ("openjp2", &["src/transcode/codec/jpeg2000.rs"]),
+    ("jxl_oxide", &["src/transcode/codec/jpegxl.rs"]),
+    ("zune_jpegxl", &["src/transcode/codec/jpegxl.rs"]),
+    ("zune_core", &["src/transcode/codec/jpegxl.rs"]),
+    ("jpeg_decoder", &["src/transcode/codec/jpeg.rs"]),
     ("dicom_ul", &["src/dicom/"]),
     ("rustls", &["src/pki/", "src/listener/tls/", "src/sender/tls/"]),
     ("tokio_rustls", &["src/listener/tls/", "src/sender/tls/"]),

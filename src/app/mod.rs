@@ -11,6 +11,7 @@ mod custody;
 mod decider;
 mod opening;
 mod signals;
+mod syntaxes;
 
 use crate::alarms::Alarms;
 use crate::base::clock::Clock;
@@ -29,6 +30,7 @@ use crate::rules::{self, RuleStore};
 use crate::scheduler::{self, Scheduler};
 use crate::spool::{OpenError, Spool};
 use crate::telemetry::metrics::Metrics;
+use crate::transcode::Known;
 use crate::{appliance, web};
 use decider::Decider;
 use opening::{found, open_spool, strangers};
@@ -36,6 +38,7 @@ use signals::{Signals, Told};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+pub use syntaxes::FILE as LEARNED;
 
 /// Why a box does not start, or ends by itself. Each says what to do, and none carries patient data.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +57,8 @@ pub enum AppError {
     Commitment(#[from] crate::commitment::StartError),
     #[error(transparent)]
     Listener(#[from] BindError),
+    #[error("the scratch folder {path} for conversions cannot be made: {error}")]
+    Scratch { path: PathBuf, error: std::io::Error },
     #[error("web.listen: {0}")]
     Web(std::io::Error),
     #[error("control.path: {0}")]
@@ -74,6 +79,7 @@ struct Parts {
     scheduler: Scheduler,
     commitment: crate::commitment::Commitment,
     metrics: Metrics,
+    known: Known,
     /// Listeners, associations, rule watcher.
     inward: Drain,
     /// Lanes.
@@ -147,12 +153,16 @@ impl Parts {
         let desk = custody::desk(&spool, &clock, &metrics, config);
         let (inward, outward, service) = (Drain::new(), Drain::new(), Drain::new());
         let seed = rand::random();
+        let conversions = syntaxes::conversions(config, &spool, &clock, &metrics)?;
+        let known = conversions.known.clone();
+        syntaxes::keep(&known, &config.node.state, &service);
         let lanes = scheduler::Parts {
             spool: spool.clone(),
             clock: clock.clone(),
             metrics: metrics.clone(),
             drain: outward.clone(),
             seed,
+            conversions: Some(conversions),
         };
         let commitment = commitment::build(&lanes, config)?;
         let scheduler = Scheduler::start(&lanes, &config.destinations)?;
@@ -165,6 +175,7 @@ impl Parts {
             scheduler,
             commitment,
             metrics,
+            known,
             inward,
             outward,
             service,
@@ -279,6 +290,7 @@ impl Parts {
             scheduler: self.scheduler.clone(),
             reload,
             decide,
+            known: self.known.clone(),
             alarms,
             custody: self.desk.custody.clone(),
             reconciler: self.desk.reconciler.clone(),

@@ -65,6 +65,13 @@ pub enum Plant {
     ForgetHome,
     /// What was due at a time of a clock that has been put back since is waited for.
     WaitForClock,
+    /// A codec's process crashes, never ends, takes all the memory there is, or writes what is not the image.
+    WorkerCrash,
+    WorkerHang,
+    WorkerHungry,
+    WorkerGarbage,
+    /// What a codec's process wrote is sent without a second one looking at it.
+    BelieveWorker,
 }
 
 impl Plant {
@@ -101,6 +108,11 @@ impl Plant {
             Self::LeakAssociations => "leak-associations",
             Self::ForgetHome => "forget-home",
             Self::WaitForClock => "wait-for-clock",
+            Self::WorkerCrash => "worker-crash",
+            Self::WorkerHang => "worker-hang",
+            Self::WorkerHungry => "worker-hungry",
+            Self::WorkerGarbage => "worker-garbage",
+            Self::BelieveWorker => "believe-worker",
         }
     }
 }

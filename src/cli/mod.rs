@@ -6,12 +6,14 @@ pub mod commitment;
 pub mod custody;
 pub mod map;
 pub mod papers;
+pub mod probe;
 pub mod promote;
 pub mod queue;
 pub mod replay;
 pub mod rules;
 pub mod spool;
 pub mod synthesise;
+pub mod transcode;
 mod version;
 
 use clap::{Args, Parser, Subcommand};
@@ -53,6 +55,13 @@ pub enum Command {
     },
     /// Show the state of every destination
     Lanes {
+        #[command(flatten)]
+        talk: Talk,
+    },
+    /// Ask a destination which SOP classes and transfer syntaxes it would refuse, before it matters
+    Probe {
+        #[command(flatten)]
+        question: probe::Question,
         #[command(flatten)]
         talk: Talk,
     },
@@ -117,6 +126,9 @@ pub enum Command {
         #[command(subcommand)]
         verb: spool::Verb,
     },
+    /// The child process of a conversion; started by the box itself
+    #[command(hide = true)]
+    TranscodeWorker(transcode::Worker),
     /// Print the completions of a shell
     Completions {
         #[arg(value_enum)]

@@ -8,6 +8,7 @@ use waystation::base::units::Span;
 use waystation::config;
 use waystation::control::client::{self, ClientError};
 use waystation::control::protocol::{Action, Filter, Hex, Job, Lane, Request, Response};
+use waystation::sender::survey::Finding;
 use waystation::spool::{HoldKind, JobState};
 
 #[derive(Subcommand, Debug)]
@@ -242,6 +243,22 @@ fn request(verb: Verb) -> Result<Request, String> {
 
 /// Asks the box and shows its answer.
 pub(super) async fn ask(request: &Request, talk: &Talk) -> ExitCode {
+    match answer(request, talk).await {
+        Ok(response) => show(request, &response, talk.json),
+        Err(NoAnswer::NotRunning) => ExitCode::from(NO_BOX),
+        Err(NoAnswer::Other(code)) => code,
+    }
+}
+
+/// Why a box did not answer.
+pub(super) enum NoAnswer {
+    NotRunning,
+    /// It was said why.
+    Other(ExitCode),
+}
+
+/// What the box answers.
+pub(super) async fn answer(request: &Request, talk: &Talk) -> Result<Response, NoAnswer> {
     let (socket, deadline) = match (&talk.socket, config::control(&config::files_or_default(&talk.config))) {
         (Some(socket), Err(_)) => (socket.clone(), Duration::from_secs(120)),
         (Some(socket), Ok(control)) => (socket.clone(), control.deadline.0),
@@ -249,23 +266,25 @@ pub(super) async fn ask(request: &Request, talk: &Talk) -> ExitCode {
         (None, Err(problems)) => {
             super::check::print(&problems);
             eprintln!("waystation: where the control socket is cannot be read; say --socket PATH");
-            return ExitCode::from(FAILED);
+            return Err(NoAnswer::Other(ExitCode::from(FAILED)));
         }
     };
     // The box gives up first, so that its own answer is seen.
     match client::ask(&socket, request, deadline + Duration::from_secs(10)).await {
-        Ok(response) => show(request, &response, talk.json),
+        Ok(response) => Ok(response),
+        Err(ClientError::NotRunning { .. }) if matches!(request, Request::Probe { .. }) => Err(NoAnswer::NotRunning),
         Err(error) => {
             eprintln!("waystation: {error}");
             let absent = matches!(error, ClientError::NotRunning { .. } | ClientError::NotAllowed { .. });
-            ExitCode::from(if absent { NO_BOX } else { FAILED })
+            Err(NoAnswer::Other(ExitCode::from(if absent { NO_BOX } else { FAILED })))
         }
     }
 }
 
-fn show(request: &Request, response: &Response, json: bool) -> ExitCode {
+pub(super) fn show(request: &Request, response: &Response, json: bool) -> ExitCode {
     let untold = matches!(response, Response::Alarms { said: answer } if super::alarms::failed(answer));
-    let refused = untold || matches!(response, Response::Refused { .. });
+    let trouble = matches!(response, Response::Probe { findings, .. } if findings.iter().any(Finding::is_trouble));
+    let refused = untold || trouble || matches!(response, Response::Refused { .. });
     if json {
         // A response came from JSON and goes back to it.
         println!("{}", json_of(response).unwrap_or_default());
@@ -276,6 +295,8 @@ fn show(request: &Request, response: &Response, json: bool) -> ExitCode {
             Response::Acted { matched, changed } => println!("{}", acted(request, *matched, *changed)),
             Response::Lanes { lanes } => print!("{}", lane_table(lanes)),
             Response::Scrub { status, damaged } => print!("{}", super::spool::scrub_words(status, damaged)),
+            Response::Probe { destination, findings } => super::probe::show(destination, findings),
+            Response::Known { destination, lines } => super::probe::show_known(destination, lines),
             Response::Map { entries } => super::map::show(entries),
             Response::Alarms { said: answer } => super::alarms::show(answer),
             Response::Trace { custody } => print!("{custody}"),

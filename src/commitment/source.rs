@@ -63,6 +63,9 @@ pub(super) fn caller(source: &SourceConfig) -> Result<Option<Caller>, TlsError> 
         park_recheck: Span::secs(3_600),
         window: 1,
         ceiling: Vec::new(),
+        convert: false,
+        compress: None,
+        decompress_lossy: false,
         commitment: None,
     };
     Caller::new(peer, Duration::ZERO).map(Some)

@@ -46,6 +46,7 @@ fn components(config: &Config, problems: &mut Vec<Problem>) {
     say("web".into(), config.web.check());
     say("rules".into(), config.rules.check());
     say("control".into(), config.control.check());
+    say("transcode".into(), config.transcode.check());
     say("alarms".into(), config.alarms.check());
     say("certificates".into(), config.certificates.check());
     for (index, listener) in config.listeners.iter().enumerate() {

@@ -85,6 +85,7 @@ pub(super) fn config(sources: &Sources) -> Extracted {
     let alarms = parts.table("alarms");
     let (ledger, reconcile) = (parts.table("ledger"), parts.table("reconcile"));
     let (web, control, limits) = (parts.table("web"), parts.table("control"), parts.table("limits"));
+    let transcode = parts.table("transcode");
     let certificates = parts.table("certificates");
     let (listeners, sources) = (parts.list("listeners"), parts.list("sources"));
     let mut destinations: Option<Vec<crate::sender::Config>> = parts.list("destinations");
@@ -106,6 +107,7 @@ pub(super) fn config(sources: &Sources) -> Extracted {
             web: web?,
             alarms: alarms?,
             control: control?,
+            transcode: transcode?,
             certificates: certificates?,
             limits: limits?,
             listeners: listeners?,

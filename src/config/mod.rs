@@ -12,7 +12,7 @@ mod keys;
 
 use crate::base::names::DestinationId;
 use crate::base::units::Span;
-use crate::{alarms, control, custody, listener, pki, rules, sender, spool, telemetry, web};
+use crate::{alarms, control, custody, listener, pki, rules, sender, spool, telemetry, transcode, web};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::IpAddr;
@@ -36,6 +36,7 @@ pub struct Config {
     pub web: web::Config,
     pub alarms: alarms::Config,
     pub control: control::Config,
+    pub transcode: transcode::Config,
     pub certificates: pki::Config,
     pub limits: listener::Limits,
     pub listeners: Vec<listener::Config>,

@@ -361,6 +361,7 @@ fn what_the_reference_calls_a_default_is_the_default() {
         "rules.key_file",
         "listeners.tls",
         "destinations.tls",
+        "destinations.compress",
         "destinations.commitment",
         "sources.commitment.host",
         "sources.commitment.port",

@@ -10,6 +10,7 @@ pub mod commitment;
 mod custody;
 pub mod decide;
 mod map;
+mod probe;
 pub mod protocol;
 pub mod server;
 pub mod verbs;

@@ -4,7 +4,9 @@ use crate::base::names::{DestinationId, InstanceId, SourceId, Uid};
 use crate::base::units::Span;
 use crate::custody::{Answer, Report, Subject};
 use crate::pki::SlotStatus;
+use crate::sender::survey::Finding;
 use crate::spool::{ChainReport, DamagedInstance, HoldKind, JobState, ScrubStatus};
+use crate::transcode::known::Line;
 use serde::{Deserialize, Serialize};
 
 /// One question or order.
@@ -51,6 +53,14 @@ pub enum Request {
     },
     /// A person has read the reports of lost and doubtful instances.
     AcknowledgeSalvage,
+    /// What a destination would do with classes and syntaxes: it is asked now, or (`known`) what was learned of it.
+    Probe {
+        destination: DestinationId,
+        #[serde(default)]
+        classes: Vec<String>,
+        #[serde(default)]
+        known: bool,
+    },
     /// Incidents: list, acknowledge, silence, try the channels.
     Alarms {
         order: alarms::Order,
@@ -160,6 +170,15 @@ pub enum Response {
     },
     Map {
         entries: Vec<MapEntry>,
+    },
+    /// What the destination said, or would be made of it.
+    Probe {
+        destination: DestinationId,
+        findings: Vec<Finding>,
+    },
+    Known {
+        destination: DestinationId,
+        lines: Vec<Line>,
     },
     Alarms {
         said: alarms::Answer,

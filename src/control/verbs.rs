@@ -8,6 +8,7 @@ use crate::base::names::{DestinationId, JobId};
 use crate::custody::{Custody, Reconciler};
 use crate::scheduler::{LaneState, LaneStatus, Scheduler};
 use crate::spool::{self, CommitError, JobState, ReadError, Row, Spool, Verb};
+use crate::transcode::Known;
 use std::sync::Arc;
 
 /// Loads the rules again: the new epoch's words, or every problem. Blocking.
@@ -20,6 +21,7 @@ pub struct Verbs {
     pub scheduler: Scheduler,
     pub reload: Reload,
     pub decide: Decide,
+    pub known: Known,
     pub alarms: Alarms,
     pub custody: Custody,
     pub reconciler: Reconciler,
@@ -74,6 +76,11 @@ impl Verbs {
             Request::Reload { note } => self.reload(who, note).await,
             Request::Scrub { now } => self.scrub(now).await.map_err(|error| error.to_string()),
             Request::AcknowledgeSalvage => self.acknowledge(who).await.map_err(|error| error.to_string()),
+            Request::Probe {
+                destination,
+                classes,
+                known,
+            } => self.probe(destination, &classes, known).await,
             Request::Alarms { order } => self
                 .alarms
                 .carry_out(who, order)

@@ -12,6 +12,7 @@ pub mod path;
 pub mod profile;
 pub mod prompt;
 pub mod pseudonym;
+pub mod relayout;
 pub mod status;
 pub mod syntax;
 pub mod text;

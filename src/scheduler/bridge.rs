@@ -34,6 +34,10 @@ impl PayloadReader for Reader {
         self.0.next().await.map_err(fault)
     }
 
+    fn rewind(&mut self) {
+        self.0.rewind();
+    }
+
     fn verify(&mut self) -> Result<(), ReadFault> {
         self.0.verify().map_err(fault)
     }

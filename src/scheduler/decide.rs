@@ -33,7 +33,7 @@ pub fn examine(pair: &Pair, outcome: &Outcome, streak: &mut Streak) -> Exam {
             let pair = pair.clone();
             known(true, Some(Report::Refused { pair, reason }))
         }
-        Outcome::Corrupt { .. } | Outcome::Edit { .. } => known(true, None),
+        Outcome::Corrupt { .. } | Outcome::Edit { .. } | Outcome::Unconvertible { .. } => known(true, None),
         Outcome::Interrupted(interruption) if interruption.fresh => Exam::Ask,
         Outcome::Interrupted(_) => known(false, None),
     }

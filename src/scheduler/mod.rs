@@ -31,7 +31,8 @@ use crate::base::clock::Clock;
 use crate::base::drain::Drain;
 use crate::base::names::DestinationId;
 use crate::pki::Slot;
-use crate::sender::{Config, Link, LinkError, Pair};
+use crate::sender::survey::Finding;
+use crate::sender::{Config, Conversions, Down, Link, LinkError, Pair};
 use crate::spool::Spool;
 use crate::telemetry::metrics::Metrics;
 use lane::Lane;
@@ -60,6 +61,8 @@ pub struct Parts {
     pub drain: Drain,
     /// For jitter: the same seed gives the same schedule.
     pub seed: u64,
+    /// Without them, everything leaves as it is stored.
+    pub conversions: Option<Conversions>,
 }
 
 /// All lanes. Cheap to clone; the lanes run until the drain stops.
@@ -73,6 +76,7 @@ struct Entry {
     name: DestinationId,
     status: watch::Receiver<LaneStatus>,
     poke: Arc<Notify>,
+    link: Link,
     certificates: Option<Arc<Slot>>,
 }
 
@@ -130,6 +134,10 @@ impl Scheduler {
                 destination: config.name().clone(),
                 error,
             })?;
+            let link = match &parts.conversions {
+                Some(conversions) => link.converting(conversions.clone()),
+                None => link,
+            };
             links.push((config, link.clocked(&parts.clock)));
         }
         let mut rng = StdRng::seed_from_u64(parts.seed);
@@ -170,9 +178,23 @@ impl Scheduler {
     pub fn poke(&self, destination: &DestinationId) -> bool {
         let found = self.lanes.iter().find(|entry| entry.name == *destination);
         if let Some(entry) = found {
+            entry.link.forget_refusals();
             entry.poke.notify_one();
         }
         found.is_some()
+    }
+
+    /// Asks a destination what it would do with stored pairs; see `Link::survey`. `None`: there is no such lane.
+    ///
+    /// # Errors
+    /// It was not reached.
+    pub async fn survey(
+        &self,
+        destination: &DestinationId,
+        stored: &[(Pair, bool)],
+    ) -> Option<Result<Vec<Finding>, Down>> {
+        let entry = self.lanes.iter().find(|entry| entry.name == *destination)?;
+        Some(entry.link.survey(stored).await)
     }
 }
 
@@ -192,7 +214,7 @@ fn start_lane(parts: &Parts, config: &Config, link: Link, seed: u64) -> Entry {
     let poke = Arc::new(Notify::new());
     let certificates = link.certificates().cloned();
     let shared = Arc::new(Shared::new(
-        (parts.spool.clone(), link),
+        (parts.spool.clone(), link.clone()),
         (name.clone(), config.patience()),
         parts.clock.clone(),
         parts.metrics.clone(),
@@ -207,6 +229,7 @@ fn start_lane(parts: &Parts, config: &Config, link: Link, seed: u64) -> Entry {
         name,
         status,
         poke,
+        link,
         certificates,
     }
 }

@@ -74,6 +74,7 @@ pub fn verdict(outcome: &Outcome, about: Circumstances, patience: &Patience) -> 
         Outcome::NoContext { result } => hold(HoldKind::Parked, &refusal(*result)),
         Outcome::Corrupt { what } => hold(HoldKind::Corrupt, what),
         Outcome::Edit { what } => hold(HoldKind::Edit, what),
+        Outcome::Unconvertible { what } => hold(HoldKind::Conversion, what),
         Outcome::Down(_) => Verdict::Return,
     }
 }

@@ -52,6 +52,7 @@ impl Bench {
             metrics: self.metrics.clone(),
             drain: self.drain.clone(),
             seed: 7,
+            conversions: None,
         };
         Scheduler::start(&parts, destinations).unwrap()
     }

@@ -5,6 +5,7 @@ use super::{ceiling, template};
 use crate::base::names::{AeTitle, DestinationId};
 use crate::base::units::Span;
 use crate::dicom::association;
+use crate::transcode::{Compress, Policy};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -67,6 +68,15 @@ pub struct Dicom {
     /// How much of the line all associations together may take, by time of day; the first window that fits holds.
     #[serde(default)]
     pub ceiling: Vec<ceiling::Window>,
+    /// Whether what the destination does not accept as it is stored may be converted, without loss, to what it accepts.
+    #[serde(default = "default_convert")]
+    pub convert: bool,
+    /// What images that are stored uncompressed are compressed with on their way, without loss, when the destination accepts it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compress: Option<Compress>,
+    /// Pixels that came compressed with loss may be sent uncompressed to a destination that does not accept them as they are.
+    #[serde(default)]
+    pub decompress_lossy: bool,
     /// Whether, and how, it is asked to commit to keep what it took: only then is an instance delivered for good.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commitment: Option<super::commitment::Config>,
@@ -264,6 +274,12 @@ impl Dicom {
             wrong.extend(window.check(&format!("ceiling[{index}]")));
         }
         let t = &self.timeouts;
+        if !self.convert && (self.compress.is_some() || self.decompress_lossy) {
+            wrong.push(
+                "convert: `compress` and `decompress_lossy` are conversions; set convert = true, or remove them"
+                    .to_owned(),
+            );
+        }
         for (key, span) in [
             ("connect", t.connect),
             ("association", t.association),
@@ -279,6 +295,16 @@ impl Dicom {
         }
         if let Some(commitment) = &self.commitment {
             wrong.extend(commitment.check());
+        }
+    }
+
+    /// What may be made of an instance on its way here.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        Policy {
+            convert: self.convert,
+            compress: self.compress,
+            decompress_lossy: self.decompress_lossy,
         }
     }
 
@@ -361,6 +387,9 @@ fn default_stuck() -> Span {
 }
 fn default_park_recheck() -> Span {
     Span::secs(3_600)
+}
+fn default_convert() -> bool {
+    true
 }
 fn default_template() -> String {
     "{StudyInstanceUID}/{SeriesInstanceUID}/{SOPInstanceUID}.dcm".to_owned()

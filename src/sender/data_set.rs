@@ -80,6 +80,18 @@ impl<R: PayloadReader> DataSet<R> {
         &self.sop_instance
     }
 
+    /// Bytes as they are stored.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        self.reader.length()
+    }
+
+    /// The reader, wherever it stands.
+    #[must_use]
+    pub fn into_reader(self) -> R {
+        self.reader
+    }
+
     /// The next piece, or `None` when everything was handed out and the checksum was right.
     ///
     /// # Errors
@@ -226,7 +238,7 @@ fn skip(pieces: &mut VecDeque<Bytes>, mut count: usize) {
 }
 
 /// Edits and compression take longer than an async thread may be held.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
     // An instance that our own code stumbles over is held, like one that cannot be edited.
     let done = tokio::task::spawn_blocking(move || contain(work)).await;
     done.map_err(|_| stopped())?.map_err(|Panicked| stopped())

@@ -4,10 +4,12 @@
 //! A session is used up by value: `begin` and `answers` give it back only when the peer's answer was in order. After a time-out, a
 //! protocol error or a fault of ours it is aborted and gone, so it cannot be used again; dropping it closes the socket
 //! without the last-fragment flag. Only `finish` of the data set sends that flag, and only after the checksum.
+use super::casting::{Caster, Offer};
 use super::ceiling::Governor;
 use super::config::Dicom;
-use super::data_set::{DataSet, Fault};
+use super::data_set::Fault;
 use super::outcome::{Down, DownKind, Interruption, Job, Outcome};
+use super::outgoing::{Load, Outgoing};
 use super::payload::PayloadReader;
 use super::tls::{self, Connector};
 use super::transport::{self, Line, Progress};
@@ -17,12 +19,10 @@ use crate::base::names::{JobId, Uid};
 use crate::dicom::association::{Association, Event, Local, Rejection, Stream, UlError};
 use crate::dicom::dimse::{Command, StoreRq, StoreRsp};
 use crate::dicom::part10::{IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION};
+pub use crate::transcode::Pair;
 use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::time::timeout;
-
-/// A SOP class with a transfer syntax: one presentation context each, so that the answer is unambiguous.
-pub type Pair = (Uid, Uid);
 
 /// The most presentation contexts in one association.
 pub const PAIRS_MAX: usize = 128;
@@ -32,8 +32,11 @@ pub struct Session {
     association: Association<Box<dyn Stream>>,
     line: Line,
     progress: Progress,
-    /// What was proposed, with the context's id or the reason of its refusal.
-    pairs: Vec<(Pair, Result<u8, u8>)>,
+    /// What was proposed: one presentation context for each pair, so that the answer is unambiguous.
+    offer: Offer,
+    /// The id of each one's context, or the reason of its refusal.
+    results: Vec<Result<u8, u8>>,
+    caster: Caster,
     message_id: u16,
     /// What was sent whole and is not answered, the oldest first.
     flying: VecDeque<Flying>,
@@ -82,17 +85,18 @@ impl From<Fault> for Broken {
 }
 
 impl Session {
-    /// Connects and proposes these pairs, at most `PAIRS_MAX`.
+    /// Connects and proposes what the offer holds, at most `PAIRS_MAX` pairs.
     ///
     /// # Errors
     /// See `Down`: nothing of any instance was sent.
     pub async fn open(
         (peer, tls): (&Dicom, Option<&Connector>),
         governor: Option<&Governor>,
-        pairs: &[Pair],
+        (offer, caster): (Offer, &Caster),
         progress: &Progress,
     ) -> Result<Self, Down> {
-        assert!(pairs.len() <= PAIRS_MAX, "the lane proposes at most {PAIRS_MAX} pairs");
+        let pairs = &offer.pairs;
+        assert!(pairs.len() <= PAIRS_MAX, "an offer holds at most {PAIRS_MAX} pairs");
         let (stream, line) = transport::connect((peer, tls), governor, progress).await?;
         let proposed: Vec<(Uid, Vec<Uid>)> = pairs.iter().map(|(c, t)| (c.clone(), vec![t.clone()])).collect();
         let local = Local {
@@ -119,12 +123,16 @@ impl Session {
             }
             Err(error) => return Err(down(&error)),
         };
-        let pairs = pairs.iter().cloned().zip(results(&association, pairs.len())).collect();
+        let results = results(&association, pairs.len());
+        let answers = pairs.iter().zip(&results);
+        caster.learn(answers.map(|(pair, result)| (pair, result.err().unwrap_or(0))));
         Ok(Self {
             association,
             line,
             progress: progress.clone(),
-            pairs,
+            offer,
+            results,
+            caster: caster.clone(),
             message_id: 0,
             flying: VecDeque::new(),
             response: peer.timeouts.response.0,
@@ -133,10 +141,33 @@ impl Session {
         })
     }
 
-    /// Whether the pair was proposed here, accepted or not.
+    /// Whether what is stored as this pair can go here, or certainly cannot.
     #[must_use]
-    pub fn knows(&self, pair: &Pair) -> bool {
-        self.pairs.iter().any(|(known, _)| known == pair)
+    pub fn knows(&self, stored: &Pair) -> bool {
+        self.offer.is_whole(stored) || self.ways(stored).is_ok()
+    }
+
+    /// The accepted ways of a stored pair, the most wanted first; or the result of its refusal.
+    fn ways(&self, stored: &Pair) -> Result<Vec<(u8, Uid)>, u8> {
+        let mut refusal = NOT_PROPOSED;
+        let mut ways = Vec::new();
+        for syntax in self.caster.ways(stored) {
+            let mut proposed = self.offer.pairs.iter().zip(&self.results);
+            let found = proposed.find(|((class, proposed), _)| *class == stored.0 && *proposed == syntax);
+            match found {
+                Some((_, Ok(context))) => ways.push((*context, syntax)),
+                // What is said of the stored syntax says most; else what was said first.
+                Some((_, Err(reason))) if refusal == NOT_PROPOSED || syntax == stored.1 => refusal = *reason,
+                Some(_) | None => {}
+            }
+        }
+        if ways.is_empty() { Err(refusal) } else { Ok(ways) }
+    }
+
+    /// What each proposed pair was answered: 0, or why not.
+    pub fn results(&self) -> impl Iterator<Item = (&Pair, u8)> {
+        let results = self.results.iter().map(|result| result.err().unwrap_or(0));
+        self.offer.pairs.iter().zip(results)
     }
 
     /// Whether the peer is still there and has not spoken out of turn since the last answer.
@@ -158,14 +189,15 @@ impl Session {
     }
 
     /// Sends one instance; its answer is waited for by `answers`. Not cancel-safe in one sense only: the session is lost.
-    pub async fn begin<R: PayloadReader>(mut self, job: &Job, reader: R) -> Begun {
-        let context = match self.context(job) {
-            Ok(context) => context,
+    pub async fn begin<R: PayloadReader>(mut self, job: &Job, load: Load<R>) -> Begun {
+        let ways = match self.ways(&(job.sop_class.clone(), job.transfer_syntax.clone())) {
+            Ok(ways) => ways,
             Err(result) => return Begun::Kept(Outcome::NoContext { result }, self),
         };
-        let data_set = match DataSet::open(job, reader, false).await {
-            Ok(data_set) => data_set,
-            Err(fault) => return Begun::Kept(fault.into(), self),
+        let opened = load.open(job, &ways, &self.caster, &self.progress).await;
+        let (context, data_set) = match opened {
+            Ok(opened) => opened,
+            Err(unsent) => return Begun::Kept(unsent.into(), self),
         };
         match self.send(context, job, data_set).await {
             Ok(flying) => {
@@ -222,15 +254,7 @@ impl Session {
         Ok((flying.job, Outcome::from_status(answer.status)))
     }
 
-    fn context(&self, job: &Job) -> Result<u8, u8> {
-        let mut found = self
-            .pairs
-            .iter()
-            .filter(|((class, syntax), _)| *class == job.sop_class && *syntax == job.transfer_syntax);
-        found.next().map_or(Err(NOT_PROPOSED), |(_, result)| *result)
-    }
-
-    async fn send<R: PayloadReader>(&mut self, context: u8, job: &Job, mut out: DataSet<R>) -> Result<Flying, Broken> {
+    async fn send<R: PayloadReader>(&mut self, context: u8, job: &Job, mut out: Outgoing<R>) -> Result<Flying, Broken> {
         let message_id = self.next_message_id();
         let instance = out.sop_instance().clone();
         let request = Command::StoreRq(StoreRq {
@@ -280,7 +304,7 @@ impl Session {
 
     /// C-ECHO. A peer that refuses the verification context is there all the same.
     async fn echo(&mut self) -> Result<(), UlError> {
-        let Some((_, Ok(context))) = self.pairs.first() else {
+        let Some(Ok(context)) = self.results.first() else {
             return Ok(());
         };
         let context = *context;
@@ -327,7 +351,9 @@ impl Session {
 /// See `Down`.
 pub async fn probe(peer: &Dicom, tls: Option<&Connector>) -> Result<(), Down> {
     let pair = (Uid::known(VERIFICATION), Uid::known(IMPLICIT_LITTLE_ENDIAN));
-    let mut session = Session::open((peer, tls), None, &[pair], &Progress::new()).await?;
+    let caster = Caster::new(peer, None);
+    let offer = (Offer::only(pair), &caster);
+    let mut session = Session::open((peer, tls), None, offer, &Progress::new()).await?;
     match session.echo().await {
         Ok(()) => {
             session.release().await;

@@ -10,11 +10,14 @@
 //! | `config.rs` | `[[destinations]]` |
 //! | `ceiling.rs` | how much of the line, by time of day |
 //! | `outcome.rs`, `payload.rs` | the words and the reader between scheduler and sender |
+//! | `casting.rs`, `outgoing.rs` | in which transfer syntax it leaves, and the conversion on the way |
 //! | `data_set.rs`, `reflate.rs` | the data set as it leaves: edited head, untouched rest, checksum |
 //! | `transport.rs`, `tls/`, `wrong_port.rs` | TCP and TLS; what a peer speaks that closes without a word |
 //! | `dimse.rs` | a session with an archive |
+//! | `survey.rs` | what a destination would refuse |
 //! | `commitment.rs` | an association for storage commitment, with an archive or a source |
 //! | `folder.rs`, `template.rs` | files in a folder |
+pub mod casting;
 pub mod ceiling;
 pub mod commitment;
 pub mod config;
@@ -22,8 +25,10 @@ pub mod data_set;
 pub mod dimse;
 pub mod folder;
 pub mod outcome;
+mod outgoing;
 pub mod payload;
 mod reflate;
+pub mod survey;
 pub mod template;
 pub mod tls;
 pub mod transport;
@@ -32,6 +37,7 @@ mod wrong_port;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use casting::{Conversions, Fact};
 pub use config::{Config, Dicom, Duplicate, Folder, Patience, Retry, Timeouts};
 pub use dimse::{PAIRS_MAX, Pair};
 pub use outcome::{Down, DownKind, Interruption, Job, Outcome};
@@ -41,9 +47,11 @@ use crate::base::clock::Clock;
 use crate::base::fault::{Plant, panic_if};
 use crate::base::names::{JobId, Uid};
 use crate::pki::{Role, Slot};
+use casting::Caster;
 use ceiling::Governor;
 use dimse::{Begun, Session};
 use folder::Shelf;
+use outgoing::Load;
 use std::sync::Arc;
 use std::time::Duration;
 use tls::Connector;
@@ -57,6 +65,7 @@ pub enum Link {
     Dicom {
         peer: Arc<Dicom>,
         tls: Option<Connector>,
+        caster: Caster,
         /// The destination's ceiling.
         governor: Option<Governor>,
     },
@@ -81,6 +90,7 @@ impl Link {
         Ok(match config {
             Config::Dicom(peer) => Self::Dicom {
                 peer: Arc::new((**peer).clone()),
+                caster: Caster::new(peer, None),
                 tls: peer.tls.as_ref().map(|tls| connector_of(peer, tls)).transpose()?,
                 governor: Governor::new(&peer.ceiling, &Clock::System),
             },
@@ -88,17 +98,49 @@ impl Link {
         })
     }
 
+    /// The same, with conversions on the way.
+    #[must_use]
+    pub fn converting(mut self, conversions: Conversions) -> Self {
+        if let Self::Dicom { peer, caster, .. } = &mut self {
+            *caster = Caster::new(peer, Some(conversions));
+        }
+        self
+    }
+
+    /// Asks what would become of stored pairs here; each with whether its refusal matters. A folder takes everything.
+    ///
+    /// # Errors
+    /// See `Down`.
+    pub async fn survey(&self, stored: &[(Pair, bool)]) -> Result<Vec<survey::Finding>, Down> {
+        match self {
+            Self::Dicom { peer, tls, caster, .. } => survey::survey((peer, tls.as_ref()), caster, stored).await,
+            Self::Folder(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// The same for questions only: nothing is converted, what is answered is learned.
+    #[must_use]
+    pub fn asking(mut self, known: crate::transcode::Known) -> Self {
+        if let Self::Dicom { peer, caster, .. } = &mut self {
+            *caster = Caster::asking(peer, known);
+        }
+        self
+    }
+
+    /// What the destination was known to refuse is asked for again.
+    pub fn forget_refusals(&self) {
+        if let Self::Dicom { caster, .. } = self {
+            caster.forget_refusals();
+        }
+    }
+
     /// The same by another clock, which says when a ceiling holds.
     #[must_use]
-    pub fn clocked(self, clock: &Clock) -> Self {
-        match self {
-            Self::Dicom { peer, tls, .. } => Self::Dicom {
-                governor: Governor::new(&peer.ceiling, clock),
-                peer,
-                tls,
-            },
-            Self::Folder(shelf) => Self::Folder(shelf),
+    pub fn clocked(mut self, clock: &Clock) -> Self {
+        if let Self::Dicom { peer, governor, .. } = &mut self {
+            *governor = Governor::new(&peer.ceiling, clock);
         }
+        self
     }
 
     /// The ceiling in force now, in bits a second.
@@ -213,8 +255,13 @@ impl Courier {
     /// Cancelled, it closes the session, and nothing is completed.
     pub async fn begin<R: PayloadReader>(&mut self, job: &Job, reader: R, pairs: &[Pair]) -> Vec<Ended> {
         panic_if(Plant::PanicDelivery);
-        let (peer, tls, governor) = match &self.link {
-            Link::Dicom { peer, tls, governor } => (peer.clone(), tls.clone(), governor.clone()),
+        let (peer, tls, governor, caster) = match &self.link {
+            Link::Dicom {
+                peer,
+                tls,
+                governor,
+                caster,
+            } => (peer.clone(), tls.clone(), governor.clone(), caster.clone()),
             Link::Folder(shelf) => {
                 let progress = Progress::new();
                 let outcome = tokio::select! {
@@ -224,11 +271,20 @@ impl Courier {
                 return vec![(job.id, outcome)];
             }
         };
+        caster.saw(job);
+        let ahead = Progress::new();
+        let load = tokio::select! {
+            load = Load::ahead(job, reader, &caster, &ahead) => match load {
+                Ok(load) => load,
+                Err(fault) => return vec![(job.id, fault.into())],
+            },
+            () = self.stop.cancelled() => return vec![(job.id, stopped())],
+        };
         let (session, progress) = match self.reusable(job).await {
             Some(reusable) => reusable,
             None => {
                 let opened = tokio::select! {
-                    opened = open((&peer, tls.as_ref()), governor.as_ref(), pairs, self.stuck) => opened,
+                    opened = open((&peer, tls.as_ref()), governor.as_ref(), (&caster, job, pairs), self.stuck) => opened,
                     () = self.stop.cancelled() => return vec![(job.id, stopped())],
                 };
                 self.warm = true;
@@ -240,7 +296,7 @@ impl Courier {
         };
         progress.touch();
         let begun = tokio::select! {
-            begun = session.begin(job, reader) => begun,
+            begun = session.begin(job, load) => begun,
             () = progress.stuck(self.stuck) => Begun::Broken(stuck()),
         };
         match begun {
@@ -356,12 +412,17 @@ impl Courier {
 async fn open(
     peer: (&Dicom, Option<&Connector>),
     governor: Option<&Governor>,
-    pairs: &[Pair],
+    (caster, job, pairs): (&Caster, &Job, &[Pair]),
     limit: Duration,
 ) -> Result<(Session, Progress), Down> {
     let progress = Progress::new();
+    // The job's own pair has the first right to the contexts that there are.
+    let own = (job.sop_class.clone(), job.transfer_syntax.clone());
+    let others = pairs.iter().filter(|pair| **pair != own).cloned();
+    let asked: Vec<Pair> = std::iter::once(own.clone()).chain(others).collect();
+    let offer = caster.offer(&asked);
     tokio::select! {
-        opened = Session::open(peer, governor, pairs, &progress) => opened.map(|session| (session, progress.clone())),
+        opened = Session::open(peer, governor, (offer, caster), &progress) => opened.map(|session| (session, progress.clone())),
         () = progress.stuck(limit) => Err(Down::new(DownKind::Association, STUCK)),
     }
 }

@@ -43,6 +43,8 @@ pub enum Outcome {
     Corrupt { what: String },
     /// The edits cannot be made. Nothing was sent.
     Edit { what: String },
+    /// The destination takes no syntax in which it is stored, and it could not be converted to one that it takes. Nothing was sent.
+    Unconvertible { what: String },
     /// The destination was not reached; the instance was not touched.
     Down(Down),
 }
@@ -161,6 +163,7 @@ impl Outcome {
             Self::Interrupted(_) => "interrupted",
             Self::Corrupt { .. } => "corrupt",
             Self::Edit { .. } => "edit",
+            Self::Unconvertible { .. } => "unconvertible",
             Self::Down(_) => "down",
         }
     }

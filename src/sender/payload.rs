@@ -22,6 +22,9 @@ pub trait PayloadReader: Send {
     /// See `ReadFault`.
     fn next(&mut self) -> impl Future<Output = Result<Option<Bytes>, ReadFault>> + Send;
 
+    /// Begins anew from the start, after whatever was read.
+    fn rewind(&mut self);
+
     /// Called once, after `None`: whether all that was read is what arrived.
     ///
     /// # Errors

@@ -26,7 +26,7 @@ pub enum FactKind {
     /// The destination has it, by its answer.
     Confirmed,
     Retry,
-    /// Sent in another transfer syntax than it came in.
+    /// Converted for a destination: from which transfer syntax to which, and the hash of its pixels before and after.
     Converted,
     Held,
     Released,

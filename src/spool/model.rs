@@ -102,10 +102,12 @@ pub enum HoldKind {
     Doubtful = 12,
     /// The destination took it and then would not commit to keep it, again and again.
     NotCommitted = 13,
+    /// The destination takes it in another transfer syntax only, and it could not be converted.
+    Conversion = 14,
 }
 
 impl HoldKind {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Rule,
         Self::Error,
         Self::Budget,
@@ -119,6 +121,7 @@ impl HoldKind {
         Self::Operator,
         Self::Doubtful,
         Self::NotCommitted,
+        Self::Conversion,
     ];
 
     /// The word of listings, filters and metrics.
@@ -138,6 +141,7 @@ impl HoldKind {
             Self::Operator => "operator",
             Self::Doubtful => "doubtful",
             Self::NotCommitted => "not_committed",
+            Self::Conversion => "conversion",
         }
     }
 

@@ -160,6 +160,25 @@ impl Spool {
         .await
     }
 
+    /// Puts on the ledger that an instance was converted for a destination.
+    ///
+    /// # Errors
+    /// Nothing was recorded.
+    pub async fn converted(
+        &self,
+        instance: InstanceId,
+        (job, to): (JobId, &DestinationId),
+        text: String,
+    ) -> Result<(), CommitError> {
+        let to = to.clone();
+        self.submit(move |txn| {
+            let fact = Fact::new(FactKind::Converted).instance(instance).job(job, Some(to));
+            txn.fact(fact.text(text));
+            Ok(())
+        })
+        .await
+    }
+
     async fn set_suspended(&self, to: &DestinationId, who: &str, reason: &str, on: bool) -> Result<(), CommitError> {
         let (to, who, reason) = (to.clone(), who.to_owned(), reason.to_owned());
         let verb = if on { "suspend" } else { "resume" };

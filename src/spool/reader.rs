@@ -160,6 +160,12 @@ impl Payload {
         Ok(Some(chunk))
     }
 
+    /// `next` begins anew, and `verify` counts from here.
+    pub fn rewind(&mut self) {
+        self.position = 0;
+        self.hasher = blake3::Hasher::new();
+    }
+
     /// Whether everything was read by `next`.
     #[must_use]
     pub fn at_end(&self) -> bool {

@@ -36,5 +36,6 @@ mod rules;
 mod service;
 mod shapes;
 mod spool;
+mod syntaxes;
 mod upgrade;
 mod words;

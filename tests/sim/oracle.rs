@@ -355,6 +355,7 @@ impl World {
             | HoldKind::Edit
             | HoldKind::Recovered
             | HoldKind::Doubtful
+            | HoldKind::Conversion
             | HoldKind::NotCommitted => false,
         };
         if !legitimate {

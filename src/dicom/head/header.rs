@@ -6,7 +6,7 @@ use dicom_core::{Tag, VR};
 use dicom_dictionary_std::StandardDataDictionary;
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Header {
+pub(crate) struct Header {
     pub tag: Tag,
     pub vr: VR,
     pub kind: Kind,
@@ -16,7 +16,7 @@ pub(super) struct Header {
     pub inside: Layout,
 }
 
-pub(super) enum Parsed {
+pub(crate) enum Parsed {
     /// More bytes are needed.
     Short,
     BadVr(Tag),
@@ -25,12 +25,12 @@ pub(super) enum Parsed {
     Header(Header),
 }
 
-pub(super) fn is_delimiter(tag: Tag) -> bool {
+pub(crate) fn is_delimiter(tag: Tag) -> bool {
     matches!(tag, ITEM | ITEM_END | SEQUENCE_END)
 }
 
 /// Parses the header at the start of `bytes`.
-pub(super) fn parse(layout: Layout, bytes: &[u8]) -> Parsed {
+pub(crate) fn parse(layout: Layout, bytes: &[u8]) -> Parsed {
     let Some(&[a, b, c, d, e, f, g, h]) = bytes.first_chunk::<8>() else {
         return Parsed::Short;
     };
@@ -99,7 +99,7 @@ fn header(tag: Tag, vr: VR, length: u32, size: usize, layout: Layout) -> Parsed 
 }
 
 /// Float, double float and integer pixel data.
-pub(super) fn is_pixels(tag: Tag) -> bool {
+pub(crate) fn is_pixels(tag: Tag) -> bool {
     tag.0 == super::PIXEL_GROUP && matches!(tag.1, 0x0008 | 0x0009 | 0x0010)
 }
 

@@ -3,7 +3,7 @@
 //! Promises: any bytes, in pieces of any size, end in a `Head` or a `HeadError`, in time linear in the bytes and memory of at most
 //! `HEAD_MAX` bytes and `NODES_MAX` nodes; a declared length never allocates anything. Called by ingest while an instance
 //! streams in, by rules (to read) and by `edit` (to write). Never prints or logs a value, never changes a byte.
-mod header;
+pub(crate) mod header;
 mod hidden;
 mod inflate;
 pub(crate) mod read;

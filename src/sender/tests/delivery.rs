@@ -114,6 +114,7 @@ impl PayloadReader for Endless {
         tokio::time::sleep(Duration::from_millis(5)).await;
         Ok(Some(Bytes::from_static(&[0; 50_000])))
     }
+    fn rewind(&mut self) {}
     fn verify(&mut self) -> Result<(), ReadFault> {
         Ok(())
     }

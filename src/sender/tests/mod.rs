@@ -37,6 +37,7 @@ pub(crate) fn job(number: u64) -> Job {
 pub(crate) struct Memory {
     length: u64,
     pieces: VecDeque<Bytes>,
+    all: VecDeque<Bytes>,
     /// The checksum at the end is wrong.
     pub corrupt: bool,
     /// Reading fails after the pieces.
@@ -45,9 +46,11 @@ pub(crate) struct Memory {
 
 impl Memory {
     pub(crate) fn new(bytes: &[u8], piece: usize) -> Self {
+        let pieces: VecDeque<Bytes> = bytes.chunks(piece).map(Bytes::copy_from_slice).collect();
         Self {
             length: bytes.len() as u64,
-            pieces: bytes.chunks(piece).map(Bytes::copy_from_slice).collect(),
+            all: pieces.clone(),
+            pieces,
             ..Self::default()
         }
     }
@@ -63,6 +66,10 @@ impl PayloadReader for Memory {
             None if self.unreadable => Err(ReadFault::Unreadable("I/O error".to_owned())),
             piece => Ok(piece),
         }
+    }
+
+    fn rewind(&mut self) {
+        self.pieces = self.all.clone();
     }
 
     fn verify(&mut self) -> Result<(), ReadFault> {

@@ -1,0 +1,118 @@
+//! `probe`: what a destination would refuse, and what would be made of it. Asks the running box, or without one the destination itself.
+use super::{Talk, fail, queue};
+use clap::Args;
+use std::process::ExitCode;
+use waystation::app;
+use waystation::base::clock::Clock;
+use waystation::base::names::DestinationId;
+use waystation::config;
+use waystation::control::protocol::{Request, Response};
+use waystation::sender::Link;
+use waystation::sender::survey::{Consequence, Finding, questions, words};
+use waystation::telemetry::metrics::Metrics;
+use waystation::transcode::Known;
+use waystation::transcode::forms::name_of;
+use waystation::transcode::known::Line;
+
+/// What to ask, and whom.
+#[derive(Args, Debug)]
+pub struct Question {
+    pub destination: String,
+    /// Only these: SOP Class UIDs, or families as CT and MG; without it, everything this box has seen, and what is common
+    #[arg(long, value_delimiter = ',', value_name = "CLASS")]
+    pub classes: Vec<String>,
+    /// Show what was learned of the destination, and ask nothing
+    #[arg(long, conflicts_with = "classes")]
+    pub known: bool,
+}
+
+/// Asks the box; where none runs, associates by itself with the same configuration.
+pub async fn run(question: Question, talk: &Talk) -> ExitCode {
+    let destination = match DestinationId::parse(&question.destination) {
+        Ok(destination) => destination,
+        Err(error) => return fail(&format!("a destination's name {error}")),
+    };
+    let request = Request::Probe {
+        destination: destination.clone(),
+        classes: question.classes.clone(),
+        known: question.known,
+    };
+    match queue::answer(&request, talk).await {
+        Ok(response) => queue::show(&request, &response, talk.json),
+        Err(queue::NoAnswer::NotRunning) => match alone(destination, &question, talk).await {
+            Ok(response) => queue::show(&request, &response, talk.json),
+            Err(message) => fail(&message),
+        },
+        Err(queue::NoAnswer::Other(code)) => code,
+    }
+}
+
+/// Without a box: what it has seen and learned is in its state folder.
+async fn alone(destination: DestinationId, question: &Question, talk: &Talk) -> Result<Response, String> {
+    let report = config::report(&config::files_or_default(&talk.config));
+    let Some(config) = report.config else {
+        super::check::print(&report.problems);
+        return Err("the configuration cannot be used".to_owned());
+    };
+    let known = Known::new(config.transcode.learned.0, Clock::System, Metrics::new());
+    if let Err(error) = known.load(&config.node.state.join(app::LEARNED)) {
+        eprintln!("waystation: what this box has seen cannot be read ({error}); only what is common is asked about");
+    }
+    if question.known {
+        let lines = known.lines(&destination);
+        return Ok(Response::Known { destination, lines });
+    }
+    let stored = questions(&known.seen(), &question.classes)?;
+    let Some(to) = config.destinations.iter().find(|to| *to.name() == destination) else {
+        return Err(format!("there is no destination {destination}"));
+    };
+    let link = Link::new(to).map_err(|error| error.to_string())?.asking(known);
+    let findings = link.survey(&stored).await;
+    let findings = findings.map_err(|down| format!("{destination} could not be asked: {down}"))?;
+    Ok(Response::Probe { destination, findings })
+}
+
+/// The table.
+pub fn show(destination: &DestinationId, findings: &[Finding]) {
+    let mut rows = vec![["SOP CLASS", "STORED AS", "SEEN", "ANSWER", "THEN"].map(str::to_owned)];
+    for finding in findings {
+        let then = match &finding.consequence {
+            Consequence::AsStored => "sent as it is stored".to_owned(),
+            Consequence::Converted { to } => format!("converted to {}", name_of(to)),
+            Consequence::Held => "would be held".to_owned(),
+        };
+        rows.push([
+            finding.class.to_string(),
+            name_of(&finding.stored),
+            if finding.matters { "yes" } else { "no" }.to_owned(),
+            words(finding.result).to_owned(),
+            then,
+        ]);
+    }
+    print!("{}", queue::aligned(&rows));
+    let trouble = findings.iter().filter(|finding| finding.is_trouble()).count();
+    match (findings.is_empty(), trouble) {
+        (true, _) => println!("{destination} is a folder: it takes everything as it is stored"),
+        (false, 0) => println!("{destination} takes everything that matters here"),
+        (false, _) => println!(
+            "{destination} would refuse {trouble} of what this site sends: have it accept them, or route them elsewhere"
+        ),
+    }
+}
+
+/// What was learned.
+pub fn show_known(destination: &DestinationId, lines: &[Line]) {
+    let mut rows = vec![["SOP CLASS", "TRANSFER SYNTAX", "ANSWER", "LEARNED"].map(str::to_owned)];
+    for line in lines {
+        rows.push([
+            line.class.to_string(),
+            name_of(&line.syntax),
+            words(line.result).to_owned(),
+            waystation::base::clock::Wall(line.at_us).iso(),
+        ]);
+    }
+    print!("{}", queue::aligned(&rows));
+    if lines.is_empty() {
+        println!("nothing was learned of {destination} yet");
+    }
+}

@@ -1,0 +1,399 @@
+//! A data set in the syntax in which it leaves: as it is stored, recast as a stream, or from a codec's scratch file.
+//!
+//! Promises those of `data_set.rs`: the last piece is only handed out after the checksum of all stored bytes was found right. A
+//! codec's work is done, looked at by a second process and on the ledger before the first byte leaves; when it fails, the next
+//! way is tried, and what is stored is always among the ways.
+use super::casting::{Caster, Fact};
+use super::data_set::{DataSet, Fault, blocking};
+use super::outcome::{Job, Outcome};
+use super::payload::PayloadReader;
+use super::transport::Progress;
+use crate::base::names::Uid;
+use crate::transcode::forms::{EXPLICIT_LITTLE, form_of, name_of, needs_codec};
+use crate::transcode::pool::Ending;
+use crate::transcode::{Converted, Recast, Trouble};
+use bytes::Bytes;
+use std::fs::File;
+use std::future::Future;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A data set on its way out.
+pub struct Outgoing<R> {
+    data: DataSet<R>,
+    syntax: Uid,
+    file: Option<Scratch>,
+    recast: Option<Recast>,
+    ended: bool,
+}
+
+/// What a codec wrote.
+struct Scratch {
+    file: Arc<File>,
+    at: u64,
+    length: u64,
+}
+
+/// Why nothing leaves.
+pub enum Unsent {
+    Fault(Fault),
+    /// No way is left in which it could leave; each that was tried with its trouble.
+    NoWay {
+        tried: Vec<(Uid, Trouble)>,
+    },
+}
+
+impl From<Fault> for Unsent {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl From<Unsent> for Outcome {
+    fn from(unsent: Unsent) -> Self {
+        let tried = match unsent {
+            Unsent::Fault(fault) => return fault.into(),
+            Unsent::NoWay { tried } => tried,
+        };
+        let passes = |trouble: &Trouble| matches!(trouble, Trouble::NoRoom | Trouble::Worker(Ending::NotStarted));
+        let said: Vec<String> = tried
+            .iter()
+            .map(|(to, trouble)| format!("{} ({to}): {trouble}", name_of(to)))
+            .collect();
+        let what = format!(
+            "the destination does not accept the stored transfer syntax, and a conversion to one that it accepts failed: {}",
+            said.join("; ")
+        );
+        match tried.iter().any(|(_, trouble)| passes(trouble)) {
+            // Nothing of the instance: it is tried again, and costs nothing.
+            true => Self::Interrupted(super::Interruption {
+                what,
+                fresh: false,
+                stuck: false,
+            }),
+            false => Self::Unconvertible { what },
+        }
+    }
+}
+
+/// What a session is handed for a job.
+pub enum Load<R> {
+    Stored(R),
+    /// Converted already, before there was an association that would have waited for it.
+    Ready(Outgoing<R>),
+}
+
+impl<R: PayloadReader> Load<R> {
+    /// Converts ahead what will surely leave in another coding. Whatever goes wrong shows again in the session.
+    ///
+    /// # Errors
+    /// The stored bytes are damaged, or the edits cannot be made.
+    pub async fn ahead(job: &Job, reader: R, caster: &Caster, progress: &Progress) -> Result<Self, Fault> {
+        let Some(to) = caster.foreseen(job) else {
+            return Ok(Self::Stored(reader));
+        };
+        Ok(match way(job, reader, &to, caster, progress).await? {
+            Ok(outgoing) => Self::Ready(outgoing),
+            Err((mut reader, _)) => {
+                reader.rewind();
+                Self::Stored(reader)
+            }
+        })
+    }
+
+    /// As `open`; what is ready is used if its way is the first that is accepted.
+    ///
+    /// # Errors
+    /// See `Unsent`.
+    pub async fn open(
+        self,
+        job: &Job,
+        ways: &[(u8, Uid)],
+        caster: &Caster,
+        progress: &Progress,
+    ) -> Result<(u8, Outgoing<R>), Unsent> {
+        match (self, ways.first()) {
+            (Self::Ready(outgoing), Some((context, first)))
+                if *first == outgoing.syntax && !outgoing.is_pointless(job, caster, ways) =>
+            {
+                Ok((*context, outgoing))
+            }
+            (Self::Ready(outgoing), _) => open(job, outgoing.into_reader(), ways, caster, progress).await,
+            (Self::Stored(reader), _) => open(job, reader, ways, caster, progress).await,
+        }
+    }
+}
+
+/// Makes ready to leave in the first of the ways that can be gone; each with its presentation context.
+///
+/// # Errors
+/// See `Unsent`.
+async fn open<R: PayloadReader>(
+    job: &Job,
+    mut reader: R,
+    ways: &[(u8, Uid)],
+    caster: &Caster,
+    progress: &Progress,
+) -> Result<(u8, Outgoing<R>), Unsent> {
+    let mut tried = Vec::new();
+    for (at, (context, to)) in ways.iter().enumerate() {
+        let last = at + 1 == ways.len();
+        match way(job, reader, to, caster, progress).await? {
+            Ok(outgoing) if !last && outgoing.is_pointless(job, caster, ways) => {
+                caster.count("compress", "larger");
+                reader = outgoing.data.into_reader();
+                reader.rewind();
+            }
+            Ok(outgoing) => return Ok((*context, outgoing)),
+            Err((back, trouble)) => {
+                tracing::warn!(destination = %caster.name, syntax = %name_of(to), reason = trouble.word(), "an instance was not converted");
+                tried.push((to.clone(), trouble));
+                reader = back;
+                reader.rewind();
+            }
+        }
+    }
+    Err(Unsent::NoWay { tried })
+}
+
+/// One way. A trouble of the conversion gives the reader back; a fault of the data set ends everything.
+///
+/// # Errors
+/// The stored bytes are damaged, or the edits cannot be made.
+#[allow(clippy::type_complexity)]
+async fn way<R: PayloadReader>(
+    job: &Job,
+    reader: R,
+    to: &Uid,
+    caster: &Caster,
+    progress: &Progress,
+) -> Result<Result<Outgoing<R>, (R, Trouble)>, Fault> {
+    let data = DataSet::open(job, reader, false).await?;
+    let mut outgoing = Outgoing {
+        data,
+        syntax: to.clone(),
+        file: None,
+        recast: Recast::between(&job.transfer_syntax, to),
+        ended: false,
+    };
+    if !needs_codec(&job.transfer_syntax, to) {
+        if outgoing.recast.is_some() {
+            caster.count("layout", "converted");
+        }
+        return Ok(Ok(outgoing));
+    }
+    let kind = kind(&job.transfer_syntax, to);
+    match outgoing.convert(job, to, caster, progress).await? {
+        Ok(()) => {
+            caster.count(kind, "converted");
+            Ok(Ok(outgoing))
+        }
+        Err(trouble) => {
+            caster.count(kind, trouble.word());
+            Ok(Err((outgoing.data.into_reader(), trouble)))
+        }
+    }
+}
+
+/// The word in the metric.
+fn kind(from: &Uid, to: &Uid) -> &'static str {
+    let is_native = |uid| form_of(uid).is_some_and(|form| form.coding == crate::transcode::forms::Coding::Native);
+    match (is_native(from), is_native(to)) {
+        (true, _) => "compress",
+        (false, true) => "decompress",
+        (false, false) => "recompress",
+    }
+}
+
+impl<R: PayloadReader> Outgoing<R> {
+    /// The SOP Instance UID as it leaves.
+    #[must_use]
+    pub fn sop_instance(&self) -> &Uid {
+        self.data.sop_instance()
+    }
+
+    /// The transfer syntax as it leaves.
+    #[must_use]
+    pub fn syntax(&self) -> &Uid {
+        &self.syntax
+    }
+
+    /// The reader, from its start again.
+    #[must_use]
+    pub fn into_reader(self) -> R {
+        let mut reader = self.data.into_reader();
+        reader.rewind();
+        reader
+    }
+
+    /// The next piece, or `None` when everything was handed out and the checksum was right.
+    ///
+    /// # Errors
+    /// See `Fault`; nothing may be completed then.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Fault> {
+        while !self.ended {
+            let piece = match &mut self.file {
+                Some(file) => file.next().await?,
+                None => self.data.next().await?,
+            };
+            self.ended = piece.is_none();
+            let Some(recast) = self.recast.take() else {
+                return Ok(piece);
+            };
+            let (recast, out) = pass(recast, piece).await?;
+            self.recast = Some(recast);
+            if !out.is_empty() {
+                return Ok(Some(out));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Sends the data set through a codec's process.
+    async fn convert(
+        &mut self,
+        job: &Job,
+        to: &Uid,
+        caster: &Caster,
+        progress: &Progress,
+    ) -> Result<Result<(), Trouble>, Fault> {
+        let Some(shared) = &caster.shared else {
+            return Ok(Err(Trouble::Declined("conversions are not set up".to_owned())));
+        };
+        let started = Instant::now();
+        let plain = Uid::known(EXPLICIT_LITTLE);
+        let is_native =
+            |uid: &Uid| form_of(uid).is_some_and(|form| form.coding == crate::transcode::forms::Coding::Native);
+        let inner_from = if is_native(&job.transfer_syntax) {
+            &plain
+        } else {
+            &job.transfer_syntax
+        };
+        let inner_to = if is_native(to) { &plain } else { to };
+        let mut conversion = match touching(progress, shared.transcoder.begin(inner_from, inner_to)).await {
+            Ok(conversion) => conversion,
+            Err(trouble) => return Ok(Err(trouble)),
+        };
+        let mut before = 0;
+        let mut recast = Recast::between(&job.transfer_syntax, inner_from);
+        loop {
+            let piece = self.data.next().await?;
+            before += piece.as_ref().map_or(0, |piece| piece.len() as u64);
+            let is_end = piece.is_none();
+            let out = match recast.take() {
+                None => piece.unwrap_or_default(),
+                Some(stage) => match pass(stage, piece).await {
+                    Ok((stage, out)) => {
+                        recast = Some(stage);
+                        out
+                    }
+                    Err(Fault::Edit(what)) => return Ok(Err(Trouble::Failed(what))),
+                    Err(fault) => return Err(fault),
+                },
+            };
+            progress.touch();
+            if let Err(trouble) = conversion.push(&out).await {
+                return Ok(Err(trouble));
+            }
+            if is_end || conversion.is_deaf() {
+                break;
+            }
+        }
+        let converted = match touching(progress, conversion.finish()).await {
+            Ok(converted) => converted,
+            Err(trouble) => return Ok(Err(trouble)),
+        };
+        let spent = shared
+            .metrics
+            .conversion_seconds
+            .with_label_values(&[caster.name.as_str()]);
+        spent.observe(started.elapsed().as_secs_f64());
+        let recorded = touching(progress, (shared.record)(fact(job, to, caster, &converted, before))).await;
+        if !recorded {
+            // What the ledger does not know must not leave.
+            return Ok(Err(Trouble::NoRoom));
+        }
+        let saved = shared
+            .metrics
+            .conversion_saved_bytes_total
+            .with_label_values(&[caster.name.as_str()]);
+        saved.inc_by(before.saturating_sub(converted.length));
+        self.recast = Recast::between(inner_to, to);
+        self.file = Some(Scratch {
+            file: converted.file,
+            at: 0,
+            length: converted.length,
+        });
+        Ok(Ok(()))
+    }
+
+    /// Compressed for a thin line, it is larger than what is stored, which the destination takes as well.
+    fn is_pointless(&self, job: &Job, caster: &Caster, ways: &[(u8, Uid)]) -> bool {
+        let Some(file) = &self.file else { return false };
+        let stored = ways.iter().any(|(_, uid)| *uid == job.transfer_syntax);
+        caster.is_for_size(&self.syntax) && stored && file.length >= self.data.length()
+    }
+}
+
+impl Scratch {
+    async fn next(&mut self) -> Result<Option<Bytes>, Fault> {
+        let count = usize::try_from(self.length - self.at).unwrap_or(usize::MAX).min(CHUNK);
+        if count == 0 {
+            return Ok(None);
+        }
+        let (file, at) = (self.file.clone(), self.at);
+        let read = blocking(move || {
+            let mut piece = vec![0; count];
+            file.read_exact_at(&mut piece, at).map(|()| Bytes::from(piece))
+        });
+        let piece = read
+            .await?
+            .map_err(|error| Fault::Edit(format!("the scratch file cannot be read: {}", error.kind())))?;
+        self.at += count as u64;
+        Ok(Some(piece))
+    }
+}
+
+fn fact(job: &Job, to: &Uid, caster: &Caster, converted: &Converted, before: u64) -> Fact {
+    Fact {
+        instance: job.instance,
+        job: job.id,
+        destination: caster.name.clone(),
+        from: job.transfer_syntax.clone(),
+        to: to.clone(),
+        pixels: converted.pixels.clone(),
+        frames: converted.frames,
+        before,
+        after: converted.length,
+    }
+}
+
+/// One piece, or the end, through a recast.
+async fn pass(mut recast: Recast, piece: Option<Bytes>) -> Result<(Recast, Bytes), Fault> {
+    let work = move || {
+        let mut out = Vec::new();
+        let done = match &piece {
+            Some(piece) => recast.push(piece, &mut out),
+            None => recast.finish(&mut out),
+        };
+        done.map(|()| (recast, Bytes::from(out)))
+            .map_err(|error| Fault::Edit(error.to_string()))
+    };
+    blocking(work).await?
+}
+
+/// Waits for our own work, which has deadlines of its own: the watchdog looks at the peer.
+async fn touching<T>(progress: &Progress, work: impl Future<Output = T>) -> T {
+    tokio::pin!(work);
+    loop {
+        progress.touch();
+        tokio::select! {
+            done = &mut work => return done,
+            () = tokio::time::sleep(TOUCH) => {}
+        }
+    }
+}
+
+const CHUNK: usize = crate::base::limits::CHUNK;
+const TOUCH: Duration = Duration::from_secs(1);

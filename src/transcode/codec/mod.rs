@@ -1,0 +1,176 @@
+//! One frame to its coded form and back. Runs in the worker process only, never in the box itself: decoders of foreign streams
+//! are where memory and time are lost.
+//!
+//! A frame is what its uncompressed pixels are in little endian, colour by pixel: `Image::frame_length` bytes. Every function
+//! is lossless or an error; whether it was, is checked by a second process.
+mod jpeg;
+mod jpeg2000;
+mod jpegls;
+mod jpegxl;
+mod rle;
+
+use super::forms::Coding;
+use super::image::Image;
+
+/// Why a frame was not coded or decoded. Constant words and numbers.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum CodecError {
+    #[error("the {0} stream is not readable")]
+    Unreadable(&'static str),
+    #[error("the {0} stream is of another size than Rows, Columns and Samples per Pixel say")]
+    OtherSize(&'static str),
+    #[error("the {0} stream is of a kind that is not handled")]
+    Unhandled(&'static str),
+    #[error("the {0} encoder refused the frame")]
+    Refused(&'static str),
+}
+
+/// The frame's uncompressed pixels.
+///
+/// # Errors
+/// See `CodecError`.
+pub fn decode(coding: Coding, image: &Image, coded: Vec<u8>) -> Result<Vec<u8>, CodecError> {
+    let frame = match coding {
+        Coding::Native => coded,
+        // Fragments have even lengths (PS3.5 A.4).
+        Coding::Stored => coded.into_iter().take(image.frame_length()).collect(),
+        Coding::Rle => rle::decode(image, &coded)?,
+        Coding::Jpeg => jpeg::decode(image, &coded)?,
+        Coding::JpegLs => jpegls::decode(image, &coded)?,
+        Coding::Jpeg2000 => jpeg2000::decode(image, &coded)?,
+        Coding::JpegXl => jpegxl::decode(image, &coded)?,
+    };
+    match frame.len() == image.frame_length() {
+        true => Ok(frame),
+        false => Err(CodecError::OtherSize("decoded")),
+    }
+}
+
+/// The frame's coded form, not padded.
+///
+/// # Errors
+/// See `CodecError`.
+pub fn encode(coding: Coding, image: &Image, frame: &[u8]) -> Result<Vec<u8>, CodecError> {
+    assert_eq!(frame.len(), image.frame_length(), "a whole frame");
+    match coding {
+        Coding::Native | Coding::Stored => Ok(frame.to_vec()),
+        Coding::Rle => rle::encode(image, frame),
+        Coding::Jpeg => Err(CodecError::Refused("JPEG")),
+        Coding::JpegLs => jpegls::encode(image, frame),
+        Coding::Jpeg2000 => jpeg2000::encode(image, frame),
+        Coding::JpegXl => jpegxl::encode(image, frame),
+    }
+}
+
+/// Samples of one width in bytes as samples of another; the sign of one with `precision` bits is carried on.
+fn widen(image: &Image, samples: &[u8], width: usize, precision: u32) -> Vec<u8> {
+    let mut out = Vec::with_capacity(image.frame_length());
+    for sample in samples.chunks_exact(width) {
+        let number = sample.iter().rev().fold(0, |sum, byte| sum << 8 | u32::from(*byte));
+        put(image, number, precision, &mut out);
+    }
+    out
+}
+
+/// One sample of `precision` bits, as Bits Allocated and Pixel Representation say.
+fn put(image: &Image, number: u32, precision: u32, out: &mut Vec<u8>) {
+    let above = 32 - precision.clamp(1, 32);
+    // Shifted up and arithmetically down again: the sign fills the bits above.
+    let number = match image.signed {
+        true => ((number << above) as i32 >> above) as u32,
+        false => number,
+    };
+    out.extend_from_slice(&number.to_le_bytes()[..image.sample_bytes()]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    pub(super) fn image(samples: u16, allocated: u16, stored: u16, signed: bool) -> Image {
+        Image {
+            rows: 19,
+            columns: 23,
+            samples,
+            allocated,
+            stored,
+            signed,
+            planar: false,
+            frames: 1,
+            photometric: if samples == 3 { "RGB" } else { "MONOCHROME2" }.to_owned(),
+        }
+    }
+
+    /// Noise on a ramp; with `dirty`, bits stand above Bits Stored.
+    fn frame(image: &Image, seed: u32, dirty: bool) -> Vec<u8> {
+        let mut state = seed | 1;
+        let mut out = Vec::new();
+        for at in 0..image.pixels() * usize::from(image.samples) {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let number = (at as u32 * 7).wrapping_add(state >> 24).wrapping_mul(state >> 30);
+            let cut = if dirty {
+                number
+            } else {
+                number & (u32::MAX >> (32 - u32::from(image.stored)))
+            };
+            match dirty {
+                true => out.extend_from_slice(&cut.to_le_bytes()[..image.sample_bytes()]),
+                false => put(image, cut, u32::from(image.stored), &mut out),
+            }
+        }
+        out
+    }
+
+    const WRITERS: [Coding; 4] = [Coding::Rle, Coding::JpegLs, Coding::Jpeg2000, Coding::JpegXl];
+
+    #[test]
+    fn every_shape_comes_back_as_it_went_in() {
+        let shapes = [
+            (1, 8, 8),
+            (1, 8, 6),
+            (1, 8, 1),
+            (1, 16, 12),
+            (1, 16, 16),
+            (1, 16, 8),
+            (3, 8, 8),
+            (3, 16, 12),
+        ];
+        for coding in WRITERS {
+            for (samples, allocated, stored) in shapes {
+                for (signed, dirty) in [(false, false), (true, false), (false, true), (true, true)] {
+                    let image = image(samples, allocated, stored, signed);
+                    if image.check_writable(coding).is_err() {
+                        continue;
+                    }
+                    let frame = frame(&image, 77, dirty);
+                    let coded = encode(coding, &image, &frame).unwrap();
+                    let back = decode(coding, &image, coded);
+                    assert!(back.as_ref() == Ok(&frame), "{coding:?} {image:?} dirty {dirty}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn wide_samples_go_as_runs() {
+        let image = image(1, 32, 32, false);
+        let frame = frame(&image, 5, true);
+        let coded = encode(Coding::Rle, &image, &frame).unwrap();
+        assert_eq!(decode(Coding::Rle, &image, coded), Ok(frame));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        /// Whatever stands in a stream, it ends in a frame of the right length or in an error.
+        #[test]
+        fn noise_is_no_frame(noise in prop::collection::vec(any::<u8>(), 0..400), at in 0..5_usize) {
+            let codings = [Coding::Rle, Coding::JpegLs, Coding::Jpeg2000, Coding::JpegXl, Coding::Jpeg];
+            let image = image(1, 16, 12, false);
+            if let Ok(frame) = decode(codings[at], &image, noise) {
+                prop_assert_eq!(frame.len(), image.frame_length());
+            }
+        }
+    }
+}

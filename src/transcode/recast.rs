@@ -1,0 +1,172 @@
+//! A data set from one uncompressed syntax to another, or from or to deflate, as a stream of pieces: inflate, other layout, deflate.
+//! Bounded by a few buffers whatever the instance's size. Never touches a pixel but for its byte order.
+use super::flate::{Deflate, FlateError, Inflate};
+use super::forms::{Coding, form_of};
+use crate::base::names::Uid;
+use crate::dicom::relayout::{Relayout, RelayoutError};
+use crate::dicom::syntax::Syntax;
+
+/// Why a data set cannot be recast. Carries places, never values.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum RecastError {
+    #[error(transparent)]
+    Flate(#[from] FlateError),
+    #[error(transparent)]
+    Layout(#[from] RelayoutError),
+}
+
+/// One data set on its way.
+pub struct Recast {
+    inflate: Option<Inflate>,
+    relayout: Option<Relayout>,
+    deflate: Option<Deflate>,
+    /// Plain bytes between two stages.
+    plain: Vec<u8>,
+    made: u64,
+}
+
+impl Recast {
+    /// Between two uncompressed or deflated syntaxes; `None` when one of them has encapsulated pixels, is not known here, or
+    /// both are the same.
+    #[must_use]
+    pub fn between(from: &Uid, to: &Uid) -> Option<Self> {
+        let is_native = |uid| form_of(uid).is_some_and(|form| form.coding == Coding::Native);
+        if from == to || !is_native(from) || !is_native(to) {
+            return None;
+        }
+        let (from, to) = (Syntax::of(from), Syntax::of(to));
+        Some(Self {
+            inflate: from.deflated.then(Inflate::new),
+            relayout: (from.layout != to.layout).then(|| Relayout::new(from.layout, to.layout)),
+            deflate: to.deflated.then(Deflate::new),
+            plain: Vec::new(),
+            made: 0,
+        })
+    }
+
+    /// Whether it takes longer than an async thread may be held.
+    #[must_use]
+    pub fn is_slow(&self) -> bool {
+        self.inflate.is_some() || self.deflate.is_some()
+    }
+
+    /// Takes the next bytes and appends what can leave.
+    ///
+    /// # Errors
+    /// See `RecastError`; nothing may be completed then.
+    pub fn push(&mut self, piece: &[u8], out: &mut Vec<u8>) -> Result<(), RecastError> {
+        let before = out.len();
+        let mut inflate = self.inflate.take();
+        let done = match &mut inflate {
+            Some(inflate) => inflate.push(piece, |bytes| self.pass(bytes, out)),
+            None => self.pass(piece, out),
+        };
+        self.inflate = inflate;
+        self.made += (out.len() - before) as u64;
+        done
+    }
+
+    /// The rest. A deflated data set gets the byte that makes its length even.
+    ///
+    /// # Errors
+    /// `RecastError`: the data set ended before its end.
+    pub fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), RecastError> {
+        let before = out.len();
+        if let Some(inflate) = &self.inflate {
+            inflate.finish()?;
+        }
+        if let Some(relayout) = &mut self.relayout {
+            self.plain.clear();
+            relayout.finish(&mut self.plain)?;
+            match &mut self.deflate {
+                Some(deflate) => deflate.push(&self.plain, out),
+                None => out.extend_from_slice(&self.plain),
+            }
+        }
+        if let Some(deflate) = &mut self.deflate {
+            deflate.finish(out);
+            self.made += (out.len() - before) as u64;
+            if self.made % 2 == 1 {
+                out.push(0);
+            }
+        }
+        Ok(())
+    }
+
+    fn pass(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), RecastError> {
+        let plain = match &mut self.relayout {
+            Some(relayout) => {
+                self.plain.clear();
+                relayout.push(bytes, &mut self.plain)?;
+                &self.plain
+            }
+            None => bytes,
+        };
+        match &mut self.deflate {
+            Some(deflate) => deflate.push(plain, out),
+            None => out.extend_from_slice(plain),
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IMPLICIT: &str = "1.2.840.10008.1.2";
+    const EXPLICIT: &str = "1.2.840.10008.1.2.1";
+    const DEFLATED: &str = "1.2.840.10008.1.2.1.99";
+    const BIG: &str = "1.2.840.10008.1.2.2";
+
+    fn run(from: &'static str, to: &'static str, bytes: &[u8], piece: usize) -> Result<Vec<u8>, RecastError> {
+        let mut recast = Recast::between(&Uid::known(from), &Uid::known(to)).unwrap();
+        let mut out = Vec::new();
+        for piece in bytes.chunks(piece) {
+            recast.push(piece, &mut out)?;
+        }
+        recast.finish(&mut out)?;
+        Ok(out)
+    }
+
+    fn data_set() -> Vec<u8> {
+        let mut bytes = b"\x08\x00\x18\x00UI\x06\x001.2.3\0".to_vec();
+        bytes.extend_from_slice(b"\xE0\x7F\x10\x00OW\0\0");
+        bytes.extend_from_slice(&400_000_u32.to_le_bytes());
+        bytes.extend((0..200_000_u32).flat_map(|n| (n as u16 / 3).to_le_bytes()));
+        bytes
+    }
+
+    #[test]
+    fn every_way_round_comes_back() {
+        let whole = data_set();
+        for piece in [7, 4_096, 1 << 20] {
+            let deflated = run(EXPLICIT, DEFLATED, &whole, piece).unwrap();
+            assert_eq!(deflated.len() % 2, 0);
+            assert!(deflated.len() < whole.len() / 2);
+            let big = run(DEFLATED, BIG, &deflated, piece).unwrap();
+            let implicit = run(BIG, IMPLICIT, &big, piece).unwrap();
+            let back = run(IMPLICIT, DEFLATED, &implicit, piece).unwrap();
+            assert!(run(DEFLATED, EXPLICIT, &back, piece).unwrap() == whole, "{piece}");
+        }
+    }
+
+    #[test]
+    fn a_cut_or_endless_stream_is_never_completed() {
+        let whole = data_set();
+        let deflated = run(EXPLICIT, DEFLATED, &whole, 4_096).unwrap();
+        assert!(run(DEFLATED, IMPLICIT, &deflated[..deflated.len() / 2], 512).is_err());
+        assert!(run(EXPLICIT, IMPLICIT, &whole[..whole.len() - 2], 512).is_err());
+        assert!(run(DEFLATED, IMPLICIT, &[0xFF; 64], 8).is_err());
+    }
+
+    #[test]
+    fn encapsulated_syntaxes_are_not_recast() {
+        for other in ["1.2.840.10008.1.2.4.80", "1.2.3", EXPLICIT] {
+            assert!(
+                Recast::between(&Uid::known(EXPLICIT), &Uid::known(other)).is_none(),
+                "{other}"
+            );
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! The child process that touches foreign streams: `waystation transcode-worker`.
+//!
+//! It reads one data set in explicit little endian from its standard input and either writes it in another coding to its
+//! standard output (a file without a name), or only looks at it. What it found goes as one line of JSON to standard error.
+//! It gives itself limits of memory, processor time, file size and descriptors before it reads a byte, dies with its parent, and
+//! opens nothing by name but its own memory. It may crash, hang or lie: `pool.rs` believes it nothing that another process has
+//! not found too.
+use super::codec;
+use super::forms::{Coding, EXPLICIT_LITTLE, Form, form_of};
+use super::image::{Declined, Image, PHOTOMETRIC, PLANAR};
+use super::source::{Source, SourceError};
+use crate::base::fault::{Plant, panic_if, planted};
+use crate::base::names::Uid;
+use crate::dicom::edit::{Edit, Plan};
+use crate::dicom::path::Path;
+use dicom_core::VR;
+use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+
+/// What the worker is to do, and with how much.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// The syntax of what comes in; uncompressed is always explicit little endian.
+    pub from: Uid,
+    /// The syntax to write; `None`: only look.
+    pub to: Option<Uid>,
+    /// Bytes of address space, seconds of processor time, bytes of output.
+    pub memory: u64,
+    pub cpu: u64,
+    pub output: u64,
+}
+
+/// What the worker found.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "end", rename_all = "snake_case")]
+pub enum Told {
+    Done(Found),
+    /// These pixels are not handled, or not in this coding.
+    Declined {
+        why: String,
+    },
+    /// The stream is damaged, or a codec gave up.
+    Failed {
+        why: String,
+    },
+}
+
+/// What stands in a data set.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Found {
+    pub frames: u32,
+    /// BLAKE3 of all frames, uncompressed, in order: little endian, colour by pixel, in cells of Bits Allocated.
+    pub pixels: String,
+    /// BLAKE3 of the elements of the head that no conversion changes.
+    pub head: String,
+    /// BLAKE3 of what stands behind the pixels.
+    pub rest: String,
+}
+
+/// Carries a task out. Prints nothing but its one line.
+///
+/// # Errors
+/// The line could not be written, or no limits be set.
+pub fn run(task: &Task) -> io::Result<()> {
+    limit(task)?;
+    panic_if(Plant::WorkerCrash);
+    if planted(Plant::WorkerHang) {
+        loop {
+            std::thread::park();
+        }
+    }
+    if planted(Plant::WorkerHungry) {
+        eat();
+    }
+    let told = match carry_out(task) {
+        Ok(found) => Told::Done(found),
+        Err(SourceError::Declined(declined)) => Told::Declined {
+            why: declined.to_string(),
+        },
+        Err(error) => Told::Failed { why: error.to_string() },
+    };
+    let line = serde_json::to_string(&told)?;
+    let mut out = io::stderr().lock();
+    out.write_all(line.as_bytes())?;
+    out.write_all(b"\n")
+}
+
+fn limit(task: &Task) -> io::Result<()> {
+    let set = |resource, most: u64| {
+        let limit = Rlimit {
+            current: Some(most),
+            maximum: Some(most),
+        };
+        setrlimit(resource, limit)
+    };
+    set(Resource::As, task.memory)?;
+    set(Resource::Cpu, task.cpu)?;
+    set(Resource::Fsize, task.output)?;
+    set(Resource::Nofile, FILES_MAX)?;
+    set(Resource::Core, 0)?;
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    Ok(())
+}
+
+/// Takes memory until there is none.
+fn eat() -> ! {
+    let mut eaten: Vec<Vec<u8>> = Vec::new();
+    loop {
+        eaten.push(vec![1; 16 << 20]);
+    }
+}
+
+fn carry_out(task: &Task) -> Result<Found, SourceError> {
+    let unknown = || Declined::new("this transfer syntax is not handled");
+    let from = form_of(&task.from).ok_or_else(unknown)?;
+    let source = Source::open(io::stdin().lock(), from)?;
+    match &task.to {
+        None => look(source),
+        Some(to) => {
+            let to = form_of(to).filter(|form| form.writes).ok_or_else(unknown)?;
+            let output = rustix::stdio::stdout().try_clone_to_owned()?;
+            convert(source, from, to, File::from(output))
+        }
+    }
+}
+
+fn look<R: io::Read>(mut source: Source<R>) -> Result<Found, SourceError> {
+    let mut pixels = blake3::Hasher::new();
+    while let Some(frame) = source.next()? {
+        pixels.update(&frame);
+    }
+    let rest = source.rest()?;
+    Ok(found(&source, &pixels, &rest))
+}
+
+fn found<R: io::Read>(source: &Source<R>, pixels: &blake3::Hasher, rest: &[u8]) -> Found {
+    Found {
+        frames: source.image.frames,
+        pixels: pixels.finalize().to_hex().to_string(),
+        head: source.head_digest().to_hex().to_string(),
+        rest: blake3::hash(rest).to_hex().to_string(),
+    }
+}
+
+fn convert<R: io::Read>(mut source: Source<R>, from: &Form, to: &Form, output: File) -> Result<Found, SourceError> {
+    let wants_by_plane = to.coding == Coding::Rle;
+    let plan = plan(&source.image, from, to);
+    // What the pixels are called as they leave.
+    let image = Image {
+        photometric: photometric(&source.image, from).to_owned(),
+        planar: false,
+        ..source.image.clone()
+    };
+    image.check_writable(to.coding)?;
+    if to.coding == Coding::Native {
+        image.check_native()?;
+    }
+    debug_assert!(!wants_by_plane || to.coding != Coding::Native);
+    let head = plan
+        .apply(&source.head)
+        .map_err(|error| Declined::new(error.to_string()))?;
+    let mut writer = Writer::begin(output, &head, &image, to)?;
+    let mut pixels = blake3::Hasher::new();
+    while let Some(frame) = source.next()? {
+        pixels.update(&frame);
+        let coded = codec::encode(to.coding, &image, &frame)?;
+        writer.frame(coded)?;
+    }
+    let rest = source.rest()?;
+    writer.end(&rest)?;
+    Ok(found(&source, &pixels, &rest))
+}
+
+/// Photometric Interpretation as the pixels are when they are decoded (PS3.5 8.2): the JPEG 2000 decoder undoes its colour
+/// transforms, and the JPEG decoder its subsampling.
+fn photometric<'a>(image: &'a Image, from: &Form) -> &'a str {
+    match (from.coding, image.photometric.as_str()) {
+        (Coding::Jpeg2000, "YBR_RCT" | "YBR_ICT") => "RGB",
+        (Coding::Jpeg, "YBR_FULL_422") => "YBR_FULL",
+        (_, photometric) => photometric,
+    }
+}
+
+/// The elements that the coding of the pixels decides on.
+fn plan(image: &Image, from: &Form, to: &Form) -> Plan {
+    let mut edits = Vec::new();
+    let becomes = photometric(image, from);
+    if becomes != image.photometric {
+        let mut value = becomes.as_bytes().to_vec();
+        value.resize(value.len() + value.len() % 2, b' ');
+        edits.push(Edit::Set {
+            path: Path::tag(PHOTOMETRIC),
+            vr: VR::CS,
+            value,
+        });
+    }
+    if image.samples > 1 {
+        // RLE has a segment for each colour (PS3.5 G.2); all others go by pixel.
+        let planar = u16::from(to.coding == Coding::Rle);
+        edits.push(Edit::Set {
+            path: Path::tag(PLANAR),
+            vr: VR::US,
+            value: planar.to_le_bytes().to_vec(),
+        });
+    }
+    Plan { edits, stamp: None }
+}
+
+/// Writes the data set. Offsets are filled in at the end, when they are known.
+struct Writer {
+    out: BufWriter<File>,
+    /// Where the Basic Offset Table's value stands; `None` for uncompressed pixels.
+    table: Option<u64>,
+    offsets: Vec<u64>,
+    /// Bytes of fragments, or of pixels.
+    written: u64,
+}
+
+impl Writer {
+    fn begin(output: File, head: &[u8], image: &Image, to: &Form) -> io::Result<Self> {
+        let mut out = BufWriter::with_capacity(256 << 10, output);
+        out.write_all(head)?;
+        out.write_all(&[0xE0, 0x7F, 0x10, 0x00])?;
+        let mut writer = Self {
+            out,
+            table: None,
+            offsets: Vec::new(),
+            written: 0,
+        };
+        if to.coding == Coding::Native {
+            // Checked by `Image`: below 4 GiB.
+            let length = image.frames * image.frame_length() as u32;
+            let vr: &[u8; 2] = if image.allocated > 8 { b"OW" } else { b"OB" };
+            writer.out.write_all(&[vr[0], vr[1], 0, 0])?;
+            writer.out.write_all(&(length + length % 2).to_le_bytes())?;
+            return Ok(writer);
+        }
+        writer.out.write_all(b"OB\0\0\xFF\xFF\xFF\xFF")?;
+        let table = vec![0; image.frames as usize * 4];
+        writer.item(&table)?;
+        writer.table = Some(head.len() as u64 + 12 + 8);
+        writer.written = 0;
+        Ok(writer)
+    }
+
+    fn frame(&mut self, mut coded: Vec<u8>) -> io::Result<()> {
+        if self.table.is_none() {
+            self.written += coded.len() as u64;
+            return self.out.write_all(&coded);
+        }
+        coded.resize(coded.len() + coded.len() % 2, 0);
+        self.offsets.push(self.written);
+        self.item(&coded)
+    }
+
+    fn item(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let length = u32::try_from(bytes.len()).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
+        self.out.write_all(&[0xFE, 0xFF, 0x00, 0xE0])?;
+        self.out.write_all(&length.to_le_bytes())?;
+        self.written += 8 + bytes.len() as u64;
+        self.out.write_all(bytes)
+    }
+
+    fn end(mut self, rest: &[u8]) -> io::Result<()> {
+        let Some(table) = self.table else {
+            self.out.write_all(&vec![0; (self.written % 2) as usize])?;
+            self.out.write_all(rest)?;
+            return self.out.flush();
+        };
+        self.out.write_all(&[0xFE, 0xFF, 0xDD, 0xE0, 0, 0, 0, 0])?;
+        self.out.write_all(rest)?;
+        let mut words = Vec::with_capacity(self.offsets.len() * 4);
+        for offset in &self.offsets {
+            let word = u32::try_from(*offset).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
+            words.extend_from_slice(&word.to_le_bytes());
+        }
+        self.out.seek(SeekFrom::Start(table))?;
+        if planted(Plant::WorkerGarbage) {
+            // A frame that is not the one that came in, and a report that says otherwise.
+            self.out.seek(SeekFrom::Start(table + words.len() as u64 + 40))?;
+            self.out.write_all(b"garbage")?;
+        } else {
+            self.out.write_all(&words)?;
+        }
+        self.out.flush()
+    }
+}
+
+/// The layout of what the worker reads and writes uncompressed.
+#[must_use]
+pub fn plain() -> Uid {
+    Uid::known(EXPLICIT_LITTLE)
+}
+
+/// Standard streams, a frame in memory, and its second descriptor while a codec reads it.
+const FILES_MAX: u64 = 16;
