@@ -74,7 +74,8 @@ async fn turn(shared: &Arc<Shared>, name: &DestinationId, trouble: &mut Trouble)
         shared
             .parts
             .metrics
-            .commitment_oldest_seconds
+            .commitment
+            .oldest_seconds
             .with_label_values(&[name.as_str()])
             .set(age);
         if batch.jobs.is_empty() {
@@ -107,7 +108,7 @@ async fn overdue(shared: &Shared, name: &DestinationId, trouble: &mut Trouble) -
         let over = |until: Wall| until <= now || until.since(now) > longest;
         if asked.until.is_some_and(over) {
             tracing::warn!(destination = %name, references = asked.references, "the archive has not answered a request for commitment in time: it is asked again");
-            let result = &metrics.commitment_requests_total;
+            let result = &metrics.commitment.requests_total;
             result.with_label_values(&[name.as_str(), "lapsed"]).inc();
             trouble.unanswered = trouble.unanswered.saturating_add(1);
             end(shared, asked.id).await;
@@ -120,7 +121,7 @@ async fn overdue(shared: &Shared, name: &DestinationId, trouble: &mut Trouble) -
     if !accepted && count == 0 && shared.parts.spool.awaiting(name) == 0 {
         trouble.unanswered = 0;
     }
-    let gauge = &metrics.commitment_outstanding;
+    let gauge = &metrics.commitment.outstanding;
     gauge.with_label_values(&[name.as_str()]).set(count);
     oldest
 }
@@ -142,7 +143,7 @@ async fn end(shared: &Shared, id: u64) {
 async fn request(shared: &Arc<Shared>, name: &DestinationId, jobs: Vec<JobId>, unanswered: u32) -> bool {
     let archive = &shared.archives[name];
     let count = |result: &str| {
-        let requests = &shared.parts.metrics.commitment_requests_total;
+        let requests = &shared.parts.metrics.commitment.requests_total;
         requests.with_label_values(&[name.as_str(), result]).inc();
     };
     let Ok(permit) = archive.lingering.clone().acquire_owned().await else {

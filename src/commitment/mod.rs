@@ -218,7 +218,7 @@ impl Shared {
                 again,
                 held,
             }) => {
-                let answers = &metrics.commitment_answers_total;
+                let answers = &metrics.commitment.answers_total;
                 for (result, count) in [("committed", committed), ("again", again), ("held", held)] {
                     answers.with_label_values(&[destination.as_str(), result]).inc_by(count);
                 }
@@ -234,7 +234,7 @@ impl Shared {
             }
             Ok(Told::Repeated) => crate::dicom::status::SUCCESS,
             Ok(Told::Unknown) => {
-                metrics.commitment_unmatched_total.with_label_values(&[who]).inc();
+                metrics.commitment.unmatched_total.with_label_values(&[who]).inc();
                 tracing::warn!(
                     source = who,
                     "an answer about a transaction that was not asked is not believed"

@@ -84,7 +84,7 @@ pub(super) async fn request(
         line,
     } = requester;
     let count = |result: &str| {
-        let demands = &shared.parts.metrics.commitment_demands_total;
+        let demands = &shared.parts.metrics.commitment.demands_total;
         demands.with_label_values(&[source.name.as_str(), result]).inc();
     };
     let Some(level) = source.commitment.policy.level() else {
@@ -200,7 +200,7 @@ impl Case {
 
     /// Counts itself among the open ones of a state, until it ends.
     fn count(&mut self, state: &'static str) {
-        let gauge = &self.shared.parts.metrics.commitment_demands_open;
+        let gauge = &self.shared.parts.metrics.commitment.demands_open;
         let source = self.open.source.as_str();
         if let Some(before) = self.counted.replace(state) {
             gauge.with_label_values(&[source, before]).dec();
@@ -278,14 +278,14 @@ impl Case {
         let oldest = ours.map(|(_, at)| *at).min();
         drop(open);
         let now = self.shared.parts.clock.now();
-        let gauge = &self.shared.parts.metrics.commitment_demands_oldest_seconds;
+        let gauge = &self.shared.parts.metrics.commitment.demands_oldest_seconds;
         let gauge = gauge.with_label_values(&[self.open.source.as_str()]);
         gauge.set(oldest.map_or(0.0, |at| now.since(at).as_secs_f64()));
     }
 
     fn note(&self, committed: usize, failed: usize) {
         let (source, level) = (&self.open.source, self.open.level.word());
-        let total = &self.shared.parts.metrics.commitment_demanded_total;
+        let total = &self.shared.parts.metrics.commitment.demanded_total;
         for (result, count) in [("committed", committed), ("failed", failed)] {
             let counter = total.with_label_values(&[source.as_str(), result]);
             counter.inc_by(u64::try_from(count).unwrap_or(0));
@@ -365,7 +365,7 @@ impl Case {
             said => said,
         };
         let result = if said == Ok(status::SUCCESS) { "taken" } else { "failed" };
-        let reports = &self.shared.parts.metrics.commitment_reports_total;
+        let reports = &self.shared.parts.metrics.commitment.reports_total;
         reports.with_label_values(&[self.open.source.as_str(), result]).inc();
         match said {
             Ok(status::SUCCESS) => Ok(()),
@@ -428,7 +428,7 @@ impl Case {
             source,
             "an answer about commitment could not be delivered for as long as it is tried: the source does not know"
         );
-        let reports = &self.shared.parts.metrics.commitment_reports_total;
+        let reports = &self.shared.parts.metrics.commitment.reports_total;
         reports.with_label_values(&[source, "given_up"]).inc();
         let reason = "not taken for as long as it is tried";
         if let Err(error) = self
@@ -448,7 +448,7 @@ impl Drop for Case {
         let metrics = &self.shared.parts.metrics;
         let source = self.open.source.as_str();
         if let Some(state) = self.counted {
-            let gauge = &metrics.commitment_demands_open;
+            let gauge = &metrics.commitment.demands_open;
             gauge.with_label_values(&[source, state]).dec();
         }
         let mut open = self.shared.open.lock().unwrap_or_else(PoisonError::into_inner);

@@ -57,7 +57,7 @@ pub(super) fn queue(core: &Core, db: &Db) -> Result<OpenReport, DbError> {
         report.delivered += 1;
         true
     })?;
-    core.metrics.commitment_awaiting.reset();
+    core.metrics.commitment.awaiting.reset();
     db.scan(Cf::Meta, keys::AWAITS, &keys::behind(keys::AWAITS), |key, _| {
         let lane = keys::awaits_of(key).and_then(|(key, ..)| core.lanes.by_number(key.dest));
         if let Some(lane) = lane {
@@ -91,7 +91,8 @@ pub(super) fn backlog(core: &Core, name: &DestinationId) -> usize {
 
 pub(super) fn awaiting(core: &Core, name: &DestinationId, change: i64) {
     core.metrics
-        .commitment_awaiting
+        .commitment
+        .awaiting
         .with_label_values(&[name.as_str()])
         .add(change);
 }

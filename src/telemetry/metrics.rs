@@ -19,6 +19,21 @@ pub use prometheus::{IntGauge, IntGaugeVec};
 #[derive(Clone)]
 pub struct Metrics(Arc<Table>);
 
+/// Storage commitment, in both roles.
+pub struct Commitments {
+    pub awaiting: IntGaugeVec,
+    pub outstanding: IntGaugeVec,
+    pub oldest_seconds: GaugeVec,
+    pub requests_total: IntCounterVec,
+    pub answers_total: IntCounterVec,
+    pub unmatched_total: IntCounterVec,
+    pub demands_total: IntCounterVec,
+    pub demands_open: IntGaugeVec,
+    pub demands_oldest_seconds: GaugeVec,
+    pub demanded_total: IntCounterVec,
+    pub reports_total: IntCounterVec,
+}
+
 /// The handles, one for each metric.
 pub struct Table {
     registry: Registry,
@@ -80,17 +95,7 @@ pub struct Table {
     pub lane_failures_total: IntCounterVec,
     pub contexts_parked: IntGaugeVec,
     pub watchdog_total: IntCounterVec,
-    pub commitment_awaiting: IntGaugeVec,
-    pub commitment_outstanding: IntGaugeVec,
-    pub commitment_oldest_seconds: GaugeVec,
-    pub commitment_requests_total: IntCounterVec,
-    pub commitment_answers_total: IntCounterVec,
-    pub commitment_unmatched_total: IntCounterVec,
-    pub commitment_demands_total: IntCounterVec,
-    pub commitment_demands_open: IntGaugeVec,
-    pub commitment_demands_oldest_seconds: GaugeVec,
-    pub commitment_demanded_total: IntCounterVec,
-    pub commitment_reports_total: IntCounterVec,
+    pub commitment: Commitments,
     pub queue_verbs_total: IntCounterVec,
     pub conversions_total: IntCounterVec,
     pub conversion_seconds: HistogramVec,
@@ -288,21 +293,13 @@ impl Table {
             failovers_total: counters(&r, "waystation_failovers_total", "Jobs that the next destination of their group got because the first was down", &["from", "to"]),
             lane_open: gauges(&r, "waystation_destination_up", "1 while the destination can be reached, 0 while its breaker is open", &["destination"]),
             lane_suspended: gauges(&r, "waystation_destination_suspended", "1 while a person (or a refusal of authorisation) has suspended the destination", &["destination"]),
-            lane_associations_wanted: gauges(&r, "waystation_destination_associations_wanted", "Associations that the destination's backlog and line call for, within its limit", &["destination"]), lane_associations_open: gauges(&r, "waystation_destination_associations_open", "Associations with the destination that are open or being opened", &["destination"]), lane_ceiling: gauges(&r, "waystation_destination_ceiling_bits_per_second", "The bandwidth ceiling in force now; 0: none", &["destination"]),
+            lane_associations_wanted: gauges(&r, "waystation_destination_associations_wanted", "Associations that the destination's backlog and line call for, within its limit", &["destination"]),
+            lane_associations_open: gauges(&r, "waystation_destination_associations_open", "Associations with the destination that are open or being opened", &["destination"]),
+            lane_ceiling: gauges(&r, "waystation_destination_ceiling_bits_per_second", "The bandwidth ceiling in force now; 0: none", &["destination"]),
             lane_failures_total: counters(&r, "waystation_destination_failures_total", "Failures to reach a destination, by kind; they cost no job an attempt", &["destination", "kind"]),
             contexts_parked: gauges(&r, "waystation_destination_parked_contexts", "SOP class and syntax pairs that the destination refuses", &["destination"]),
             watchdog_total: counters(&r, "waystation_destination_stuck_total", "Sockets closed by the watchdog because nothing moved", &["destination"]),
-            commitment_awaiting: gauges(&r, "waystation_commitment_awaiting_jobs", "Jobs that were sent and wait for their destination's commitment to keep them", &["destination"]),
-            commitment_outstanding: gauges(&r, "waystation_commitment_outstanding_requests", "Requests for commitment that a destination has not answered yet", &["destination"]),
-            commitment_oldest_seconds: float_gauges(&r, "waystation_commitment_oldest_seconds", "How long the oldest sent job, or unanswered request, of a destination has waited for its commitment", &["destination"]),
-            commitment_requests_total: counters(&r, "waystation_commitment_requests_total", "Requests for commitment made to a destination, by result: accepted, refused, broken (nobody knows), down, lapsed (accepted and not answered in time)", &["destination", "result"]),
-            commitment_answers_total: counters(&r, "waystation_commitment_answers_total", "Instances that a destination's answers spoke of, by result: committed, again (sent again), held", &["destination", "result"]),
-            commitment_unmatched_total: counters(&r, "waystation_commitment_unmatched_total", "Answers about a transaction that this box never asked, or that its answerer does not speak for", &["source"]),
-            commitment_demands_total: counters(&r, "waystation_commitment_demands_total", "Requests for commitment that sources made, by result: accepted, duplicate, refused", &["source", "result"]),
-            commitment_demands_open: gauges(&r, "waystation_commitment_demands_open", "Requests of sources that are not over, by state: waiting (for their instances), decided (the source has not taken the answer)", &["source", "state"]),
-            commitment_demands_oldest_seconds: float_gauges(&r, "waystation_commitment_demands_oldest_seconds", "Age of the oldest request of a source that is not over", &["source"]),
-            commitment_demanded_total: counters(&r, "waystation_commitment_demanded_instances_total", "Instances that requests of sources were decided on, by result: committed, failed", &["source", "result"]),
-            commitment_reports_total: counters(&r, "waystation_commitment_reports_total", "Attempts to tell a source the answer, by result: taken, failed, given_up", &["source", "result"]),
+            commitment: Commitments::new(r.clone()),
             queue_verbs_total: counters(&r, "waystation_queue_verbs_total", "Operator verbs on the queue, by verb", &["verb"]),
             conversions_total: counters(&r, "waystation_conversions_total", "Conversions to another transfer syntax at delivery, by kind and by how they ended", &["destination", "kind", "outcome"]),
             conversion_seconds: histograms(&r, "waystation_conversion_seconds", "Time of one conversion by a codec, waiting for a place included", &["destination"]),
@@ -317,6 +314,27 @@ impl Table {
             reconcile_timestamp_seconds: float_gauge(&r, "waystation_reconcile_last_run_timestamp_seconds", "When the last reconciliation was made; 0: never"),
             reconcile_runs_total: counters(&r, "waystation_reconcile_runs_total", "Reconciliations, by result", &["result"]),
             registry: r,
+        }
+    }
+}
+
+impl Commitments {
+    // Its own handle of the registry, so that every line of the table reads alike.
+    #[rustfmt::skip]
+    #[allow(clippy::needless_pass_by_value)]
+    fn new(r: Registry) -> Self {
+        Self {
+            awaiting: gauges(&r, "waystation_commitment_awaiting_jobs", "Jobs that were sent and wait for their destination's commitment to keep them", &["destination"]),
+            outstanding: gauges(&r, "waystation_commitment_outstanding_requests", "Requests for commitment that a destination has not answered yet", &["destination"]),
+            oldest_seconds: float_gauges(&r, "waystation_commitment_oldest_seconds", "How long the oldest sent job, or unanswered request, of a destination has waited for its commitment", &["destination"]),
+            requests_total: counters(&r, "waystation_commitment_requests_total", "Requests for commitment made to a destination, by result: accepted, refused, broken (nobody knows), down, lapsed (accepted and not answered in time)", &["destination", "result"]),
+            answers_total: counters(&r, "waystation_commitment_answers_total", "Instances that a destination's answers spoke of, by result: committed, again (sent again), held", &["destination", "result"]),
+            unmatched_total: counters(&r, "waystation_commitment_unmatched_total", "Answers about a transaction that this box never asked, or that its answerer does not speak for", &["source"]),
+            demands_total: counters(&r, "waystation_commitment_demands_total", "Requests for commitment that sources made, by result: accepted, duplicate, refused", &["source", "result"]),
+            demands_open: gauges(&r, "waystation_commitment_demands_open", "Requests of sources that are not over, by state: waiting (for their instances), decided (the source has not taken the answer)", &["source", "state"]),
+            demands_oldest_seconds: float_gauges(&r, "waystation_commitment_demands_oldest_seconds", "Age of the oldest request of a source that is not over", &["source"]),
+            demanded_total: counters(&r, "waystation_commitment_demanded_instances_total", "Instances that requests of sources were decided on, by result: committed, failed", &["source", "result"]),
+            reports_total: counters(&r, "waystation_commitment_reports_total", "Attempts to tell a source the answer, by result: taken, failed, given_up", &["source", "result"]),
         }
     }
 }

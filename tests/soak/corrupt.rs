@@ -129,7 +129,11 @@ fn case(seed: u64, kind: &Kind, how: &str, plant: Option<&str>) -> Result<String
     };
     let files: Vec<PathBuf> = files.into_iter().filter(wanted).collect();
     // A short payload is verified before its command goes out, so that a fault at the data set's end shows in long ones only.
-    let longest = || files.iter().max_by_key(|path| fs::metadata(path).map_or(0, |meta| meta.len()));
+    let longest = || {
+        files
+            .iter()
+            .max_by_key(|path| fs::metadata(path).map_or(0, |meta| meta.len()))
+    };
     let any = rig.generator.random_range(0..files.len().max(1));
     let victim = match plant {
         Some(_) => longest().ok_or("no such file")?,

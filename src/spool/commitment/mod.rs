@@ -154,7 +154,7 @@ impl super::Spool {
     /// Jobs that wait for a commitment, by destination; also those whose destination is not asked any more.
     #[must_use]
     pub fn awaiting(&self, destination: &DestinationId) -> u64 {
-        let gauge = &self.core.metrics.commitment_awaiting;
+        let gauge = &self.core.metrics.commitment.awaiting;
         u64::try_from(gauge.with_label_values(&[destination.as_str()]).get()).unwrap_or(0)
     }
 }
