@@ -234,11 +234,11 @@ impl Lane {
     }
 
     fn publish(&self) {
-        let bits = self.shared.link.ceiling().and_then(|bits| i64::try_from(bits).ok());
+        let bytes = self.shared.link.ceiling().and_then(|bits| i64::try_from(bits / 8).ok());
         let ceiling = &self.shared.metrics.lane_ceiling;
         ceiling
             .with_label_values(&[self.shared.name.as_str()])
-            .set(bits.unwrap_or(0));
+            .set(bytes.unwrap_or(0));
         self.status.send_modify(|status| {
             status.state = self.machine.state(now());
             status.sessions = self.machine.sessions();

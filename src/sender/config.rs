@@ -274,12 +274,6 @@ impl Dicom {
             wrong.extend(window.check(&format!("ceiling[{index}]")));
         }
         let t = &self.timeouts;
-        if !self.convert && (self.compress.is_some() || self.decompress_lossy) {
-            wrong.push(
-                "convert: `compress` and `decompress_lossy` are conversions; set convert = true, or remove them"
-                    .to_owned(),
-            );
-        }
         for (key, span) in [
             ("connect", t.connect),
             ("association", t.association),
@@ -302,7 +296,8 @@ impl Dicom {
     #[must_use]
     pub fn policy(&self) -> Policy {
         Policy {
-            convert: self.convert,
+            // Who asks for a kind of conversion wants conversions.
+            convert: self.convert || self.compress.is_some() || self.decompress_lossy,
             compress: self.compress,
             decompress_lossy: self.decompress_lossy,
         }
@@ -389,7 +384,7 @@ fn default_park_recheck() -> Span {
     Span::secs(3_600)
 }
 fn default_convert() -> bool {
-    true
+    false
 }
 fn default_template() -> String {
     "{StudyInstanceUID}/{SeriesInstanceUID}/{SOPInstanceUID}.dcm".to_owned()

@@ -50,6 +50,7 @@ pub struct Session {
 /// An instance whose answer is outstanding.
 struct Flying {
     job: JobId,
+    context: u8,
     message_id: u16,
     class: Uid,
     instance: Uid,
@@ -227,7 +228,7 @@ impl Session {
                     Err(_) => return (found, Ok(self)),
                 }
             };
-            match next.and_then(|answer| self.matched(&answer)) {
+            match next.and_then(|(context, answer)| self.matched(context, &answer)) {
                 Ok(one) => found.push(one),
                 Err(broken) => {
                     self.abort().await;
@@ -241,7 +242,7 @@ impl Session {
     }
 
     /// The instance that an answer is about (failures.md section 6): without one nothing is confirmed.
-    fn matched(&mut self, answer: &StoreRsp) -> Result<(JobId, Outcome), Broken> {
+    fn matched(&mut self, context: u8, answer: &StoreRsp) -> Result<(JobId, Outcome), Broken> {
         let at = self
             .flying
             .iter()
@@ -249,6 +250,9 @@ impl Session {
         let Some(flying) = at.and_then(|at| self.flying.remove(at)) else {
             return Err(Broken::Answer("its answer is to another message"));
         };
+        if context != flying.context {
+            return Err(Broken::Answer("its answer is on another presentation context"));
+        }
         check(answer, &flying)?;
         self.landed.push((flying.job, flying.instance));
         Ok((flying.job, Outcome::from_status(answer.status)))
@@ -281,21 +285,23 @@ impl Session {
         writer.finish().await?;
         Ok(Flying {
             job: job.id,
+            context,
             message_id,
             class: job.sop_class.clone(),
             instance,
         })
     }
 
-    async fn answer(&mut self) -> Result<StoreRsp, Broken> {
+    /// An answer, with the presentation context that it came on.
+    async fn answer(&mut self) -> Result<(u8, StoreRsp), Broken> {
         let event = timeout(self.response, self.association.next())
             .await
             .map_err(|_| UlError::Timeout("waiting for the answer"))??;
         match event {
             Event::Command {
+                context,
                 command: Command::StoreRsp(answer),
-                ..
-            } => Ok(answer),
+            } => Ok((context, answer)),
             Event::Command { .. } => Err(Broken::Answer("it answered with another message")),
             Event::Malformed { .. } => Err(Broken::Answer("its answer is not readable")),
             Event::Release => Err(Broken::Answer("it asked for release instead of answering")),

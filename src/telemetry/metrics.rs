@@ -295,7 +295,7 @@ impl Table {
             lane_suspended: gauges(&r, "waystation_destination_suspended", "1 while a person (or a refusal of authorisation) has suspended the destination", &["destination"]),
             lane_associations_wanted: gauges(&r, "waystation_destination_associations_wanted", "Associations that the destination's backlog and line call for, within its limit", &["destination"]),
             lane_associations_open: gauges(&r, "waystation_destination_associations_open", "Associations with the destination that are open or being opened", &["destination"]),
-            lane_ceiling: gauges(&r, "waystation_destination_ceiling_bits_per_second", "The bandwidth ceiling in force now; 0: none", &["destination"]),
+            lane_ceiling: gauges(&r, "waystation_destination_ceiling_bytes_per_second", "The bandwidth ceiling in force now; 0: none", &["destination"]),
             lane_failures_total: counters(&r, "waystation_destination_failures_total", "Failures to reach a destination, by kind; they cost no job an attempt", &["destination", "kind"]),
             contexts_parked: gauges(&r, "waystation_destination_parked_contexts", "SOP class and syntax pairs that the destination refuses", &["destination"]),
             watchdog_total: counters(&r, "waystation_destination_stuck_total", "Sockets closed by the watchdog because nothing moved", &["destination"]),

@@ -69,10 +69,13 @@ fn trace(station: &Station, arguments: &[&str]) -> Value {
 
 fn sops(answer: &Value) -> Vec<String> {
     let instances = answer["instances"].as_array().expect("a list");
-    instances
+    let mut sops: Vec<String> = instances
         .iter()
         .map(|one| one["sop_instance"].as_str().unwrap_or_default().to_owned())
-        .collect()
+        .collect();
+    // Two that arrive in the same moment have no order.
+    sops.sort();
+    sops
 }
 
 #[test]

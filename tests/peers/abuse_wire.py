@@ -167,7 +167,8 @@ def commands():
                 "n_action": 0x130, "n_create": 0x140, "n_delete": 0x150, "zero": 0, "unknown": 0x7abc}
     for name, field in services.items():
         body = bare((0x0002, "UI", "1.2.3"), (0x0100, "US", field), fine[2], fine[3])
-        ask(name, "0211 rp closed", body)
+        # The two of storage commitment are understood, but not of this class.
+        ask(name, "0118 rp closed" if name in ("n_event_report", "n_action") else "0211 rp closed", body)
     query = bare((0x0002, "UI", "1.2.3"), (0x0100, "US", 0x20), fine[2], (0x0800, "US", 1))
     ask("find_with_its_query", "0211 rp closed", query, more=wire.pdata(3, 2, bytes(1000)))
     ask("find_without_its_query", NOT_NOW, query)
