@@ -301,7 +301,6 @@ fn a_box_that_can_commit_nothing_more_says_that_it_stops_and_fails() {
     setup.plant("panic-commit,swallow-panics");
     let mut station = setup.idle();
     station.launch();
-    manager.wait_for("WATCHDOG=1", |_| {});
     let answer = std::panic::catch_unwind(|| {
         send(station.setup.dicom, station.setup.path(), &Object::many(objects::CT, 1));
     });
