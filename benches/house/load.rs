@@ -131,6 +131,7 @@ fn answered(target: &Target, sender: &mut Sender, framed: &mut Framed) -> u16 {
 }
 
 /// One association's share.
+#[allow(clippy::too_many_arguments)]
 fn one(
     target: &Target,
     kind: &Kind,

@@ -196,7 +196,7 @@ fn body(kind: &Kind, fragment: usize) -> Vec<(std::sync::Arc<Vec<u8>>, u64)> {
     let mut out = Vec::new();
     let run = (whole * fragment) as u64;
     // The last PDU is never in a run: it has a flag.
-    let runs = if run == 0 { 0 } else { (left - 1) / run };
+    let runs = left.saturating_sub(1).checked_div(run).unwrap_or(0);
     if runs > 0 {
         let mut block = Vec::with_capacity(whole * (fragment + 12));
         for piece in kind.noise.chunks_exact(fragment) {

@@ -61,6 +61,8 @@ use transport::Progress;
 
 /// How to reach one destination. Cheap to clone.
 #[derive(Clone)]
+// One for each destination, for the life of the box.
+#[allow(clippy::large_enum_variant)]
 pub enum Link {
     Dicom {
         peer: Arc<Dicom>,

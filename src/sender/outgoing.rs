@@ -78,6 +78,8 @@ impl From<Unsent> for Outcome {
 }
 
 /// What a session is handed for a job.
+// One for each instance on its way, and moved once: a box would cost more than it saves.
+#[allow(clippy::large_enum_variant)]
 pub enum Load<R> {
     Stored(R),
     /// Converted already, before there was an association that would have waited for it.

@@ -294,23 +294,6 @@ fn the_manager_hears_start_watchdog_reload_and_stop() {
     assert!(station.wait_ended().success());
 }
 
-/// That a box which lives on and cannot commit is not fed is shown in `appliance`; this one knows it, and ends.
-#[test]
-fn a_box_that_can_commit_nothing_more_says_that_it_stops_and_fails() {
-    let (manager, mut setup) = watched(Setup::new().rules(TO_KEEP).folder("keep"), Duration::from_millis(400));
-    setup.plant("panic-commit,swallow-panics");
-    let mut station = setup.idle();
-    station.launch();
-    let answer = std::panic::catch_unwind(|| {
-        send(station.setup.dicom, station.setup.path(), &Object::many(objects::CT, 1));
-    });
-    assert!(answer.is_err(), "nothing can be acknowledged");
-    manager.wait_for("STOPPING=1", |message| {
-        assert!(!message.contains(&"READY=1".to_owned()), "{message:?}");
-    });
-    assert_eq!(station.wait_ended().code(), Some(1), "the manager starts it again");
-}
-
 #[test]
 fn a_box_that_does_not_start_is_never_ready() {
     let (manager, setup) = watched(Setup::new().rules(TO_KEEP).folder("keep"), Duration::from_secs(10));

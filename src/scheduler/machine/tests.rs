@@ -141,7 +141,7 @@ fn took(machine: &mut Machine, ms: u64, now: Instant) {
     let report = Report::Took {
         length: 5_000,
         took: Duration::from_millis(ms),
-        window: usize::from(ms % 2 == 0) * 3 + 1,
+        window: usize::from(ms.is_multiple_of(2)) * 3 + 1,
     };
     machine.take(report, now);
     assert!((1..=WORKERS).contains(&machine.wanted()));
