@@ -15,7 +15,7 @@ BINARY := $(TARGET)/release/waystation
 # Tests find the Python peers here.
 export PEERS_VENV := $(VENV)
 
-.PHONY: help setup venv build demo test certs hostile fuzz lint deny bench bench-peers bench-relay bench-wan bench-backlog docs
+.PHONY: freeze-spool help setup venv build demo test certs hostile fuzz lint deny bench bench-peers bench-relay bench-wan bench-backlog docs
 .PHONY: package package-test sbom
 .PHONY: soak-kill soak-power soak-syscalls soak-disk soak-corrupt soak-io soak-readonly soak-memory controls sim
 .PHONY: soak-descriptors soak-clock soak-twice soak-signals soak-reload soak-leak
@@ -86,6 +86,9 @@ soak-reload: setup venv ## N hostile changes of the rule folder under load, one 
 
 soak-leak: setup venv ## N associations in a row against one process: memory and descriptors stay
 	@$(SOAK) leak
+
+freeze-spool: setup venv ## write tests/fixtures/spool-vN anew, when the spool's format is new: commit it with the format
+	cargo test --release --locked --features planted --test it -- --ignored --exact fixture::freeze
 
 controls: setup venv ## planted faults, each of which a soak must find (root: loop devices)
 	@$(SOAK) controls

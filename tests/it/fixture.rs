@@ -180,7 +180,7 @@ pub fn expected(format: u64) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "makes the fixture of today's format anew: run by hand when the format is new"]
+#[ignore = "writes the fixture of today's format anew, which only a new format asks for: make freeze-spool"]
 async fn freeze() {
     let station = tokio::task::spawn_blocking(frozen_box).await.expect("the box was made");
     let spool_path = station.setup.spool_path();
