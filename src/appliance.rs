@@ -135,12 +135,12 @@ pub fn reloading() {
     }
 }
 
-/// A stop has begun, and is given `bound` to end.
-pub fn stopping(bound: Duration) {
+/// A stop has begun, and is given `bound` to end; `why` is shown by `systemctl status`.
+pub fn stopping(why: &str, bound: Duration) {
     // The manager's own time-out counts from here.
     send(&[
         NotifyState::Stopping,
-        NotifyState::Status("draining"),
+        NotifyState::Status(cut(why)),
         NotifyState::ExtendTimeoutUsec(usec(bound)),
     ]);
 }

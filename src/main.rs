@@ -46,7 +46,10 @@ fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
         Command::Completions { shell } => Ok(cli::papers::completions(shell)),
         Command::Man { folder } => Ok(cli::papers::man(&folder)),
         Command::Version => {
-            println!("{}", cli::version());
+            match waystation::base::clock::released() {
+                Some(released) => println!("{}, released {}", cli::version(), released.iso()),
+                None => println!("{}", cli::version()),
+            }
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -4,15 +4,6 @@
 use crate::base::clock::Wall;
 use std::time::Duration;
 
-/// No right clock shows a time before this: the program did not exist. A release sets `SOURCE_DATE_EPOCH` (seconds since 1970).
-#[must_use]
-pub fn built() -> Wall {
-    let seconds = option_env!("SOURCE_DATE_EPOCH").and_then(|text| text.parse::<u64>().ok());
-    Wall(seconds.unwrap_or(BUILT_AFTER_S) * 1_000_000)
-}
-
-/// 2026-11-01, when no release date was given to the compiler.
-const BUILT_AFTER_S: u64 = 1_793_491_200;
 /// A step of the wall clock against the time that has passed: more than any correction that a time service makes in daily life.
 const JUMP: Duration = Duration::from_secs(60);
 /// How long a jump is an alarm.
@@ -135,7 +126,6 @@ mod tests {
             words(&watch.look(wall(-1), Duration::from_secs(1), &[])),
             ["before_build", "jumped"]
         );
-        assert!(built() > Wall(1_700_000_000_000_000));
     }
 
     #[test]

@@ -3,6 +3,7 @@ use super::habits::Window;
 use super::kind::{Kind, Severity};
 use crate::base::names::SourceId;
 use crate::base::units::Span;
+use crate::pki::Sources;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -172,6 +173,18 @@ impl Config {
     #[must_use]
     pub fn watches(&self, kind: Kind) -> bool {
         !self.off.contains(&kind)
+    }
+
+    /// The site's own authorities of mail server and webhooks, by channel. The system's bundle is not the site's to renew.
+    #[must_use]
+    pub fn authorities(&self) -> Vec<(String, Sources)> {
+        let mail = self.mail.iter().filter(|mail| mail.security != Security::None);
+        let mail = mail.map(|mail| (MAIL, &mail.ca));
+        let hooks = self.webhooks.iter().filter(|hook| hook.url.starts_with("https:"));
+        let hooks = hooks.map(|hook| (hook.name.as_str(), &hook.ca));
+        let own = mail.chain(hooks).filter(|(_, ca)| **ca != system_authorities());
+        own.map(|(name, ca)| (name.to_owned(), Sources::of_authority(ca)))
+            .collect()
     }
 
     /// Relations between keys, and files that must be there; sentences begin with the key. Reads the secrets' files.

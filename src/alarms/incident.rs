@@ -214,13 +214,11 @@ impl Machine {
         events
     }
 
-    /// Somebody takes the incident: no more reminders. False when there is none of that number.
-    pub fn take(&mut self, id: u64, taken: Taken) -> bool {
-        let found = self.incidents.iter_mut().find(|incident| incident.id == id);
-        found.is_some_and(|incident| {
-            incident.taken = Some(taken);
-            true
-        })
+    /// Somebody takes the incident: no more reminders. Answers its kind; none when there is none of that number.
+    pub fn take(&mut self, id: u64, taken: Taken) -> Option<Kind> {
+        let incident = self.incidents.iter_mut().find(|incident| incident.id == id)?;
+        incident.taken = Some(taken);
+        Some(incident.kind)
     }
 
     /// The number of the next incident, also for a test message.

@@ -131,7 +131,7 @@ fn reminders_come_daily_until_somebody_takes_it_and_getting_worse_breaks_that() 
         reason: "called".to_owned(),
         at: life.now,
     };
-    assert!(life.machine.take(id, taken.clone()) && !life.machine.take(id + 1, taken));
+    assert!(life.machine.take(id, taken.clone()).is_some() && life.machine.take(id + 1, taken).is_none());
     life.until(5 * day, &[down("a")]);
     assert_eq!(life.told.len(), 3, "{:?}", life.said());
     let worse = Condition { level: 2, ..down("a") };

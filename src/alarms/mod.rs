@@ -14,11 +14,13 @@
 //! | `mail.rs`, `webhook.rs`, `secret.rs` | one message to one channel |
 //! | `store.rs` | what survives a restart |
 //! | `task.rs`, `gauges.rs`, `operator.rs` | the one task that owns it all; its measuring, and its orders |
+//! | `deeds.rs` | what operators did, on its way to the ledger |
 //!
 //! It never touches the data path: it reads metrics and a snapshot, and a slow mail server delays nothing but its own messages.
 //! No patient data comes here: names from configuration, counts, and words of ours.
 mod clock;
 mod config;
+mod deeds;
 mod gauges;
 mod habits;
 mod incident;
@@ -37,6 +39,7 @@ mod text;
 mod webhook;
 
 pub use config::{Config, Mail, Security, Silence, Webhook};
+pub use deeds::{Deed, Recorder};
 pub use kind::{Kind, Severity};
 pub use order::{Answer, ChannelRow, Listing, Order, Row, SilenceRow};
 pub use silencing::Meant;

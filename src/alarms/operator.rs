@@ -1,10 +1,11 @@
-//! What an operator's orders do to the alarms: list, acknowledge, silence, test. Each is in the log and in the memory with who gave it
-//! and why.
+//! What an operator's orders do to the alarms: list, acknowledge, silence, test. Each that changes something is in the log, in the
+//! memory and on the custody ledger with who gave it and why.
 use super::incident::{Event, Incident, News, Taken};
 use super::order::{self, Answer, ChannelRow, Listing, Order, SilenceRow};
 use super::silencing::{Meant, Silence};
 use super::task::{Channel, Done, Watch};
 use super::text;
+use crate::base::units::Span;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -43,7 +44,7 @@ impl Watch {
         true
     }
 
-    pub(super) fn carry_out(&mut self, ask: Ask) {
+    pub(super) async fn carry_out(&mut self, ask: Ask) {
         let Ask { who, order, reply } = ask;
         let answer = match order {
             Order::Test => return self.test(reply),
@@ -52,16 +53,28 @@ impl Watch {
             Order::Silence { meant, span, reason } => self.silence(who, meant, span.0, &reason),
             Order::Unsilence { meant } => self.unsilence(&who, &meant),
         };
+        // What a person did is on the ledger before it is answered; where the spool takes nothing, it is done all the same.
+        let recorded = self.record().await;
+        let answer = answer.map(|answer| match answer {
+            Answer::Done { message } if !recorded => Answer::Done {
+                message: format!("{message} (the ledger cannot record it now, and is told again)"),
+            },
+            answer => answer,
+        });
         let _ = reply.send(answer);
     }
 
     fn acknowledge(&mut self, who: String, id: u64, reason: &str) -> Result<Answer, String> {
         let (reason, at) = (order::reason(reason)?, self.steady().0);
+        let taken = Taken {
+            who: who.clone(),
+            reason: reason.clone(),
+            at,
+        };
+        let taken = self.memory.machine.take(id, taken);
+        let kind = taken.ok_or_else(|| format!("there is no open incident {id}"))?.word();
         tracing::info!(incident = id, who, reason, "an incident is acknowledged");
-        if !self.memory.machine.take(id, Taken { who, reason, at }) {
-            return Err(format!("there is no open incident {id}"));
-        }
-        self.dirty = true;
+        self.did(&who, &format!("alarms: incident {id} ({kind}) acknowledged"), &reason);
         Ok(done(format!(
             "incident {id} is yours: no reminders, unless it gets worse"
         )))
@@ -78,22 +91,23 @@ impl Watch {
         {
             return Err(format!("there is no open incident {id}"));
         }
-        tracing::info!(%meant, who, reason, seconds = span.as_secs(), "an alarm is silenced");
-        let until = self.steady().plus(span).0;
-        let machine = &mut self.memory.machine;
-        machine.silences.retain(|silence| silence.meant != meant);
-        if machine.silences.len() >= SILENCES_MAX {
+        let others = machine.silences.iter().filter(|silence| silence.meant != meant);
+        if others.count() >= SILENCES_MAX {
             return Err("there are too many silences: end one first".to_owned());
         }
+        tracing::info!(%meant, who, reason, seconds = span.as_secs(), "an alarm is silenced");
+        let until = self.steady().plus(span).0;
+        let what = format!("alarms: {} silenced for {}", named(&meant), Span(span));
+        self.did(&who, &what, &reason);
         let words = format!("{meant} is silenced");
-        let silence = Silence {
+        let machine = &mut self.memory.machine;
+        machine.silences.retain(|silence| silence.meant != meant);
+        machine.silences.push(Silence {
             meant,
             until,
             who,
             reason,
-        };
-        machine.silences.push(silence);
-        self.dirty = true;
+        });
         Ok(done(words))
     }
 
@@ -105,7 +119,7 @@ impl Watch {
             return Err(format!("{meant} is not silenced"));
         }
         tracing::info!(%meant, who, "a silence is ended");
-        self.dirty = true;
+        self.did(who, &format!("alarms: the silence of {} ended", named(meant)), "");
         Ok(done(format!("{meant} is heard again")))
     }
 
@@ -175,6 +189,14 @@ impl Watch {
 /// The longest silence: what nobody wants to hear of for ever is switched off in the configuration.
 const SILENCE_MAX: Duration = Duration::from_secs(90 * 86_400);
 const SILENCES_MAX: usize = 256;
+
+/// A number alone says little two years later.
+fn named(meant: &Meant) -> String {
+    match meant {
+        Meant::Incident(id) => format!("incident {id}"),
+        Meant::Kind(_) | Meant::Subject(..) => meant.to_string(),
+    }
+}
 
 fn done(message: String) -> Answer {
     Answer::Done { message }

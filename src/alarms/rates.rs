@@ -33,7 +33,8 @@ const PACE_LEAST_S: f64 = 2.0;
 /// The growth's two memories: the slower of both counts, so that a busy quarter of an hour is not taken for the day.
 const ROOM_FAST_S: f64 = 900.0;
 const ROOM_SLOW_S: f64 = 3.0 * 3600.0;
-const ROOM_LEAST_S: f64 = 20.0;
+/// Before so many looks nothing is said of it: 20 s at the usual interval.
+const ROOM_LEAST_LOOKS: u32 = 4;
 /// Further away than this is never.
 const NEVER_S: f64 = 365.0 * 86_400.0;
 
@@ -91,6 +92,7 @@ pub struct Growth {
     fast: Fading,
     slow: Fading,
     before: Option<f64>,
+    looks: u32,
 }
 
 impl Growth {
@@ -103,6 +105,7 @@ impl Growth {
             let bytes = (pending - before) * mean_bytes;
             self.fast.add(bytes, seconds, ROOM_FAST_S);
             self.slow.add(bytes, seconds, ROOM_SLOW_S);
+            self.looks = self.looks.saturating_add(1);
         }
         self.before = Some(pending);
     }
@@ -110,7 +113,10 @@ impl Growth {
     /// Seconds until `room` bytes are used up; infinite while nothing grows.
     #[must_use]
     pub fn full_seconds(&self, room: f64) -> f64 {
-        let (Some(fast), Some(slow)) = (self.fast.rate(ROOM_LEAST_S), self.slow.rate(ROOM_LEAST_S)) else {
+        if self.looks < ROOM_LEAST_LOOKS {
+            return f64::INFINITY;
+        }
+        let (Some(fast), Some(slow)) = (self.fast.rate(0.0), self.slow.rate(0.0)) else {
             return f64::INFINITY;
         };
         let rate = fast.min(slow);

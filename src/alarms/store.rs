@@ -3,6 +3,7 @@
 //!
 //! Written beside and renamed, so that a crash leaves the old or the new. What cannot be read is put aside, never deleted, and the
 //! alarms begin anew: people may then be told again of what is open.
+use super::deeds::Deed;
 use super::habits::Habits;
 use super::incident::{Machine, Stamp};
 use super::outbox::Outbox;
@@ -24,6 +25,8 @@ pub struct Memory {
     pub steady: Stamp,
     pub machine: Machine,
     pub outbox: Outbox,
+    /// What operators did, and the ledger does not have yet.
+    pub deeds: Vec<Deed>,
     /// What each destination takes.
     pub lanes: BTreeMap<String, Lane>,
     /// The mean bytes of an instance; 0: not known.

@@ -3,8 +3,9 @@
 //!
 //! Time: what the machine counts in is *steady*, the time since the box first watched as the monotonic clock tells it, carried over
 //! restarts; a jump of the wall clock neither opens nor ends anything.
-use super::clock::{ClockWatch, built};
+use super::clock::ClockWatch;
 use super::config::{Config, MAIL};
+use super::deeds::Recorder;
 use super::gauges::{Gauges, Moment};
 use super::habits::Habits;
 use super::incident::{Event, News, Pace, Stamp};
@@ -17,7 +18,7 @@ use super::outbox::Letter;
 use super::store::{self, HABITS, Memory, STATE};
 use super::text::{self, Context};
 use super::webhook::Poster;
-use crate::base::clock::{Clock, Wall};
+use crate::base::clock::{Clock, Wall, built};
 use crate::base::drain::Drain;
 use crate::telemetry::metrics::Metrics;
 use jiff::tz::TimeZone;
@@ -52,6 +53,8 @@ pub struct Parts {
     pub metrics: Metrics,
     pub clock: Clock,
     pub look: Look,
+    /// The custody ledger, for what operators do.
+    pub recorder: Recorder,
 }
 
 /// The running alarms, for orders. Cheap to clone.
@@ -129,7 +132,7 @@ pub(super) struct Done {
 }
 
 pub(super) struct Watch {
-    parts: Parts,
+    pub(super) parts: Parts,
     zone: TimeZone,
     pub(super) memory: Memory,
     habits: Habits,
@@ -184,9 +187,12 @@ impl Watch {
             tokio::select! {
                 biased;
                 () = drain.stopping() => break,
-                Some(ask) = asks.recv() => self.carry_out(ask),
+                Some(ask) = asks.recv() => self.carry_out(ask).await,
                 Some(done) = self.done.recv() => self.attempted(done),
-                _ = ticks.tick() => self.look().await,
+                _ = ticks.tick() => {
+                    self.look().await;
+                    self.record().await;
+                }
             }
             let long = self.saved.elapsed() >= SAVE_EVERY;
             if self.dirty || long {
@@ -260,37 +266,14 @@ impl Watch {
         let incident = &event.incident;
         let (kind, severity) = (incident.kind.word(), incident.severity().word());
         let title = text::title(incident);
+        let (id, news) = (incident.id, order::word(event.news));
+        // A macro's level is a constant: the fields are the same three times.
         match (event.news, incident.severity()) {
             (News::Resolved | News::Reminder | News::Test, _) => {
-                tracing::info!(
-                    incident = incident.id,
-                    kind,
-                    severity,
-                    title,
-                    news = order::word(event.news),
-                    "incident"
-                );
+                tracing::info!(incident = id, kind, severity, title, news, "incident");
             }
-            (_, Severity::Page) => {
-                tracing::error!(
-                    incident = incident.id,
-                    kind,
-                    severity,
-                    title,
-                    news = order::word(event.news),
-                    "incident"
-                );
-            }
-            (_, Severity::Ticket) => {
-                tracing::warn!(
-                    incident = incident.id,
-                    kind,
-                    severity,
-                    title,
-                    news = order::word(event.news),
-                    "incident"
-                );
-            }
+            (_, Severity::Page) => tracing::error!(incident = id, kind, severity, title, news, "incident"),
+            (_, Severity::Ticket) => tracing::warn!(incident = id, kind, severity, title, news, "incident"),
         }
         if event.news == News::Opened {
             self.parts

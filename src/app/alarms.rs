@@ -3,6 +3,7 @@ use super::Parts;
 use crate::alarms::{self, Alarms, Sight};
 use crate::base::clock::Clock;
 use crate::config::Config;
+use crate::spool::{Fact, FactKind, Spool};
 use std::sync::Arc;
 
 impl Parts {
@@ -34,6 +35,7 @@ impl Parts {
             metrics: self.metrics.clone(),
             clock: Clock::System,
             look,
+            recorder: recorder(&self.spool),
         };
         let service = self.service.clone();
         let runtime = tokio::runtime::Handle::current();
@@ -43,4 +45,15 @@ impl Parts {
         });
         starting.await.ok()
     }
+}
+
+/// What operators do to alarms, as lines of the ledger. Not a kind of its own: a version that does not know it would call the line damaged.
+fn recorder(spool: &Spool) -> alarms::Recorder {
+    let spool = spool.clone();
+    Arc::new(move |deeds| {
+        let spool = spool.clone();
+        let fact = |deed: alarms::Deed| Fact::new(FactKind::Acknowledged).who(&deed.who).text(deed.text);
+        let facts: Vec<Fact> = deeds.into_iter().map(fact).collect();
+        Box::pin(async move { spool.note(facts).await.map_err(|error| error.to_string()) })
+    })
 }

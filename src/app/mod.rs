@@ -105,8 +105,14 @@ pub async fn run(config: Config, passed: Passed) -> Result<(), AppError> {
     let mut signals = Signals::new().map_err(AppError::Signals)?;
     let bound = config.node.drain.0;
     let parts = appliance::starting(Parts::start(&config)).await?;
-    let started = parts.open(&config, passed).await;
+    let opened = parts.open(&config, passed).await;
+    // Something commits at every start: a spool that has failed by now takes no image, and `ready` would be a lie.
+    let started = opened.and(match parts.spool.health().failed {
+        true => Err(AppError::SpoolFailed),
+        false => Ok(()),
+    });
     if let Err(error) = started {
+        appliance::stopping(&error.to_string(), bound * 2 + SERVICE_BOUND + CLOSE_BOUND);
         parts.stop(bound).await;
         return Err(error);
     }
@@ -121,7 +127,8 @@ pub async fn run(config: Config, passed: Passed) -> Result<(), AppError> {
             },
         }
     };
-    appliance::stopping(bound * 2 + SERVICE_BOUND + CLOSE_BOUND);
+    let why = end.as_ref().err().map_or("draining".to_owned(), ToString::to_string);
+    appliance::stopping(&why, bound * 2 + SERVICE_BOUND + CLOSE_BOUND);
     parts.stop(bound).await;
     end
 }

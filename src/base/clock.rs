@@ -46,6 +46,22 @@ impl Wall {
     }
 }
 
+/// When this program was released, as the package's build says: `WAYSTATION_BUILT`, seconds since 1970, in the compiler's environment.
+#[must_use]
+pub fn released() -> Option<Wall> {
+    let seconds: u64 = option_env!("WAYSTATION_BUILT")?.parse().ok()?;
+    Some(Wall::default().plus(Duration::from_secs(seconds)))
+}
+
+/// No right clock shows a time before this: the program did not exist.
+#[must_use]
+pub fn built() -> Wall {
+    released().unwrap_or(BUILT_AFTER)
+}
+
+/// 2026-11-01, when no release date was given to the compiler.
+const BUILT_AFTER: Wall = Wall(1_793_491_200_000_000);
+
 /// Where the wall-clock time comes from. Cheap to clone.
 #[derive(Clone, Debug)]
 pub enum Clock {
@@ -82,6 +98,12 @@ impl Clock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_knows_a_time_before_which_it_was_not() {
+        assert!(built() >= BUILT_AFTER && built() < Clock::System.now());
+        assert_eq!(BUILT_AFTER.iso(), "2026-11-01T00:00:00Z");
+    }
 
     #[test]
     fn wall_times_are_written_as_iso_and_as_dicom() {

@@ -57,6 +57,8 @@ pub enum Plant {
     PanicLane,
     /// The commit thread panics at its first batch.
     PanicCommit,
+    /// The commit thread panics at the first batch with an instance that has come.
+    PanicAdmit,
     /// A panic ends nothing but its thread or task.
     SwallowPanics,
     /// Each association leaves 4 KiB behind.
@@ -104,6 +106,7 @@ impl Plant {
             Self::PanicDelivery => "panic-delivery",
             Self::PanicLane => "panic-lane",
             Self::PanicCommit => "panic-commit",
+            Self::PanicAdmit => "panic-admit",
             Self::SwallowPanics => "swallow-panics",
             Self::LeakAssociations => "leak-associations",
             Self::ForgetHome => "forget-home",

@@ -172,8 +172,9 @@ pub(super) fn certificates(sources: &Sources) -> Result<Vec<(Role, String, crate
     let listeners: Option<Vec<crate::listener::Config>> = parts.list("listeners");
     let destinations: Option<Vec<crate::sender::Config>> = parts.list("destinations");
     let peers: Option<Vec<crate::listener::SourceConfig>> = parts.list("sources");
-    let (Some(listeners), Some(destinations), Some(peers), true) =
-        (listeners, destinations, peers, problems.is_empty())
+    let alarms: Option<crate::alarms::Config> = parts.table("alarms");
+    let (Some(listeners), Some(destinations), Some(peers), Some(alarms), true) =
+        (listeners, destinations, peers, alarms, problems.is_empty())
     else {
         return Err(problems);
     };
@@ -194,7 +195,9 @@ pub(super) fn certificates(sources: &Sources) -> Result<Vec<(Role, String, crate
     };
     let found = listeners.iter().filter_map(listener);
     let found = found.chain(destinations.iter().filter_map(destination));
-    Ok(found.chain(peers.iter().filter_map(source)).collect())
+    let found = found.chain(peers.iter().filter_map(source));
+    let channel = |(name, sources)| (Role::Alarm, name, sources);
+    Ok(found.chain(alarms.authorities().into_iter().map(channel)).collect())
 }
 
 /// The rules' limits and the destinations' names, for the rule bench.

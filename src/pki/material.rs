@@ -117,6 +117,20 @@ impl Sources {
         }
     }
 
+    /// Of a client that shows no certificate and knows its server by the authorities of one file.
+    #[must_use]
+    pub fn of_authority(ca: &Path) -> Self {
+        Self {
+            side: Side::Client,
+            certificate: None,
+            key: None,
+            ca: Files::from(ca.to_owned()),
+            crl: Files::default(),
+            crl_expired: CrlPolicy::default(),
+            crl_missing: CrlPolicy::default(),
+        }
+    }
+
     /// Whether there is anything to read.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -179,6 +179,9 @@ impl Committer {
         }
         let (changes, effects) = txn.finish();
         panic_if(Plant::PanicCommit);
+        if changes.iter().any(|(family, ..)| *family == Cf::Instance) {
+            panic_if(Plant::PanicAdmit);
+        }
         let written = if changes.is_empty() || planted(Plant::SkipCommit) {
             Ok(())
         } else {

@@ -42,7 +42,7 @@ pub enum FactKind {
     Rules,
     /// A damaged payload was replaced by a resend of the same bytes.
     Healed,
-    /// A person has read a salvage report.
+    /// A person has taken note of something: read a salvage report, acknowledged an incident, silenced an alarm.
     Acknowledged,
     /// C-STOREs that were not taken, counted.
     Refused,

@@ -15,11 +15,17 @@ mod corpus;
 mod crash;
 mod custody;
 mod dcmtk;
+mod deeds;
+mod filling;
 mod fixture;
 mod guide;
 // Some of it only the soaks need.
 #[allow(dead_code)]
 mod harness;
+// A disk of their own is the soaks' tool; one test fills one.
+#[allow(dead_code)]
+#[path = "../soak/image.rs"]
+mod image;
 mod memory;
 mod operate;
 mod outages;

@@ -294,6 +294,60 @@ fn the_manager_hears_start_watchdog_reload_and_stop() {
     assert!(station.wait_ended().success());
 }
 
+/// That a box which lives on and cannot commit is not fed is shown in `appliance`; this one knows it, and ends.
+#[test]
+fn a_box_that_can_commit_nothing_more_says_that_it_stops_and_fails() {
+    let period = Duration::from_millis(400);
+    let (manager, mut setup) = watched(Setup::new().rules(TO_KEEP).folder("keep"), period);
+    setup.plant("panic-admit,swallow-panics");
+    let mut station = setup.idle();
+    station.launch();
+    let ready = manager.wait_for("READY=1", |_| {});
+    assert_eq!(said(&ready, "STATUS=").as_deref(), Some("taking images"));
+    for _ in 0..2 {
+        manager.wait_for("WATCHDOG=1", |_| {});
+    }
+    // The commit thread dies over the first image; the modality is not told that it was taken.
+    let answer = std::panic::catch_unwind(|| {
+        send(station.setup.dicom, station.setup.path(), &Object::many(objects::CT, 1));
+    });
+    assert!(answer.is_err(), "nothing can be acknowledged");
+    let stopping = manager.wait_for("STOPPING=1", |message| {
+        assert!(!message.contains(&"READY=1".to_owned()), "{message:?}");
+    });
+    let status = said(&stopping, "STATUS=").expect("a status");
+    assert!(status.contains("nothing more can be made durable"), "{status}");
+    // From here on it is not fed, however long its draining takes.
+    let end = Instant::now() + 3 * period;
+    while Instant::now() < end {
+        if let Some(message) = manager.message(period) {
+            assert!(!message.contains(&"WATCHDOG=1".to_owned()), "{message:?}");
+        }
+    }
+    assert_eq!(station.wait_ended().code(), Some(1), "the manager starts it again");
+    assert!(station.folder("keep").is_empty(), "nothing was sent on");
+}
+
+/// Something commits at every start.
+#[test]
+fn a_box_that_cannot_commit_when_it_starts_is_never_ready_and_never_fed() {
+    let (manager, mut setup) = watched(Setup::new().rules(TO_KEEP).folder("keep"), Duration::from_millis(400));
+    setup.plant("panic-commit,swallow-panics");
+    let mut station = setup.idle();
+    station.launch();
+    let stopping = manager.wait_for("STOPPING=1", |message| {
+        for never in ["READY=1", "WATCHDOG=1"] {
+            assert!(!message.contains(&never.to_owned()), "{message:?}");
+        }
+    });
+    let status = said(&stopping, "STATUS=").expect("a status");
+    assert!(status.contains("nothing more can be made durable"), "{status}");
+    assert_eq!(station.wait_ended().code(), Some(1));
+    while let Some(message) = manager.message(Duration::from_millis(50)) {
+        assert!(!message.contains(&"READY=1".to_owned()), "{message:?}");
+    }
+}
+
 #[test]
 fn a_box_that_does_not_start_is_never_ready() {
     let (manager, setup) = watched(Setup::new().rules(TO_KEEP).folder("keep"), Duration::from_secs(10));

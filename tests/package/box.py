@@ -1,5 +1,6 @@
 """A clean root with the package in it, and its service as a service manager would run it."""
 
+import hashlib
 import os
 import shutil
 import signal
@@ -60,6 +61,26 @@ class Root:
     def install(self, deb):
         shutil.copy(deb, self.path / "tmp" / Path(deb).name)
         return self.dpkg("--install", f"/tmp/{Path(deb).name}").ok()
+
+    def apt(self, *arguments):
+        """The administrator's own tool; the only repository is the one of `publish`."""
+        return self.run("apt-get", "--yes", "--quiet", "-o", "APT::Sandbox::User=root", *arguments)
+
+    def publish(self, debs):
+        """A repository of these packages alone, and apt told of it."""
+        folder = self.path / "srv/repository"
+        folder.mkdir(parents=True, exist_ok=True)
+        entries = []
+        for deb in debs:
+            content = Path(deb).read_bytes()
+            (folder / Path(deb).name).write_bytes(content)
+            control = run("dpkg-deb", "--field", deb).ok().out.strip()
+            entries.append(f"{control}\nFilename: ./{Path(deb).name}\nSize: {len(content)}\nSHA256: {hashlib.sha256(content).hexdigest()}\n")
+        (folder / "Packages").write_text("\n".join(entries))
+        sources = self.path / "etc/apt"
+        shutil.rmtree(sources / "sources.list.d", ignore_errors=True)
+        (sources / "sources.list").write_text("deb [trusted=yes] file:/srv/repository ./\n")
+        self.apt("update").ok()
 
     def remove(self):
         for service in self.services:

@@ -83,6 +83,7 @@ def the_binary_has_no_planted_faults_and_knows_its_crates():
         run("dpkg-deb", "--extract", debs()[1], folder).ok()
         binary = Path(folder) / "usr/bin/waystation"
         version = run(binary, "version").ok().out
+        assert " released 20" in version, f"its clock would not know its own age: {version}"
         assert "planted" not in version and b"WAYSTATION_PLANT=" not in binary.read_bytes(), version
         listed = json.loads(run(TOOLS / "bin/rust-audit-info", binary).ok().out)["packages"]
         runtime = {(one["name"], one["version"]) for one in listed if one.get("kind", "runtime") == "runtime"}
@@ -217,6 +218,36 @@ def an_upgrade_takes_over_a_spool_of_an_older_format():
         box.stop()
         checked = root.run("waystation", "spool", "version").ok()
         assert "nothing is to be done" in checked.out, checked.all
+
+
+@fact
+def apt_upgrades_it_from_a_repository_and_removes_and_purges_it():
+    older, newer = debs()
+    installed = lambda root: root.run("dpkg-query", "-W", "-f", "${Status} ${Version}", "waystation").out
+    with Fresh() as root:
+        root.publish([older])
+        root.apt("install", "waystation").ok()
+        assert installed(root) == "install ok installed 0.0.9-1", installed(root)
+        config = root / "etc/waystation/waystation.toml"
+        config.write_text(config.read_text().replace('name = "waystation"', 'name = "north-edge"'))
+        box = Service(root)
+        root.run("waystation", "queue", "suspend", "vna").ok()
+        sent = send(root, 2, 5)
+        box.stop()
+        root.publish([older, newer])
+        said = root.apt("upgrade").ok()
+        assert "1 upgraded" in said.out, said.all
+        assert installed(root).startswith("install ok installed ") and "0.0.9" not in installed(root), installed(root)
+        assert '"north-edge"' in config.read_text(), "the site's own words"
+        box = Service(root)
+        root.run("waystation", "queue", "resume", "vna").ok()
+        wait_until("delivery", lambda: len(root.state("delivered/**/*.dcm")) == 2)
+        assert pixels(root.state("delivered/**/*.dcm")) == pixels(sent)
+        box.stop()
+        root.apt("remove", "waystation").ok()
+        assert not (root / "usr/bin/waystation").exists() and config.exists()
+        root.apt("purge", "waystation").ok()
+        assert not config.exists() and "installed" not in installed(root).replace("not-installed", ""), installed(root)
 
 
 @fact
