@@ -327,7 +327,10 @@ fn untold(facts: &Facts<'_>, config: &Config, found: &mut Vec<Condition>) {
             let label = |label: &str| sample.labels.get(label).map(String::as_str);
             label("source") == Some(name) && label("state") == Some("decided") && sample.value > 0.0
         };
-        let decided = facts.of("waystation_commitment_demands_open").iter().any(|sample| is_decided(&sample));
+        let decided = facts
+            .of("waystation_commitment_demands_open")
+            .iter()
+            .any(|sample| is_decided(&sample));
         if age >= config.commitment_after.0.as_secs_f64() && decided {
             found.push(Condition {
                 cause: name.to_owned(),

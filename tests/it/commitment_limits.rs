@@ -136,8 +136,10 @@ fn an_archive_that_has_lost_one_is_a_difference_of_the_day() {
         .archive("vna", archive.port, &format!("{ASKS}\ntries = 1"))
         .start();
     let sent = Object::many(objects::CT, 3);
-    archive.behave(&json!({"how": "same", "fail": {&sent[1].sop: 0x0112}}));
+    // It tells of something older first, over the same association: that is not believed, and what comes after it is heard.
+    archive.behave(&json!({"how": "same", "first": "2.25.998", "fail": {&sent[1].sop: 0x0112}}));
     send(station.setup.dicom, station.setup.path(), &sent);
+    assert_eq!(archive.wait("first", 1)[0]["status"], 0x0115);
     station.wait_metric("spool_instances", &[("state", "delivered")], |n| n == 2.0);
     station.wait_metric("jobs_held", &[("kind", "not_committed")], |n| n == 1.0);
     let ran = station.cli(&["reconcile", "--json"]);

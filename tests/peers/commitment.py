@@ -8,8 +8,10 @@ usage: commitment.py ask PORT CALLED CALLING SPEC    one N-ACTION; prints its st
 SPEC is JSON, or @FILE with it: "transaction", "refs" ([[class, instance]…]), "stay" (seconds to wait for "reports"), and to be wrong: "type",
 "instance", "class", "omit" (attributes), "twice" (the same again); "tls": [CERTIFICATE, KEY, CA] for `ask` and `tell`.
 BEHAVIOUR is a JSON file, read anew for each request: "how" ("same", "new", "never", "refuse"), "port" (of the box, for "new"), "fail"
-({instance: reason}), "omit" (instances that the answer leaves out), "delay" (seconds), "status" (of a refusal).
+({instance: reason}), "omit" (instances that the answer leaves out), "delay" (seconds), "status" (of a refusal), "first" (a transaction that
+is told of before, over the same association).
 """
+import copy
 import json
 import ssl
 import sys
@@ -161,6 +163,10 @@ def archive(port, journal_path, behaviour_path, *tls):
         data, kind = report(request, rules)
         if rules["how"] == "same":
             try:
+                if "first" in rules:
+                    older = copy.deepcopy(data)
+                    older.TransactionUID = rules["first"]
+                    journal.write("first", status=assoc.send_n_event_report(older, kind, CLASS, INSTANCE)[0].get("Status"))
                 status, _ = assoc.send_n_event_report(data, kind, CLASS, INSTANCE)
             except RuntimeError:  # The asker has gone.
                 status = None
