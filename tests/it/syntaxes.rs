@@ -20,10 +20,10 @@ const PEERS: [(&str, &str, u64); 8] = [
     ("explicit", EXPLICIT, 90),
     ("big", BIG, 90),
     ("deflated", DEFLATED, 90),
-    ("jpegls", JPEG_LS, 20),
-    ("jpeg2000", JPEG_2000, 20),
-    ("rle", RLE, 20),
-    ("jpegxl", JPEG_XL, 10),
+    ("jpegls", JPEG_LS, 45),
+    ("jpeg2000", JPEG_2000, 45),
+    ("rle", RLE, 45),
+    ("jpegxl", JPEG_XL, 30),
 ];
 
 fn list(folder: &Path) -> (String, u64) {
@@ -56,7 +56,7 @@ fn every_file_of_the_corpus_becomes_what_its_destination_takes_and_stays_what_it
     let all: Vec<String> = PEERS.iter().map(|(name, ..)| format!("to(\"{name}\");")).collect();
     let mut setup = setup.rules(&format!("fn route(image, from) {{ {} }}", all.concat()));
     for ((name, ..), port) in PEERS.iter().zip(ports) {
-        setup = setup.archive(name, port, "convert = true");
+        setup = setup.archive(name, port, "");
     }
     let station = setup.start();
     let port = station.setup.dicom.to_string();
@@ -127,8 +127,8 @@ fn misbehaving(plants: &str) -> (Station, Value, Value) {
         .rules(r#"fn route(image, from) { to("jpegls"); to("both"); to("keep"); }"#)
         .folder("keep")
         .toml("[transcode]\ndeadline = \"3s\"\nmemory = \"512MiB\"\n")
-        .archive("jpegls", ports[0], "convert = true")
-        .archive("both", ports[1], "convert = true\ncompress = \"jpeg-ls\"");
+        .archive("jpegls", ports[0], "")
+        .archive("both", ports[1], "compress = \"jpeg-ls\"");
     setup.plant(plants);
     let station = setup.start();
     send_list(&station, &list);
@@ -204,9 +204,9 @@ fn images_are_compressed_for_a_thin_line_and_dcmtk_reads_what_they_became() {
     ];
     let mut setup = setup.rules(r#"fn route(image, from) { to("jpegls"); to("rle"); to("implicit"); }"#);
     for ((name, scp), more) in names.iter().zip(&scps).zip([
-        "convert = true\ncompress = \"jpeg-ls\"",
-        "convert = true\ncompress = \"rle\"",
-        "convert = true",
+        "compress = \"jpeg-ls\"",
+        "compress = \"rle\"",
+        "",
     ]) {
         setup = setup.archive(name, scp.port, more);
     }
@@ -253,7 +253,7 @@ fn probe_says_before_go_live_what_would_be_refused_and_what_was_learned_stays() 
     let (ports, serving) = peers(&received, &all, &[("strict", IMPLICIT)]);
     let mut station = setup
         .rules(r#"fn route(image, from) { to("strict"); }"#)
-        .archive("strict", ports[0], "convert = true")
+        .archive("strict", ports[0], "")
         .start();
     send_list(&station, &ct);
     station.wait_metric("deliveries_total", &[("outcome", "confirmed")], |n| n == 1.0);
@@ -309,11 +309,11 @@ fn what_a_person_allows_is_unpacked_and_lossy_pixels_are_never_packed_again() {
     let (ports, _serving) = peers(&received, &lossy, &[("plain", EXPLICIT), ("packed", JPEG_LS)]);
     let station = setup
         .rules(r#"fn route(image, from) { to("plain"); to("packed"); }"#)
-        .archive("plain", ports[0], "convert = true\ndecompress_lossy = true")
+        .archive("plain", ports[0], "decompress_lossy = true")
         .archive(
             "packed",
             ports[1],
-            "convert = true\ndecompress_lossy = true\ncompress = \"jpeg-ls\"",
+            "decompress_lossy = true\ncompress = \"jpeg-ls\"",
         )
         .start();
     send_list(&station, &lossy);
@@ -335,7 +335,7 @@ fn a_thin_line_to_orthanc() {
     let orthanc = Orthanc::start(&setup.folder_of("orthanc"));
     let station = setup
         .rules(r#"fn route(image, from) { to("orthanc"); }"#)
-        .archive("orthanc", orthanc.dicom, "convert = true\ncompress = \"jpeg-2000\"")
+        .archive("orthanc", orthanc.dicom, "compress = \"jpeg-2000\"")
         .start();
     send_list(&station, &list);
     station.wait_metric("deliveries_total", &[("outcome", "confirmed")], |n| n == 1.0);
