@@ -6,6 +6,7 @@ use super::outcome::Job;
 use crate::base::names::{DestinationId, InstanceId, JobId, Uid};
 use crate::telemetry::metrics::Metrics;
 use crate::transcode::forms::{needs_codec, ways};
+use crate::transcode::known::Learned;
 use crate::transcode::{Known, Pair, Policy, Transcoder};
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -21,8 +22,8 @@ pub struct Fact {
     pub destination: DestinationId,
     pub from: Uid,
     pub to: Uid,
-    /// BLAKE3 of the pixels before and after, which are the same.
-    pub pixels: String,
+    /// BLAKE3 of the pixels as the first process read them, and as the second one found them in what was written: the same.
+    pub pixels: [String; 2],
     pub frames: u32,
     /// Bytes of the stored and of the converted data set.
     pub before: u64,
@@ -173,6 +174,13 @@ impl Caster {
         if let Some(known) = &self.known {
             known.saw(&job.sop_class, &job.transfer_syntax);
         }
+    }
+
+    /// What was learned of the destination and still counts.
+    #[must_use]
+    pub fn matrix(&self) -> Vec<Learned> {
+        let known = self.known.as_ref();
+        known.map_or_else(Vec::new, |known| known.matrix(&self.name, self.refusals))
     }
 
     pub fn forget_refusals(&self) {

@@ -11,6 +11,7 @@ mod certs;
 mod charset;
 mod commitment;
 mod committing;
+mod conversions;
 mod corpus;
 mod crash;
 mod custody;

@@ -193,7 +193,8 @@ async fn serve(mut stream: TcpStream, rules: Rules, seen: Arc<Mutex<Seen>>) {
         .collect();
     {
         let mut now = seen.lock().unwrap();
-        now.proposed.push(proposed.iter().map(|(class, _)| class.clone()).collect());
+        now.proposed
+            .push(proposed.iter().map(|(class, _)| class.clone()).collect());
         now.contexts.push(proposed.clone());
     }
     let local = Local {

@@ -126,7 +126,10 @@ async fn a_refusal_of_earlier_holds_nothing_back_that_is_taken_now() {
     let (image, lossy) = (stored(1, CT, JPEG), stored(2, CT, BASELINE));
     let own = |job: &Job| [(job.sop_class.clone(), job.transfer_syntax.clone())];
     let outcome = deliver(&mut courier, &image, &own(&image)).await;
-    assert!(matches!(outcome, Outcome::Unconvertible { .. }), "no codec here: {outcome:?}");
+    assert!(
+        matches!(outcome, Outcome::Unconvertible { .. }),
+        "no codec here: {outcome:?}"
+    );
     let outcome = deliver(&mut courier, &lossy, &own(&lossy)).await;
     assert_eq!(outcome, Outcome::NoContext { result: 4 });
     assert!(archive.seen().begun.is_empty());
