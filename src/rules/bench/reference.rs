@@ -232,10 +232,16 @@ mod tests {
     /// What the public language server asks of a definition file; `make editor-test` asks the server itself.
     #[test]
     fn every_parameter_of_a_definition_is_an_identifier() {
-        let reserved = ["with", "in", "is", "for", "new", "use", "case", "match", "static", "public"];
+        let reserved = [
+            "with", "in", "is", "for", "new", "use", "case", "match", "static", "public",
+        ];
         for (file, text) in definitions() {
             for line in text.lines().filter(|line| line.starts_with("fn ")) {
-                let inside = line.split_once('(').and_then(|(_, rest)| rest.split_once(") ->")).unwrap().0;
+                let inside = line
+                    .split_once('(')
+                    .and_then(|(_, rest)| rest.split_once(") ->"))
+                    .unwrap()
+                    .0;
                 for parameter in inside.split(", ").filter(|parameter| !parameter.is_empty()) {
                     let name = parameter.strip_suffix(": ?").unwrap();
                     let plain = name.chars().all(|c| c.is_ascii_lowercase() || c == '_');
