@@ -1,6 +1,6 @@
 //! A scripted archive over real TCP: it can answer, dawdle, stall, cut, lie and refuse, and it remembers what it saw.
 use crate::base::names::Uid;
-use crate::dicom::association::{self, Association, Context, Event, Local, Rejection, Timeouts};
+use crate::dicom::association::{self, Association, Context, Event, Local, Proposed, Rejection, Timeouts};
 use crate::dicom::dimse::{Command, StoreRq, StoreRsp};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -164,17 +164,9 @@ const PATIENT: Timeouts = Timeouts {
     release: Duration::from_secs(1),
 };
 
-async fn serve(mut stream: TcpStream, rules: Rules, seen: Arc<Mutex<Seen>>) {
-    let Ok(request) = association::receive_request(&mut stream, &PATIENT).await else {
-        return;
-    };
-    match (rules.door)() {
-        Door::Open => {}
-        Door::Reject(rejection) => return drop(association::reject(stream, rejection, &PATIENT).await),
-        Door::Mute => return std::future::pending().await,
-    }
-    let results: Vec<Context> = request
-        .contexts
+/// What each proposed context is answered.
+fn judge(proposed: &[Proposed], rules: &Rules) -> Vec<Context> {
+    proposed
         .iter()
         .map(|proposed| Context {
             id: proposed.id,
@@ -185,7 +177,19 @@ async fn serve(mut stream: TcpStream, rules: Rules, seen: Arc<Mutex<Seen>>) {
                 _ => Err(4),
             },
         })
-        .collect();
+        .collect()
+}
+
+async fn serve(mut stream: TcpStream, rules: Rules, seen: Arc<Mutex<Seen>>) {
+    let Ok(request) = association::receive_request(&mut stream, &PATIENT).await else {
+        return;
+    };
+    match (rules.door)() {
+        Door::Open => {}
+        Door::Reject(rejection) => return drop(association::reject(stream, rejection, &PATIENT).await),
+        Door::Mute => return std::future::pending().await,
+    }
+    let results = judge(&request.contexts, &rules);
     let proposed: Vec<(Uid, Uid)> = request
         .contexts
         .iter()
