@@ -5,6 +5,7 @@
 use super::Shared;
 use super::reference;
 use crate::base::clock::Wall;
+use crate::base::fault::{Moment, die_at};
 use crate::base::names::{DestinationId, JobId, Uid};
 use crate::dicom::commitment::Action;
 use crate::dicom::status;
@@ -180,7 +181,9 @@ async fn request(shared: &Arc<Shared>, name: &DestinationId, jobs: Vec<JobId>, u
         transaction,
         references,
     };
+    die_at(Moment::AskRecorded);
     let answered = call.ask(&action).await;
+    die_at(Moment::AskAnswered);
     let (outcome, result) = judged(shared, archive.config.answer_within.0, unanswered, &answered);
     count(result);
     if let Err(error) = shared.parts.spool.asked(id, outcome).await {
