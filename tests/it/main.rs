@@ -14,6 +14,7 @@ mod commitment_kills;
 mod commitment_limits;
 mod commitment_tls;
 mod committing;
+mod conversions;
 mod corpus;
 mod crash;
 mod custody;
