@@ -16,7 +16,7 @@ BINARY := $(TARGET)/release/waystation
 export PEERS_VENV := $(VENV)
 
 .PHONY: freeze-spool help setup venv build demo test certs hostile fuzz lint deny bench bench-peers bench-relay bench-wan bench-backlog docs
-.PHONY: package package-test sbom
+.PHONY: package package-test sbom editor-test
 .PHONY: soak-kill soak-power soak-syscalls soak-disk soak-corrupt soak-io soak-readonly soak-memory controls sim
 .PHONY: soak-descriptors soak-clock soak-twice soak-signals soak-reload soak-leak
 
@@ -92,6 +92,13 @@ freeze-spool: setup venv ## write tests/fixtures/spool-vN anew, when the spool's
 
 controls: setup venv ## planted faults, each of which a soak must find (root: loop devices)
 	@$(SOAK) controls
+
+# A checkout of the public server, github.com/rhaiscript/lsp, builds it: cargo build -p rhai-cli.
+RHAI_LSP ?= rhai
+editor-test: build ## completion and hover over a rule folder by the public Rhai language server (RHAI_LSP=path of `rhai`)
+	@rm -rf "$(TARGET)/editor" && cp -r rules "$(TARGET)/editor"
+	@"$(BINARY)" rules editor "$(TARGET)/editor"
+	@python3 tests/peers/language_server.py "$(TARGET)/editor" "$(RHAI_LSP)" lsp stdio
 
 # Simulated lives of the box; SEED=s runs and tells a single one.
 SEEDS ?= 20000

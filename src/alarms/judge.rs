@@ -40,6 +40,7 @@ pub fn judge(facts: &Facts<'_>, config: &Config) -> Vec<Condition> {
     held(facts, config, &mut found);
     rules(facts, config, &mut found);
     books(facts, config, &mut found);
+    untold(facts, config, &mut found);
     clock(facts, &mut found);
     let clock_is_right = facts.doubts.is_empty();
     if clock_is_right {
@@ -315,6 +316,32 @@ fn books(facts: &Facts<'_>, config: &Config, found: &mut Vec<Condition>) {
                 "the files on the disk do not fit".to_owned(),
             )
         });
+    }
+}
+
+/// Answers about storage commitment that sources do not take.
+fn untold(facts: &Facts<'_>, config: &Config, found: &mut Vec<Condition>) {
+    for (name, age) in facts.by("waystation_commitment_demands_oldest_seconds", "source") {
+        // One that waits for an archive is that archive's trouble.
+        let is_decided = |sample: &&Sample| {
+            let label = |label: &str| sample.labels.get(label).map(String::as_str);
+            label("source") == Some(name) && label("state") == Some("decided") && sample.value > 0.0
+        };
+        let decided = facts
+            .of("waystation_commitment_demands_open")
+            .iter()
+            .any(|sample| is_decided(&sample));
+        if age >= config.commitment_after.0.as_secs_f64() && decided {
+            found.push(Condition {
+                cause: name.to_owned(),
+                subject: name.to_owned(),
+                ..single(
+                    Kind::CommitmentUntold,
+                    Severity::Ticket,
+                    format!("the oldest request is {} old", span(age)),
+                )
+            });
+        }
     }
 }
 

@@ -252,6 +252,20 @@ fn commitments_that_do_not_come_and_books_that_do_not_agree_are_told() {
 }
 
 #[test]
+fn a_modality_that_takes_no_answer_is_told_of_and_one_whose_archive_is_late_is_not() {
+    let lines = [
+        "commitment_demands_oldest_seconds{source=ct1} 90000",
+        "commitment_demands_open{source=ct1,state=decided} 1",
+        "commitment_demands_oldest_seconds{source=mr1} 90000",
+        "commitment_demands_open{source=mr1,state=decided} 0",
+        "commitment_demands_open{source=mr1,state=waiting} 3",
+        "commitment_demands_oldest_seconds{source=us1} 80000",
+        "commitment_demands_open{source=us1,state=decided} 1",
+    ];
+    assert_eq!(with(&lines).words(), ["commitment_untold ct1 ct1 1 ticket"]);
+}
+
+#[test]
 fn a_reason_cannot_shape_a_message() {
     let mut down = with(&DOWN);
     down.reasons

@@ -39,11 +39,12 @@ pub enum Kind {
     SpoolDamaged,
     SalvageUnread,
     CommitmentLate,
+    CommitmentUntold,
     ReconciliationDiffers,
 }
 
 impl Kind {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::GateLatched,
         Self::DiskLow,
         Self::DiskFills,
@@ -58,6 +59,7 @@ impl Kind {
         Self::SpoolDamaged,
         Self::SalvageUnread,
         Self::CommitmentLate,
+        Self::CommitmentUntold,
         Self::ReconciliationDiffers,
     ];
 
@@ -76,6 +78,7 @@ impl Kind {
             Self::CertificateExpiry => "certificate_expiry",
             Self::CertificateRefused => "certificate_refused",
             Self::CommitmentLate => "commitment_late",
+            Self::CommitmentUntold => "commitment_untold",
             Self::ReconciliationDiffers => "reconciliation_differs",
             Self::ClockImplausible => "clock_implausible",
             Self::SpoolDamaged => "spool_damaged",
@@ -103,6 +106,7 @@ impl Kind {
             Self::CertificateExpiry => "a-certificate-runs-out-or-has",
             Self::CertificateRefused => "a-certificate-runs-out-or-has",
             Self::CommitmentLate => "the-archive-does-not-commit-storage-commitment-outstanding",
+            Self::CommitmentUntold => "the-modality-does-not-get-its-commitment",
             Self::ReconciliationDiffers => "the-day-does-not-agree-reconciliation",
             Self::ClockImplausible => "the-clock-is-wrong",
             Self::SpoolDamaged => "payloads-are-damaged",

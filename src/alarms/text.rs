@@ -209,6 +209,7 @@ pub fn title(incident: &Incident) -> String {
         Kind::CertificateExpiry => format!("{many} certificates are about to end: {list}"),
         Kind::CertificateRefused => format!("new certificate files cannot be used: {list}"),
         Kind::CommitmentLate => format!("{list} has not committed what it was sent"),
+        Kind::CommitmentUntold => format!("{list} has not taken an answer about storage commitment"),
         Kind::ReconciliationDiffers => "what was sent, held and confirmed does not agree".to_owned(),
         Kind::ClockImplausible => "the box's clock cannot be right".to_owned(),
         Kind::SpoolDamaged => "payloads are damaged".to_owned(),
@@ -263,6 +264,10 @@ pub fn advice(kind: Kind) -> (&'static str, &'static str) {
         Kind::CommitmentLate => (
             "the images are at the archive, and it has not said that it keeps them. They stay on the box until it has.",
             "ask the archive's side whether its storage commitment works, and whether its answers can reach this box.",
+        ),
+        Kind::CommitmentUntold => (
+            "the answer waits on the box, and is given up after `retry_for`. Until it has it, the modality should keep its images.",
+            "see that it listens where its `commitment` says (waystation commitment ls), then waystation commitment retry.",
         ),
         Kind::ReconciliationDiffers => (
             "the daily reconciliation has found images that were sent and are not where they should be, or not confirmed.",

@@ -66,14 +66,14 @@ fn words(fact: &Fact) -> String {
     let Fact {
         from,
         to,
-        pixels,
+        pixels: [read, written],
         frames,
         before,
         after,
         ..
     } = fact;
     format!(
-        "from {from} to {to}, {frames} frames, {before} to {after} bytes, pixels before blake3:{pixels} after blake3:{pixels}"
+        "from {from} to {to}, {frames} frames, {before} to {after} bytes, pixels before blake3:{read} after blake3:{written}"
     )
 }
 

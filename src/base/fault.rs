@@ -61,6 +61,8 @@ pub enum Plant {
     PanicAdmit,
     /// A panic ends nothing but its thread or task.
     SwallowPanics,
+    /// Nothing is written on the ledger: for the bench that asks what it costs.
+    ForgetFacts,
     /// Each association leaves 4 KiB behind.
     LeakAssociations,
     /// A spool is begun wherever there is none.
@@ -108,6 +110,7 @@ impl Plant {
             Self::PanicCommit => "panic-commit",
             Self::PanicAdmit => "panic-admit",
             Self::SwallowPanics => "swallow-panics",
+            Self::ForgetFacts => "forget-facts",
             Self::LeakAssociations => "leak-associations",
             Self::ForgetHome => "forget-home",
             Self::WaitForClock => "wait-for-clock",
@@ -120,24 +123,85 @@ impl Plant {
     }
 }
 
+/// The moments of a storage commitment's life at which the process can be made to die, as by `kill -9`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Moment {
+    /// A source's request is read; nothing of it is on the disk.
+    DemandHeard,
+    /// It is durable; the source has no answer.
+    DemandRecorded,
+    /// The source has its answer.
+    DemandAccepted,
+    /// What it will be told is durable.
+    DemandDecided,
+    /// It was told; its answer has not come.
+    ReportSent,
+    /// It has answered; that is not recorded.
+    ReportAnswered,
+    /// That is recorded.
+    ReportTaken,
+    /// A request to an archive is durable, and has not left.
+    AskRecorded,
+    /// It has left; the archive's answer has not come.
+    AskSent,
+    /// The archive has taken it; that is not recorded.
+    AskAnswered,
+    /// The archive has said what it commits to; that is not recorded.
+    WordHeard,
+    /// It is recorded; the archive has no answer.
+    WordRecorded,
+}
+
+impl Moment {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::DemandHeard => "die-demand-heard",
+            Self::DemandRecorded => "die-demand-recorded",
+            Self::DemandAccepted => "die-demand-accepted",
+            Self::DemandDecided => "die-demand-decided",
+            Self::ReportSent => "die-report-sent",
+            Self::ReportAnswered => "die-report-answered",
+            Self::ReportTaken => "die-report-taken",
+            Self::AskRecorded => "die-ask-recorded",
+            Self::AskSent => "die-ask-sent",
+            Self::AskAnswered => "die-ask-answered",
+            Self::WordHeard => "die-word-heard",
+            Self::WordRecorded => "die-word-recorded",
+        }
+    }
+}
+
+/// Ends the process here when that is planted: nothing is flushed, closed or said.
+pub fn die_at(moment: Moment) {
+    if named(moment.name()) {
+        // If that cannot be, the next line does it.
+        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        std::process::abort();
+    }
+}
+
 /// Panics here when that is planted.
 pub fn panic_if(plant: Plant) {
     assert!(!planted(plant), "planted");
 }
 
 /// Whether a fault is planted in this run.
-#[cfg(feature = "planted")]
 #[must_use]
 pub fn planted(plant: Plant) -> bool {
+    named(plant.name())
+}
+
+#[cfg(feature = "planted")]
+fn named(wanted: &str) -> bool {
     use std::sync::OnceLock;
     static PLANTED: OnceLock<String> = OnceLock::new();
     let names = PLANTED.get_or_init(|| std::env::var("WAYSTATION_PLANT").unwrap_or_default());
-    names.split(',').any(|name| name == plant.name())
+    names.split(',').any(|name| name == wanted)
 }
 
-/// Whether a fault is planted in this run: never, in this build.
+/// Never, in this build.
 #[cfg(not(feature = "planted"))]
-#[must_use]
-pub const fn planted(_: Plant) -> bool {
+const fn named(_: &str) -> bool {
     false
 }

@@ -4,6 +4,7 @@ pub mod cert;
 pub mod check;
 pub mod commitment;
 pub mod custody;
+mod lanes;
 pub mod map;
 pub mod papers;
 pub mod probe;

@@ -12,7 +12,7 @@ use waystation::sender::survey::{Consequence, Finding, questions, words};
 use waystation::telemetry::metrics::Metrics;
 use waystation::transcode::Known;
 use waystation::transcode::forms::name_of;
-use waystation::transcode::known::Line;
+use waystation::transcode::known::Learned;
 
 /// What to ask, and whom.
 #[derive(Args, Debug)]
@@ -58,15 +58,15 @@ async fn alone(destination: DestinationId, question: &Question, talk: &Talk) -> 
     if let Err(error) = known.load(&config.node.state.join(app::LEARNED)) {
         eprintln!("waystation: what this box has seen cannot be read ({error}); only what is common is asked about");
     }
-    if question.known {
-        let lines = known.lines(&destination);
-        return Ok(Response::Known { destination, lines });
-    }
-    let stored = questions(&known.seen(), &question.classes)?;
     let Some(to) = config.destinations.iter().find(|to| *to.name() == destination) else {
         return Err(format!("there is no destination {destination}"));
     };
+    let stored = questions(&known.seen(), &question.classes)?;
     let link = Link::new(to).map_err(|error| error.to_string())?.asking(known);
+    if question.known {
+        let lines = link.matrix();
+        return Ok(Response::Known { destination, lines });
+    }
     let findings = link.survey(&stored).await;
     let findings = findings.map_err(|down| format!("{destination} could not be asked: {down}"))?;
     Ok(Response::Probe { destination, findings })
@@ -101,14 +101,15 @@ pub fn show(destination: &DestinationId, findings: &[Finding]) {
 }
 
 /// What was learned.
-pub fn show_known(destination: &DestinationId, lines: &[Line]) {
-    let mut rows = vec![["SOP CLASS", "TRANSFER SYNTAX", "ANSWER", "LEARNED"].map(str::to_owned)];
+pub fn show_known(destination: &DestinationId, lines: &[Learned]) {
+    let mut rows = vec![["SOP CLASS", "TRANSFER SYNTAX", "ANSWER", "LEARNED", "COUNTS UNTIL"].map(str::to_owned)];
     for line in lines {
         rows.push([
             line.class.to_string(),
             name_of(&line.syntax),
             words(line.result).to_owned(),
-            waystation::base::clock::Wall(line.at_us).iso(),
+            line.learned.clone(),
+            line.until.clone(),
         ]);
     }
     print!("{}", queue::aligned(&rows));

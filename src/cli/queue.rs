@@ -7,7 +7,7 @@ use waystation::base::names::{DestinationId, InstanceId, SourceId, Uid};
 use waystation::base::units::Span;
 use waystation::config;
 use waystation::control::client::{self, ClientError};
-use waystation::control::protocol::{Action, Filter, Hex, Job, Lane, Request, Response};
+use waystation::control::protocol::{Action, Filter, Hex, Job, Request, Response};
 use waystation::sender::survey::Finding;
 use waystation::spool::{HoldKind, JobState};
 
@@ -293,7 +293,7 @@ pub(super) fn show(request: &Request, response: &Response, json: bool) -> ExitCo
             Response::Jobs { jobs, more } => print!("{}", table(jobs, *more)),
             Response::Job { job } => print!("{}", details(job)),
             Response::Acted { matched, changed } => println!("{}", acted(request, *matched, *changed)),
-            Response::Lanes { lanes } => print!("{}", lane_table(lanes)),
+            Response::Lanes { lanes } => print!("{}", super::lanes::table(lanes)),
             Response::Scrub { status, damaged } => print!("{}", super::spool::scrub_words(status, damaged)),
             Response::Probe { destination, findings } => super::probe::show(destination, findings),
             Response::Known { destination, lines } => super::probe::show_known(destination, lines),
@@ -376,23 +376,6 @@ fn table(jobs: &[Job], more: bool) -> String {
         ""
     };
     aligned(&rows) + end
-}
-
-fn lane_table(lanes: &[Lane]) -> String {
-    let mut rows = vec![["DESTINATION", "STATE", "IN FLIGHT", "LAST TROUBLE"].map(str::to_owned)];
-    for lane in lanes {
-        let trouble = lane.reason.clone().unwrap_or_default();
-        rows.push([
-            lane.destination.clone(),
-            lane.state.clone(),
-            lane.in_flight.to_string(),
-            trouble,
-        ]);
-        for pair in &lane.parked {
-            rows.push([String::new(), "parked".to_owned(), String::new(), pair.clone()]);
-        }
-    }
-    aligned(&rows)
 }
 
 fn details(job: &Job) -> String {

@@ -224,12 +224,27 @@ fn reports(at: &At, all: bool, limit: usize) -> Result<ExitCode, String> {
                 .iter()
                 .map(|(fate, count)| format!("{count} {}", word(*fate)));
             println!("  {}", counts.collect::<Vec<_>>().join(", "));
+            if let Some(words) = report.rebuilt.as_ref().map(requests_words) {
+                println!("  {words}");
+            }
         }
         if reports.is_empty() {
             println!("nothing to report");
         }
     });
     Ok(code(!open))
+}
+
+/// What became of the requests of sources, for people.
+fn requests_words(rebuilt: &serde_json::Value) -> String {
+    let kept = rebuilt["requests"].as_u64().unwrap_or(0);
+    let lost = match rebuilt["requests_lost"].as_bool() {
+        Some(false) => "",
+        _ => {
+            "; others may be lost with the old index: their modalities are not answered, keep their images, and have to ask again"
+        }
+    };
+    format!("requests for storage commitment: {kept} kept{lost}")
 }
 
 fn word(fate: Fate) -> &'static str {

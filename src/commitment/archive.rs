@@ -5,13 +5,15 @@
 use super::Shared;
 use super::reference;
 use crate::base::clock::Wall;
+use crate::base::fault::{Moment, die_at};
 use crate::base::names::{DestinationId, JobId, Uid};
 use crate::dicom::commitment::Action;
 use crate::dicom::status;
 use crate::sender::commitment::{Call, CallError, Side};
 use crate::spool::commitment::{Ask, Outcome, Outstanding};
+use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The first pause after a failure; each further one is twice as long, up to `PAUSE_MAX`.
 const PAUSE_MIN: Duration = Duration::from_secs(2);
@@ -19,6 +21,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(300);
 /// How often it is looked whether there is something to ask.
 const LOOK_MIN: Duration = Duration::from_millis(200);
 const LOOK_MAX: Duration = Duration::from_secs(5);
+/// Reports that are heard on the association of one request.
+const REPORTS_MAX: usize = 16;
 /// The longest wait for an answer, however often one failed to come.
 const WAIT_MAX: Duration = Duration::from_secs(86_400);
 
@@ -175,12 +179,17 @@ async fn request(shared: &Arc<Shared>, name: &DestinationId, jobs: Vec<JobId>, u
             return false;
         }
     };
-    let references = references.into_iter().map(reference).collect();
+    // Two contents under one UID are one instance to the archive.
+    let mut named = HashSet::new();
+    let references = references.into_iter().filter(|one| named.insert(one.clone()));
+    let references = references.map(reference).collect();
     let action = Action {
         transaction,
         references,
     };
+    die_at(Moment::AskRecorded);
     let answered = call.ask(&action).await;
+    die_at(Moment::AskAnswered);
     let (outcome, result) = judged(shared, archive.config.answer_within.0, unanswered, &answered);
     count(result);
     if let Err(error) = shared.parts.spool.asked(id, outcome).await {
@@ -189,7 +198,7 @@ async fn request(shared: &Arc<Shared>, name: &DestinationId, jobs: Vec<JobId>, u
     match answered {
         Ok(status::SUCCESS) => {
             tracing::info!(destination = %name, references = action.references.len(), "commitment asked for");
-            linger(shared, name, call, permit);
+            linger(shared, name, (call, permit), action.transaction);
             true
         }
         Ok(status) => {
@@ -221,25 +230,38 @@ fn judged(
     }
 }
 
-/// Leaves the association open for the answer.
-fn linger(shared: &Arc<Shared>, name: &DestinationId, mut call: Call, permit: tokio::sync::OwnedSemaphorePermit) {
+/// Leaves the association open for the answer. An archive may tell something older first.
+fn linger(
+    shared: &Arc<Shared>,
+    name: &DestinationId,
+    (mut call, permit): (Call, tokio::sync::OwnedSemaphorePermit),
+    transaction: Uid,
+) {
     let (shared, name) = (shared.clone(), name.clone());
     let drain = shared.parts.drain.clone();
     drain.spawn("commitment association", async move {
         let _permit = permit;
-        let wait = shared.archives[&name].config.linger.0;
-        let heard = tokio::select! {
-            heard = call.listen(wait) => heard,
-            () = shared.parts.drain.stopping() => None,
-        };
-        if let Some(mut heard) = heard {
+        let until = Instant::now() + shared.archives[&name].config.linger.0;
+        for _ in 0..REPORTS_MAX {
+            let heard = tokio::select! {
+                heard = call.listen(until.saturating_duration_since(Instant::now())) => heard,
+                () = shared.parts.drain.stopping() => None,
+            };
+            let Some(mut heard) = heard else { break };
             let report = std::mem::replace(&mut heard.report, Err(status::SUCCESS));
-            let status = match report {
-                Ok(report) => shared.take(name.as_str(), vec![name.clone()], report).await,
-                Err(status) => status,
+            let (status, is_it) = match report {
+                Ok(report) => {
+                    let is_it = report.transaction == transaction;
+                    (shared.take(name.as_str(), vec![name.clone()], report).await, is_it)
+                }
+                Err(status) => (status, false),
             };
             if let Err(error) = call.answer(&heard, status).await {
                 tracing::debug!(destination = %name, %error, "the archive's answer could not be acknowledged");
+                break;
+            }
+            if is_it {
+                break;
             }
         }
         call.release().await;

@@ -8,6 +8,7 @@ mod source;
 
 use crate::base::clock::{Clock, Wall};
 use crate::base::drain::Drain;
+use crate::base::fault::{Moment, die_at};
 use crate::base::names::{AeTitle, DestinationId, SourceId};
 use crate::dicom::commitment::{self as words, Reference, Report};
 use crate::listener::SourceConfig;
@@ -121,6 +122,11 @@ impl Commitment {
                 poke: Notify::new(),
                 calls: Semaphore::new(CALLS_MAX),
             };
+            // There from the start, so that its first increase is one.
+            for result in ["taken", "failed", "given_up"] {
+                let reports = &parts.metrics.commitment.reports_total;
+                reports.with_label_values(&[source.name.as_str(), result]);
+            }
             known.insert(source.name.clone(), entry);
         }
         let rng = StdRng::seed_from_u64(parts.seed);
@@ -211,7 +217,10 @@ impl Shared {
             tries,
             pause,
         };
-        match self.parts.spool.spoken(spoken).await {
+        die_at(Moment::WordHeard);
+        let told = self.parts.spool.spoken(spoken).await;
+        die_at(Moment::WordRecorded);
+        match told {
             Ok(Told::Done {
                 destination,
                 committed,

@@ -3,6 +3,7 @@
 //! again and again, until the source has understood or `retry_for` is over.
 use super::{Shared, Source, named, reference};
 use crate::base::clock::Wall;
+use crate::base::fault::{Moment, die_at};
 use crate::base::names::{AeTitle, SourceId};
 use crate::base::units::Span;
 use crate::dicom::commitment::{self as words, Action, Report};
@@ -104,6 +105,7 @@ pub(super) async fn request(
         references: action.references.into_iter().map(named).collect(),
     };
     let (transaction, references) = (demand.transaction.clone(), demand.references.len());
+    die_at(Moment::DemandHeard);
     let accepted = shared.parts.spool.demand(demand).await;
     let (id, progress, result) = match accepted {
         Ok(Accepted::Waiting(id)) => (id, Progress::Waiting, "accepted"),
@@ -119,6 +121,7 @@ pub(super) async fn request(
             });
         }
     };
+    die_at(Moment::DemandRecorded);
     count(result);
     tracing::info!(source = %source.name, references, result, "commitment is asked for");
     let open = Open {
@@ -191,6 +194,7 @@ impl Case {
         let Some(decided) = self.decided().await else {
             return;
         };
+        die_at(Moment::DemandDecided);
         self.count("decided");
         match self.tell(decided).await {
             // The next life goes on with it.
@@ -330,6 +334,7 @@ impl Case {
                 () = drain.stopping() => return Ended::Stopping,
             };
             if said.is_ok() && self.taken().await {
+                die_at(Moment::ReportTaken);
                 return Ended::Over;
             }
             self.age();
@@ -368,7 +373,10 @@ impl Case {
         let reports = &self.shared.parts.metrics.commitment.reports_total;
         reports.with_label_values(&[self.open.source.as_str(), result]).inc();
         match said {
-            Ok(status::SUCCESS) => Ok(()),
+            Ok(status::SUCCESS) => {
+                die_at(Moment::ReportAnswered);
+                Ok(())
+            }
             Ok(status) => {
                 tracing::warn!(source = %self.open.source, status = %format_args!("{status:04X}"), "the source does not take an answer about commitment");
                 Err(())

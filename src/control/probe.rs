@@ -12,10 +12,9 @@ impl Verbs {
         known: bool,
     ) -> Result<Response, String> {
         if known {
-            return Ok(Response::Known {
-                lines: self.known.lines(&destination),
-                destination,
-            });
+            let lines = self.scheduler.matrix(&destination);
+            let lines = lines.ok_or_else(|| format!("there is no destination {destination}"))?;
+            return Ok(Response::Known { destination, lines });
         }
         let stored = questions(&self.known.seen(), classes)?;
         let Some(answered) = self.scheduler.survey(&destination, &stored).await else {

@@ -6,7 +6,7 @@ use crate::custody::{Answer, Report, Subject};
 use crate::pki::SlotStatus;
 use crate::sender::survey::Finding;
 use crate::spool::{ChainReport, DamagedInstance, HoldKind, JobState, ScrubStatus};
-use crate::transcode::known::Line;
+use crate::transcode::known::Learned;
 use serde::{Deserialize, Serialize};
 
 /// One question or order.
@@ -178,7 +178,7 @@ pub enum Response {
     },
     Known {
         destination: DestinationId,
-        lines: Vec<Line>,
+        lines: Vec<Learned>,
     },
     Alarms {
         said: alarms::Answer,
@@ -243,8 +243,13 @@ pub struct Lane {
     /// `up`, `down`, `probing`, `suspended`.
     pub state: String,
     pub in_flight: usize,
+    /// Associations that are open or being opened, and those that backlog and line call for, within the site's limit.
+    pub associations: usize,
+    pub wanted: usize,
     pub reason: Option<String>,
     pub parked: Vec<String>,
+    /// What it was learned to accept and to refuse, as long as that counts.
+    pub learned: Vec<Learned>,
 }
 
 /// A value that a rule put in place of another. Patient data: for the operator who asked.

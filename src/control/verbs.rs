@@ -265,6 +265,9 @@ impl Verbs {
             destination: status.destination.to_string(),
             state: state.to_owned(),
             in_flight: status.in_flight,
+            associations: status.sessions,
+            wanted: status.wanted,
+            learned: self.scheduler.matrix(&status.destination).unwrap_or_default(),
             reason: status.last_failure.as_ref().map(|failure| format!("{failure}{at}")),
             parked: status
                 .parked

@@ -35,6 +35,7 @@ use crate::sender::survey::Finding;
 use crate::sender::{Config, Conversions, Down, Link, LinkError, Pair};
 use crate::spool::Spool;
 use crate::telemetry::metrics::Metrics;
+use crate::transcode::known::Learned;
 use lane::Lane;
 use machine::Machine;
 use rand::rngs::StdRng;
@@ -161,6 +162,13 @@ impl Scheduler {
             ..entry.status.borrow().clone()
         };
         self.lanes.iter().map(status).collect()
+    }
+
+    /// What was learned of a destination and still counts; `None`: there is no such lane.
+    #[must_use]
+    pub fn matrix(&self, destination: &DestinationId) -> Option<Vec<Learned>> {
+        let entry = self.lanes.iter().find(|entry| entry.name == *destination)?;
+        Some(entry.link.matrix())
     }
 
     /// The certificates towards all destinations that have any, to be watched and shown.

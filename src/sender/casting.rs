@@ -6,6 +6,7 @@ use super::outcome::Job;
 use crate::base::names::{DestinationId, InstanceId, JobId, Uid};
 use crate::telemetry::metrics::Metrics;
 use crate::transcode::forms::{needs_codec, ways};
+use crate::transcode::known::Learned;
 use crate::transcode::{Known, Pair, Policy, Transcoder};
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -21,8 +22,8 @@ pub struct Fact {
     pub destination: DestinationId,
     pub from: Uid,
     pub to: Uid,
-    /// BLAKE3 of the pixels before and after, which are the same.
-    pub pixels: String,
+    /// BLAKE3 of the pixels as the first process read them, and as the second one found them in what was written: the same.
+    pub pixels: [String; 2],
     pub frames: u32,
     /// Bytes of the stored and of the converted data set.
     pub before: u64,
@@ -54,36 +55,27 @@ pub struct Caster {
 }
 
 /// What an association proposes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Offer {
     pub pairs: Vec<Pair>,
-    /// Stored pairs of which every way is proposed: when none is accepted, there is none.
-    whole: BTreeSet<Pair>,
+    /// Not proposed, because the destination has refused them in another association lately.
+    refused: BTreeSet<Pair>,
 }
 
 impl Offer {
-    /// One pair and nothing else.
-    #[must_use]
-    pub fn only(pair: Pair) -> Self {
-        Self {
-            whole: BTreeSet::from([pair.clone()]),
-            pairs: vec![pair],
-        }
-    }
-
-    /// These, for whoever looks at the answers only. At most `PAIRS_MAX`.
+    /// These, and nothing is known of others. At most `PAIRS_MAX`.
     #[must_use]
     pub fn of(pairs: Vec<Pair>) -> Self {
         Self {
             pairs,
-            whole: BTreeSet::new(),
+            refused: BTreeSet::new(),
         }
     }
 
-    /// Whether all that can be asked about a stored pair is asked here.
+    /// Whether the destination has been asked about a pair: here, or lately elsewhere. What was not asked was not refused.
     #[must_use]
-    pub fn is_whole(&self, stored: &Pair) -> bool {
-        self.whole.contains(stored)
+    pub fn answers(&self, pair: &Pair) -> bool {
+        self.pairs.contains(pair) || self.refused.contains(pair)
     }
 }
 
@@ -122,38 +114,33 @@ impl Caster {
     }
 
     /// What a new association proposes: every way of the first pair, and of the others as many as there is room for. Ways that
-    /// the destination is known to refuse are left out, unless nothing else is left.
+    /// the destination is known to refuse are left out, but what is stored is always asked: nothing is held, and nothing
+    /// converted, because of what a destination has said in another association only.
     #[must_use]
     pub fn offer(&self, asked: &[Pair]) -> Offer {
-        let mut pairs: Vec<Pair> = Vec::new();
-        let columns: Vec<Vec<Pair>> = asked.iter().map(|stored| self.worth_asking(stored)).collect();
+        let mut offer = Offer::default();
+        let columns: Vec<Vec<Pair>> = asked
+            .iter()
+            .map(|stored| self.worth_asking(stored, &mut offer.refused))
+            .collect();
         let deepest = columns.iter().map(Vec::len).max().unwrap_or(0);
         let first = columns.first().into_iter().flatten();
         let others = (0..deepest).flat_map(|rank| columns.iter().skip(1).filter_map(move |column| column.get(rank)));
         for pair in first.chain(others) {
-            if pairs.len() < PAIRS_MAX && !pairs.contains(pair) {
-                pairs.push(pair.clone());
+            if offer.pairs.len() < PAIRS_MAX && !offer.pairs.contains(pair) {
+                offer.pairs.push(pair.clone());
             }
         }
-        let is_whole = |column: &&Vec<Pair>| column.iter().all(|pair| pairs.contains(pair));
-        let whole = asked
-            .iter()
-            .zip(&columns)
-            .filter(|(_, column)| is_whole(column))
-            .map(|(stored, _)| stored.clone());
-        Offer {
-            whole: whole.collect(),
-            pairs,
-        }
+        offer
     }
 
-    fn worth_asking(&self, stored: &Pair) -> Vec<Pair> {
+    fn worth_asking(&self, stored: &Pair, refused: &mut BTreeSet<Pair>) -> Vec<Pair> {
         let all = self.ways(stored).into_iter().map(|syntax| (stored.0.clone(), syntax));
-        let open: Vec<Pair> = all.filter(|pair| self.accepts(pair) != Some(false)).collect();
-        match open.is_empty() {
-            true => vec![stored.clone()],
-            false => open,
-        }
+        let is_refused = |pair: &Pair| pair != stored && self.accepts(pair) == Some(false);
+        let (left_out, open) = all.partition(is_refused);
+        let left_out: Vec<Pair> = left_out;
+        refused.extend(left_out);
+        open
     }
 
     fn accepts(&self, pair: &Pair) -> Option<bool> {
@@ -187,6 +174,13 @@ impl Caster {
         if let Some(known) = &self.known {
             known.saw(&job.sop_class, &job.transfer_syntax);
         }
+    }
+
+    /// What was learned of the destination and still counts.
+    #[must_use]
+    pub fn matrix(&self) -> Vec<Learned> {
+        let known = self.known.as_ref();
+        known.map_or_else(Vec::new, |known| known.matrix(&self.name, self.refusals))
     }
 
     pub fn forget_refusals(&self) {

@@ -7,6 +7,7 @@ use super::dimse::down;
 use super::outcome::{Down, DownKind};
 use super::tls::{self, Connector};
 use super::transport::{self, Progress};
+use crate::base::fault::{Moment, die_at};
 use crate::base::names::{AeTitle, Uid};
 use crate::base::units::Span;
 use crate::dicom::association::{Association, Event, Local, RoleSelection, Stream, UlError};
@@ -266,6 +267,7 @@ impl Call {
         let message_id = request.message_id;
         let bytes = words::write_action(&self.syntax, action);
         self.say(&Command::ActionRq(request), &bytes).await?;
+        die_at(Moment::AskSent);
         loop {
             match self.hear().await? {
                 Command::ActionRsp(answer) if answer.message_id == message_id => return Ok(answer.status),
@@ -310,6 +312,7 @@ impl Call {
         let message_id = request.message_id;
         let bytes = words::write_report(&self.syntax, report);
         self.say(&Command::EventRq(request), &bytes).await?;
+        die_at(Moment::ReportSent);
         match self.hear().await? {
             Command::EventRsp(answer) if answer.message_id == message_id => Ok(answer.status),
             _ => Err(CallError::Broken("it answered with another message".to_owned())),

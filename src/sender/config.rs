@@ -384,7 +384,7 @@ fn default_park_recheck() -> Span {
     Span::secs(3_600)
 }
 fn default_convert() -> bool {
-    false
+    true
 }
 fn default_template() -> String {
     "{StudyInstanceUID}/{SeriesInstanceUID}/{SOPInstanceUID}.dcm".to_owned()

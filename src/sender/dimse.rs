@@ -142,10 +142,25 @@ impl Session {
         })
     }
 
-    /// Whether what is stored as this pair can go here, or certainly cannot.
+    /// Whether this association can take what is stored as this pair, or has asked all that there is to ask about it. Else a new
+    /// one has to ask: what was not proposed was not refused, and nothing is converted or held because of it.
     #[must_use]
     pub fn knows(&self, stored: &Pair) -> bool {
-        self.offer.is_whole(stored) || self.ways(stored).is_ok()
+        let ways = self.caster.ways(stored);
+        let pairs = || ways.iter().map(|syntax| (stored.0.clone(), syntax.clone()));
+        // As it is stored, it leaves for certain, whatever becomes of a conversion that is wanted more.
+        let sure = match self.result(stored) {
+            None => return false,
+            Some(Ok(_)) => pairs().position(|pair| pair == *stored).map_or(0, |at| at + 1),
+            Some(Err(_)) => ways.len(),
+        };
+        pairs().take(sure).all(|pair| self.offer.answers(&pair))
+    }
+
+    /// What was said of a pair here: the id of its context, or the reason of its refusal; `None` when it was not proposed.
+    fn result(&self, pair: &Pair) -> Option<Result<u8, u8>> {
+        let at = self.offer.pairs.iter().position(|proposed| proposed == pair)?;
+        Some(self.results[at])
     }
 
     /// The accepted ways of a stored pair, the most wanted first; or the result of its refusal.
@@ -153,13 +168,11 @@ impl Session {
         let mut refusal = NOT_PROPOSED;
         let mut ways = Vec::new();
         for syntax in self.caster.ways(stored) {
-            let mut proposed = self.offer.pairs.iter().zip(&self.results);
-            let found = proposed.find(|((class, proposed), _)| *class == stored.0 && *proposed == syntax);
-            match found {
-                Some((_, Ok(context))) => ways.push((*context, syntax)),
+            match self.result(&(stored.0.clone(), syntax.clone())) {
+                Some(Ok(context)) => ways.push((context, syntax)),
                 // What is said of the stored syntax says most; else what was said first.
-                Some((_, Err(reason))) if refusal == NOT_PROPOSED || syntax == stored.1 => refusal = *reason,
-                Some(_) | None => {}
+                Some(Err(reason)) if refusal == NOT_PROPOSED || syntax == stored.1 => refusal = reason,
+                Some(Err(_)) | None => {}
             }
         }
         if ways.is_empty() { Err(refusal) } else { Ok(ways) }
@@ -358,7 +371,7 @@ impl Session {
 pub async fn probe(peer: &Dicom, tls: Option<&Connector>) -> Result<(), Down> {
     let pair = (Uid::known(VERIFICATION), Uid::known(IMPLICIT_LITTLE_ENDIAN));
     let caster = Caster::new(peer, None);
-    let offer = (Offer::only(pair), &caster);
+    let offer = (Offer::of(vec![pair]), &caster);
     let mut session = Session::open((peer, tls), None, offer, &Progress::new()).await?;
     match session.echo().await {
         Ok(()) => {

@@ -47,6 +47,7 @@ use crate::base::clock::Clock;
 use crate::base::fault::{Plant, panic_if};
 use crate::base::names::{JobId, Uid};
 use crate::pki::{Role, Slot};
+use crate::transcode::known::Learned;
 use casting::Caster;
 use ceiling::Governor;
 use dimse::{Begun, Session};
@@ -127,6 +128,15 @@ impl Link {
             *caster = Caster::asking(peer, known);
         }
         self
+    }
+
+    /// What was learned of the destination and still counts; nothing of a folder.
+    #[must_use]
+    pub fn matrix(&self) -> Vec<Learned> {
+        match self {
+            Self::Dicom { caster, .. } => caster.matrix(),
+            Self::Folder(_) => Vec::new(),
+        }
     }
 
     /// What the destination was known to refuse is asked for again.

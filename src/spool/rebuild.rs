@@ -7,6 +7,7 @@
 //! undecided job: `recovered`, which the running box decides by the rules of the day, or held as `doubtful`.
 //! A file that is not what arrived goes to `quarantine/`. What is lost or doubtful is named, one by one.
 use super::admit::{remember, undecided};
+use super::commitment;
 use super::config::{Config, Salvage};
 use super::core::Core;
 use super::db::{Cf, Db, DbError};
@@ -57,6 +58,10 @@ pub struct RebuildReport {
     pub forgotten: Option<String>,
     /// The list of persons' orders was gone or damaged: their holds and suspensions are known only from the old index.
     pub orders_lost: bool,
+    /// Requests of sources for storage commitment, open or over, that the old index still told of.
+    pub requests: u64,
+    /// Others may have been lost with the old index: their sources are not answered, keep their images, and ask again.
+    pub requests_lost: bool,
 }
 
 /// How a rebuild goes about it.
@@ -163,6 +168,7 @@ pub(super) fn remake(
         .try_for_each(&mut *name)
         .map_err(failed("the report cannot be written"))?;
     let mut report = site.report;
+    report.requests_lost = report.forgotten.is_some();
     drop((site.book, site.core, site.former, site.db));
     replace(path, &building, clock.now(), &mut report).map_err(failed("the new index cannot be moved"))?;
     if from.is_some() {
@@ -290,17 +296,19 @@ impl Site {
 
     /// What was remembered of studies, and the alias map: the files do not tell them.
     fn carry_memory(&mut self, cf: Cf) -> Result<(), CommitError> {
-        let mut from = Some(Vec::new());
+        let (mut from, mut requests) = (Some(Vec::new()), 0);
         while let Some(start) = from {
             let (found, next) = self.ask(|former| former.memory((cf, &start), MEMORY_BATCH));
             apply_now(&self.core, &self.db, &mut self.book, |txn| {
                 for (key, record) in found {
+                    requests += u64::from(commitment::is_request(&key));
                     txn.put(cf, key, record);
                 }
                 Ok(())
             })?;
             from = next;
         }
+        self.report.requests += requests;
         Ok(())
     }
 

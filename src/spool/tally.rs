@@ -4,7 +4,7 @@ use super::Spool;
 use super::ledger::{Detail, Fact, FactKind, Refusals};
 use super::model::CommitError;
 use crate::base::names::{SourceId, Uid};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Source, study and status word.
@@ -12,7 +12,19 @@ type About = (SourceId, Option<Uid>, String);
 
 /// What came together since the last writing.
 #[derive(Default)]
-pub(super) struct Tally(Mutex<BTreeMap<About, Counted>>);
+pub(super) struct Tally {
+    counted: Mutex<BTreeMap<About, Counted>>,
+    /// The last that were refused for want of resources, so that a source that asks for their commitment is told why they are
+    /// not here. In memory only: after a restart they are merely not here.
+    no_room: Mutex<NoRoom>,
+}
+
+/// The youngest of those that had no room.
+#[derive(Default)]
+struct NoRoom {
+    known: BTreeSet<(SourceId, Uid)>,
+    order: VecDeque<(SourceId, Uid)>,
+}
 
 #[derive(Default)]
 struct Counted {
@@ -24,10 +36,33 @@ struct Counted {
 const APART_MAX: usize = 256;
 /// SOP Instance UIDs that a line names.
 const NAMED_MAX: usize = 64;
+/// Instances that are remembered as refused for want of resources.
+const NO_ROOM_MAX: usize = 4_096;
+/// PS3.4 B.2.3: out of resources.
+const NO_ROOM: &str = "A700";
 
 impl Tally {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<About, Counted>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether there was no room for an instance when it came. Asked of instances that are not here.
+    pub(super) fn had_no_room(&self, source: &SourceId, sop_instance: &Uid) -> bool {
+        let all = self.no_room.lock().unwrap_or_else(PoisonError::into_inner);
+        all.known.contains(&(source.clone(), sop_instance.clone()))
+    }
+
+    fn note_no_room(&self, source: &SourceId, sop_instance: &Uid) {
+        let mut all = self.no_room.lock().unwrap_or_else(PoisonError::into_inner);
+        let one = (source.clone(), sop_instance.clone());
+        if all.known.insert(one.clone()) {
+            all.order.push_back(one);
+        }
+        if all.order.len() > NO_ROOM_MAX
+            && let Some(oldest) = all.order.pop_front()
+        {
+            all.known.remove(&oldest);
+        }
     }
 
     fn add(&self, (source, study, status): About, sop_instance: Option<&Uid>) {
@@ -83,6 +118,9 @@ fn fact(((source, study, status), counted): (About, Counted)) -> Fact {
 impl Spool {
     /// A C-STORE of this source was not taken: the status word that was answered, or `cut` when the association broke off.
     pub fn refused(&self, source: &SourceId, study: Option<Uid>, sop_instance: Option<&Uid>, status: &str) {
+        if let Some(uid) = sop_instance.filter(|_| status == NO_ROOM) {
+            self.core.tally.note_no_room(source, uid);
+        }
         let about = (source.clone(), study, status.to_owned());
         self.core.tally.add(about, sop_instance);
     }
@@ -107,6 +145,19 @@ impl Spool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_youngest_that_had_no_room_are_known() {
+        let (tally, ct) = (Tally::default(), SourceId::parse("ct1").unwrap());
+        let uid = |number: usize| Uid::parse(&format!("2.{number}")).unwrap();
+        for number in 0..=NO_ROOM_MAX {
+            tally.note_no_room(&ct, &uid(number));
+            tally.note_no_room(&ct, &uid(number));
+        }
+        assert!(tally.had_no_room(&ct, &uid(1)) && tally.had_no_room(&ct, &uid(NO_ROOM_MAX)));
+        assert!(!tally.had_no_room(&ct, &uid(0)), "one too many");
+        assert!(!tally.had_no_room(&SourceId::parse("mr").unwrap(), &uid(1)));
+    }
 
     #[test]
     fn refusals_come_together_by_study_and_status_within_bounds() {

@@ -11,6 +11,7 @@ use super::record::{Damaged, InstanceRecord, JobRecord, SeenRecord};
 use super::study::StudyRecord;
 use super::witness::Order;
 use crate::base::clock::Wall;
+use crate::base::fault::{Plant, planted};
 use crate::base::names::{DestinationId, InstanceId, JobId, Uid};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -283,6 +284,9 @@ impl<'a> Txn<'a> {
 
     /// As `fact`, with what its entry among the instance's facts is to remember.
     pub(super) fn fact_with(&mut self, fact: Fact, note: Vec<u8>) {
+        if planted(Plant::ForgetFacts) {
+            return;
+        }
         let about = fact.about();
         let (key, record) = self.book.ledger.append(fact, self.now);
         if let Some(id) = about {

@@ -51,6 +51,18 @@ pub struct Line {
     pub at_us: u64,
 }
 
+/// A cell of the matrix that still counts, for people.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Learned {
+    pub class: Uid,
+    pub syntax: Uid,
+    /// 0 accepted, else the presentation context's result (PS3.8 table 9-18).
+    pub result: u8,
+    /// When it was answered, and until when that counts (UTC).
+    pub learned: String,
+    pub until: String,
+}
+
 #[derive(Serialize, Deserialize)]
 struct Stored {
     version: u32,
@@ -187,14 +199,21 @@ impl Known {
         let now = self.clock.now();
         let table = self.table();
         let answer = table.destinations.get(destination)?.get(pair)?;
-        let counts = if answer.result == 0 {
+        let counts = self.counts(*answer, refusals_count, now);
+        counts.then_some(answer.result == 0)
+    }
+
+    fn lasts(&self, answer: Answer, refusals_count: Duration) -> Duration {
+        if answer.result == 0 {
             self.learned
         } else {
             refusals_count
-        };
+        }
+    }
+
+    fn counts(&self, answer: Answer, refusals_count: Duration, now: Wall) -> bool {
         // A clock that was put back makes no answer younger.
-        let is_fresh = now >= answer.at && now.since(answer.at) < counts;
-        is_fresh.then_some(answer.result == 0)
+        now >= answer.at && now.since(answer.at) < self.lasts(answer, refusals_count)
     }
 
     /// A person has changed something over there: its refusals are asked for again.
@@ -209,7 +228,25 @@ impl Known {
         self.count(&table);
     }
 
-    /// The matrix of one destination, as it was learned.
+    /// What counts now of the matrix of one destination, with its expiry.
+    #[must_use]
+    pub fn matrix(&self, destination: &DestinationId, refusals_count: Duration) -> Vec<Learned> {
+        let now = self.clock.now();
+        let table = self.table();
+        let known = table.destinations.get(destination).into_iter().flatten();
+        known
+            .filter(|(_, answer)| self.counts(**answer, refusals_count, now))
+            .map(|((class, syntax), answer)| Learned {
+                class: class.clone(),
+                syntax: syntax.clone(),
+                result: answer.result,
+                learned: answer.at.iso(),
+                until: answer.at.plus(self.lasts(*answer, refusals_count)).iso(),
+            })
+            .collect()
+    }
+
+    /// The matrix of one destination, as it was learned, old answers included.
     #[must_use]
     pub fn lines(&self, destination: &DestinationId) -> Vec<Line> {
         let table = self.table();
@@ -303,6 +340,23 @@ mod tests {
         assert_eq!(known.accepts(&to(), &pair(2), HOUR), None, "asked again");
         clock.advance(9 * HOUR);
         assert_eq!(known.accepts(&to(), &pair(1), HOUR), None);
+    }
+
+    #[test]
+    fn the_matrix_shows_what_counts_and_until_when() {
+        let clock = Clock::manual(Wall(0));
+        let known = Known::new(10 * HOUR, clock.clone(), Metrics::new());
+        known.learn(&to(), [(pair(1), 0), (pair(2), 4)]);
+        let shown = |known: &Known| -> Vec<(u8, String)> {
+            let cells = known.matrix(&to(), HOUR).into_iter();
+            cells.map(|cell| (cell.result, cell.until)).collect()
+        };
+        let accepted = (0, Wall(0).plus(10 * HOUR).iso());
+        assert_eq!(shown(&known), [accepted.clone(), (4, Wall(0).plus(HOUR).iso())]);
+        clock.advance(HOUR);
+        assert_eq!(shown(&known), [accepted]);
+        clock.advance(9 * HOUR);
+        assert_eq!(shown(&known), []);
     }
 
     #[test]

@@ -139,8 +139,8 @@ pub struct Converted {
     /// The whole data set, read from its start.
     pub file: Arc<File>,
     pub length: u64,
-    /// BLAKE3 of the pixels, before and after.
-    pub pixels: String,
+    /// BLAKE3 of the pixels: as the first process read them, and as the second one found them in what was written.
+    pub pixels: [String; 2],
     pub frames: u32,
 }
 
@@ -334,7 +334,7 @@ impl Conversion {
         Ok(Converted {
             file: Arc::new(file),
             length,
-            pixels: after.pixels,
+            pixels: [before.pixels, after.pixels],
             frames: after.frames,
         })
     }

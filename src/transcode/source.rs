@@ -24,6 +24,15 @@ pub enum SourceError {
     Read(#[from] io::Error),
 }
 
+/// A data set, as far as its head says.
+// One for each process.
+#[allow(clippy::large_enum_variant)]
+pub enum Opened<R> {
+    Image(Source<R>),
+    /// It has no pixels, so that no codec has anything to do with it: all of it.
+    Bare(Vec<u8>),
+}
+
 /// One data set under way.
 pub struct Source<R> {
     input: R,
@@ -55,14 +64,14 @@ impl<R: Read> Source<R> {
     ///
     /// # Errors
     /// See `SourceError`.
-    pub fn open(mut input: R, form: &Form) -> Result<Self, SourceError> {
+    pub fn open(mut input: R, form: &Form) -> Result<Opened<R>, SourceError> {
         let mut scanner = Scanner::new(Syntax::of(&Uid::known(EXPLICIT_LITTLE)));
         let (mut read, mut buffer) = (Vec::new(), vec![0; 64 << 10]);
         let head = loop {
             let count = input.read(&mut buffer)?;
             if count == 0 {
-                scanner.finish()?;
-                return Err(Declined::new("there are no pixels").into());
+                check_icons(&scanner.finish()?)?;
+                return Ok(Opened::Bare(read));
             }
             read.extend_from_slice(&buffer[..count]);
             if scanner.push(&buffer[..count])? == Progress::HeadComplete
@@ -71,9 +80,7 @@ impl<R: Read> Source<R> {
                 break head.clone();
             }
         };
-        if head.nodes.iter().any(|node| node.kind == Kind::Fragments) {
-            return Err(Declined::new("an image inside the data set is compressed too").into());
-        }
+        check_icons(&head)?;
         let image = Image::of(&head)?;
         let mut source = Self {
             at: head.bytes.len(),
@@ -87,7 +94,7 @@ impl<R: Read> Source<R> {
             padding: 0,
         };
         source.enter()?;
-        Ok(source)
+        Ok(Opened::Image(source))
     }
 
     /// Goes to the first byte of the pixels.
@@ -282,6 +289,13 @@ impl<R: Read> Source<R> {
             true => Ok(out),
             false => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
         }
+    }
+}
+
+fn check_icons(head: &Head) -> Result<(), Declined> {
+    match head.nodes.iter().any(|node| node.kind == Kind::Fragments) {
+        true => Err(Declined::new("an image inside the data set is compressed too")),
+        false => Ok(()),
     }
 }
 

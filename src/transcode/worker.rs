@@ -8,7 +8,7 @@
 use super::codec;
 use super::forms::{Coding, EXPLICIT_LITTLE, Form, form_of};
 use super::image::{Declined, Image, PHOTOMETRIC, PLANAR};
-use super::source::{Source, SourceError};
+use super::source::{Opened, Source, SourceError};
 use crate::base::fault::{Plant, panic_if, planted};
 use crate::base::names::Uid;
 use crate::dicom::edit::{Edit, Plan};
@@ -115,14 +115,32 @@ fn eat() -> ! {
 fn carry_out(task: &Task) -> Result<Found, SourceError> {
     let unknown = || Declined::new("this transfer syntax is not handled");
     let from = form_of(&task.from).ok_or_else(unknown)?;
-    let source = Source::open(io::stdin().lock(), from)?;
-    match &task.to {
-        None => look(source),
-        Some(to) => {
-            let to = form_of(to).filter(|form| form.writes).ok_or_else(unknown)?;
-            let output = rustix::stdio::stdout().try_clone_to_owned()?;
-            convert(source, from, to, File::from(output))
+    let to = match &task.to {
+        None => None,
+        Some(to) => Some(form_of(to).filter(|form| form.writes).ok_or_else(unknown)?),
+    };
+    let output = || -> io::Result<File> { Ok(File::from(rustix::stdio::stdout().try_clone_to_owned()?)) };
+    match (Source::open(io::stdin().lock(), from)?, to) {
+        (Opened::Image(source), None) => look(source),
+        (Opened::Image(source), Some(to)) => convert(source, from, to, output()?),
+        (Opened::Bare(data), None) => Ok(bare(&data)),
+        // The coding of pixels that are not there is left; all elements stay.
+        (Opened::Bare(data), Some(to)) if to.coding == Coding::Native => {
+            output()?.write_all(&data)?;
+            Ok(bare(&data))
         }
+        (Opened::Bare(_), Some(_)) => Err(Declined::new("there are no pixels").into()),
+    }
+}
+
+/// A data set without pixels: every byte counts.
+fn bare(data: &[u8]) -> Found {
+    let digest = |bytes: &[u8]| blake3::hash(bytes).to_hex().to_string();
+    Found {
+        frames: 0,
+        pixels: digest(&[]),
+        head: digest(data),
+        rest: digest(&[]),
     }
 }
 

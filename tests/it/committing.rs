@@ -1,54 +1,69 @@
 //! The box as user of storage commitment: pynetdicom and Orthanc commit to what they took, or do not.
 use crate::commitment::{refs, source};
 use crate::harness::peers::{Orthanc, send};
+use crate::harness::pki::{Authority, Pair};
 use crate::harness::{Object, SOON, Setup, Station, free_port, objects, tools, wait_until};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 /// pynetdicom's archive, which commits as it is told.
-struct Archive {
-    port: u16,
+pub struct Archive {
+    pub port: u16,
     folder: PathBuf,
     process: Option<tools::Owned>,
+    tls: Vec<PathBuf>,
 }
 
 impl Archive {
-    fn up(folder: &Path, behaviour: &Value) -> Self {
-        std::fs::create_dir_all(folder).expect("writable");
-        let mut archive = Self {
-            port: free_port(),
-            folder: folder.to_owned(),
-            process: None,
-        };
-        archive.behave(behaviour);
+    pub fn up(folder: &Path, behaviour: &Value) -> Self {
+        let mut archive = Self::down(folder, behaviour);
         archive.start();
         archive
     }
 
-    fn start(&mut self) {
-        let arguments: Vec<PathBuf> = vec![
+    pub fn down(folder: &Path, behaviour: &Value) -> Self {
+        std::fs::create_dir_all(folder).expect("writable");
+        let archive = Self {
+            port: free_port(),
+            folder: folder.to_owned(),
+            process: None,
+            tls: Vec::new(),
+        };
+        archive.behave(behaviour);
+        archive
+    }
+
+    /// It listens and calls with this certificate.
+    pub fn tls(mut self, pair: &Pair, ca: &Authority) -> Self {
+        self.tls = vec![pair.certificate.clone(), pair.key.clone(), ca.certificate.clone()];
+        self
+    }
+
+    pub fn start(&mut self) {
+        let mut arguments: Vec<PathBuf> = vec![
             "archive".into(),
             self.port.to_string().into(),
             self.folder.join("journal.jsonl"),
             self.folder.join("behaviour.json"),
         ];
+        arguments.extend(self.tls.clone());
         self.process = Some(tools::python_serving("commitment.py", &arguments));
     }
 
-    fn behave(&self, behaviour: &Value) {
+    pub fn behave(&self, behaviour: &Value) {
         let (path, new) = (self.folder.join("behaviour.json"), self.folder.join("behaviour.new"));
         std::fs::write(&new, behaviour.to_string()).expect("writable");
         std::fs::rename(&new, &path).expect("renamed");
     }
 
-    fn events(&self, event: &str) -> Vec<Value> {
+    pub fn events(&self, event: &str) -> Vec<Value> {
         let text = std::fs::read_to_string(self.folder.join("journal.jsonl")).unwrap_or_default();
         let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         lines.filter(|line| line["event"] == event).collect()
     }
 
     #[track_caller]
-    fn wait(&self, event: &str, count: usize) -> Vec<Value> {
+    pub fn wait(&self, event: &str, count: usize) -> Vec<Value> {
         wait_until(&format!("{count} × {event}"), SOON, || {
             self.events(event).len() >= count
         });

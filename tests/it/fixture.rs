@@ -13,12 +13,13 @@ pub fn folder(format: u64) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/spool-v{format}"))
 }
 
-/// The rules of the frozen box: renamed accessions, a hold, three ways out.
+/// The rules of the frozen box: renamed accessions, a hold, four ways out.
 const RULES: &str = r#"
 fn morph(image, from) { accession::pad(image, 8, "RA"); }
 fn route(image, from) {
     if image.StudyDescription == "HOLD" { hold("frozen: look at it"); }
     if image.StudyDescription == "QUEUE" { to("vna"); }
+    else if image.StudyDescription == "KEPT" { to("pacs"); }
     else if image.StudyDescription == "LATER" { to("late"); }
     else if image.StudyDescription != "NOWHERE" { to("keep"); }
 }"#;
@@ -37,12 +38,17 @@ fn object(number: u32, description: &str) -> Object {
 
 /// Makes the box, its traffic and its orders; stopped when this returns.
 fn frozen_box() -> Station {
-    let mut station = Setup::new()
+    let setup = Setup::new();
+    // It takes what it is asked to keep, and never says whether it does.
+    let pacs = crate::committing::Archive::up(&setup.folder_of("pacs-peer"), &json!({"how": "never"}));
+    let asks = "[destinations.commitment]\nquiet = \"300ms\"\nlinger = \"300ms\"";
+    let mut station = setup
         .spool("low_water = \"1MiB\"\ncritical = \"1MiB\"\nballast = \"0B\"\ncache_high_water = \"2MiB\"")
         .rules(RULES)
         .folder("keep")
         .archive("vna", free_port(), "")
         .archive("late", free_port(), "")
+        .archive("pacs", pacs.port, asks)
         .start();
     station
         .cli(&["queue", "suspend", "late", "--reason", "frozen: moving house"])
@@ -58,6 +64,7 @@ fn frozen_box() -> Station {
         (40, "LATER"),
         (50, "NOWHERE"),
         (60, "QUEUE"),
+        (70, "KEPT"),
     ];
     let sent: Vec<Object> = all.iter().map(|(number, text)| object(*number, text)).collect();
     send(station.setup.dicom, station.setup.path(), &sent);
@@ -88,8 +95,27 @@ fn frozen_box() -> Station {
         "frozen: by hand",
     ]);
     wait_until("three are delivered", SOON, || station.folder("keep").len() == 3);
+    commitments(&station, &sent, &pacs);
     assert!(station.terminate().success());
     station
+}
+
+/// What an archive has not answered, and three requests of a modality: one that waits, one that it was not told of, one that is over.
+fn commitments(station: &Station, sent: &[Object], pacs: &crate::committing::Archive) {
+    pacs.wait("asked", 1);
+    station.wait_metric("commitment_outstanding_requests", &[], |n| n == 1.0);
+    let ask = |transaction: &str, object: &Object, stay: u32| {
+        let list = crate::commitment::refs(std::slice::from_ref(object));
+        let spec = json!({"transaction": transaction, "refs": list, "stay": stay});
+        let answer = crate::commitment::ask(station.setup.dicom, &spec);
+        assert_eq!(answer["status"], 0, "{answer}");
+    };
+    ask("2.25.3", &sent[0], 20);
+    station.wait_metric("commitment_reports_total", &[("result", "taken")], |n| n == 1.0);
+    ask("2.25.1", &sent[sent.len() - 1], 0);
+    ask("2.25.2", &sent[1], 0);
+    let decided = [("state", "decided")];
+    station.wait_metric("commitment_demands_open", &decided, |n| n == 1.0);
 }
 
 /// What a spool knows, as far as every version can say it: the other versions are held against this.
@@ -141,13 +167,29 @@ pub async fn known(spool: &Spool) -> Value {
         let seen = spool.study_seen(&uid).await.expect("the studies are read");
         studies.push(seen.map(|seen| format!("{} values", seen.values.len())));
     }
+    let demands = spool.demands().await.expect("the requests are read");
+    let demands = demands.iter().map(|of| {
+        let transaction = of.transaction.to_string();
+        json!([
+            transaction,
+            of.source.to_string(),
+            of.references,
+            format!("{:?}", of.progress)
+        ])
+    });
+    let outstanding = spool.outstanding().await.expect("the requests are read");
+    let outstanding = outstanding.iter().map(|of| {
+        let to = of.destination.as_ref().map(ToString::to_string);
+        json!([of.transaction.to_string(), to, of.references, of.until.map(|at| at.0)])
+    });
+    let (demands, outstanding): (Vec<Value>, Vec<Value>) = (demands.collect(), outstanding.collect());
     let suspended = |name: &str| spool.is_suspended(&DestinationId::parse(name).expect("a name"));
     let suspended: Vec<bool> = ["keep", "vna", "late"].iter().map(|name| suspended(name)).collect();
     json!({
         "jobs": rows.iter().map(row).collect::<Vec<_>>(),
         "facts": spool.facts(None, 100_000).await.expect("the ledger is read"),
         "aliases": aliases, "studies": studies,
-        "suspended": suspended,
+        "suspended": suspended, "demands": demands, "outstanding": outstanding,
     })
 }
 

@@ -2,14 +2,16 @@
 
 usage: commitment.py ask PORT CALLED CALLING SPEC    one N-ACTION; prints its status and the reports on the same association
        commitment.py listen PORT JOURNAL AE [CERTIFICATE KEY CA]   takes N-EVENT-REPORTs on associations of their own
-       commitment.py archive PORT JOURNAL BEHAVIOUR  stores, and commits as the behaviour file says
+       commitment.py archive PORT JOURNAL BEHAVIOUR [CERTIFICATE KEY CA]  stores, and commits as the behaviour file says
        commitment.py tell PORT CALLED CALLING SPEC   an archive that says something about a transaction
 
 SPEC is JSON, or @FILE with it: "transaction", "refs" ([[class, instance]…]), "stay" (seconds to wait for "reports"), and to be wrong: "type",
-"instance", "class", "omit" (attributes), "twice" (the same again).
+"instance", "class", "omit" (attributes), "twice" (the same again); "tls": [CERTIFICATE, KEY, CA] for `ask` and `tell`.
 BEHAVIOUR is a JSON file, read anew for each request: "how" ("same", "new", "never", "refuse"), "port" (of the box, for "new"), "fail"
-({instance: reason}), "omit" (instances that the answer leaves out), "delay" (seconds), "status" (of a refusal).
+({instance: reason}), "omit" (instances that the answer leaves out), "delay" (seconds), "status" (of a refusal), "first" (a transaction that
+is told of before, over the same association).
 """
+import copy
 import json
 import ssl
 import sys
@@ -47,6 +49,15 @@ def information(spec):
     return data
 
 
+def client(files):
+    """For `associate`: nothing without files."""
+    if not files:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=files[2])
+    context.load_cert_chain(files[0], files[1])
+    return context, "localhost"
+
+
 def said(event):
     """A report as JSON."""
     data = event.event_information
@@ -70,7 +81,8 @@ def ask(port, called, calling, spec):
     ae.add_requested_context(CLASS, [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
     ae.add_requested_context(CT)
     role = [build_role(CLASS, scu_role=True, scp_role=spec.get("scp", False))] if "scp" in spec else []
-    peer = ae.associate("127.0.0.1", int(port), ae_title=called, ext_neg=role, evt_handlers=[(evt.EVT_N_EVENT_REPORT, on_report)])
+    peer = ae.associate("127.0.0.1", int(port), ae_title=called, ext_neg=role, evt_handlers=[(evt.EVT_N_EVENT_REPORT, on_report)],
+                        tls_args=client(spec.get("tls")))
     if not peer.is_established:
         return {"associated": False}
     accepted = [context.abstract_syntax for context in peer.accepted_contexts]
@@ -119,7 +131,7 @@ def listen(port, journal, title, *tls):
     threading.Event().wait()
 
 
-def archive(port, journal_path, behaviour_path):
+def archive(port, journal_path, behaviour_path, *tls):
     from archive import Journal
     journal = Journal(journal_path)
     _config.UNRESTRICTED_STORAGE_SERVICE = True
@@ -150,9 +162,16 @@ def archive(port, journal_path, behaviour_path):
         time.sleep(rules.get("delay", 0.2))
         data, kind = report(request, rules)
         if rules["how"] == "same":
-            status, _ = assoc.send_n_event_report(data, kind, CLASS, INSTANCE)
+            try:
+                if "first" in rules:
+                    older = copy.deepcopy(data)
+                    older.TransactionUID = rules["first"]
+                    journal.write("first", status=assoc.send_n_event_report(older, kind, CLASS, INSTANCE)[0].get("Status"))
+                status, _ = assoc.send_n_event_report(data, kind, CLASS, INSTANCE)
+            except RuntimeError:  # The asker has gone.
+                status = None
         else:
-            status = tell_with(rules["port"], data, kind, "VNA")
+            status = tell_with(rules["port"], data, kind, "VNA", tls=tls)
         journal.write("answered", status=status.get("Status") if status is not None else None)
 
     def on_action(event):
@@ -171,15 +190,16 @@ def archive(port, journal_path, behaviour_path):
     ae.add_supported_context("1.2.840.10008.1.1")
     ae.add_supported_context(CLASS)
     ae.start_server(("127.0.0.1", int(port)), block=False,
-                    evt_handlers=[(evt.EVT_C_STORE, on_store), (evt.EVT_N_ACTION, on_action)])
+                    evt_handlers=[(evt.EVT_C_STORE, on_store), (evt.EVT_N_ACTION, on_action)], ssl_context=tls_context(tls))
     print("ready", flush=True)
     threading.Event().wait()
 
 
-def tell_with(port, data, kind, calling, called="WAYSTATION"):
+def tell_with(port, data, kind, calling, called="WAYSTATION", tls=()):
     ae = AE(ae_title=calling)
     ae.add_requested_context(CLASS)
-    peer = ae.associate("127.0.0.1", int(port), ae_title=called, ext_neg=[build_role(CLASS, scp_role=True)])
+    peer = ae.associate("127.0.0.1", int(port), ae_title=called, ext_neg=[build_role(CLASS, scp_role=True)],
+                        tls_args=client(tls))
     if not peer.is_established:
         return None
     try:
@@ -193,7 +213,7 @@ def tell(port, called, calling, spec):
     spec = json.loads(spec)
     data = information(spec)
     try:
-        status = tell_with(port, data, spec.get("type", 1), calling, called)
+        status = tell_with(port, data, spec.get("type", 1), calling, called, spec.get("tls"))
     except ValueError as error:
         return {"associated": True, "status": None, "error": str(error)}
     return {"associated": status is not None, "status": status.get("Status") if status is not None else None}

@@ -6,6 +6,7 @@ mod config;
 pub use config::{Config, Policy, archive, caller};
 
 use super::config::SourceConfig;
+use crate::base::fault::{Moment, die_at};
 use crate::base::names::{AeTitle, DestinationId, SourceId, Uid};
 use crate::dicom::association::{Association, Context, RoleSelection, Stream, UlError};
 use crate::dicom::commitment::{self as words, Action, CLASS, DATA_SET_MAX, INSTANCE, Report};
@@ -267,7 +268,9 @@ impl Exchange {
         association.send(context, &Command::EventRq(request)).await?;
         let mut writer = association.data_set(context);
         writer.write(&words::write_report(&syntax, &outgoing.report)).await?;
-        writer.finish().await
+        writer.finish().await?;
+        die_at(Moment::ReportSent);
+        Ok(())
     }
 
     /// The peer's answer to our report.
@@ -317,7 +320,9 @@ impl Exchange {
                 asked.answer(status, Some(comment))
             }
         };
-        association.send(context, &Command::ActionRsp(answer)).await
+        association.send(context, &Command::ActionRsp(answer)).await?;
+        die_at(Moment::DemandAccepted);
+        Ok(())
     }
 
     /// What is asked, or the status and the words that it deserves.

@@ -119,7 +119,9 @@ fn define(text: &mut String, word: &Word) {
     for line in hover(word).lines() {
         add(text, format!("/// {line}").trim_end());
     }
-    let parameters: Vec<String> = names(word.parameters).iter().map(|name| format!("{name}: ?")).collect();
+    // A name in a definition is one identifier, or the language server complains of the whole file.
+    let identifiers = names(word.parameters).into_iter().map(|name| name.replace(' ', "_"));
+    let parameters: Vec<String> = identifiers.map(|name| format!("{name}: ?")).collect();
     add(text, &format!("fn {}({}) -> ?;", word.name, parameters.join(", ")));
 }
 
@@ -225,5 +227,27 @@ mod tests {
             );
         }
         assert_eq!(names("image, path, #{ a: 1, b: 2 }"), ["image", "path", "options"]);
+    }
+
+    /// What the public language server asks of a definition file; `make editor-test` asks the server itself.
+    #[test]
+    fn every_parameter_of_a_definition_is_an_identifier() {
+        let reserved = [
+            "with", "in", "is", "for", "new", "use", "case", "match", "static", "public",
+        ];
+        for (file, text) in definitions() {
+            for line in text.lines().filter(|line| line.starts_with("fn ")) {
+                let inside = line
+                    .split_once('(')
+                    .and_then(|(_, rest)| rest.split_once(") ->"))
+                    .unwrap()
+                    .0;
+                for parameter in inside.split(", ").filter(|parameter| !parameter.is_empty()) {
+                    let name = parameter.strip_suffix(": ?").unwrap();
+                    let plain = name.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+                    assert!(plain && !name.is_empty() && !reserved.contains(&name), "{file}: {line}");
+                }
+            }
+        }
     }
 }

@@ -130,7 +130,7 @@ fn text() -> Vec<Word> {
         Word {
             namespace: "",
             name: "replace_regex",
-            parameters: "text, pattern, with",
+            parameters: "text, pattern, by",
             does: "The text with all matches replaced; `$1` is the first group.",
             limits: "As `matches`; the replacement has at most 256 bytes.",
             errors: "As with `matches`; a result over the limit for texts holds the instance (kind `budget`).",

@@ -31,7 +31,7 @@ fn times(book: &mut Book) {
     let between = Word {
         namespace: "route",
         name: "between",
-        parameters: "\"22:00\", \"06:00\"[, zone]",
+        parameters: "start, end[, zone]",
         does: "Answers whether the instance arrived in a part of the day, by the clocks of the site (`rules.zone`) or of the zone that is \
                named. A window may go over midnight; its end lies outside.",
         limits: "It looks at the arrival and never at the time of the decision, so that the same image decides the same way later. To put \

@@ -1,6 +1,6 @@
 //! A scripted archive over real TCP: it can answer, dawdle, stall, cut, lie and refuse, and it remembers what it saw.
 use crate::base::names::Uid;
-use crate::dicom::association::{self, Association, Context, Event, Local, Rejection, Timeouts};
+use crate::dicom::association::{self, Association, Context, Event, Local, Proposed, Rejection, Timeouts};
 use crate::dicom::dimse::{Command, StoreRq, StoreRsp};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -46,6 +46,8 @@ pub(crate) struct Rules {
     pub door: Arc<dyn Fn() -> Door + Send + Sync>,
     /// SOP classes that it refuses.
     pub refuses: Arc<dyn Fn(&Uid) -> bool + Send + Sync>,
+    /// Transfer syntaxes that it takes, of every class.
+    pub takes: Arc<dyn Fn(&Uid) -> bool + Send + Sync>,
     /// Operations that it lets a peer have outstanding.
     pub window: u16,
 }
@@ -56,6 +58,7 @@ impl Rules {
             act: Arc::new(act),
             door: Arc::new(|| Door::Open),
             refuses: Arc::new(|_| false),
+            takes: Arc::new(|_| true),
             window: 1,
         }
     }
@@ -71,6 +74,10 @@ pub(crate) struct Seen {
     /// Success answered and sent.
     pub confirmed: Vec<Uid>,
     pub proposed: Vec<Vec<Uid>>,
+    /// Classes and syntaxes of each association, in order.
+    pub contexts: Vec<Vec<(Uid, Uid)>>,
+    /// The transfer syntax of each C-STORE command's presentation context, in order.
+    pub syntaxes: Vec<(Uid, Uid)>,
     pub connections: usize,
     pub echoes: usize,
     pub released: usize,
@@ -157,6 +164,22 @@ const PATIENT: Timeouts = Timeouts {
     release: Duration::from_secs(1),
 };
 
+/// What each proposed context is answered.
+fn judge(proposed: &[Proposed], rules: &Rules) -> Vec<Context> {
+    proposed
+        .iter()
+        .map(|proposed| Context {
+            id: proposed.id,
+            abstract_syntax: proposed.abstract_syntax.clone(),
+            result: match &proposed.transfer_syntaxes[0] {
+                _ if (rules.refuses)(&proposed.abstract_syntax) => Err(3),
+                syntax if (rules.takes)(syntax) => Ok(syntax.clone()),
+                _ => Err(4),
+            },
+        })
+        .collect()
+}
+
 async fn serve(mut stream: TcpStream, rules: Rules, seen: Arc<Mutex<Seen>>) {
     let Ok(request) = association::receive_request(&mut stream, &PATIENT).await else {
         return;
@@ -166,20 +189,18 @@ async fn serve(mut stream: TcpStream, rules: Rules, seen: Arc<Mutex<Seen>>) {
         Door::Reject(rejection) => return drop(association::reject(stream, rejection, &PATIENT).await),
         Door::Mute => return std::future::pending().await,
     }
-    let results: Vec<Context> = request
+    let results = judge(&request.contexts, &rules);
+    let proposed: Vec<(Uid, Uid)> = request
         .contexts
         .iter()
-        .map(|proposed| Context {
-            id: proposed.id,
-            abstract_syntax: proposed.abstract_syntax.clone(),
-            result: match (rules.refuses)(&proposed.abstract_syntax) {
-                true => Err(3),
-                false => Ok(proposed.transfer_syntaxes[0].clone()),
-            },
-        })
+        .map(|c| (c.abstract_syntax.clone(), c.transfer_syntaxes[0].clone()))
         .collect();
-    let classes = request.contexts.iter().map(|c| c.abstract_syntax.clone()).collect();
-    seen.lock().unwrap().proposed.push(classes);
+    {
+        let mut now = seen.lock().unwrap();
+        now.proposed
+            .push(proposed.iter().map(|(class, _)| class.clone()).collect());
+        now.contexts.push(proposed.clone());
+    }
     let local = Local {
         max_pdu: 16_384,
         implementation_class_uid: Uid::known("1.2.3"),
@@ -210,6 +231,9 @@ async fn serve(mut stream: TcpStream, rules: Rules, seen: Arc<Mutex<Seen>>) {
                 let nth = {
                     let mut now = seen.lock().unwrap();
                     now.begun.push(uid.clone());
+                    // Given out in order: 1, 3, 5 ...
+                    let syntax = proposed[usize::from(context / 2)].1.clone();
+                    now.syntaxes.push((uid.clone(), syntax));
                     now.begun.iter().filter(|begun| **begun == uid).count()
                 };
                 let act = (rules.act)(&uid, nth);

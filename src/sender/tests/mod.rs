@@ -1,5 +1,6 @@
 //! Facts about the sender, with a scripted archive over TCP and a reader in memory.
 pub(crate) mod archive;
+mod contexts;
 mod delivery;
 mod files;
 mod window;

@@ -41,7 +41,10 @@ pub(super) fn told(txn: &mut Txn<'_>, spoken: &Spoken) -> Result<Told, CommitErr
             dest: asked.dest,
             job: pledged.job,
         };
-        let Some(job) = txn.job(key)?.filter(|job| job.pledge.sent.is_some()) else {
+        // A word about an earlier sending says nothing about the one after it.
+        let spoken_of = |sent: &Sent| sent.asked == Some(id) || sent.at <= asked.at;
+        let waits = |job: &JobRecord| job.pledge.sent.as_ref().is_some_and(spoken_of);
+        let Some(job) = txn.job(key)?.filter(waits) else {
             continue;
         };
         let named = &pledged.named;

@@ -3,7 +3,7 @@
 //! A request is `waiting` until every instance of it has an answer, `decided` until that was delivered, then `answered`: its
 //! list goes, its transaction UID stays for `spool.commitment_memory`, so that it is known as used.
 use super::Named;
-use super::standing::{NO_SUCH_INSTANCE, PROCESSING_FAILURE, Standing, standing};
+use super::standing::{NO_SUCH_INSTANCE, PROCESSING_FAILURE, RESOURCE_LIMITATION, Standing, standing};
 use crate::base::clock::Wall;
 use crate::base::names::{AeTitle, InstanceId, SourceId, Uid};
 use crate::spool::codec::{Damaged, Reader, Writer};
@@ -249,7 +249,9 @@ impl crate::spool::Spool {
     /// # Errors
     /// The index cannot be read or written.
     pub async fn judge(&self, id: u64, from: usize, patience: Patience) -> Result<Judgement, CommitError> {
-        let found = self.read(move |db| look(db, id, from, patience)).await;
+        let core = self.core.clone();
+        let no_room = move |source: &SourceId, uid: &Uid| core.disk.low() || core.tally.had_no_room(source, uid);
+        let found = self.read(move |db| look(db, (id, from), patience, no_room)).await;
         let (demand, verdicts) = match found {
             Err(_) => return Err(CommitError::GateLatched),
             Ok(Look::Gone) => return Ok(Judgement::Gone),
@@ -385,7 +387,13 @@ enum Look {
     All(Demand, Vec<Verdict>),
 }
 
-fn look(db: &Db, id: u64, from: usize, patience: Patience) -> Result<Look, DbError> {
+/// `no_room`: whether an instance that is not here was, or would now be, refused for want of resources.
+fn look(
+    db: &Db,
+    (id, from): (u64, usize),
+    patience: Patience,
+    no_room: impl Fn(&SourceId, &Uid) -> bool,
+) -> Result<Look, DbError> {
     let Some(Request { demand, .. }) = request(db, id)? else {
         return Ok(Look::Gone);
     };
@@ -402,7 +410,10 @@ fn look(db: &Db, id: u64, from: usize, patience: Patience) -> Result<Look, DbErr
             let failure = match standing {
                 Standing::Committed => None,
                 Standing::Failed(reason) => Some(reason),
-                Standing::Absent if patience.no_more_arrivals => Some(NO_SUCH_INSTANCE),
+                Standing::Absent if patience.no_more_arrivals => Some(match no_room(&demand.source, &named.instance) {
+                    true => RESOURCE_LIMITATION,
+                    false => NO_SUCH_INSTANCE,
+                }),
                 Standing::Pending if patience.no_more_deliveries => Some(PROCESSING_FAILURE),
                 Standing::Absent | Standing::Pending => {
                     let absent = standing == Standing::Absent;

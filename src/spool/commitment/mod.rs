@@ -258,6 +258,11 @@ pub(super) fn check(db: &Db, mut problem: impl FnMut(String)) -> Result<(), DbEr
     )
 }
 
+/// Whether a key is that of a source's request.
+pub(super) fn is_request(key: &[u8]) -> bool {
+    key.starts_with(keys::INCOMING_STATE)
+}
+
 /// Whether a key is carried over by a rebuild as it is: what sources asked and what is remembered of instances that left. What
 /// this box had asked hangs on job numbers that are given anew; it is asked again.
 pub(super) fn outlives(key: &[u8], value: &[u8]) -> bool {

@@ -1,7 +1,7 @@
 //! What this box has asked of destinations: which instances, under which transaction, and what each answer does to their jobs.
 //!
-//! A request is recorded before it leaves. An answer is believed for every job of the request that still waits, whichever later
-//! request asks for it too: a late answer is an answer. What it does not speak of counts as failed.
+//! A request is recorded before it leaves. An answer is believed for every job of the request that still waits and was not sent
+//! again since, whichever later request asks for it too: a late answer is an answer. What it does not speak of counts as failed.
 use super::Named;
 use super::answer::{give_up, told};
 use crate::base::clock::Wall;

@@ -11,6 +11,7 @@ use crate::spool::record::{InstanceRecord, SeenEntry, SeenRecord};
 /// Failure Reason (0008,1197), PS3.3 C.14.1.1.
 pub(super) const PROCESSING_FAILURE: u16 = 0x0110;
 pub(super) const NO_SUCH_INSTANCE: u16 = 0x0112;
+pub(super) const RESOURCE_LIMITATION: u16 = 0x0213;
 const CLASS_CONFLICT: u16 = 0x0119;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -185,8 +185,16 @@ async fn a_late_answer_counts_and_a_strangers_does_not() {
     assert_eq!(bench.spool().spoken(wrong_class).await.unwrap(), done(0, 1, 0));
     bench.clock.advance(Duration::from_secs(11));
     bench.confirm("a").await;
+    // It was sent again since: what was asked about before says nothing of that.
     let told = bench.spool().spoken(spoken("2.25.2", &["1.1"], &[])).await.unwrap();
-    assert_eq!(told, done(1, 0, 0));
+    assert_eq!(told, done(0, 0, 0));
+    assert_eq!(bench.spool().awaiting(&dest("a")), 1);
+    bench.clock.advance(Duration::from_secs(61));
+    let jobs = bench.spool().uncommitted(&dest("a"), ask()).await.unwrap().jobs;
+    let (id, _) = bench.spool().ask(&dest("a"), Uid::known("2.25.3"), jobs).await.unwrap();
+    assert!(bench.spool().lapse(id).await.unwrap());
+    let told = bench.spool().spoken(spoken("2.25.3", &["1.1"], &[])).await.unwrap();
+    assert_eq!(told, done(1, 0, 0), "late, and about the last sending");
     assert_eq!(problems(&mut bench), Vec::<String>::new());
 }
 
@@ -293,6 +301,22 @@ async fn a_source_is_promised_what_is_proved_at_its_level() {
     }
     assert_eq!(told(&bench, "2.25.6", Level::EndToEnd, vec![other]).await, [0x0119]);
     assert_eq!(problems(&mut bench), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_had_no_room_when_it_came_is_answered_so() {
+    let bench = Bench::new();
+    let source = SourceId::parse("ct1").unwrap();
+    for (uid, status) in [("1.1", "A700"), ("1.2", "A900"), ("1.3", "cut"), ("1.4", "A700")] {
+        bench.spool().refused(&source, None, Some(&Uid::known(uid)), status);
+    }
+    bench
+        .spool()
+        .refused(&SourceId::parse("mr1").unwrap(), None, Some(&Uid::known("1.5")), "A700");
+    bench.store("1.4", b"later", vec![to("a")]).await;
+    let list = ["1.1", "1.2", "1.3", "1.4", "1.5"].map(named).to_vec();
+    let reasons = told(&bench, "2.25.1", Level::Edge, list).await;
+    assert_eq!(reasons, [0x0213, 0x0112, 0x0112, 0x0112]);
 }
 
 #[tokio::test]
