@@ -24,7 +24,7 @@ pub struct Plan {
     pub lags: u64,
     /// Objects at once, and their size, of the memory.
     pub long: (usize, Kind),
-    /// Which parts: `lag`, `throughput`, `cpu`, `memory`.
+    /// Which parts: `lag`, `throughput`, `cpu`, `memory`, `convert`.
     pub parts: Vec<String>,
 }
 
@@ -71,6 +71,7 @@ pub fn run(plan: &Plan) -> u64 {
             "throughput" => throughput(plan, &trust),
             "cpu" => processor(plan, &trust),
             "memory" => memory(plan, &trust),
+            "convert" => convert(plan, &trust),
             other => panic!("PARTS: there is no `{other}`"),
         };
         peers::settle();
@@ -203,6 +204,52 @@ fn throughput(plan: &Plan, trust: &Trust) -> u64 {
             ratio >= 0.8,
         );
         println!();
+    }
+    missing
+}
+
+/// What readiness to convert costs where everything is accepted as it is: the default against `convert = false`, one after the other.
+fn convert(plan: &Plan, trust: &Trust) -> u64 {
+    let mut missing = 0;
+    for kind in &plan.kinds {
+        let (mut ready, mut never) = (Vec::new(), Vec::new());
+        for _ in 0..plan.rounds {
+            for (more, figures) in [("", &mut ready), ("\nconvert = false", &mut never)] {
+                let receiver = Receiver::start(trust);
+                let peer = relaying(receiver.port, &(trust.destination() + more));
+                let (measured, is_whole) =
+                    relayed(&peer, kind, budget(plan, kind), |count| receiver.wait(count, PATIENCE));
+                missing += u64::from(!is_whole) + measured.refused;
+                figures.push(measured);
+                peer.stop();
+            }
+        }
+        println!("### relay of {}, all accepted as it is stored\n", kind.name);
+        let mut table = Table::new(&["destination", "MB/s", "±", "CPU s/GB", "±"]);
+        let speed = |all: &[Measured]| -> Vec<f64> { all.iter().map(Measured::megabytes).collect() };
+        let cost = |all: &[Measured]| -> Vec<f64> {
+            let cost = |one: &Measured| one.server_cpu / (one.bytes as f64 / 1e9);
+            all.iter().map(cost).collect()
+        };
+        for (name, all) in [("ready to convert (default)", &ready), ("convert = false", &never)] {
+            table.row(vec![
+                name.to_owned(),
+                number(stats::median(&speed(all))),
+                plus_minus(stats::spread(&speed(all))),
+                number(stats::median(&cost(all))),
+                plus_minus(stats::spread(&cost(all))),
+            ]);
+        }
+        table.print();
+        let (faster, dearer) = (
+            stats::ratio(&speed(&ready), &speed(&never)),
+            stats::ratio(&cost(&ready), &cost(&never)),
+        );
+        println!(
+            "\nthroughput {}, processor time {} of the other's\n",
+            number(faster),
+            number(dearer)
+        );
     }
     missing
 }

@@ -18,7 +18,7 @@ use waystation::transcode::known::Learned;
 #[derive(Args, Debug)]
 pub struct Question {
     pub destination: String,
-    /// Only these: SOP Class UIDs, or families as CT and MG; without it, everything this box has delivered or tried to deliver, and what is common
+    /// Only these: SOP Class UIDs, or families as CT and MG; without it, everything this box has delivered, tried to or has in its spool, and what is common
     #[arg(long, value_delimiter = ',', value_name = "CLASS")]
     pub classes: Vec<String>,
     /// Show what was learned of the destination, and ask nothing

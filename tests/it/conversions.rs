@@ -316,3 +316,40 @@ fn a_conversion_stands_on_the_ledger_with_its_pixels_before_and_after() {
         assert!(said.contains(&word), "{word}: {said}");
     }
 }
+
+/// Before go-live nothing was ever sent to the archive: what went to a folder, and what waits for another that is down, was seen.
+#[test]
+fn probe_asks_about_what_lies_in_the_spool() {
+    let setup = Setup::new();
+    let (all, _) = list(setup.path());
+    let (folded, waiting) = ("SC_rgb_jpeg_dcmtk.dcm", "MR_small_jpeg_ls_lossless.dcm");
+    let scp = Storescp::start(&setup.folder_of("vna"), &["+xi"]);
+    let rules = r#"fn route(image, from) { if image.Modality == "MR" { to("absent"); } else { to("keep"); } }"#;
+    let station = setup
+        .rules(rules)
+        .folder("keep")
+        .archive("absent", free_port(), "")
+        .archive("vna", scp.port, "")
+        .start();
+    let probed = station.cli(&["probe", "vna"]);
+    assert_eq!(probed.code, Some(0), "nothing was seen yet: {}", probed.out);
+    send_list(&station, &some(&all, &[folded, waiting]));
+    station.wait_metric("deliveries_total", &[("outcome", "confirmed")], |n| n == 1.0);
+    let probed = station.cli(&["probe", "vna", "--json"]);
+    assert_eq!(probed.code, Some(1), "one of them would be held: {}", probed.out);
+    let answer: serde_json::Value = serde_json::from_str(&probed.out).expect("JSON");
+    let findings = answer["findings"].clone();
+    let seen = findings
+        .as_array()
+        .expect("findings")
+        .iter()
+        .filter(|one| one["matters"] == true);
+    let seen: BTreeMap<String, String> = seen
+        .map(|one| (text(&one["stored"]), text(&one["consequence"]["then"])))
+        .collect();
+    let wanted = [(LOSSY[0], "held"), (JPEG_LS, "converted")];
+    assert_eq!(
+        seen,
+        wanted.map(|(syntax, then)| (syntax.to_owned(), then.to_owned())).into()
+    );
+}
