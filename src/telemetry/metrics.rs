@@ -150,7 +150,10 @@ impl Metrics {
     /// A fresh registry with every metric of the table in it.
     #[must_use]
     pub fn new() -> Self {
-        Self(Arc::new(Table::new()))
+        let table = Table::new();
+        // Before the first look nothing is known to grow; 0 would say that the disk is full.
+        table.alarms.spool_full_seconds.set(f64::INFINITY);
+        Self(Arc::new(table))
     }
 
     /// The exposition text (format 0.0.4).

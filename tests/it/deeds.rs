@@ -24,7 +24,7 @@ fn what_operators_do_to_alarms_stands_on_the_ledger() {
     send(station.setup.dicom, station.setup.path(), &Object::many(objects::CT, 1));
     let rows = || -> Vec<Value> {
         let listed: Value = serde_json::from_str(&station.cli(&["alarms", "ls", "--json"]).ok().out).expect("JSON");
-        listed["incidents"].as_array().expect("incidents").clone()
+        listed["said"]["incidents"].as_array().expect("incidents").clone()
     };
     wait_until("an incident", SOON, || !rows().is_empty());
     let id = rows()[0]["incident"].to_string();

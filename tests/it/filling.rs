@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::time::{Duration, Instant};
 
-const MARKS: &str = "low_water = \"24MiB\"\ncritical = \"12MiB\"\nballast = \"8MiB\"\ncache_high_water = \"16MiB\"";
+const MARKS: &str = "low_water = \"24MiB\"\ncritical = \"12MiB\"\nballast = \"8MiB\"\ncache_high_water = \"28MiB\"";
 const ALARMS: &str =
     "[alarms]\ninterval = \"500ms\"\ndestination_down_after = \"1s\"\nresolve_after = \"2s\"\ntimezone = \"UTC\"\n";
 /// One beat of the modality: so many images of a mebibyte.
@@ -30,7 +30,7 @@ impl Drop for Filling {
 
 fn box_on_a_small_disk() -> Filling {
     let setup = Setup::new();
-    let disk = Image::new(setup.path(), "disk-spool", "ext4", (144, &["-N", "20000"]));
+    let disk = Image::new(setup.path(), "disk-spool", "ext4", (224, &["-N", "20000"]));
     let inside = disk.mount.join("spool");
     fs::create_dir(&inside).expect("an empty file system");
     symlink(&inside, setup.folder_of("spool")).expect("writable");
