@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 pub const ASSOCIATIONS: usize = 2;
 const MODALITIES: usize = 4;
 /// A queue that has somebody to deliver to drains in this time, or something in it is lost.
-pub const DRAIN: Duration = Duration::from_secs(20);
+pub const DRAIN: Duration = Duration::from_secs(60);
 
 pub struct Rig {
     pub station: Station,
