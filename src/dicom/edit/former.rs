@@ -24,16 +24,13 @@ pub(super) struct Former {
 
 /// Those among the elements `changed` of the root.
 pub(super) fn nonconforming(head: &Head, changed: &BTreeSet<Tag>) -> Vec<Former> {
-    let Places { places, texts } = Places::of(head);
+    let Places { places, texts } = Places::among(head, |tag| changed.contains(&tag));
     let mut found = Vec::new();
     let mut sets: Vec<Charset> = Vec::with_capacity(places.len());
     for place in &places {
         let terms = head.text(&place.charset_path());
-        let top = place
-            .items
-            .first()
-            .map_or(&Selector::Tag(SPECIFIC_CHARACTER_SET), |(tag, _)| tag);
-        let is_changed = matches!(top, Selector::Tag(tag) if changed.contains(tag));
+        // The root is there in any case; of the others, those in what changed.
+        let is_changed = !place.items.is_empty() || changed.contains(&SPECIFIC_CHARACTER_SET);
         let set = match terms {
             None => sets.get(place.outer).cloned().unwrap_or_default(),
             Some(terms) => {
@@ -53,13 +50,6 @@ pub(super) fn nonconforming(head: &Head, changed: &BTreeSet<Tag>) -> Vec<Former>
     }
     for text in &texts {
         let (place, leaf) = (&places[text.place], head.nodes[text.node].tag);
-        let is_changed = match place.items.first() {
-            None => changed.contains(&leaf),
-            Some((top, _)) => matches!(top, Selector::Tag(tag) if changed.contains(tag)),
-        };
-        if !is_changed {
-            continue;
-        }
         let path = place.path(leaf);
         let vr = head.reading_vr(&head.nodes[text.node]);
         let layout = head.nodes[text.node].layout;

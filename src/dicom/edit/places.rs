@@ -51,6 +51,11 @@ impl Place {
 
 impl Places {
     pub fn of(head: &Head) -> Self {
+        Self::among(head, |_| true)
+    }
+
+    /// Those in, or of, the root's elements that `is_wanted` names. The root itself is always there.
+    pub fn among(head: &Head, is_wanted: impl Fn(Tag) -> bool) -> Self {
         let root = Place {
             items: Vec::new(),
             item: None,
@@ -60,7 +65,14 @@ impl Places {
         // The items that are open, with the first node behind each; the sequences that are open, with the number of items seen.
         let mut open: Vec<(usize, usize)> = vec![(0, head.nodes.len())];
         let mut sequences: Vec<(usize, usize)> = Vec::new();
-        for (at, node) in head.nodes.iter().enumerate() {
+        let mut next = 0;
+        while let Some(node) = head.nodes.get(next) {
+            let at = next;
+            next += 1;
+            if node.depth == 0 && !is_wanted(node.tag) {
+                next = node.next as usize;
+                continue;
+            }
             while open.len() > 1 && open.last().is_some_and(|(_, end)| at >= *end) {
                 open.pop();
             }

@@ -5,9 +5,9 @@ use super::tree::{Body, Element, Level, header, in_layout, write_value};
 use super::{EditError, Stamp};
 use crate::dicom::head::read::is_creator;
 use crate::dicom::head::{Head, ITEM_END, Kind, SEQUENCE_END};
+use crate::dicom::path::Path;
 use crate::dicom::syntax::{Layout, Syntax};
 use dicom_core::{Tag, VR};
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Adds both items. Items that stand there already are never rewritten.
@@ -90,19 +90,22 @@ fn prior(root: &Level, head: &Head) -> Result<(Prior, Vec<Former>), EditError> {
         }
     }
     let formers = former::nonconforming(head, &changed);
-    let before = former::emptied(head, &formers)?;
-    let mut prior = BTreeMap::new();
-    for element in before.elements.iter().filter(|element| changed.contains(&element.tag)) {
-        if let Entry::Vacant(place) = prior.entry(element.tag) {
+    let mut prior = Prior::new();
+    for tag in changed {
+        let found = head.find(&Path::tag(tag)).map(|node| head.nodes[node].range());
+        prior.extend(found.map(|range| (tag, head.bytes[range].to_vec())));
+    }
+    if !formers.is_empty() {
+        let before = former::emptied(head, &formers)?;
+        for element in before.elements.iter().filter(|element| !element.is_original()) {
             let mut bytes = Vec::new();
             element.write(head, before.layout, &mut bytes)?;
-            place.insert(bytes);
+            prior.insert(element.tag, bytes);
         }
     }
     for element in &root.elements {
         let tag = element.tag;
-        // Only of what changed: asked of every element, it would be the longest part of an edit.
-        let was_there = || head.children(None).any(|node| head.nodes[node].tag == tag);
+        let was_there = || head.find(&Path::tag(tag)).is_some();
         if tag.1 == 0 || element.is_original() || is_creator(tag) || was_there() {
             continue;
         }

@@ -57,8 +57,11 @@ impl Level {
             tag: head.nodes[node].tag,
             body: Body::Original(node),
         };
+        // Room for the stamp's two sequences and a few elements that edits add.
+        let mut elements = Vec::with_capacity(head.children_hint(item) + 4);
+        elements.extend(head.children(item).map(original));
         Self {
-            elements: head.children(item).map(original).collect(),
+            elements,
             layout,
             touched: BTreeSet::new(),
         }
@@ -202,12 +205,23 @@ impl Level {
     }
 
     pub fn write(&self, head: &Head, out: &mut Vec<u8>) -> Result<(), EditError> {
+        // Neighbours that nobody changed leave in one piece.
+        let mut piece = 0..0;
         for element in &self.elements {
             // A group length of a changed group, whoever wrote it, is dropped (PS3.5 7.2: retired).
-            if element.tag.1 != 0 || !self.touched.contains(&element.tag.0) {
-                element.write(head, self.layout, out)?;
+            if element.tag.1 == 0 && self.touched.contains(&element.tag.0) {
+                continue;
+            }
+            match element.original().map(|node| head.nodes[node].range()) {
+                Some(next) if next.start == piece.end => piece.end = next.end,
+                Some(next) => out.extend_from_slice(&head.bytes[std::mem::replace(&mut piece, next)]),
+                None => {
+                    out.extend_from_slice(&head.bytes[std::mem::replace(&mut piece, 0..0)]);
+                    element.write(head, self.layout, out)?;
+                }
             }
         }
+        out.extend_from_slice(&head.bytes[piece]);
         Ok(())
     }
 }
@@ -310,22 +324,29 @@ impl Sequence {
 
 impl Element {
     pub fn is_original(&self) -> bool {
+        self.original().is_some()
+    }
+
+    /// The node whose bytes it still is.
+    fn original(&self) -> Option<usize> {
         match &self.body {
-            Body::Original(_) => true,
-            Body::Sequence(sequence) => sequence.node.is_some() && !sequence.is_changed,
-            Body::Ready(_) | Body::Value { .. } => false,
+            Body::Original(node) => Some(*node),
+            Body::Sequence(sequence) => sequence.node.filter(|_| !sequence.is_changed),
+            Body::Ready(_) | Body::Value { .. } => None,
         }
     }
 
     pub fn write(&self, head: &Head, layout: Layout, out: &mut Vec<u8>) -> Result<(), EditError> {
+        if let Some(node) = self.original() {
+            out.extend_from_slice(&head.bytes[head.nodes[node].range()]);
+            return Ok(());
+        }
         match &self.body {
-            Body::Original(node) => out.extend_from_slice(&head.bytes[head.nodes[*node].range()]),
+            // That is an original, written above.
+            Body::Original(_) => {}
             Body::Ready(bytes) => out.extend_from_slice(bytes),
             Body::Value { vr, value } => write_value(out, layout, self.tag, *vr, value)?,
-            Body::Sequence(sequence) => match sequence.node {
-                Some(node) if !sequence.is_changed => out.extend_from_slice(&head.bytes[head.nodes[node].range()]),
-                _ => sequence.write(head, self.tag, layout, out)?,
-            },
+            Body::Sequence(sequence) => sequence.write(head, self.tag, layout, out)?,
         }
         Ok(())
     }

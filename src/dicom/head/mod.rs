@@ -7,6 +7,7 @@ pub(crate) mod header;
 mod hidden;
 mod inflate;
 pub(crate) mod read;
+mod roots;
 mod scan;
 mod tail;
 #[cfg(test)]
@@ -18,6 +19,7 @@ use bytes::Bytes;
 use dicom_core::{Tag, VR};
 
 pub(crate) use header::{dictionary_vr, has_long_length};
+use roots::Roots;
 pub use scan::{Progress, Scanner};
 
 /// What an indexed piece of the head is.
@@ -136,6 +138,8 @@ pub struct Head {
     pub follows: Option<Tag>,
     /// Known when the scanner has seen the whole data set.
     pub behind: Behind,
+    /// What finds the elements of the root without a walk over all of them.
+    roots: Roots,
 }
 
 /// Patient data stands in the bytes: only sizes are printed.

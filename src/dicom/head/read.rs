@@ -21,7 +21,7 @@ impl Head {
             return false;
         };
         let tag = self.nodes[node].tag;
-        self.children(item).filter(|node| self.nodes[*node].tag == tag).count() > 1
+        self.tagged(item, tag).nth(1).is_some()
     }
 
     /// The raw value bytes of a node, as they stand (in its layout's byte order), without a delimiter.
@@ -112,10 +112,24 @@ impl Head {
 
     /// The nodes right below a sequence or item, or of the root.
     pub(crate) fn children(&self, parent: Option<usize>) -> impl Iterator<Item = usize> + '_ {
-        let (mut at, end) = match parent {
+        self.siblings(parent, None)
+    }
+
+    /// As many as the root or an item has at the least: to make room for them at once.
+    pub(crate) fn children_hint(&self, parent: Option<usize>) -> usize {
+        match parent {
+            None => self.roots.count().unwrap_or(0),
+            Some(_) => 0,
+        }
+    }
+
+    /// The children from a known one (`None`: the first) to the last.
+    fn siblings(&self, parent: Option<usize>, from: Option<usize>) -> impl Iterator<Item = usize> + '_ {
+        let (first, end) = match parent {
             Some(node) => (node + 1, self.nodes[node].next as usize),
             None => (0, self.nodes.len()),
         };
+        let mut at = from.unwrap_or(first);
         std::iter::from_fn(move || {
             let child = (at < end).then_some(at)?;
             at = self.nodes[child].next as usize;
@@ -136,7 +150,7 @@ impl Head {
                     let tag = self.nodes[*node].tag;
                     tag.0 == *group && is_creator(tag) && trimmed(self.raw(*node)) == creator.as_bytes()
                 };
-                let block = self.children(item).find(is_block)?;
+                let block = self.children_from(item, Tag(*group, 0)).find(is_block)?;
                 Some(Tag(*group, self.nodes[block].tag.1 << 8 | u16::from(*element)))
             }
         }
@@ -193,7 +207,25 @@ impl Head {
 
     fn select(&self, item: Option<usize>, selector: &Selector) -> Option<usize> {
         let tag = self.resolve(item, selector)?;
-        self.children(item).find(|node| self.nodes[*node].tag == tag)
+        self.tagged(item, tag).next()
+    }
+
+    /// The children that have this tag: one, but in a faulty data set.
+    fn tagged(&self, item: Option<usize>, tag: Tag) -> impl Iterator<Item = usize> + '_ {
+        let ascends = item.is_none() && self.roots.ascend();
+        self.children_from(item, tag)
+            .take_while(move |node| !ascends || self.nodes[*node].tag == tag)
+            .filter(move |node| self.nodes[*node].tag == tag)
+    }
+
+    /// The children without those that stand before the first one of this tag or a higher one, where the order of the tags
+    /// allows it; otherwise all.
+    fn children_from(&self, item: Option<usize>, tag: Tag) -> impl Iterator<Item = usize> + '_ {
+        let first = match item {
+            None => self.roots.first_from(&self.nodes, tag),
+            Some(_) => None,
+        };
+        self.siblings(item, first)
     }
 
     /// What the root (`None`) or an item declares itself.

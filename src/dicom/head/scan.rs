@@ -4,6 +4,7 @@
 use super::header::{self, Header, Parsed, is_delimiter};
 use super::hidden;
 use super::inflate::Inflate;
+use super::roots::Roots;
 use super::tail::Tail;
 use super::{Behind, Head, HeadEnd, HeadError, ITEM, ITEM_END, Kind, Node, PIXEL_GROUP, SEQUENCE_END};
 use crate::base::limits::{DEPTH_MAX, HEAD_MAX, NODES_MAX};
@@ -131,6 +132,7 @@ impl Scanner {
         self.head = Some(Head {
             syntax: self.syntax.clone(),
             bytes: Bytes::from(bytes),
+            roots: Roots::of(&nodes),
             nodes,
             end,
             follows,
