@@ -103,6 +103,14 @@ def text_of(hover):
     return contents.get("value", "") if isinstance(contents, dict) else str(contents)
 
 
+def settled(state, wanted):
+    """The state once it is as wanted, or as it is at the deadline: a server reads its folder after it has answered."""
+    end = time.monotonic() + DEADLINE
+    while (now := state()) != wanted and time.monotonic() < end:
+        time.sleep(0.2)
+    return now
+
+
 def judge(server, folder):
     passed, failed = 0, []
 
@@ -134,22 +142,32 @@ def judge(server, folder):
     start = len(script)
     script += ["", "// the end"]
     page = folder / "main.rhai"
+    version = 1
     server.tell("textDocument/didOpen", {"textDocument": {"uri": page.as_uri(), "languageId": "rhai", "version": 1, "text": "\n".join(script)}})
-    time.sleep(3.0)
 
     def at(line, column):
         return {"textDocument": {"uri": page.as_uri()}, "position": {"line": line, "character": column}}
 
-    offered = labels(server.ask("textDocument/completion", at(start, 0)))
-    for module, words in modules:
-        for word in words if module == "static" else []:
-            expect(word in offered, f"{word} is not offered at the start of a statement")
-        if module == "static":
-            continue
-        line = next(number for number, _, name, _ in places if name.startswith(f"{module}::"))
-        offered_here = labels(server.ask("textDocument/completion", at(line, len(module) + 3)))
-        for word in words:
-            expect(word in offered_here, f"{module}::{word} is not offered after {module}::")
+    def missing():
+        """What an editor would not offer now, somebody having typed: what was opened before the definitions is read anew then."""
+        nonlocal version
+        version += 1
+        typed = {"textDocument": {"uri": page.as_uri(), "version": version}, "contentChanges": [{"text": "\n".join(script)}]}
+        server.tell("textDocument/didChange", typed)
+        lacks = []
+        offered = labels(server.ask("textDocument/completion", at(start, 0)))
+        for module, words in modules:
+            if module == "static":
+                lacks += [f"{word} is not offered at the start of a statement" for word in words if word not in offered]
+                continue
+            line = next(number for number, _, name, _ in places if name.startswith(f"{module}::"))
+            offered_here = labels(server.ask("textDocument/completion", at(line, len(module) + 3)))
+            lacks += [f"{module}::{word} is not offered after {module}::" for word in words if word not in offered_here]
+        return lacks
+
+    lacks = settled(missing, [])
+    failed += lacks
+    passed += len(places) - len(lacks)
     for line, column, name, docs in places:
         shown = " ".join(text_of(server.ask("textDocument/hover", at(line, column))).split())
         first = docs.split(". ")[0][:60]
@@ -158,7 +176,7 @@ def judge(server, folder):
     for file in files:
         opened = {"uri": file.as_uri(), "languageId": "rhai", "version": 1, "text": file.read_text()}
         server.tell("textDocument/didOpen", {"textDocument": opened})
-    time.sleep(3.0)
+    settled(lambda: [file.name for file in files if server.complaints.get(file.as_uri()) != []], [])
     for file in files:
         said = server.complaints.get(file.as_uri())
         expect(said == [], f"{file.name}: {[one['message'] for one in said or []][:3]}")
