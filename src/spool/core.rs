@@ -1,6 +1,7 @@
 //! What all parts of an open spool share. Threads hold it; it holds no thread and no sender, so it ends with them.
 use super::config::Config;
 use super::db::{Db, Store};
+use super::direct::Buffers;
 use super::disk::Disk;
 use super::due::Lanes;
 use super::gate::{Gate, is_full, is_passing};
@@ -25,6 +26,7 @@ pub(super) struct Core {
     pub metrics: Metrics,
     pub lanes: Lanes,
     pub pool: Pool,
+    pub buffers: Arc<Buffers>,
     pub gate: Gate,
     pub disk: Disk,
     pub store: Store,
@@ -44,6 +46,7 @@ impl Core {
         Self {
             lanes: Lanes::new(metrics.jobs_in_flight.clone()),
             pool: Pool::new(&config.path),
+            buffers: Arc::default(),
             gate: Gate::new(metrics.clone()),
             disk: Disk::new(&config, metrics.clone()),
             store: Store::Disk,

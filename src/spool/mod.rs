@@ -23,6 +23,7 @@ mod core;
 mod count;
 mod damaged;
 mod db;
+mod direct;
 mod disk;
 mod due;
 mod export;

@@ -209,7 +209,7 @@ impl Incoming {
             arriving.private_offset + PRIVATE_LEN <= arriving.header.len() && arriving.header.len() <= HEADER_MAX,
             "the header has room for the private record"
         );
-        let writer = Writer::new(guarded.file.clone(), arriving.header.len() as u64);
+        let writer = Writer::new(guarded.file.clone(), arriving.header.len(), core.buffers.clone());
         Self {
             arrival: core.clock.now(),
             core,

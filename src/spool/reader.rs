@@ -1,6 +1,7 @@
 //! Reading a payload back: bounded strides on blocking threads, hashed on the way, verified before the last goes out.
 use super::core::Core;
 use super::db::Cf;
+use super::direct::Way;
 use super::model::{Instance, ReadError};
 use super::payload::{DISK_DEADLINE, path_of};
 use super::record::InstanceRecord;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 pub struct Payload {
     core: Arc<Core>,
     file: Arc<File>,
+    way: Way,
     instance: Instance,
     data_set_offset: u64,
     position: u64,
@@ -46,13 +48,15 @@ pub(super) fn open(core: &Arc<Core>, id: InstanceId) -> Result<Payload, ReadErro
     if planted(Plant::UnlinkEarly) {
         drop(std::fs::remove_file(path_of(&core.config.path, id)));
     }
-    let first = chunk(&file, data_set_offset, at_once(record.instance.length));
+    let mut way = Way::of(&core.buffers, record.instance.length);
+    let first = way.first(&file, data_set_offset, at_once(record.instance.length));
     let first = first.map_err(|error| fault(core, &error))?;
     let mut hasher = blake3::Hasher::new();
     hasher.update(&first);
     Ok(Payload {
         core: core.clone(),
         file: Arc::new(file),
+        way,
         instance: record.instance,
         data_set_offset,
         position: 0,
@@ -64,22 +68,6 @@ pub(super) fn open(core: &Arc<Core>, id: InstanceId) -> Result<Payload, ReadErro
 /// How much of so many bytes is read at once.
 fn at_once(left: u64) -> usize {
     usize::try_from(left).unwrap_or(usize::MAX).min(STRIDE)
-}
-
-/// Reads into memory that was not cleared before. Blocking.
-fn chunk(file: &File, offset: u64, length: usize) -> io::Result<Bytes> {
-    let mut chunk = Vec::with_capacity(length);
-    while chunk.len() < length {
-        let at = offset + chunk.len() as u64;
-        match rustix::io::pread(file, rustix::buffer::spare_capacity(&mut chunk), at) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-    }
-    // The allocator may have given more room than was asked for.
-    chunk.truncate(length);
-    Ok(Bytes::from(chunk))
 }
 
 impl Payload {
@@ -112,8 +100,8 @@ impl Payload {
         if count == 0 {
             return Ok(Bytes::new());
         }
-        let (file, at) = (self.file.clone(), self.data_set_offset + offset);
-        self.on_disk(move || chunk(&file, at, count)).await
+        let (file, way, at) = (self.file.clone(), self.way.clone(), self.data_set_offset + offset);
+        self.on_disk(move || way.read(&file, at, count)).await
     }
 
     async fn on_disk<T: Send + 'static>(
@@ -143,14 +131,15 @@ impl Payload {
         }
         let count = at_once(left);
         // Hashed where it is read; a copy, so that a call that is dropped has changed nothing.
-        let (file, at, mut hasher) = (
+        let (file, way, at, mut hasher) = (
             self.file.clone(),
+            self.way.clone(),
             self.data_set_offset + self.position,
             self.hasher.clone(),
         );
         let (chunk, hasher) = self
             .on_disk(move || {
-                let chunk = chunk(&file, at, count)?;
+                let chunk = way.read(&file, at, count)?;
                 hasher.update(&chunk);
                 Ok((chunk, hasher))
             })

@@ -2,7 +2,9 @@
 //!
 //! Pieces are handed on as they came from the socket: a copy into a buffer of the spool's own was a tenth of what an image
 //! cost. Small ones are copied all the same, for each pins the block that it was read into. A long payload is flushed in
-//! steps while it still arrives, so that its seal does not wait for all of it.
+//! steps while it still arrives, so that its seal does not wait for all of it,
+//! where the page cache could not be passed by (`direct`).
+use super::direct::{self, BLOCK, Buffers, LEAST};
 use crate::base::fault::{Plant, planted};
 use crate::base::limits::{PIECE_MIN, STRIDE};
 use bytes::{Bytes, BytesMut};
@@ -47,44 +49,73 @@ impl Pieces {
     }
 }
 
-/// Writes a payload behind its header and hashes it.
+/// Writes a payload behind its header and hashes it. A short one is one write through the page cache. Of a longer one the first and
+/// the last block are, which wait in memory until the header is known, and all between goes past the cache, stride by stride.
 pub(super) struct Writer {
     pub(super) file: Arc<File>,
+    buffers: Arc<Buffers>,
     hasher: blake3::Hasher,
-    start: u64,
+    start: usize,
     length: u64,
+    /// What stands behind the header in its blocks.
+    head: Vec<u8>,
+    /// What came behind the last whole block, at `at` of the file.
+    rest: Vec<u8>,
+    at: u64,
+    /// The blocks up to here were found for the file.
+    allocated: u64,
+    /// The page cache could not be passed by.
+    is_cached: bool,
     /// Where the last flush began that ran beside the writing.
     flushed: u64,
 }
 
 impl Writer {
     /// For a data set that begins at `start` of the file.
-    pub(super) fn new(file: Arc<File>, start: u64) -> Self {
+    pub(super) fn new(file: Arc<File>, start: usize, buffers: Arc<Buffers>) -> Self {
         Self {
             file,
+            buffers,
             hasher: blake3::Hasher::new(),
             start,
             length: 0,
+            head: Vec::new(),
+            rest: Vec::new(),
+            at: start.next_multiple_of(BLOCK) as u64,
+            allocated: 0,
+            is_cached: false,
             flushed: 0,
         }
     }
 
-    /// Blocking.
+    /// Writes the whole blocks of what has come. Blocking.
     pub(super) fn stride(&mut self, pieces: &mut Pieces) -> io::Result<()> {
         pieces.close();
-        for piece in pieces.whole.drain(..) {
-            self.file.write_all_at(&piece, self.start + self.length)?;
+        let end = self.start as u64 + self.length + pieces.length as u64;
+        allocate(&self.file, self.allocated, end)?;
+        self.allocated = end;
+        let mut buffer = self.buffers.take();
+        buffer.put(&std::mem::take(&mut self.rest));
+        // Each piece is given up as soon as it is copied: there is never more than a stride and a piece.
+        for piece in std::mem::take(&mut pieces.whole) {
             self.hasher.update(&piece);
             self.length += piece.len() as u64;
+            let missing = self.start.next_multiple_of(BLOCK) - self.start - self.head.len();
+            let (head, behind) = piece.split_at(missing.min(piece.len()));
+            self.head.extend_from_slice(head);
+            buffer.put(behind);
         }
         pieces.length = 0;
+        let (blocks, rest) = buffer.bytes().split_at(buffer.bytes().len() / BLOCK * BLOCK);
+        self.is_cached |= !direct::write(&self.file, blocks, self.at)?;
+        self.at += blocks.len() as u64;
+        self.rest = rest.to_vec();
         Ok(())
     }
 
-    /// Writes the last pieces and the header that `header` makes of length and digest, and flushes the file once. A payload
-    /// of one stride is one write. Blocking.
+    /// Writes the last pieces and the header that `header` makes of length and digest, and flushes the file once. Blocking.
     pub(super) fn seal(mut self, pieces: &mut Pieces, header: impl FnOnce(u64, [u8; 32]) -> Vec<u8>) -> io::Result<()> {
-        if self.length == 0 {
+        if self.length == 0 && pieces.length < LEAST {
             pieces.close();
             for piece in &pieces.whole {
                 self.hasher.update(piece);
@@ -93,22 +124,36 @@ impl Writer {
             let mut all = header(self.length, *self.hasher.finalize().as_bytes());
             all.reserve_exact(pieces.length);
             pieces.whole.iter().for_each(|piece| all.extend_from_slice(piece));
+            allocate(&self.file, 0, all.len() as u64)?;
             self.file.write_all_at(&all, 0)?;
         } else {
             self.stride(pieces)?;
-            let header = header(self.length, *self.hasher.finalize().as_bytes());
-            self.file.write_all_at(&header, 0)?;
+            let mut first = header(self.length, *self.hasher.finalize().as_bytes());
+            first.extend_from_slice(&self.head);
+            self.file.write_all_at(&self.rest, self.at)?;
+            self.file.write_all_at(&first, 0)?;
         }
         flush(&self.file)
     }
 
-    /// Whether enough was written for a flush beside the writing; asked before each stride, it then counts as begun.
+    /// Whether enough was written into the cache for a flush beside the writing; asked before each stride, it then counts as begun.
     pub(super) fn wants_flush(&mut self) -> bool {
-        let due = self.length - self.flushed >= STEP;
+        let due = self.is_cached && self.length - self.flushed >= STEP;
         if due {
             self.flushed = self.length;
         }
         due
+    }
+}
+
+/// Has the file system find the blocks for what is about to be written, in one go; the length of the file stays. Left to the flush, the
+/// kernel looks for them page by page, and several flushes are in each other's way. Where a file system knows no such call, it does
+/// as before; what else goes wrong, the write meets and tells.
+fn allocate(file: &File, from: u64, end: u64) -> io::Result<()> {
+    use rustix::fs::{FallocateFlags, fallocate};
+    match fallocate(file, FallocateFlags::KEEP_SIZE, from, end - from) {
+        Err(rustix::io::Errno::NOSPC) => Err(rustix::io::Errno::NOSPC.into()),
+        Err(_) | Ok(()) => Ok(()),
     }
 }
 
@@ -125,6 +170,7 @@ pub(super) fn flush(file: &File) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::direct::Way;
     use super::*;
     use proptest::prelude::*;
 
@@ -135,7 +181,7 @@ mod tests {
             prop_oneof![0..64_usize, PIECE_MIN - 2..PIECE_MIN + 2, STRIDE / 2..STRIDE + 3], 0..12,
         )) {
             let file = Arc::new(tempfile::tempfile().unwrap());
-            let (mut writer, mut pieces) = (Writer::new(file.clone(), 3), Pieces::default());
+            let (mut writer, mut pieces) = (Writer::new(file.clone(), 3, Arc::default()), Pieces::default());
             let mut all = Vec::new();
             for (number, size) in sizes.into_iter().enumerate() {
                 let bytes: Vec<u8> = (0..size).map(|at| (at * 7 + number) as u8).collect();
@@ -157,12 +203,24 @@ mod tests {
             prop_assert_eq!(&found[..3], b"abc");
             prop_assert!(found[3..] == all[..]);
             prop_assert_eq!(file.metadata().unwrap().len(), found.len() as u64);
+            // It is read so as well, from anywhere.
+            let mut way = Way::of(&Arc::default(), all.len() as u64);
+            let first = way.first(&file, 3, all.len().min(STRIDE)).unwrap();
+            prop_assert!(first == all[..first.len()]);
+            for at in [0, 1, first.len() / 2, first.len(), all.len() - all.len().min(5)] {
+                let length = all.len().saturating_sub(at).min(STRIDE);
+                prop_assert!(length == 0 || way.read(&file, 3 + at as u64, length).unwrap() == all[at..at + length]);
+            }
+            prop_assert!(way.read(&file, 3 + all.len() as u64, 1).is_err());
         }
     }
 
     #[test]
     fn a_flush_beside_the_writing_comes_once_in_each_step() {
-        let mut writer = Writer::new(Arc::new(tempfile::tempfile().unwrap()), 0);
+        let mut writer = Writer::new(Arc::new(tempfile::tempfile().unwrap()), 0, Arc::default());
+        writer.length = STEP;
+        assert!(!writer.wants_flush(), "past the cache there is nothing to flush");
+        (writer.length, writer.is_cached) = (0, true);
         assert!(!writer.wants_flush());
         writer.length = STEP;
         assert!(writer.wants_flush() && !writer.wants_flush());
