@@ -73,8 +73,9 @@ pub(super) struct State {
     pub suspended: bool,
     /// What the destination confirmed and the index has not recorded yet: never to be sent again in this life.
     confirmed: BTreeMap<JobId, Confirmed>,
-    /// Per class: no live key lies below. Spares a scan the tombstones of what was delivered.
-    pub cursors: [Wall; 4],
+    /// Per class: no live key lies below. Spares a scan the tombstones of what was delivered. With the job, for many may be due at one
+    /// moment: a person resumed them, or an archive came back.
+    pub cursors: [(Wall, JobId); 4],
 }
 
 /// Keeps a job out of every other hand while it lives.
@@ -178,7 +179,7 @@ impl Lane {
             self.pressing.fetch_min(priority as u8, Ordering::Relaxed);
         }
         let cursor = &mut state.cursors[priority as usize];
-        *cursor = due.min(*cursor);
+        *cursor = (*cursor).min((due, JobId(0)));
         drop(state);
         self.wake.notify_one();
     }
@@ -217,7 +218,7 @@ impl Lane {
 
     /// After a reopening nothing is known about the keys.
     pub(super) fn forget_cursors(&self) {
-        self.lock().cursors = [Wall(0); 4];
+        self.lock().cursors = NOWHERE;
     }
 }
 
@@ -288,7 +289,7 @@ impl Lanes {
                 hands: Hands::default(),
                 suspended: false,
                 confirmed: BTreeMap::new(),
-                cursors: [Wall(0); 4],
+                cursors: NOWHERE,
             }),
             in_flight,
         });
@@ -398,6 +399,8 @@ fn micros(span: Duration) -> u64 {
     u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }
 
+/// Nothing is known about the keys.
+const NOWHERE: [(Wall, JobId); 4] = [(Wall(0), JobId(0)); 4];
 /// No class presses.
 pub(super) const NOTHING: u8 = u8::MAX;
 /// Confirmations waiting for their record; each was in flight when the disk failed.

@@ -50,15 +50,19 @@ pub(super) fn pick(
     };
     for priority in Priority::ALL {
         merge.heads.push(beyond(db, lane, priority, now));
-        let cursor = state.cursors[priority as usize];
-        let (from, end) = (floor(lane.number, priority, cursor), above(lane.number, priority, now));
+        let (due, job) = state.cursors[priority as usize];
+        let (from, end) = (
+            key_at(lane.number, priority, due, job),
+            above(lane.number, priority, now),
+        );
         if from >= end {
             continue;
         }
         let range = db.range(Cf::Due, &from, &end);
         let live = range.item().and_then(|(key, _)| keys::due_of(key));
         range.status()?;
-        state.cursors[priority as usize] = live.map_or(Wall(now.0.saturating_add(1)), |(_, _, due)| due);
+        let none = (Wall(now.0.saturating_add(1)), JobId(0));
+        state.cursors[priority as usize] = live.map_or(none, |(key, _, due)| (due, key.job));
         merge.heads.push(range);
     }
     let mut picked: Vec<Candidate> = Vec::new();
@@ -163,7 +167,8 @@ pub(super) fn next_due(db: &Db, lane: &Lane, now: Wall) -> Result<Option<Wall>, 
         if waits {
             return Ok(Some(now));
         }
-        let from = floor(lane.number, priority, state.cursors[priority as usize]);
+        let (due, job) = state.cursors[priority as usize];
+        let from = key_at(lane.number, priority, due, job);
         let end = above(lane.number, priority, Wall(u64::MAX));
         let mut range = db.range(Cf::Due, &from, &end);
         let head = next_free(&mut range, &state.leased);
@@ -175,8 +180,8 @@ pub(super) fn next_due(db: &Db, lane: &Lane, now: Wall) -> Result<Option<Wall>, 
     Ok(next)
 }
 
-fn floor(dest: u32, priority: Priority, due: Wall) -> Vec<u8> {
-    keys::due(JobKey { dest, job: JobId(0) }, priority, due).to_vec()
+fn key_at(dest: u32, priority: Priority, due: Wall, job: JobId) -> Vec<u8> {
+    keys::due(JobKey { dest, job }, priority, due).to_vec()
 }
 
 /// What is due later than any retry of the lane may be: the clock has jumped back since it was written, and it is due now.
@@ -203,7 +208,7 @@ pub(super) fn effective(priority: Priority, due: Wall, now: Wall, age_step: Dura
 /// The first key behind everything of this class that is due at `now`.
 fn above(dest: u32, priority: Priority, now: Wall) -> Vec<u8> {
     match now.0.checked_add(1) {
-        Some(next) => floor(dest, priority, Wall(next)),
+        Some(next) => key_at(dest, priority, Wall(next), JobId(0)),
         None => {
             let mut prefix = dest.to_be_bytes().to_vec();
             prefix.push(priority as u8);

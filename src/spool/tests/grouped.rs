@@ -103,3 +103,32 @@ async fn an_urgent_arrival_overtakes_what_was_claimed_and_has_not_begun() {
     bench.store("1.2.3.10", b"x", vec![later]).await;
     assert!(routine.iter().all(|lease| !lease.is_overtaken()), "it may not go yet");
 }
+
+/// Many may be due at one moment; what was delivered of them is not walked over again with each claim.
+#[tokio::test]
+async fn a_claim_begins_behind_what_was_delivered_at_the_same_due_time() {
+    let bench = Bench::new();
+    for n in 0..6 {
+        bench.store(&format!("1.{n}"), &[n], vec![to("vna")]).await;
+    }
+    let begins = || bench.spool().core.lanes.get(&dest("vna")).unwrap().lock().cursors[Priority::Routine as usize];
+    for _ in 0..3 {
+        bench.confirm("vna").await;
+    }
+    let first = bench.claim_one("vna").await.unwrap();
+    assert_eq!((first.job, begins()), (JobId(4), (START, JobId(4))));
+    // One that comes to be due at that moment, with an older number or a newer one, is found all the same.
+    bench
+        .spool()
+        .core
+        .lanes
+        .get(&dest("vna"))
+        .unwrap()
+        .queued(Priority::Routine, START, START);
+    assert_eq!(begins(), (START, JobId(0)));
+    let rest = bench.spool().claim(&dest("vna"), 9).await;
+    assert_eq!(
+        rest.iter().map(|lease| lease.job).collect::<Vec<_>>(),
+        [JobId(5), JobId(6)]
+    );
+}
