@@ -16,8 +16,8 @@ use crate::dicom::status;
 use crate::dicom::syntax::Syntax;
 use crate::rules::{self, Decision, Facts, HoldKind as RuleHold, RuleStore, StudySeen};
 use crate::spool::{
-    ArriveError, Arriving, Attempt, Commit, CommitError, Committed, Incoming, NewJob, ReadError, Repeat, Sealed, Spool,
-    StudyNote,
+    ArriveError, Arriving, Attempt, Commit, CommitError, Committed, Incoming, NewJob, ReadError, Repeat, Spool,
+    StudyNote, Submitted,
 };
 use crate::telemetry::metrics::Metrics;
 use bytes::Bytes;
@@ -153,24 +153,29 @@ impl Ingest {
         self.on_thread(work).await.unwrap_or_else(|Panicked| stopped(epoch))
     }
 
-    /// Makes an instance that has just come durable, and decides on it first, on the thread that flushes it. What is remembered of its
-    /// study is read there too, when the rules ask for it at all.
-    async fn seal(&self, incoming: Incoming, first: First) -> Result<(Sealed, First, Decision), Refused> {
+    /// Makes an instance that has just come durable, and decides on it first, on the thread that flushes it and then hands it on to be
+    /// committed. What is remembered of its study is read there too, when the rules ask for it at all.
+    async fn seal(&self, incoming: Incoming, deciding: Deciding) -> Result<(Submitted<Attempt>, Deciding), Refused> {
         let (spool, rules) = (self.spool.clone(), self.rules.clone());
         let permit = self.evaluations.clone().acquire_owned().await.ok();
-        let deciding = move || {
-            let mut first = first;
-            if let Some(study) = first.study.as_ref().filter(|_| rules.asks_for_study()) {
-                first.facts.study = spool.study_seen_now(study)?.map(known);
+        let decide = move || {
+            let mut deciding = deciding;
+            if let Some(study) = deciding.study.as_ref().filter(|_| rules.asks_for_study()) {
+                deciding.facts.study = spool.study_seen_now(study)?.map(known);
             }
-            let decided = contain(|| rules.decide(&first.facts, &first.head));
+            let decided = contain(|| rules.decide(&deciding.facts, &deciding.head));
+            let decision = decided.unwrap_or_else(|Panicked| stopped(rules.epoch()));
             // What follows is the disk's time, not the processor's.
             drop(permit);
-            Ok((first, decided.unwrap_or_else(|Panicked| stopped(rules.epoch()))))
+            let commit = contain(|| deciding.commit(&decision)).map_err(|Panicked| ReadError::Io)?;
+            Ok((commit, deciding))
         };
-        let (sealed, decided) = incoming.seal_after(deciding).await?;
-        match decided {
-            Ok((first, decision)) => Ok((sealed, first, decision)),
+        let spool = self.spool.clone();
+        let hand_on = move |sealed, decided: Result<(Commit, Deciding), ReadError>| {
+            decided.map(|(commit, deciding)| (spool.begin(sealed, commit), deciding))
+        };
+        match incoming.seal_with(decide, hand_on).await? {
+            Ok(begun) => Ok(begun),
             Err(ReadError::Deadline) => Err(Refused::Deadline),
             Err(_) => Err(Refused::GateLatched),
         }
@@ -234,41 +239,18 @@ impl Ingest {
         }
     }
 
-    /// Commits what was decided. When another instance of the study was quicker, and the rules would have been told of it, they
-    /// decide again by what is known now.
-    async fn settle(&self, deciding: Deciding, sealed: Sealed, decision: Decision) -> Result<Committed, Refused> {
-        let Deciding {
-            mut facts,
-            head,
-            study,
-            repeat,
-        } = deciding;
-        let (mut sealed, mut decision) = (sealed, decision);
-        let values = rules::remembered(&head);
+    /// Waits for the commit. When another instance of the study was quicker, and the rules would have been told of it, they decide
+    /// again by what is known now.
+    async fn settle(&self, begun: Submitted<Attempt>, deciding: Deciding) -> Result<Committed, Refused> {
+        let (mut begun, mut deciding) = (begun, deciding);
         for _ in 0..DECISIONS_MAX {
-            let believed = facts
-                .study
-                .as_ref()
-                .map(|study| study.values.clone())
-                .unwrap_or_default();
-            let commit = Commit {
-                study: study.clone(),
-                rule_epoch: decision.epoch,
-                jobs: jobs(&decision, facts.arrival),
-                repeat,
-                note: StudyNote {
-                    values: values.clone(),
-                    believed: decision.by_study.then_some(believed),
-                },
-                aliases: aliases(&decision),
-                traits: traits(&head, decision.deliveries.iter().map(|delivery| &delivery.plan)),
-            };
-            match self.spool.attempt(sealed, commit).await? {
+            match begun.answer().await? {
                 Attempt::Done(committed) => return Ok(committed),
-                Attempt::Overtaken(back, seen) => {
-                    sealed = *back;
-                    facts.study = Some(known(seen));
-                    decision = self.decide(facts.clone(), head.clone(), None).await;
+                Attempt::Overtaken(sealed, seen) => {
+                    deciding.facts.study = Some(known(seen));
+                    let (facts, head) = (deciding.facts.clone(), deciding.head.clone());
+                    let decision = self.decide(facts, head, None).await;
+                    begun = self.spool.begin(*sealed, deciding.commit(&decision));
                 }
             }
         }
@@ -293,19 +275,32 @@ fn stopped(epoch: u64) -> Decision {
     }
 }
 
-/// What the first decision on an instance is made of.
-struct First {
-    facts: Facts,
-    head: Head,
-    study: Option<Uid>,
-}
-
 /// What a decision is made of, kept until it is recorded.
 struct Deciding {
     facts: Facts,
     head: Head,
     study: Option<Uid>,
     repeat: Repeat,
+}
+
+impl Deciding {
+    /// What is to be recorded when it was decided so.
+    fn commit(&self, decision: &Decision) -> Commit {
+        let study = self.facts.study.as_ref();
+        let believed = study.map(|study| study.values.clone()).unwrap_or_default();
+        Commit {
+            study: self.study.clone(),
+            rule_epoch: decision.epoch,
+            jobs: jobs(decision, self.facts.arrival),
+            repeat: self.repeat,
+            note: StudyNote {
+                values: rules::remembered(&self.head),
+                believed: decision.by_study.then_some(believed),
+            },
+            aliases: aliases(decision),
+            traits: traits(&self.head, decision.deliveries.iter().map(|delivery| &delivery.plan)),
+        }
+    }
 }
 
 /// Decisions on one instance: a study's first values come one by one, and never change again.
@@ -353,14 +348,8 @@ impl Receiving {
         // In the payload file itself, for a rebuild. A reload meanwhile makes the epoch one too old: no harm is in that.
         let mut incoming = incoming;
         incoming.decided(study.clone(), ingest.rules.epoch());
-        let first = First {
-            facts: facts(&announced, incoming.arrival()),
-            head,
-            study,
-        };
-        let (sealed, First { facts, head, study }, decision) = ingest.seal(incoming, first).await?;
         let deciding = Deciding {
-            facts,
+            facts: facts(&announced, incoming.arrival()),
             head,
             study,
             repeat: announced.repeat,
@@ -368,7 +357,8 @@ impl Receiving {
         if planted(Plant::SkipCommit) {
             return Ok(Committed::Stored(InstanceId::new(0, 0)));
         }
-        let committed = ingest.settle(deciding, sealed, decision).await?;
+        let (begun, deciding) = ingest.seal(incoming, deciding).await?;
+        let committed = ingest.settle(begun, deciding).await?;
         ingest.count(&announced, &committed, length);
         Ok(committed)
     }

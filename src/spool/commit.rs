@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 /// Commits waiting for the thread; more wait outside.
@@ -82,27 +83,55 @@ where
     (Box::new(pending), answered)
 }
 
-/// Has something done in the next batch and waits until it is durable. When the call is dropped or runs into the
-/// deadline, it may still be done.
-pub(super) async fn submit<T, F>(core: &Core, queue: &mpsc::Sender<Request>, work: F) -> Result<T, CommitError>
+/// Something on its way into a batch, and its answer. Nobody need wait for it: it may be done all the same.
+pub struct Submitted<T> {
+    /// Found no room in the queue.
+    late: Option<(mpsc::Sender<Request>, Box<dyn Work>)>,
+    answered: oneshot::Receiver<Result<T, CommitError>>,
+}
+
+impl<T> Submitted<T> {
+    /// Already answered.
+    pub(super) fn refused(error: CommitError) -> Self {
+        let (answer, answered) = oneshot::channel();
+        drop(answer.send(Err(error)));
+        Self { late: None, answered }
+    }
+
+    /// Waits until it is durable. When the call is dropped or runs into the deadline, it may still be done.
+    ///
+    /// # Errors
+    /// See `CommitError`.
+    pub async fn answer(self) -> Result<T, CommitError> {
+        let wait = async {
+            if let Some((queue, work)) = self.late {
+                let sent = queue.send(Request::Work(work)).await;
+                sent.map_err(|_| CommitError::GateLatched)?;
+            }
+            self.answered.await.unwrap_or(Err(CommitError::GateLatched))
+        };
+        tokio::time::timeout(DEADLINE, wait)
+            .await
+            .unwrap_or(Err(CommitError::Deadline))
+    }
+}
+
+/// Has something done in the next batch. From any thread; does not wait.
+pub(super) fn submit<T, F>(core: &Core, queue: &mpsc::Sender<Request>, work: F) -> Submitted<T>
 where
     T: Send + 'static,
     F: FnOnce(&mut Txn<'_>) -> Result<T, CommitError> + Send + 'static,
 {
     if !core.gate.is_open() {
-        return Err(CommitError::GateLatched);
+        return Submitted::refused(CommitError::GateLatched);
     }
     let (work, answered) = pending(work);
-    let wait = async {
-        queue
-            .send(Request::Work(work))
-            .await
-            .map_err(|_| CommitError::GateLatched)?;
-        answered.await.unwrap_or(Err(CommitError::GateLatched))
+    let late = match queue.try_send(Request::Work(work)) {
+        Err(TrySendError::Full(Request::Work(work))) => Some((queue.clone(), work)),
+        // Closed, the work is dropped, and with it the hope of an answer.
+        Err(TrySendError::Full(Request::Heal) | TrySendError::Closed(_)) | Ok(()) => None,
     };
-    tokio::time::timeout(DEADLINE, wait)
-        .await
-        .unwrap_or(Err(CommitError::Deadline))
+    Submitted { late, answered }
 }
 
 /// The same from a thread of the spool's own. `None` when the spool closes.

@@ -75,6 +75,7 @@ mod writing;
 pub use alias::{Alias, Mapped};
 pub use browse::{browse, evicted_since};
 pub use chain::{Broken, ChainReport, verify_ledger};
+pub use commit::Submitted;
 pub use config::{Config, Ledger as LedgerConfig, Salvage};
 pub use damaged::DamagedInstance;
 pub use due::Lease;
@@ -155,13 +156,19 @@ impl Spool {
     /// # Errors
     /// As `commit`.
     pub async fn attempt(&self, sealed: Sealed, commit: Commit) -> Result<Attempt, CommitError> {
+        self.begin(sealed, commit).answer().await
+    }
+
+    /// As `attempt`, from any thread: the one that has flushed the payload need not wake another for it.
+    #[must_use]
+    pub fn begin(&self, sealed: Sealed, commit: Commit) -> Submitted<Attempt> {
         if self.core.disk.critical() {
-            return Err(CommitError::DiskFull);
+            return Submitted::refused(CommitError::DiskFull);
         }
         let mut sealed = sealed;
         sealed.instance.study.clone_from(&commit.study);
         sealed.instance.rule_epoch = commit.rule_epoch;
-        self.submit(move |txn| {
+        self.enqueue(move |txn| {
             let record = record::InstanceRecord {
                 instance: sealed.instance.clone(),
                 data_set_offset: sealed.data_set_offset,
@@ -183,7 +190,6 @@ impl Spool {
             }
             Ok(Attempt::Done(committed))
         })
-        .await
     }
 
     /// Leases up to `max` due jobs of a destination, in order of class (with ageing), due time and id; never one that is
@@ -339,8 +345,18 @@ impl Spool {
         T: Send + 'static,
         F: FnOnce(&mut txn::Txn<'_>) -> Result<T, CommitError> + Send + 'static,
     {
-        let queue = self.owner.queue().ok_or(CommitError::GateLatched)?;
-        commit::submit(&self.core, &queue, work).await
+        self.enqueue(work).answer().await
+    }
+
+    fn enqueue<T, F>(&self, work: F) -> Submitted<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut txn::Txn<'_>) -> Result<T, CommitError> + Send + 'static,
+    {
+        match self.owner.queue() {
+            Some(queue) => commit::submit(&self.core, &queue, work),
+            None => Submitted::refused(CommitError::GateLatched),
+        }
     }
 
     /// Reads the index on a blocking thread. A read error latches the gate.

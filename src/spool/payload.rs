@@ -290,23 +290,26 @@ impl Incoming {
     /// # Errors
     /// As `write`.
     pub async fn seal(self) -> Result<Sealed, ArriveError> {
-        Ok(self.seal_after(|| ()).await?.0)
+        self.seal_with(|| (), |sealed, ()| sealed).await
     }
 
-    /// The same with `work` done first, on the thread that then flushes: another thread for it would cost two wake-ups, which for
-    /// a small instance is more than the work. It must neither panic nor block for long.
+    /// The same with `work` done first and `then` with what was sealed, on the thread that flushes: another thread for either would
+    /// cost two wake-ups, which for a small instance is more than the work. Neither may panic or block for long. When the call is
+    /// dropped or runs into the disk's deadline, `then` may still be called.
     ///
     /// # Errors
     /// As `write`; what `work` answered is lost then.
-    pub async fn seal_after<T: Send + 'static>(
+    pub async fn seal_with<T, R: Send + 'static>(
         mut self,
         work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<(Sealed, T), ArriveError> {
+        then: impl FnOnce(Sealed, T) -> R + Send + 'static,
+    ) -> Result<R, ArriveError> {
         let writer = self.rested().await?;
         self.flushed().await?;
         let mut pieces = std::mem::take(&mut self.pieces);
         let mut record = self.record();
         let mut header = std::mem::take(&mut self.arriving.header);
+        let Self { core, guarded, .. } = self;
         let sealing = tokio::task::spawn_blocking(move || {
             let done = work();
             writer.seal(&mut pieces, |length, digest| {
@@ -316,17 +319,15 @@ impl Incoming {
                 header[at..at + PRIVATE_LEN].copy_from_slice(&private_record(&record));
                 header
             })?;
-            Ok((record, done))
+            let sealed = Sealed {
+                file: guarded,
+                instance: record.instance,
+                data_set_offset: record.data_set_offset,
+                private_offset: record.private_offset,
+            };
+            Ok(then(sealed, done))
         });
-        let (record, done) = self.core.on_disk(sealing, "payload_sync").await?;
-        let Self { guarded, .. } = self;
-        let sealed = Sealed {
-            file: guarded,
-            instance: record.instance,
-            data_set_offset: record.data_set_offset,
-            private_offset: record.private_offset,
-        };
-        Ok((sealed, done))
+        core.on_disk(sealing, "payload_sync").await
     }
 
     fn record(&self) -> InstanceRecord {

@@ -7,6 +7,7 @@ async fn evict(bench: &Bench, max: usize) -> Vec<InstanceId> {
     let queue = bench.spool().owner.queue().unwrap();
     let core = &bench.spool().core;
     let gone = commit::submit(core, &queue, move |txn| cache::evict(txn, max))
+        .answer()
         .await
         .unwrap();
     cache::unlink(core, &gone);

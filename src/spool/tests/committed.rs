@@ -64,6 +64,7 @@ async fn evict(bench: &Bench) -> usize {
     let queue = bench.spool().owner.queue().unwrap();
     let core = &bench.spool().core;
     let gone = commit::submit(core, &queue, move |txn| cache::evict(txn, 99))
+        .answer()
         .await
         .unwrap();
     cache::unlink(core, &gone);
