@@ -1,7 +1,7 @@
 //! The status of each C-STORE answer: what it means, and that the association goes on.
 use crate::harness::peers::{modality, send, try_send};
 use crate::harness::tools::Ran;
-use crate::harness::{Archive, Object, SOON, Setup, http, is_free, objects, wait_until};
+use crate::harness::{Archive, Object, SOON, Setup, http, objects, wait_until};
 use serde_json::json;
 
 #[test]
@@ -44,18 +44,8 @@ fn below_low_water_new_ones_are_answered_a700_and_old_ones_go_out() {
     let mut station = setup.rules(rules).archive("vna", archive.port, "").start();
     let sent = Object::many(objects::CT, 5);
     send(station.setup.dicom, station.setup.path(), &sent);
-    station.kill();
 
-    // No disk is wholly free, so it is below its mark for as long as this box runs.
-    station.setup = station
-        .setup
-        .spool("low_water = \"100%\"\ncache_high_water = \"100%\"\ncritical = \"1MiB\"\nballast = \"1MiB\"");
-    station.launch();
-    wait_until("the box listens", SOON, || !is_free(station.setup.dicom));
-    wait_until("metrics", SOON, || {
-        matches!(http::get(station.setup.web, "/metrics"), Some((200, _)))
-    });
-    station.wait_metric("spool_low_water", &[], |low| low == 1.0);
+    station.restart_below_low_water();
     let late = Object::many(objects::CT, 1);
     refused_for_space(&try_send(station.setup.dicom, station.setup.path(), &late));
     assert_eq!(station.metric("store_answers_total", &[("status", "A700")]), 1.0);

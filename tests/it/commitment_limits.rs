@@ -4,7 +4,7 @@ use crate::commitment::{Address, ask, refs, source};
 use crate::committing::Archive;
 use crate::custody::facts;
 use crate::harness::peers::{send, try_send};
-use crate::harness::{Object, SOON, Setup, Station, http, is_free, objects, wait_until};
+use crate::harness::{Object, SOON, Setup, Station, objects, wait_until};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use waystation::spool::FactKind;
@@ -98,13 +98,7 @@ fn what_an_archive_has_lost_is_sent_again_and_stays_in_a_cache_that_wants_room()
     send(station.setup.dicom, station.setup.path(), &sent);
     // The one that is committed goes at once; the other is sent again and again, and stays.
     wait_until("the committed one leaves", SOON, || place(&station, &sent[0]) == "gone");
-    let again = || {
-        archive
-            .events("stored")
-            .iter()
-            .filter(|line| line["sop"] == sent[1].sop.as_str())
-            .count()
-    };
+    let again = || archive.times_stored(&sent[1].sop);
     wait_until("it is sent again", SOON, || again() >= 3);
     assert_eq!(place(&station, &sent[1]), "here");
     // The day's books know it, by name and as a metric.
@@ -117,14 +111,7 @@ fn what_an_archive_has_lost_is_sent_again_and_stays_in_a_cache_that_wants_room()
     let books = report();
     assert_eq!(books["counts"], json!({}), "{books}");
     assert!(books["destinations"][0]["not_committed"].as_u64() >= Some(2), "{books}");
-    assert_eq!(
-        archive
-            .events("stored")
-            .iter()
-            .filter(|line| line["sop"] == sent[0].sop.as_str())
-            .count(),
-        1
-    );
+    assert_eq!(archive.times_stored(&sent[0].sop), 1);
 }
 
 #[test]
@@ -174,16 +161,7 @@ fn what_had_no_room_is_answered_0213() {
     let here = Object::new(objects::CT);
     send(station.setup.dicom, station.setup.path(), one(&here));
     // A disk below its mark takes no instance.
-    station.kill();
-    station.setup = station
-        .setup
-        .spool("low_water = \"100%\"\ncache_high_water = \"100%\"\ncritical = \"1MiB\"\nballast = \"1MiB\"");
-    station.launch();
-    wait_until("the box listens", SOON, || !is_free(station.setup.dicom));
-    wait_until("metrics", SOON, || {
-        matches!(http::get(station.setup.web, "/metrics"), Some((200, _)))
-    });
-    station.wait_metric("spool_low_water", &[], |low| low == 1.0);
+    station.restart_below_low_water();
     let late = Object::new(objects::CT);
     let refused = try_send(station.setup.dicom, station.setup.path(), one(&late));
     assert_ne!(refused.code, Some(0), "answered A700");

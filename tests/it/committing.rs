@@ -62,6 +62,12 @@ impl Archive {
         lines.filter(|line| line["event"] == event).collect()
     }
 
+    /// How often an instance has come.
+    pub fn times_stored(&self, sop: &str) -> usize {
+        let stored = self.events("stored");
+        stored.iter().filter(|line| line["sop"] == sop).count()
+    }
+
     #[track_caller]
     pub fn wait(&self, event: &str, count: usize) -> Vec<Value> {
         wait_until(&format!("{count} × {event}"), SOON, || {

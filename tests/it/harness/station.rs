@@ -1,7 +1,7 @@
 //! The box under test: its directory, configuration, process, log, metrics and queue.
 use super::http::{self, Scrape};
 use super::tools::{self, Owned, Ran};
-use super::{SOON, free_port, wait_until};
+use super::{SOON, free_port, is_free, wait_until};
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -318,6 +318,20 @@ impl Station {
     pub fn restart(&mut self) {
         self.process = None;
         self.start();
+    }
+
+    /// Begins anew with marks that no disk is wholly free enough for: it is below low water for as long as it runs.
+    #[track_caller]
+    pub fn restart_below_low_water(&mut self) {
+        self.process = None;
+        "low_water = \"100%\"\ncache_high_water = \"100%\"\ncritical = \"1MiB\"\nballast = \"1MiB\""
+            .clone_into(&mut self.setup.spool);
+        self.launch();
+        wait_until("the box listens", SOON, || !is_free(self.setup.dicom));
+        wait_until("metrics", SOON, || {
+            matches!(http::get(self.setup.web, "/metrics"), Some((200, _)))
+        });
+        self.wait_metric("spool_low_water", &[], |low| low == 1.0);
     }
 
     pub fn log_path(&self) -> PathBuf {
