@@ -3,7 +3,8 @@
 //! The spool writes a private record of `PRIVATE_LEN` bytes into the file meta information: what the index knows of
 //! the instance, and a state letter. It is what an index is rebuilt from. Layout: `WAYSPOOL`, state, length (2),
 //! identity record with its own crc32, zeros. The state letter is a hint (never flushed): `S` sealed, `C` the commit is
-//! durable, `D` delivered. Memory for an arrival: two strides and its header. A name from the wire is never a path.
+//! durable, `D` delivered. Memory for an arrival: two strides and its header, and a
+//! shared buffer (`direct.rs`) while one of them is written. A name from the wire is never a path.
 use super::core::Core;
 use super::model::{ArriveError, Arriving, Instance, Sealed};
 use super::record::InstanceRecord;
