@@ -77,7 +77,7 @@ impl Disk {
         Ok(())
     }
 
-    fn judge(&self, space: Space) {
+    pub(super) fn judge(&self, space: Space) {
         let low_bytes = self.low_water.of(space.bytes);
         let low_inodes = low_inodes_mark(self.low_water, space.inodes);
         let low = below(self.low(), space.free_bytes, low_bytes) || below(self.low(), space.free_inodes, low_inodes);

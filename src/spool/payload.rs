@@ -305,6 +305,8 @@ impl Incoming {
         work: impl FnOnce() -> T + Send + 'static,
         then: impl FnOnce(Sealed, T) -> R + Send + 'static,
     ) -> Result<R, ArriveError> {
+        // It would not be committed, and what the ballast has freed is for the index.
+        self.core.may_grow()?;
         let writer = self.rested().await?;
         self.flushed().await?;
         let mut pieces = std::mem::take(&mut self.pieces);

@@ -291,3 +291,23 @@ async fn a_first_start_that_was_cut_is_gone_on_with() {
     bench.store("1.1", b"kept", vec![to("vna")]).await;
     bench.confirm("vna").await;
 }
+
+/// What began to arrive before the disk was full takes no room any more: it would not be committed, and a start needs what is left.
+#[tokio::test]
+async fn what_arrives_when_the_disk_becomes_critical_is_not_written() {
+    let bench = Bench::new();
+    let mut incoming = bench.spool().arrive(arriving("1.1")).await.unwrap();
+    incoming.write(Bytes::from_static(b"content")).await.unwrap();
+    let path = payload::path_of(bench.path(), incoming.id());
+    let space = |free_inodes| disk::Space {
+        bytes: 1_000,
+        free_bytes: 1_000,
+        inodes: 1_000,
+        free_inodes,
+    };
+    bench.spool().core.disk.judge(space(0));
+    assert_eq!(incoming.seal().await.err(), Some(ArriveError::LowWater));
+    bench.spool().core.disk.judge(space(1_000));
+    until("its file is removed", || !path.exists()).await;
+    bench.store("1.1", b"content", vec![to("vna")]).await;
+}
