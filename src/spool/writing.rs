@@ -1,9 +1,8 @@
 //! The disk's half of an arrival: what has come is gathered without being copied, and written by blocking threads.
 //!
-//! Pieces are handed on as they came from the socket: a copy into a buffer of the spool's own was a tenth of what an image
-//! cost. Small ones are copied all the same, for each pins the block that it was read into. A long payload is flushed in
-//! steps while it still arrives, so that its seal does not wait for all of it,
-//! where the page cache could not be passed by (`direct`).
+//! Pieces are handed on to them as they came from the socket; small ones are copied, for each pins the block that it was read into.
+//! Of a long payload each stride is copied once there, into whole blocks that go past the page cache (`direct`). Where they
+//! cannot, it is flushed in steps while it still arrives, so that its seal does not wait for all of it.
 use super::direct::{self, BLOCK, Buffers, LEAST};
 use crate::base::fault::{Plant, planted};
 use crate::base::limits::{PIECE_MIN, STRIDE};
@@ -96,7 +95,7 @@ impl Writer {
         self.allocated = end;
         let mut buffer = self.buffers.take();
         buffer.put(&std::mem::take(&mut self.rest));
-        // Each piece is given up as soon as it is copied: there is never more than a stride and a piece.
+        // Each piece is given up as soon as it is copied, so that a stride does not stay in memory twice.
         for piece in std::mem::take(&mut pieces.whole) {
             self.hasher.update(&piece);
             self.length += piece.len() as u64;
