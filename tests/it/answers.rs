@@ -57,7 +57,7 @@ fn below_low_water_new_ones_are_answered_a700_and_old_ones_go_out() {
     station.kill();
     station.setup = station
         .setup
-        .spool("low_water = \"64MiB\"\ncritical = \"32MiB\"\nballast = \"1MiB\"");
+        .spool("low_water = \"64MiB\"\ncritical = \"32MiB\"\nballast = \"1MiB\"\ncache_high_water = \"128MiB\"");
     station.start();
     send(station.setup.dicom, station.setup.path(), &late);
     archive.wait_stored(6);
