@@ -257,7 +257,7 @@ impl Committer {
         if self.core.disk.look().is_err() {
             return self.core.gate.fail("disk");
         }
-        if self.core.disk.low() && self.core.disk.drop_ballast().is_err() {
+        if self.core.disk.low() && self.core.disk.give_all().is_err() {
             return self.core.gate.fail("ballast");
         }
         if !self.core.close_db(CLOSE_BOUND) {
@@ -307,6 +307,7 @@ impl Committer {
         db.write(proof.into_iter()).map_err(|e| e.to_string())?;
         if self.core.store.has_directory() {
             recover::probe(&self.core.config.path).map_err(|e| e.to_string())?;
+            self.core.disk.keep_back().map_err(|e| e.to_string())?;
         }
         count::count(&self.core, &db).map_err(|e| e.to_string())?;
         self.book = book;

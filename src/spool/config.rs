@@ -10,9 +10,9 @@ pub struct Config {
     pub path: PathBuf,
     /// Below this much free space (bytes and inodes) new instances are refused with A700.
     pub low_water: Share,
-    /// Below this nothing new enters the index (critical mark) and the ballast is dropped.
+    /// Below this nothing new enters the index (critical mark) and the first half of the ballast is dropped.
     pub critical: Size,
-    /// Size of the ballast file, which is dropped to restart and drain on a full disk. 0 for none.
+    /// Size of the ballast's two halves together: one is dropped to drain a full disk, the other to start on it. 0 for none.
     pub ballast: Size,
     /// Delivered instances are kept until free space falls below this.
     pub cache_high_water: Share,

@@ -387,6 +387,8 @@ const MEMTABLE: usize = 16 << 20;
 const BLOCK_CACHE: usize = 48 << 20;
 /// The WAL is replayed at start: this bounds how long that takes.
 const WAL_MAX: u64 = 128 << 20;
+/// The default of 4 MiB would take what a full disk has left from the tables of a start.
+const MANIFEST_AHEAD: usize = 64 << 10;
 
 fn database(create: bool) -> Options {
     let mut options = Options::default();
@@ -399,6 +401,7 @@ fn database(create: bool) -> Options {
     options.set_track_and_verify_wals_in_manifest(true);
     options.set_db_write_buffer_size(MEMTABLES);
     options.set_max_total_wal_size(WAL_MAX);
+    options.set_manifest_preallocation_size(MANIFEST_AHEAD);
     options.set_max_open_files(512);
     options.set_max_background_jobs(2);
     options.set_keep_log_file_num(4);

@@ -1,10 +1,9 @@
-//! The disk's marks: low water (new instances are refused), critical (nothing new enters the index, the ballast goes),
-//! and the ballast (a file of bytes, and empty files for their inodes) that lets a full disk restart and drain. Looked at
-//! once a second by the spool's keeper.
+//! The disk's marks: low water (new instances are refused) and critical (nothing new enters the index, the ballast goes). Looked
+//! at once a second by the spool's keeper.
+use super::ballast::{self, Ballast, Half};
 use super::config::Config;
 use crate::base::units::Share;
 use crate::telemetry::metrics::Metrics;
-use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,7 +13,7 @@ pub(super) struct Disk {
     low_water: Share,
     cache: Share,
     critical: u64,
-    ballast: u64,
+    ballast: Ballast,
     metrics: Metrics,
     low: AtomicBool,
     in_critical: AtomicBool,
@@ -47,7 +46,7 @@ impl Disk {
             low_water: config.low_water,
             cache: config.cache_high_water,
             critical: config.critical.0,
-            ballast: config.ballast.0,
+            ballast: Ballast::new(&config.path, config.ballast.0),
             metrics,
             low: AtomicBool::new(false),
             in_critical: AtomicBool::new(false),
@@ -61,20 +60,42 @@ impl Disk {
 
     /// Looks, sets the marks, and drops or makes the ballast.
     pub(super) fn look(&self) -> io::Result<()> {
+        let space = self.measure()?;
+        self.judge(space);
+        if self.critical() {
+            return self.give(Half::Running);
+        }
+        for half in Half::BOTH {
+            let lacks = self.ballast.lacks(half);
+            if lacks > 0 && self.has_room(space, half, lacks) {
+                self.make(half);
+            }
+        }
+        Ok(())
+    }
+
+    /// All of the ballast, for an index that is to be opened.
+    pub(super) fn give_all(&self) -> io::Result<()> {
+        Half::BOTH.into_iter().try_for_each(|half| self.give(half))
+    }
+
+    /// After the index was opened: the next opening gets a share of what is left.
+    pub(super) fn keep_back(&self) -> io::Result<()> {
+        let space = self.measure()?;
+        if self.critical() && self.ballast.keep_back(space.free_bytes, space.free_inodes).is_err() {
+            self.count_ballast_error();
+        }
+        Ok(())
+    }
+
+    fn measure(&self) -> io::Result<Space> {
         let stat = rustix::fs::statvfs(&self.root)?;
-        let space = Space {
+        Ok(Space {
             bytes: stat.f_blocks.saturating_mul(stat.f_frsize),
             free_bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
             inodes: stat.f_files,
             free_inodes: stat.f_favail,
-        };
-        self.judge(space);
-        if self.critical() {
-            self.drop_ballast()?;
-        } else if self.ballast_has_room(space) {
-            self.make_ballast();
-        }
-        Ok(())
+        })
     }
 
     pub(super) fn judge(&self, space: Space) {
@@ -143,60 +164,37 @@ impl Disk {
         self.metrics.spool_low_water.set(1);
     }
 
-    pub(super) fn drop_ballast(&self) -> io::Result<()> {
-        for path in self.inode_ballast() {
-            match std::fs::remove_file(path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
+    fn give(&self, half: Half) -> io::Result<()> {
+        if self.ballast.give(half)? {
+            tracing::warn!(?half, "spool ballast dropped: the disk is full");
         }
-        match std::fs::remove_file(self.ballast_path()) {
-            Ok(()) => {
-                tracing::warn!("spool ballast dropped: the disk is full");
-                Ok(())
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error),
-        }
+        Ok(())
     }
 
-    fn ballast_has_room(&self, space: Space) -> bool {
-        let needed = self.low_water.of(space.bytes).saturating_add(self.ballast);
-        let inodes = low_inodes_mark(self.low_water, space.inodes) + BALLAST_INODES as u64;
+    /// The half for a start is made again as soon as the disk is not critical; the other when the box takes instances as well.
+    fn has_room(&self, space: Space, half: Half, lacks: u64) -> bool {
+        let (bytes, inodes) = match half {
+            Half::Running if self.low() => return false,
+            Half::Running => (
+                self.low_water.of(space.bytes),
+                low_inodes_mark(self.low_water, space.inodes),
+            ),
+            Half::Start => (self.critical, low_inodes_mark(self.low_water, space.inodes) / 4),
+        };
         // A file system without a count of inodes says 0 of 0.
-        let spare = space.inodes == 0 || space.free_inodes > raised(inodes);
-        self.ballast > 0 && !self.low() && spare && space.free_bytes > raised(needed) && !self.ballast_path().exists()
+        let spare = space.inodes == 0 || space.free_inodes > raised(inodes + ballast::INODES as u64);
+        spare && space.free_bytes > raised(bytes.saturating_add(lacks))
     }
 
     /// A ballast that cannot be made is missed at the next full disk, and tried again every second until then.
-    fn make_ballast(&self) {
-        let made = self
-            .inode_ballast()
-            .into_iter()
-            .try_for_each(|path| File::create(path).map(drop));
-        let made = made.and_then(|()| File::create(self.ballast_path())).and_then(|file| {
-            Ok(rustix::fs::fallocate(
-                &file,
-                rustix::fs::FallocateFlags::empty(),
-                0,
-                self.ballast,
-            )?)
-        });
-        if made.is_err() {
-            self.metrics.gate_errors_total.with_label_values(&["ballast"]).inc();
-            drop(std::fs::remove_file(self.ballast_path()));
+    fn make(&self, half: Half) {
+        if self.ballast.fill(half).is_err() {
+            self.count_ballast_error();
         }
     }
 
-    /// Empty files beside it: an index needs some new names to open, also when bytes are plenty.
-    fn inode_ballast(&self) -> Vec<PathBuf> {
-        (0..BALLAST_INODES)
-            .map(|number| self.root.join(format!("ballast-{number}")))
-            .collect()
-    }
-
-    fn ballast_path(&self) -> PathBuf {
-        self.root.join("ballast")
+    fn count_ballast_error(&self) {
+        self.metrics.gate_errors_total.with_label_values(&["ballast"]).inc();
     }
 }
 
@@ -211,8 +209,6 @@ fn raised(mark: u64) -> u64 {
 }
 
 const STEP_MAX: u64 = 128 << 20;
-/// Several starts with a log, a manifest, options and tables each.
-const BALLAST_INODES: usize = 64;
 
 /// A percentage also counts for inodes; with a size, one inode in a hundred must be free. 0 when there is no limit.
 fn inodes_mark(share: Share, inodes: u64) -> u64 {
@@ -226,7 +222,7 @@ fn inodes_mark(share: Share, inodes: u64) -> u64 {
 fn low_inodes_mark(share: Share, inodes: u64) -> u64 {
     match inodes {
         0 => 0,
-        _ => inodes_mark(share, inodes).max(2 * BALLAST_INODES as u64),
+        _ => inodes_mark(share, inodes).max(2 * ballast::INODES as u64),
     }
 }
 
@@ -280,15 +276,23 @@ mod tests {
             ..Config::default()
         };
         Disk::new(&config, Metrics::new()).look().unwrap();
-        assert_eq!(std::fs::metadata(dir.path().join("ballast")).unwrap().len(), 1 << 20);
+        let size = |name| std::fs::metadata(dir.path().join(name)).unwrap().len();
+        assert_eq!((size("ballast"), size("ballast-start")), (512 << 10, 512 << 10));
         let names = || std::fs::read_dir(dir.path()).unwrap().count();
-        assert_eq!(names(), 65, "inodes are kept back too");
+        assert_eq!(names(), 2 + 64, "inodes are kept back too");
         let full = Config {
             critical: Size(u64::MAX),
             ..config
         };
         let disk = Disk::new(&full, Metrics::new());
         disk.look().unwrap();
-        assert!(disk.low() && names() == 0);
+        assert!(disk.low());
+        assert_eq!(names(), 1 + 32, "a start still has its half");
+        disk.give_all().unwrap();
+        assert_eq!(names(), 0);
+        disk.keep_back().unwrap();
+        assert_eq!(size("ballast-start"), 512 << 10, "for the next start");
+        disk.look().unwrap();
+        assert_eq!(names(), 1 + 32);
     }
 }

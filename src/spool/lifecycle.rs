@@ -117,6 +117,7 @@ impl Spool {
             let path = root.clone();
             move |error| OpenError::Io { path, what, error }
         };
+        core.disk.keep_back().map_err(io("cannot be measured"))?;
         core.witness.begin(&db, book.ledger);
         let unread = salvage::open_reports(&root).map_err(io("salvage reports cannot be listed"))?;
         core.metrics.salvage_unacknowledged.set(i64::from(!unread.is_empty()));
@@ -154,6 +155,11 @@ impl Prepared {
             move |error| OpenError::Io { path, what, error }
         };
         core.disk.look().map_err(io("cannot be measured"))?;
+        if core.disk.critical() {
+            core.disk
+                .give_all()
+                .map_err(io("has a ballast that cannot be removed"))?;
+        }
         recover::directories(&root)?;
         core.read_trace_key().map_err(io("trace.key cannot be read or made"))?;
         // A million files take as long to list as their records take to read, so both are done at once. Nothing changes either:

@@ -8,6 +8,7 @@
 mod admit;
 mod adopt;
 mod alias;
+mod ballast;
 #[cfg(feature = "planted")]
 pub mod bench;
 #[cfg(feature = "planted")]
