@@ -9,6 +9,7 @@ use super::model::{ArriveError, CommitError};
 use super::payload::DISK_DEADLINE;
 use super::pool::Pool;
 use super::scrub::Desk;
+use super::sums::Sums;
 use super::tally::Tally;
 use super::trace;
 use super::witness::Witness;
@@ -27,6 +28,7 @@ pub(super) struct Core {
     pub lanes: Lanes,
     pub pool: Pool,
     pub buffers: Arc<Buffers>,
+    pub sums: Sums,
     pub gate: Gate,
     pub disk: Disk,
     pub store: Store,
@@ -47,6 +49,7 @@ impl Core {
             lanes: Lanes::new(metrics.jobs_in_flight.clone()),
             pool: Pool::new(&config.path),
             buffers: Arc::default(),
+            sums: Sums::default(),
             gate: Gate::new(metrics.clone()),
             disk: Disk::new(&config, metrics.clone()),
             store: Store::Disk,

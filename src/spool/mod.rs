@@ -63,6 +63,7 @@ mod schema;
 mod scrub;
 mod settle;
 mod study;
+mod sums;
 mod takeover;
 mod tally;
 #[cfg(test)]

@@ -313,15 +313,17 @@ impl Incoming {
         let mut record = self.record();
         let mut header = std::mem::take(&mut self.arriving.header);
         let Self { core, guarded, .. } = self;
+        let known = core.clone();
         let sealing = tokio::task::spawn_blocking(move || {
             let done = work();
-            writer.seal(&mut pieces, |length, digest| {
+            let sum = writer.seal(&mut pieces, |length, digest| {
                 record.instance.length = length;
                 record.instance.digest = digest;
                 let at = record.private_offset as usize;
                 header[at..at + PRIVATE_LEN].copy_from_slice(&private_record(&record));
                 header
             })?;
+            known.sums.note(record.instance.id, sum);
             let sealed = Sealed {
                 file: guarded,
                 instance: record.instance,

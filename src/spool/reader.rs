@@ -1,10 +1,11 @@
-//! Reading a payload back: bounded strides on blocking threads, hashed on the way, verified before the last goes out.
+//! Reading a payload back: bounded strides on blocking threads, summed up on the way, verified before the last goes out.
 use super::core::Core;
 use super::db::Cf;
 use super::direct::Way;
 use super::model::{Instance, ReadError};
 use super::payload::{DISK_DEADLINE, path_of};
 use super::record::InstanceRecord;
+use super::sums::Check;
 use crate::base::fault::{Plant, planted};
 use crate::base::limits::{CHUNK, STRIDE};
 use crate::base::names::InstanceId;
@@ -22,7 +23,7 @@ pub struct Payload {
     instance: Instance,
     data_set_offset: u64,
     position: u64,
-    hasher: blake3::Hasher,
+    check: Check,
     /// The first stride, read when the file was opened: most images and all reports are no longer.
     first: Option<Bytes>,
 }
@@ -51,8 +52,8 @@ pub(super) fn open(core: &Arc<Core>, id: InstanceId) -> Result<Payload, ReadErro
     let mut way = Way::of(&core.buffers, record.instance.length);
     let first = way.first(&file, data_set_offset, at_once(record.instance.length));
     let first = first.map_err(|error| fault(core, &error))?;
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&first);
+    let mut check = core.sums.check(id);
+    check.update(&first);
     Ok(Payload {
         core: core.clone(),
         file: Arc::new(file),
@@ -60,7 +61,7 @@ pub(super) fn open(core: &Arc<Core>, id: InstanceId) -> Result<Payload, ReadErro
         instance: record.instance,
         data_set_offset,
         position: 0,
-        hasher,
+        check,
         first: Some(first),
     })
 }
@@ -116,7 +117,7 @@ impl Payload {
         }
     }
 
-    /// The next stride of the data set, hashed; `None` at its end. Cancel-safe: a dropped call reads the same again.
+    /// The next stride of the data set, summed up; `None` at its end. Cancel-safe: a dropped call reads the same again.
     ///
     /// # Errors
     /// See `ReadError`.
@@ -130,21 +131,21 @@ impl Payload {
             return Ok(None);
         }
         let count = at_once(left);
-        // Hashed where it is read; a copy, so that a call that is dropped has changed nothing.
-        let (file, way, at, mut hasher) = (
+        // Summed up where it is read; a copy, so that a call that is dropped has changed nothing.
+        let (file, way, at, mut check) = (
             self.file.clone(),
             self.way.clone(),
             self.data_set_offset + self.position,
-            self.hasher.clone(),
+            self.check.clone(),
         );
-        let (chunk, hasher) = self
+        let (chunk, check) = self
             .on_disk(move || {
                 let chunk = way.read(&file, at, count)?;
-                hasher.update(&chunk);
-                Ok((chunk, hasher))
+                check.update(&chunk);
+                Ok((chunk, check))
             })
             .await?;
-        self.hasher = hasher;
+        self.check = check;
         self.position += chunk.len() as u64;
         Ok(Some(chunk))
     }
@@ -152,7 +153,7 @@ impl Payload {
     /// `next` begins anew, and `verify` counts from here.
     pub fn rewind(&mut self) {
         self.position = 0;
-        self.hasher = blake3::Hasher::new();
+        self.check.restart();
     }
 
     /// Whether everything was read by `next`.
@@ -166,7 +167,7 @@ impl Payload {
     /// # Errors
     /// `Corrupt`: it is not, or not all of it was read. The caller holds the job with `HoldKind::Corrupt`.
     pub fn verify(&self) -> Result<(), ReadError> {
-        if self.at_end() && *self.hasher.finalize().as_bytes() == self.instance.digest {
+        if self.at_end() && self.check.holds(&self.instance.digest) {
             return Ok(());
         }
         self.core

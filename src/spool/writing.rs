@@ -11,6 +11,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use twox_hash::XxHash3_128;
 
 /// A flush that runs beside the writing begins when so much has been written since the last one began.
 pub(super) const STEP: u64 = 8 << 20;
@@ -48,12 +49,13 @@ impl Pieces {
     }
 }
 
-/// Writes a payload behind its header and hashes it. A short one is one write through the page cache. Of a longer one the first and
+/// Writes a payload behind its header and sums it up. A short one is one write through the page cache. Of a longer one the first and
 /// the last block are, which wait in memory until the header is known, and all between goes past the cache, stride by stride.
 pub(super) struct Writer {
     pub(super) file: Arc<File>,
     buffers: Arc<Buffers>,
     hasher: blake3::Hasher,
+    sum: XxHash3_128,
     start: usize,
     length: u64,
     /// What stands behind the header in its blocks.
@@ -76,6 +78,7 @@ impl Writer {
             file,
             buffers,
             hasher: blake3::Hasher::new(),
+            sum: XxHash3_128::new(),
             start,
             length: 0,
             head: Vec::new(),
@@ -97,8 +100,7 @@ impl Writer {
         buffer.put(&std::mem::take(&mut self.rest));
         // Each piece is given up as soon as it is copied, so that a stride does not stay in memory twice.
         for piece in std::mem::take(&mut pieces.whole) {
-            self.hasher.update(&piece);
-            self.length += piece.len() as u64;
+            self.count(&piece);
             let missing = self.start.next_multiple_of(BLOCK) - self.start - self.head.len();
             let (head, behind) = piece.split_at(missing.min(piece.len()));
             self.head.extend_from_slice(head);
@@ -112,13 +114,23 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes the last pieces and the header that `header` makes of length and digest, and flushes the file once. Blocking.
-    pub(super) fn seal(mut self, pieces: &mut Pieces, header: impl FnOnce(u64, [u8; 32]) -> Vec<u8>) -> io::Result<()> {
+    fn count(&mut self, piece: &[u8]) {
+        self.hasher.update(piece);
+        self.sum.write(piece);
+        self.length += piece.len() as u64;
+    }
+
+    /// Writes the last pieces and the header that `header` makes of length and digest, and flushes the file once. Answers the quick
+    /// checksum. Blocking.
+    pub(super) fn seal(
+        mut self,
+        pieces: &mut Pieces,
+        header: impl FnOnce(u64, [u8; 32]) -> Vec<u8>,
+    ) -> io::Result<u128> {
         if self.length == 0 && pieces.length < LEAST {
             pieces.close();
             for piece in &pieces.whole {
-                self.hasher.update(piece);
-                self.length += piece.len() as u64;
+                self.count(piece);
             }
             let mut all = header(self.length, *self.hasher.finalize().as_bytes());
             all.reserve_exact(pieces.length);
@@ -132,7 +144,8 @@ impl Writer {
             self.file.write_all_at(&self.rest, self.at)?;
             self.file.write_all_at(&first, 0)?;
         }
-        flush(&self.file)
+        flush(&self.file)?;
+        Ok(self.sum.finish_128())
     }
 
     /// Whether enough was written into the cache for a flush beside the writing; asked before each stride, it then counts as begun.
@@ -195,7 +208,8 @@ mod tests {
                 }
             }
             let mut told = None;
-            writer.seal(&mut pieces, |length, digest| { told = Some((length, digest)); b"abc".to_vec() }).unwrap();
+            let sum = writer.seal(&mut pieces, |length, digest| { told = Some((length, digest)); b"abc".to_vec() }).unwrap();
+            prop_assert_eq!(sum, XxHash3_128::oneshot(&all));
             prop_assert_eq!(told, Some((all.len() as u64, *blake3::hash(&all).as_bytes())));
             let mut found = vec![0; all.len() + 3];
             file.read_exact_at(&mut found, 0).unwrap();
