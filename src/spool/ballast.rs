@@ -35,10 +35,14 @@ impl Ballast {
         }
     }
 
-    /// Bytes that a half lacks: with as much to spare, `fill` may be called.
-    pub(super) fn lacks(&self, half: Half) -> u64 {
+    /// Bytes that a half lacks, 0 when only names do or it has too many: with as much to spare, `fill` may be called. `None`: it is
+    /// whole.
+    pub(super) fn lacks(&self, half: Half) -> Option<u64> {
         let there = self.bytes(half).metadata().map_or(0, |file| file.len());
-        self.half.saturating_sub(there)
+        // The names are made in order, and removed all together.
+        let named = self.inodes(half).last().is_some_and(|path| path.exists());
+        let is_whole = self.half == 0 || (there == self.half && named);
+        (!is_whole).then(|| self.half.saturating_sub(there))
     }
 
     /// Makes a half whole.
@@ -54,7 +58,7 @@ impl Ballast {
     /// # Errors
     /// As `fill`; nothing is kept back then.
     pub(super) fn keep_back(&self, free_bytes: u64, free_inodes: u64) -> io::Result<()> {
-        if self.lacks(Half::Start) == 0 {
+        if self.lacks(Half::Start).is_none() {
             return Ok(());
         }
         let inodes = usize::try_from(free_inodes / 2).unwrap_or(usize::MAX);
@@ -136,10 +140,10 @@ mod tests {
     fn each_half_is_given_by_itself_and_a_start_keeps_half_of_what_is_left_back() {
         let dir = tempfile::tempdir().unwrap();
         let ballast = Ballast::new(dir.path(), 2 << 20);
-        assert_eq!(ballast.lacks(Half::Start), 1 << 20);
+        assert_eq!(ballast.lacks(Half::Start), Some(1 << 20));
         for half in Half::BOTH {
             ballast.fill(half).unwrap();
-            assert_eq!(ballast.lacks(half), 0);
+            assert_eq!(ballast.lacks(half), None);
         }
         assert_eq!(sizes(dir.path()), (Some(1 << 20), Some(1 << 20), 64));
         assert!(ballast.give(Half::Running).unwrap());
@@ -151,8 +155,21 @@ mod tests {
         ballast.keep_back(8_000, 10).unwrap();
         assert_eq!(sizes(dir.path()), (None, Some(4_000), 5));
         ballast.give(Half::Start).unwrap();
+        ballast.keep_back(u64::MAX, 10).unwrap();
+        assert_eq!(sizes(dir.path()), (None, Some(1 << 20), 5));
+        assert_eq!(ballast.lacks(Half::Start), Some(0), "names are missing");
+        ballast.give(Half::Start).unwrap();
         ballast.keep_back(u64::MAX, u64::MAX).unwrap();
         assert_eq!(sizes(dir.path()), (None, Some(1 << 20), 32));
+    }
+
+    #[test]
+    fn a_ballast_of_nothing_lacks_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let ballast = Ballast::new(dir.path(), 0);
+        assert!(Half::BOTH.into_iter().all(|half| ballast.lacks(half).is_none()));
+        ballast.keep_back(1 << 20, 1 << 20).unwrap();
+        assert_eq!(sizes(dir.path()), (None, None, 0));
     }
 
     #[test]
@@ -160,8 +177,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("ballast"), vec![0; 2 << 20]).unwrap();
         let ballast = Ballast::new(dir.path(), 2 << 20);
+        assert_eq!(ballast.lacks(Half::Running), Some(0));
         for half in Half::BOTH {
             ballast.fill(half).unwrap();
+            assert_eq!(ballast.lacks(half), None);
         }
         assert_eq!(sizes(dir.path()), (Some(1 << 20), Some(1 << 20), 64));
     }

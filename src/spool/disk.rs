@@ -66,8 +66,9 @@ impl Disk {
             return self.give(Half::Running);
         }
         for half in Half::BOTH {
-            let lacks = self.ballast.lacks(half);
-            if lacks > 0 && self.has_room(space, half, lacks) {
+            if let Some(lacks) = self.ballast.lacks(half)
+                && self.has_room(space, half, lacks)
+            {
                 self.make(half);
             }
         }
