@@ -117,6 +117,7 @@ pub async fn run(config: Config, passed: Passed) -> Result<(), AppError> {
         return Err(error);
     }
     appliance::ready("taking images");
+    parts.feed_watchdog();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), node = %config.node.name, "ready");
     let end = loop {
         tokio::select! {
@@ -232,12 +233,16 @@ impl Parts {
         }
         self.rules.watch(&self.inward);
         web.start(&self.service);
+        Ok(())
+    }
+
+    /// After `ready`: from then on the manager waits to hear of it, and what comes before means nothing.
+    fn feed_watchdog(&self) {
         let spool = self.spool.clone();
         appliance::watchdog(&self.service, move || {
             let health = spool.health();
             async move { health.commit_alive && !health.failed }
         });
-        Ok(())
     }
 
     /// Why peers should not be sent here now, in constant words.
