@@ -80,7 +80,8 @@ impl Disk {
         Half::BOTH.into_iter().try_for_each(|half| self.give(half))
     }
 
-    /// After the index was opened: the next opening gets a share of what is left.
+    /// After the index was opened: the next opening gets a share of what is left. Whether the disk is critical is what the last look
+    /// said, before the ballast was given.
     pub(super) fn keep_back(&self) -> io::Result<()> {
         let space = self.measure()?;
         if self.critical() && self.ballast.keep_back(space.free_bytes, space.free_inodes).is_err() {

@@ -1,6 +1,6 @@
 //! Quick checksums of what arrived lately, in memory only. BLAKE3 names a content, for years and against anybody; read back for a
-//! delivery, a payload has to be what was written moments ago, and XXH3 (128 bits) finds a damaged byte as surely for a fifth of
-//! the processor time. What is not known here, after a restart or behind a long queue, is verified by its BLAKE3.
+//! delivery, a payload has to be what was written moments ago, and XXH3 (128 bits) finds a damaged byte as surely, for less
+//! processor time (`docs/performance.md`). What is not known here, after a restart or behind a long queue, is verified by its BLAKE3.
 use crate::base::names::InstanceId;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
