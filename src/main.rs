@@ -11,6 +11,10 @@ use std::process::ExitCode;
 use waystation::listener::passed::Passed;
 use waystation::{app, config, rehearse, telemetry};
 
+/// For the whole program, RocksDB's own memory included.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let command = Cli::parse().command;
     match carry_out(command) {
