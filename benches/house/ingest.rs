@@ -31,7 +31,7 @@ const ROOM: u64 = 4 << 30;
 impl Plan {
     /// As the environment says.
     pub fn asked() -> Self {
-        let everybody = [&peers::NAMES[..], &LIMITS[..]].concat().join(",");
+        let everybody = [&peers::everybody()[..], &LIMITS[..]].concat().join(",");
         let associations = params::words("ASSOCIATIONS", "1,8,32");
         Self {
             kinds: params::words("SIZES", "5k,512k,32m,1g")
@@ -54,7 +54,7 @@ impl Plan {
         Self {
             kinds: vec![objects::kind("5k"), objects::kind("512k")],
             associations: vec![2],
-            peers: [&peers::NAMES[..], &LIMITS[..]]
+            peers: [&peers::everybody()[..], &LIMITS[..]]
                 .concat()
                 .iter()
                 .map(|&name| name.to_owned())

@@ -110,7 +110,7 @@ fn write(file: &File, kind: &Kind, place: Place, number: u64) {
 
 /// One flush for all that had written when it began.
 #[derive(Default)]
-struct Group {
+pub struct Group {
     state: Mutex<Turns>,
     turned: Condvar,
 }
@@ -124,7 +124,8 @@ struct Turns {
 }
 
 impl Group {
-    fn flushed(&self, file: &File) {
+    /// Waits for a flush that began after the call.
+    pub fn flushed(&self, file: &File) {
         let mut turns = self.lock();
         let wanted = turns.begun + 1;
         while turns.ended < wanted {

@@ -7,6 +7,7 @@
 //! | `storescp-fsync` | the same with `fsync_on_close.c` preloaded: `fdatasync` before a written file is closed, and so before the answer |
 //! | `orthanc` | Debian's, with Debian's setting `SyncStorageArea: true`: files are flushed, its SQLite index is not at each commit |
 //! | `orthanc-nosync` | the same with `SyncStorageArea: false` |
+//! | `floor-files`, `floor-log`, `floor-none` | the least that a receiver can be (`floor.rs`) |
 //! | `pynetdicom` | its `storescp` application, for 100 associations instead of 10 |
 use super::harness::tools::{self, Owned};
 use super::harness::{self, SOON, Setup, Station, wait_until};
@@ -37,6 +38,11 @@ enum Running {
     Other { process: Owned, folder: tempfile::TempDir },
 }
 
+/// Everybody: who takes instances in, and the least that could.
+pub fn everybody() -> Vec<&'static str> {
+    [&NAMES[..], &super::floor::NAMES[..]].concat()
+}
+
 /// Starts a peer by its name.
 ///
 /// # Panics
@@ -49,7 +55,8 @@ pub fn start(name: &str) -> Peer {
         "orthanc" => orthanc(true),
         "orthanc-nosync" => orthanc(false),
         "pynetdicom" => pynetdicom(),
-        other => panic!("PEERS: there is no `{other}`; there are {}", NAMES.join(", ")),
+        name if super::floor::NAMES.contains(&name) => floor(name),
+        other => panic!("PEERS: there is no `{other}`; there are {}", everybody().join(", ")),
     }
 }
 
@@ -183,6 +190,15 @@ fn orthanc(sync: bool) -> Peer {
     serve(command, folder, port, "ORTHANC", || {
         matches!(harness::http::get(http, "/system"), Some((200, _))) && !harness::is_free(port)
     })
+}
+
+/// The least that a receiver can be (`floor.rs`): this program once more.
+fn floor(kind: &str) -> Peer {
+    let folder = folder();
+    let port = harness::free_port();
+    let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
+    command.args(["floor", kind]).arg(port.to_string()).arg(folder.path());
+    serve(command, folder, port, "FLOOR", || !harness::is_free(port))
 }
 
 fn pynetdicom() -> Peer {

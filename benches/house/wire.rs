@@ -290,7 +290,8 @@ fn request(called: &str, calling: &str, class: &str) -> Vec<u8> {
     out
 }
 
-fn item(out: &mut Vec<u8>, kind: u8, value: &[u8]) {
+/// An item of an association PDU.
+pub fn item(out: &mut Vec<u8>, kind: u8, value: &[u8]) {
     out.extend_from_slice(&[kind, 0]);
     out.extend_from_slice(&u16::try_from(value.len()).expect("short").to_be_bytes());
     out.extend_from_slice(value);
