@@ -52,7 +52,12 @@ const DOORS: [(&str, &[&str]); 25] = [
 /// Where lines for a person are printed.
 const PRINTERS: [&str; 2] = ["src/main.rs", "src/cli/"];
 /// Where a static may live: metrics, what switches planted faults on, what a panic hook cannot be told, and the allocator.
-const STATICS: [&str; 4] = ["src/telemetry/", "src/base/fault.rs", "src/base/panics.rs", "src/main.rs"];
+const STATICS: [&str; 4] = [
+    "src/telemetry/",
+    "src/base/fault.rs",
+    "src/base/panics.rs",
+    "src/main.rs",
+];
 
 struct File {
     /// As `src/base/names.rs`.

@@ -70,8 +70,15 @@ enum Keep {
 /// What one has to itself.
 enum Own {
     Nothing,
-    Log { file: File, at: u64 },
-    Files { ahead: Receiver<File>, index: Arc<Index>, file: Option<File> },
+    Log {
+        file: File,
+        at: u64,
+    },
+    Files {
+        ahead: Receiver<File>,
+        index: Arc<Index>,
+        file: Option<File>,
+    },
 }
 
 impl Keep {
@@ -118,7 +125,9 @@ fn made_ahead(folder: PathBuf) -> Receiver<File> {
             let mut files: Vec<(usize, File)> = Vec::new();
             for folder in &folders {
                 files.extend((0..AHEAD).map(|number| (number, open(&folder.join(format!("{batch}-{number}")), true))));
-                File::open(folder).and_then(|folder| folder.sync_all()).expect("flushed");
+                File::open(folder)
+                    .and_then(|folder| folder.sync_all())
+                    .expect("flushed");
             }
             files.sort_by_key(|(number, _)| *number);
             for (_, file) in files {
@@ -283,7 +292,11 @@ impl Session {
             let into = &mut self.memory[from..from + room];
             // Behind the last fragment nothing comes before the answer.
             let mut nothing = [];
-            let next: &mut [u8] = if room == count && !is_last { &mut self.next } else { &mut nothing };
+            let next: &mut [u8] = if room == count && !is_last {
+                &mut self.next
+            } else {
+                &mut nothing
+            };
             self.known = fill(&mut self.stream, into, next)?;
             if !matches!(self.own, Own::Nothing) {
                 self.hasher.update(into);

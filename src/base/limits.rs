@@ -26,16 +26,15 @@ pub const CHUNK: usize = 256 << 10;
 /// which at 256 KiB were a quarter of an image's processor time.
 pub const STRIDE: usize = 640 << 10;
 
-/// Pieces of a data set from this length on are written as they came from the socket; shorter ones are copied together, for each
-/// piece keeps the block of `CHUNK` bytes that it was read into.
-pub const PIECE_MIN: usize = 32 << 10;
+/// A stride's memory begins and ends at a block of the disk, and holds what was left of the block before.
+pub const STRIDE_EDGES: usize = 16 << 10;
 
 /// An A-ASSOCIATE-RQ may be this long whatever the maximum PDU length: 128 contexts with 40 syntaxes are 350 KB.
 pub const ASSOCIATE_MAX: usize = 1 << 20;
 
 /// The most memory that one incoming association takes: its head and the head's index (each twice while they grow),
-/// two strides on the way to disk with the blocks that they keep, one PDU read buffer and room for the request. Named in the operator's guide and held by a test.
+/// two strides on the way to disk, the pieces that come from the socket and room for the request. Named in the operator's guide and held by a test.
 pub const ASSOCIATION_MEMORY_MAX: usize =
-    2 * HEAD_MAX + 2 * NODES_MAX * NODE_BYTES + 2 * STRIDE + (2 + 2 * STRIDE / PIECE_MIN) * CHUNK + ASSOCIATE_MAX;
+    2 * HEAD_MAX + 2 * NODES_MAX * NODE_BYTES + 2 * (STRIDE + STRIDE_EDGES) + 2 * CHUNK + ASSOCIATE_MAX;
 
 const _: () = assert!(INFLATE_HEAD_MAX > HEAD_MAX && HEAD_MAX < u32::MAX as usize && DEPTH_MAX < u8::MAX as usize);

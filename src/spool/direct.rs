@@ -5,7 +5,7 @@
 //! Promises: the same bytes at the same places as with plain reads and writes; a file system or a device that does not take this is
 //! written and read as usual; what is written here is durable after the file's flush, not before. Whole blocks only: the
 //! first and the last block of a payload stay in the cache, where the state letter is written.
-use crate::base::limits::STRIDE;
+use crate::base::limits::{STRIDE, STRIDE_EDGES};
 use bytes::Bytes;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -20,9 +20,10 @@ pub(super) const BLOCK: usize = 4 << 10;
 pub(super) const LEAST: usize = 64 << 10;
 /// A stride that begins and ends inside blocks.
 const ROOM: usize = STRIDE + 2 * BLOCK;
-/// Buffers that are kept to be used again: as many as are busy at once on most boxes. Fresh memory has to be found and cleared by
-/// the kernel, page by page.
-const KEPT: usize = 16;
+const _: () = assert!(ROOM + BLOCK <= STRIDE + STRIDE_EDGES);
+/// Buffers that are kept to be used again: as many as are busy at once on most boxes, one or two for each instance that is arriving.
+/// Fresh memory has to be found and cleared by the kernel, page by page.
+const KEPT: usize = 32;
 
 /// Memory for strides, used again. More are made when more are busy, and given back.
 #[derive(Default)]

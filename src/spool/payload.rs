@@ -3,12 +3,11 @@
 //! The spool writes a private record of `PRIVATE_LEN` bytes into the file meta information: what the index knows of
 //! the instance, and a state letter. It is what an index is rebuilt from. Layout: `WAYSPOOL`, state, length (2),
 //! identity record with its own crc32, zeros. The state letter is a hint (never flushed): `S` sealed, `C` the commit is
-//! durable, `D` delivered. Memory for an arrival: two strides and its header, and a
-//! shared buffer (`direct.rs`) while one of them is written. A name from the wire is never a path.
+//! durable, `D` delivered. Memory for an arrival: two strides (`direct.rs`) and its header. A name from the wire is never a path.
 use super::core::Core;
 use super::model::{ArriveError, Arriving, Instance, Sealed};
 use super::record::InstanceRecord;
-use super::writing::{Pieces, Writer, flush};
+use super::writing::{Gathered, Writer, flush};
 use crate::base::clock::Wall;
 use crate::base::names::{InstanceId, Uid};
 use bytes::Bytes;
@@ -191,7 +190,7 @@ pub struct Incoming {
     study: Option<Uid>,
     rule_epoch: u64,
     /// What fills while the writer is at work.
-    pieces: Pieces,
+    gathered: Gathered,
     work: Work,
     /// A flush beside the writing. Its error is the payload's.
     flushing: Option<JoinHandle<io::Result<()>>>,
@@ -210,7 +209,8 @@ impl Incoming {
             arriving.private_offset + PRIVATE_LEN <= arriving.header.len() && arriving.header.len() <= HEADER_MAX,
             "the header has room for the private record"
         );
-        let writer = Writer::new(guarded.file.clone(), arriving.header.len(), core.buffers.clone());
+        let gathered = Gathered::new(arriving.header.len(), core.buffers.clone());
+        let writer = Writer::new(guarded.file.clone());
         Self {
             arrival: core.clock.now(),
             core,
@@ -219,7 +219,7 @@ impl Incoming {
             id,
             study: None,
             rule_epoch: 0,
-            pieces: Pieces::default(),
+            gathered,
             work: Work::Idle(Box::new(writer)),
             flushing: None,
         }
@@ -249,16 +249,16 @@ impl Incoming {
     /// # Errors
     /// The disk is full, failed or too slow. The instance cannot go on.
     pub async fn write(&mut self, bytes: Bytes) -> Result<(), ArriveError> {
-        let mut rest = bytes;
+        let mut rest = &bytes[..];
         while !rest.is_empty() {
-            rest = self.pieces.take(rest);
-            if self.pieces.is_full() {
+            rest = &rest[self.gathered.take(rest)..];
+            if self.gathered.is_full() {
                 self.core.may_grow()?;
                 let mut writer = self.rested().await?;
                 self.flush_beside(&mut writer).await?;
-                let mut pieces = std::mem::take(&mut self.pieces);
+                let stride = self.gathered.stride();
                 self.work = Work::Busy(tokio::task::spawn_blocking(move || {
-                    writer.stride(&mut pieces)?;
+                    writer.write(&stride)?;
                     Ok(writer)
                 }));
             }
@@ -309,14 +309,18 @@ impl Incoming {
         self.core.may_grow()?;
         let writer = self.rested().await?;
         self.flushed().await?;
-        let mut pieces = std::mem::take(&mut self.pieces);
         let mut record = self.record();
         let mut header = std::mem::take(&mut self.arriving.header);
-        let Self { core, guarded, .. } = self;
+        let Self {
+            core,
+            guarded,
+            gathered,
+            ..
+        } = self;
         let known = core.clone();
         let sealing = tokio::task::spawn_blocking(move || {
             let done = work();
-            let sum = writer.seal(&mut pieces, |length, digest| {
+            let sum = writer.seal(gathered, |length, digest| {
                 record.instance.length = length;
                 record.instance.digest = digest;
                 let at = record.private_offset as usize;
