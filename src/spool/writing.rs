@@ -126,11 +126,7 @@ impl Writer {
     /// Writes what was gathered last and the header that `header` makes of length and digest, and flushes the file once. A short payload
     /// is one write through the page cache; of a longer one the first and the last block are, and all between goes past
     /// it. Answers the quick checksum. Blocking.
-    pub(super) fn seal(
-        self,
-        gathered: Gathered,
-        header: impl FnOnce(u64, [u8; 32]) -> Vec<u8>,
-    ) -> io::Result<u128> {
+    pub(super) fn seal(self, gathered: Gathered, header: impl FnOnce(u64, [u8; 32]) -> Vec<u8>) -> io::Result<u128> {
         let mut front = header(gathered.length, *gathered.hasher.finalize().as_bytes());
         front.reserve_exact(gathered.head.len());
         front.extend_from_slice(&gathered.head);
