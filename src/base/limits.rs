@@ -33,7 +33,8 @@ pub const STRIDE_EDGES: usize = 16 << 10;
 pub const ASSOCIATE_MAX: usize = 1 << 20;
 
 /// The most memory that one incoming association takes: its head and the head's index (each twice while they grow),
-/// two strides on the way to disk, the pieces that come from the socket and room for the request. Named in the operator's guide and held by a test.
+/// two strides on the way to disk, the pieces that come from the socket and room for the request: 21.5 MiB.
+/// Named in `config/reference.toml`, held by `tests/it/memory.rs`.
 pub const ASSOCIATION_MEMORY_MAX: usize =
     2 * HEAD_MAX + 2 * NODES_MAX * NODE_BYTES + 2 * (STRIDE + STRIDE_EDGES) + 2 * CHUNK + ASSOCIATE_MAX;
 
