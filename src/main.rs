@@ -11,11 +11,8 @@ use std::process::ExitCode;
 use waystation::listener::passed::Passed;
 use waystation::{app, config, rehearse, telemetry};
 
-/// For the whole program, RocksDB's own memory included.
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
 fn main() -> ExitCode {
+    link_allocator();
     let command = Cli::parse().command;
     match carry_out(command) {
         Ok(code) => code,
@@ -24,6 +21,12 @@ fn main() -> ExitCode {
             ExitCode::from(cli::FAILED)
         }
     }
+}
+
+/// Has jemalloc linked as `malloc` and `free` of the whole program, RocksDB included. It is not Rust's global allocator: that one is told
+/// the length and the place of what is freed and believes it, and then JPEG 2000's codec (`openjp2`) crashed at each image.
+fn link_allocator() {
+    std::hint::black_box(tikv_jemalloc_sys::malloc as *const ());
 }
 
 fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
