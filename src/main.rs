@@ -12,7 +12,6 @@ use waystation::listener::passed::Passed;
 use waystation::{app, config, rehearse, telemetry};
 
 fn main() -> ExitCode {
-    link_allocator();
     let command = Cli::parse().command;
     match carry_out(command) {
         Ok(code) => code,
@@ -21,12 +20,6 @@ fn main() -> ExitCode {
             ExitCode::from(cli::FAILED)
         }
     }
-}
-
-/// Has jemalloc linked as `malloc` and `free` of the whole program, RocksDB included. It is not Rust's global allocator: that one is told
-/// the length and the place of what is freed and believes it, and then JPEG 2000's codec (`openjp2`) crashed at each image.
-fn link_allocator() {
-    std::hint::black_box(tikv_jemalloc_sys::malloc as *const ());
 }
 
 fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
