@@ -13,7 +13,7 @@
 use super::limits::Group;
 use super::objects::EXPLICIT;
 use super::wire::item;
-use rustix::fs::{FallocateFlags, IFlags, OFlags, fallocate, ioctl_setflags};
+use rustix::fs::{FallocateFlags, IFlags, OFlags, fallocate, ioctl_getflags, ioctl_setflags};
 use std::fs::File;
 use std::io::{self, IoSliceMut, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -113,10 +113,9 @@ fn made_ahead(folder: PathBuf) -> Receiver<File> {
     let (made, ahead) = sync_channel(AHEAD);
     let folders: Vec<PathBuf> = (0..FOLDERS).map(|number| folder.join(format!("{number:02}"))).collect();
     std::fs::create_dir(&folder).expect("a new folder");
-    if let Ok(top) = File::open(&folder) {
-        // Where a file system knows no such flag, neighbours they are.
-        let _slower = ioctl_setflags(&top, IFlags::TOPDIR);
-    }
+    let top = File::open(&folder).expect("a new folder");
+    // Where a file system knows no such flag, neighbours they are.
+    let _slower = ioctl_getflags(&top).and_then(|flags| ioctl_setflags(&top, flags | IFlags::TOPDIR));
     for folder in &folders {
         std::fs::create_dir(folder).expect("a new folder");
     }
