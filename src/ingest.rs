@@ -172,7 +172,7 @@ impl Ingest {
         };
         let spool = self.spool.clone();
         let hand_on = move |sealed, decided: Result<(Commit, Deciding), ReadError>| {
-            decided.map(|(commit, deciding)| (spool.begin(sealed, commit), deciding))
+            decided.map(|(commit, deciding)| (spool.begin_here(sealed, commit), deciding))
         };
         match incoming.seal_with(decide, hand_on).await? {
             Ok(begun) => Ok(begun),

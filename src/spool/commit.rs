@@ -1,7 +1,8 @@
-//! The commit thread: gathers what waits into one synced batch, and answers only after the sync.
+//! Commits: what waits is gathered into one synced batch, and answered only after the sync.
 //!
-//! Every change of the index goes through here, as a closure over the batch (`Txn`). A failed batch latches the gate;
-//! this thread then closes the index, reopens it once, and proves it before anything is taken again.
+//! Every change of the index goes through here, as a closure over the batch (`Txn`). One batch is made at a time, by whoever has the
+//! committer (`chair.rs`). A failed one latches the gate; the commit thread then closes the index, reopens it once, and proves it
+//! before anything is taken again.
 use super::core::Core;
 use super::db::Cf;
 use super::model::CommitError;
@@ -19,8 +20,6 @@ use tokio::sync::{mpsc, oneshot};
 
 /// Commits waiting for the thread; more wait outside.
 pub(super) const QUEUE: usize = 1_024;
-/// Requests in one batch.
-const BATCH: usize = 256;
 /// Waiting for room in the queue and for the answer. A modality gives up after 30 to 60 s.
 const DEADLINE: Duration = Duration::from_secs(30);
 /// A second failure within this time after a reopening is final.
@@ -86,8 +85,8 @@ where
 /// Something on its way into a batch, and its answer. Nobody need wait for it: it may be done all the same.
 pub struct Submitted<T> {
     /// Found no room in the queue.
-    late: Option<(mpsc::Sender<Request>, Box<dyn Work>)>,
-    answered: oneshot::Receiver<Result<T, CommitError>>,
+    pub(super) late: Option<(mpsc::Sender<Request>, Box<dyn Work>)>,
+    pub(super) answered: oneshot::Receiver<Result<T, CommitError>>,
 }
 
 impl<T> Submitted<T> {
@@ -126,12 +125,22 @@ where
         return Submitted::refused(CommitError::GateLatched);
     }
     let (work, answered) = pending(work);
-    let late = match queue.try_send(Request::Work(work)) {
+    Submitted {
+        late: queued(queue, work),
+        answered,
+    }
+}
+
+/// Answers what found no room.
+pub(super) fn queued(
+    queue: &mpsc::Sender<Request>,
+    work: Box<dyn Work>,
+) -> Option<(mpsc::Sender<Request>, Box<dyn Work>)> {
+    match queue.try_send(Request::Work(work)) {
         Err(TrySendError::Full(Request::Work(work))) => Some((queue.clone(), work)),
         // Closed, the work is dropped, and with it the hope of an answer.
         Err(TrySendError::Full(Request::Heal) | TrySendError::Closed(_)) | Ok(()) => None,
-    };
-    Submitted { late, answered }
+    }
 }
 
 /// The same from a thread of the spool's own. `None` when the spool closes.
@@ -147,7 +156,7 @@ where
     answered.blocking_recv().ok()
 }
 
-/// The thread's own belongings.
+/// What a batch is made with.
 pub(super) struct Committer {
     core: Arc<Core>,
     book: Book,
@@ -165,40 +174,32 @@ impl Committer {
         }
     }
 
-    /// Runs until every handle of the spool is gone.
-    pub(super) fn run(mut self, mut queue: mpsc::Receiver<Request>) {
-        // Whatever ends this thread early, a panic included, must be seen: nothing would be acknowledged again.
+    /// A batch of one, on a thread in passing. The index is not reopened there, which may take long.
+    pub(super) fn alone(&mut self, work: Box<dyn Work>) {
         let mut alarm = Alarm(Some(self.core.clone()));
-        while let Some(first) = queue.blocking_recv() {
-            let (mut batch, mut heal) = (Vec::new(), false);
-            let mut next = Some(first);
-            while let Some(request) = next {
-                match request {
-                    Request::Work(work) => batch.push(work),
-                    Request::Heal => heal = true,
-                }
-                next = if batch.len() < BATCH {
-                    queue.try_recv().ok()
-                } else {
-                    None
-                };
-            }
-            self.commit(batch);
-            if heal && !self.core.gate.is_open() {
-                self.heal();
-            }
-        }
+        // When it was refused the gate is latched, and the keeper asks for the reopening within a second.
+        let _ = self.batch(vec![work]);
         alarm.0 = None;
     }
 
-    /// One batch, from the first read to the answers.
-    pub(super) fn commit(&mut self, mut batch: Vec<Box<dyn Work>>) {
+    /// One batch, from the first read to the answers; after a failed one the index is reopened.
+    pub(super) fn commit(&mut self, batch: Vec<Box<dyn Work>>) {
+        if !self.batch(batch) {
+            self.heal();
+        }
+    }
+
+    /// Answers whether the index took it, or was not asked to.
+    fn batch(&mut self, mut batch: Vec<Box<dyn Work>>) -> bool {
         let db = match self.core.db() {
             Ok(db) if self.core.gate.is_open() => db,
-            _ => return refuse(batch),
+            _ => {
+                refuse(batch);
+                return true;
+            }
         };
         if batch.is_empty() {
-            return;
+            return true;
         }
         let started = Instant::now();
         let gathered = u32::try_from(batch.len()).unwrap_or(u32::MAX);
@@ -232,6 +233,7 @@ impl Committer {
                     .metrics
                     .commit_seconds
                     .observe(started.elapsed().as_secs_f64());
+                true
             }
             Err(error) => {
                 tracing::error!(%error, "the index refused a batch");
@@ -242,7 +244,7 @@ impl Committer {
                     drop(effects);
                 }
                 refuse(batch);
-                self.heal();
+                false
             }
         }
     }
@@ -320,7 +322,8 @@ impl Committer {
     }
 }
 
-struct Alarm(Option<Arc<Core>>);
+/// Whoever commits and ends by a panic must be seen: nothing would be acknowledged again. Disarmed by taking the core out.
+pub(super) struct Alarm(pub Option<Arc<Core>>);
 
 impl Drop for Alarm {
     fn drop(&mut self) {

@@ -1,4 +1,5 @@
 //! Opening and closing: the threads, who owns them, and the order in which they end.
+use super::chair::{Chair, Door};
 use super::commit::{Committer, QUEUE, Request, apply};
 use super::config::Salvage;
 use super::core::Core;
@@ -22,14 +23,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use tokio::sync::mpsc;
 
-/// The commit queue's strong end and the threads behind it. When it goes, they end: scrub, commit, then keeper and pool.
+/// The strong end of the ways to a commit and the threads behind them. When it goes, they end: scrub, commit, then keeper and pool.
 pub(super) struct Owner {
     core: Arc<Core>,
     running: Mutex<Option<Running>>,
 }
 
 struct Running {
-    queue: mpsc::Sender<Request>,
+    door: Door,
     commit: JoinHandle<()>,
     keeper: JoinHandle<()>,
     pool: JoinHandle<()>,
@@ -40,7 +41,11 @@ struct Running {
 
 impl Owner {
     pub(super) fn queue(&self) -> Option<mpsc::Sender<Request>> {
-        self.lock().as_ref().map(|running| running.queue.clone())
+        self.lock().as_ref().map(|running| running.door.queue.clone())
+    }
+
+    pub(super) fn door(&self) -> Option<Door> {
+        self.lock().as_ref().map(|running| running.door.clone())
     }
 
     pub(super) fn commit_alive(&self) -> bool {
@@ -55,7 +60,7 @@ impl Owner {
             return;
         };
         let Running {
-            queue,
+            door,
             commit,
             keeper,
             pool,
@@ -65,7 +70,7 @@ impl Owner {
         // First: its last position needs the commit thread.
         self.core.scrub.close();
         drop(scrub.join());
-        drop(queue);
+        drop(door);
         self.core.pool.close();
         for thread in [commit, keeper, pool] {
             // A thread that panicked has already failed the gate.
@@ -300,14 +305,19 @@ fn start(core: Arc<Core>, book: Book, lock: File) -> std::io::Result<Owner> {
     let committer = Committer::new(core.clone(), book, marks);
     let keeper = Keeper::new(core.clone(), queue.downgrade());
     let scrub = Scrub::new(core.clone(), queue.downgrade());
-    let pool = core.clone();
+    let chair = Arc::new(Chair::new(committer));
+    let door = Door {
+        queue,
+        chair: chair.clone(),
+    };
+    let (known, pool) = (core.clone(), core.clone());
     let thread = |name: &str| std::thread::Builder::new().name(name.into());
     let running = Running {
-        commit: thread("spool-commit").spawn(move || committer.run(requests))?,
+        commit: thread("spool-commit").spawn(move || chair.run(&known, requests))?,
         keeper: thread("spool-keeper").spawn(move || keeper.run(&marked))?,
         pool: thread("spool-pool").spawn(move || pool.pool.run(&pool.clock, &pool.gate, &pool.disk))?,
         scrub: thread("spool-scrub").spawn(move || scrub.run())?,
-        queue,
+        door,
         lock,
     };
     Ok(Owner {

@@ -16,6 +16,7 @@ mod bench_files;
 mod browse;
 mod cache;
 mod chain;
+mod chair;
 mod codec;
 mod commit;
 pub mod commitment;
@@ -161,37 +162,25 @@ impl Spool {
         self.begin(sealed, commit).answer().await
     }
 
-    /// As `attempt`, from any thread: the one that has flushed the payload need not wake another for it.
+    /// As `attempt`, from any thread.
     #[must_use]
     pub fn begin(&self, sealed: Sealed, commit: Commit) -> Submitted<Attempt> {
         if self.core.disk.critical() {
             return Submitted::refused(CommitError::DiskFull);
         }
-        let mut sealed = sealed;
-        sealed.instance.study.clone_from(&commit.study);
-        sealed.instance.rule_epoch = commit.rule_epoch;
-        self.enqueue(move |txn| {
-            let record = record::InstanceRecord {
-                instance: sealed.instance.clone(),
-                data_set_offset: sealed.data_set_offset,
-                private_offset: sealed.private_offset,
-                delivered: false,
-                done: Vec::new(),
-            };
-            let committed = match admit::admit(txn, &record, commit)? {
-                Ok(committed) => committed,
-                Err(seen) => return Ok(Attempt::Overtaken(Box::new(sealed), seen)),
-            };
-            match committed {
-                Committed::Stored(_) | Committed::Conflict(_) => {
-                    let mark = payload::Mark::committed(&sealed);
-                    txn.effects.push(txn::Effect::Mark(mark));
-                    sealed.file.keep();
-                }
-                Committed::Repeat(_) => {}
-            }
-            Ok(Attempt::Done(committed))
-        })
+        self.enqueue(admitting(sealed, commit))
+    }
+
+    /// As `begin`, from a thread that may block: it may make the batch itself, rather than wake another for it.
+    #[must_use]
+    pub fn begin_here(&self, sealed: Sealed, commit: Commit) -> Submitted<Attempt> {
+        if self.core.disk.critical() {
+            return Submitted::refused(CommitError::DiskFull);
+        }
+        match self.owner.door() {
+            Some(door) => chair::submit_here(&self.core, &door, admitting(sealed, commit)),
+            None => Submitted::refused(CommitError::GateLatched),
+        }
     }
 
     /// Leases up to `max` due jobs of a destination, in order of class (with ageing), due time and id; never one that is
@@ -374,6 +363,37 @@ impl Spool {
             Ok(Err(_)) => Err(ReadError::Io),
             Ok(Ok(found)) => found,
         }
+    }
+}
+
+/// What takes an instance in.
+fn admitting(
+    mut sealed: Sealed,
+    commit: Commit,
+) -> impl FnOnce(&mut txn::Txn<'_>) -> Result<Attempt, CommitError> + Send + 'static {
+    sealed.instance.study.clone_from(&commit.study);
+    sealed.instance.rule_epoch = commit.rule_epoch;
+    move |txn| {
+        let record = record::InstanceRecord {
+            instance: sealed.instance.clone(),
+            data_set_offset: sealed.data_set_offset,
+            private_offset: sealed.private_offset,
+            delivered: false,
+            done: Vec::new(),
+        };
+        let committed = match admit::admit(txn, &record, commit)? {
+            Ok(committed) => committed,
+            Err(seen) => return Ok(Attempt::Overtaken(Box::new(sealed), seen)),
+        };
+        match committed {
+            Committed::Stored(_) | Committed::Conflict(_) => {
+                let mark = payload::Mark::committed(&sealed);
+                txn.effects.push(txn::Effect::Mark(mark));
+                sealed.file.keep();
+            }
+            Committed::Repeat(_) => {}
+        }
+        Ok(Attempt::Done(committed))
     }
 }
 

@@ -12,6 +12,7 @@ mod rebuilt;
 mod repeats;
 mod salvaged;
 mod scrubbed;
+mod seated;
 mod trouble;
 mod waits;
 
