@@ -77,13 +77,13 @@ async fn send(association: &mut Association<DuplexStream>, data_set: &[u8]) {
     association.next().await.expect("answered");
 }
 
-async fn receive(association: &mut Association<DuplexStream>) -> usize {
+async fn receive(association: &mut Association<DuplexStream>, room: &mut [u8]) -> usize {
     let Event::Command { context, .. } = association.next().await.expect("a command") else {
         panic!("no command");
     };
     let mut bytes = 0;
-    while let Some(piece) = association.data().await.expect("a piece") {
-        bytes += piece.len();
+    while let Some(count) = association.data_into(room).await.expect("bytes") {
+        bytes += count;
     }
     let answer = StoreRsp {
         message_id: 1,
@@ -105,6 +105,7 @@ fn costs(criterion: &mut Criterion) {
         .build()
         .expect("a runtime");
     let data_set = vec![0x5a; DATA_SET];
+    let mut room = vec![0; DATA_SET];
     let mut group = criterion.benchmark_group("P-DATA, 512 KiB there and its answer back");
     group.throughput(Throughput::Bytes(DATA_SET as u64));
     for max_pdu in [16_384, 131_072] {
@@ -113,8 +114,9 @@ fn costs(criterion: &mut Criterion) {
             bencher.iter_custom(|count| {
                 let began = Instant::now();
                 for _ in 0..count {
-                    let (_, bytes) = runtime
-                        .block_on(async { tokio::join!(send(&mut requestor, &data_set), receive(&mut acceptor)) });
+                    let (_, bytes) = runtime.block_on(async {
+                        tokio::join!(send(&mut requestor, &data_set), receive(&mut acceptor, &mut room))
+                    });
                     assert_eq!(bytes, DATA_SET);
                 }
                 began.elapsed()

@@ -20,7 +20,6 @@ use crate::spool::{
     StudyNote, Submitted,
 };
 use crate::telemetry::metrics::Metrics;
-use bytes::Bytes;
 use dicom_core::Tag;
 use std::sync::Arc;
 use std::time::Duration;
@@ -307,17 +306,24 @@ impl Deciding {
 const DECISIONS_MAX: usize = rules::REMEMBERED.len() + 1;
 
 impl Receiving {
-    /// Takes the next piece of the data set.
+    /// Where the next bytes of the data set go; never empty.
     ///
     /// # Errors
     /// See `Refused`. After an error, drain the rest, drop this, and answer the status.
-    pub async fn piece(&mut self, piece: Bytes) -> Result<(), Refused> {
-        self.length += piece.len() as u64;
+    pub async fn room(&mut self) -> Result<&mut [u8], Refused> {
+        Ok(self.incoming.room().await?)
+    }
+
+    /// So many bytes were put there.
+    ///
+    /// # Errors
+    /// As `room`.
+    pub fn took(&mut self, count: usize) -> Result<(), Refused> {
+        self.length += count as u64;
         if self.length > self.ingest.max_instance {
             return Err(Refused::TooLong);
         }
-        self.scanner.push(&piece)?;
-        self.incoming.write(piece).await?;
+        self.scanner.push(self.incoming.took(count))?;
         Ok(())
     }
 

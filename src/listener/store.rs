@@ -260,15 +260,18 @@ async fn receive<S: Stream>(
         }
     };
     loop {
-        let piece = match association.data().await {
-            Ok(Some(piece)) => piece,
-            Ok(None) => break,
-            Err(error) => {
-                *study = receiving.study();
-                return Err(error);
-            }
+        let taken = match receiving.room().await {
+            Err(refused) => Err(refused),
+            Ok(room) => match association.data_into(room).await {
+                Ok(Some(count)) => receiving.took(count),
+                Ok(None) => break,
+                Err(error) => {
+                    *study = receiving.study();
+                    return Err(error);
+                }
+            },
         };
-        if let Err(refused) = receiving.piece(piece).await {
+        if let Err(refused) = taken {
             *study = receiving.study();
             drop(receiving);
             // A data set that never ends is not read to its end.

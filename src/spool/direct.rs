@@ -52,11 +52,20 @@ pub(super) struct Buffer {
 }
 
 impl Buffer {
-    /// Appends. What does not fit is a fault of the caller: a stride and the rest of a block do.
-    pub(super) fn put(&mut self, bytes: &[u8]) {
+    /// Where the next `count` bytes go. What does not fit is a fault of the caller: a stride and the rest of a block do.
+    pub(super) fn behind(&mut self, count: usize) -> &mut [u8] {
         let at = self.start + self.length;
-        self.memory[at..at + bytes.len()].copy_from_slice(bytes);
-        self.length += bytes.len();
+        &mut self.memory[at..at + count]
+    }
+
+    /// So many bytes were put there.
+    pub(super) fn grow(&mut self, count: usize) {
+        self.length += count;
+    }
+
+    pub(super) fn put(&mut self, bytes: &[u8]) {
+        self.behind(bytes.len()).copy_from_slice(bytes);
+        self.grow(bytes.len());
     }
 
     pub(super) fn bytes(&self) -> &[u8] {

@@ -243,25 +243,39 @@ impl Incoming {
         self.rule_epoch = rule_epoch;
     }
 
-    /// Takes the next bytes of the data set. At most two strides are in memory: one filling, one on its way to disk.
-    /// Not cancel-safe: an `Incoming` whose write was dropped must be dropped too.
+    /// Where the next bytes of the data set go, never empty. At most two strides are in memory: one filling, one on its way to
+    /// disk. Not cancel-safe: an `Incoming` whose `room` was dropped must be dropped too.
     ///
     /// # Errors
     /// The disk is full, failed or too slow. The instance cannot go on.
+    pub async fn room(&mut self) -> Result<&mut [u8], ArriveError> {
+        if self.gathered.is_full() {
+            self.core.may_grow()?;
+            let mut writer = self.rested().await?;
+            self.flush_beside(&mut writer).await?;
+            let stride = self.gathered.stride();
+            self.work = Work::Busy(tokio::task::spawn_blocking(move || {
+                writer.write(&stride)?;
+                Ok(writer)
+            }));
+        }
+        Ok(self.gathered.room())
+    }
+
+    /// So many bytes were put there; answers them.
+    pub fn took(&mut self, count: usize) -> &[u8] {
+        self.gathered.took(count)
+    }
+
+    /// Takes the next bytes of the data set from elsewhere.
+    ///
+    /// # Errors
+    /// As `room`.
     pub async fn write(&mut self, bytes: Bytes) -> Result<(), ArriveError> {
         let mut rest = &bytes[..];
         while !rest.is_empty() {
+            self.room().await?;
             rest = &rest[self.gathered.take(rest)..];
-            if self.gathered.is_full() {
-                self.core.may_grow()?;
-                let mut writer = self.rested().await?;
-                self.flush_beside(&mut writer).await?;
-                let stride = self.gathered.stride();
-                self.work = Work::Busy(tokio::task::spawn_blocking(move || {
-                    writer.write(&stride)?;
-                    Ok(writer)
-                }));
-            }
         }
         Ok(())
     }

@@ -96,6 +96,9 @@ pub fn association(bytes: &[u8]) -> u64 {
     signature(&seen)
 }
 
+/// Longer than what is copied, shorter than what may come.
+const ROOM: usize = 40_000;
+
 async fn serve(mut script: Script<'_>, seen: &mut Seen, length: usize) -> Result<(), UlError> {
     let request = association::receive_request(&mut script, &timeouts()).await?;
     assert!(request.contexts.len() <= 128, "ids are odd");
@@ -112,9 +115,10 @@ async fn serve(mut script: Script<'_>, seen: &mut Seen, length: usize) -> Result
             Event::Command { context, command } => {
                 assert!(association.context(context).is_some(), "only on accepted contexts");
                 seen.commands.push(std::mem::discriminant(&command));
-                while let Some(piece) = association.data().await? {
-                    assert!(!piece.is_empty(), "a piece is never empty");
-                    seen.bytes += piece.len();
+                let mut room = [0; ROOM];
+                while let Some(count) = association.data_into(&mut room).await? {
+                    assert!((1..=ROOM).contains(&count), "within the room, and never nothing");
+                    seen.bytes += count;
                 }
                 assert!(seen.bytes <= length, "more than was sent");
                 if !command.has_data_set() {

@@ -13,6 +13,10 @@ const EMPTY_MAX: u32 = 256;
 /// Read room while only commands are expected: an idle association keeps no large block.
 const COMMAND_ROOM: usize = 8 << 10;
 
+/// Fragments of this length and more are read straight to where they belong. Of shorter ones many are read at once, and copied: a call
+/// for each would cost more.
+const STRAIGHT: u32 = 32 << 10;
+
 const IN_COMMAND: &str = "reading a command set";
 const IN_DATA: &str = "reading a data set";
 
@@ -38,6 +42,7 @@ struct Fragment {
     context: u8,
     is_command: bool,
     is_last: bool,
+    length: u32,
     left: u32,
 }
 
@@ -114,6 +119,19 @@ impl<S: Stream> Association<S> {
         self.usable()?;
         match self.read_piece().await {
             Ok(piece) => Ok(piece),
+            Err(fault) => Err(self.failed(fault).await),
+        }
+    }
+
+    /// As `data`, but into `room`, which must not be empty; answers how many bytes came. The bytes of long fragments go there
+    /// from the socket without a copy between.
+    ///
+    /// # Errors
+    /// See `UlError`.
+    pub async fn data_into(&mut self, room: &mut [u8]) -> Result<Option<usize>, UlError> {
+        self.usable()?;
+        match self.read_into(room).await {
+            Ok(count) => Ok(count),
             Err(fault) => Err(self.failed(fault).await),
         }
     }
@@ -196,6 +214,39 @@ impl<S: Stream> Association<S> {
     }
 
     async fn read_piece(&mut self) -> Result<Option<Bytes>, Fault> {
+        let Some((fragment, until)) = self.due().await? else {
+            return Ok(None);
+        };
+        if self.wire.input.is_empty() {
+            self.wire.fill(CHUNK, until, IN_DATA).await?;
+        }
+        let count = self.wire.input.len().min(fragment.left as usize).min(CHUNK);
+        let piece = self.wire.input.split_to(count).freeze();
+        self.incoming.consumed(count);
+        Ok(Some(piece))
+    }
+
+    async fn read_into(&mut self, room: &mut [u8]) -> Result<Option<usize>, Fault> {
+        let Some((fragment, until)) = self.due().await? else {
+            return Ok(None);
+        };
+        let most = room.len().min(fragment.left as usize);
+        let count = if self.wire.input.is_empty() && fragment.length >= STRAIGHT {
+            self.wire.fill_into(&mut room[..most], until, IN_DATA).await?
+        } else {
+            if self.wire.input.is_empty() {
+                self.wire.fill(CHUNK, until, IN_DATA).await?;
+            }
+            let count = self.wire.input.len().min(most);
+            room[..count].copy_from_slice(&self.wire.input.split_to(count));
+            count
+        };
+        self.incoming.consumed(count);
+        Ok(Some(count))
+    }
+
+    /// The data set's fragment with bytes left, and until when the next of them must come; `None` at its end.
+    async fn due(&mut self) -> Result<Option<(Fragment, Instant)>, Fault> {
         let Some(due) = self.incoming.data_set else {
             return Ok(None);
         };
@@ -214,21 +265,14 @@ impl<S: Stream> Association<S> {
                     INVALID_PARAMETER,
                 ));
             }
-            if fragment.left == 0 {
-                self.incoming.fragment = None;
-                if fragment.is_last {
-                    self.incoming.data_set = None;
-                    return Ok(None);
-                }
-                continue;
+            if fragment.left > 0 {
+                return Ok(Some((fragment, until)));
             }
-            if self.wire.input.is_empty() {
-                self.wire.fill(CHUNK, until, IN_DATA).await?;
+            self.incoming.fragment = None;
+            if fragment.is_last {
+                self.incoming.data_set = None;
+                return Ok(None);
             }
-            let count = self.wire.input.len().min(fragment.left as usize).min(CHUNK);
-            let piece = self.wire.input.split_to(count).freeze();
-            self.incoming.consumed(count);
-            return Ok(Some(piece));
         }
     }
 
@@ -268,6 +312,7 @@ impl<S: Stream> Association<S> {
                 context,
                 is_command: control & 1 != 0,
                 is_last: control & 2 != 0,
+                length: length - 2,
                 left: length - 2,
             });
             if length == 2 {

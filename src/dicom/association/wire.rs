@@ -59,6 +59,22 @@ impl<S: Stream> Wire<S> {
         }
     }
 
+    /// Reads what is there, at least one byte, straight into `room`, which is not empty; answers how much. For when nothing is in
+    /// `input`. Cancel-safe.
+    pub(super) async fn fill_into(
+        &mut self,
+        room: &mut [u8],
+        until: Instant,
+        doing: &'static str,
+    ) -> Result<usize, UlError> {
+        let read = timeout_at(until, self.stream.read(room)).await;
+        match read.map_err(|_| UlError::Timeout(doing))? {
+            Ok(0) => Err(UlError::Closed),
+            Ok(count) => Ok(count),
+            Err(error) => Err(closed_or(error)),
+        }
+    }
+
     /// Writes all bytes; every single write must make progress within the write deadline.
     /// When it fails or is cancelled half way, the wire is torn.
     pub(super) async fn put(&mut self, bytes: &[u8]) -> Result<(), UlError> {

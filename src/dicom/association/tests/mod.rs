@@ -91,6 +91,27 @@ fn noise(length: usize, seed: u64) -> Vec<u8> {
     bytes
 }
 
+/// The running data set, as pieces or into rooms of random length.
+async fn data_of<S: Stream>(association: &mut Association<S>, into_rooms: bool) -> Result<Vec<u8>, UlError> {
+    let mut data = Vec::new();
+    if into_rooms {
+        let mut random = StdRng::seed_from_u64(6);
+        let mut room = vec![0; 300_000];
+        let mut length = 300_000;
+        while let Some(count) = association.data_into(&mut room[..length]).await? {
+            assert!(count > 0 && count <= length);
+            data.extend_from_slice(&room[..count]);
+            length = random.random_range(1..=room.len());
+        }
+    } else {
+        while let Some(piece) = association.data().await? {
+            assert!(!piece.is_empty() && piece.len() <= crate::base::limits::CHUNK);
+            data.extend_from_slice(&piece);
+        }
+    }
+    Ok(data)
+}
+
 /// Takes stores until release and answers each; what came.
 async fn serve<S: Stream>(mut association: Association<S>) -> Result<Vec<Vec<u8>>, UlError> {
     let mut all = Vec::new();
@@ -106,12 +127,8 @@ async fn serve<S: Stream>(mut association: Association<S>) -> Result<Vec<Vec<u8>
         let Command::StoreRq(request) = command else {
             panic!("a C-STORE-RQ")
         };
-        let mut data = Vec::new();
-        while let Some(piece) = association.data().await? {
-            assert!(!piece.is_empty() && piece.len() <= crate::base::limits::CHUNK);
-            data.extend_from_slice(&piece);
-        }
-        all.push(data);
+        // Each length comes both ways: there is an odd number of them, sent twice.
+        all.push(data_of(&mut association, request.message_id % 2 == 0).await?);
         association.send(context, &stored(request.message_id)).await?;
     }
 }
@@ -143,13 +160,18 @@ fn lengths() -> Vec<Vec<u8>> {
     lengths.iter().zip(0..).map(|(n, seed)| noise(*n, seed)).collect()
 }
 
+fn twice(all: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    assert_eq!(all.len() % 2, 1);
+    [all.clone(), all].concat()
+}
+
 #[tokio::test]
 async fn data_sets_arrive_byte_for_byte_whatever_the_maximum_pdu() {
     for max_pdu in [0, 64, 65, 16_384, 131_072, u32::MAX] {
         let (a, b) = duplex(50_000);
         let all: Vec<Vec<u8>> = match max_pdu {
-            64 | 65 => lengths().into_iter().filter(|d| d.len() < 200_000).collect(),
-            _ => lengths(),
+            64 | 65 => twice(lengths().into_iter().filter(|d| d.len() < 200_000).collect()),
+            _ => twice(lengths()),
         };
         let sending = async { send_all(requestor(a, 0).await?, &all).await };
         let serving = async { serve(acceptor(b, max_pdu).await?).await };
@@ -248,6 +270,12 @@ fn p_data(fragments: &[u8]) -> Vec<u8> {
 
 #[tokio::test]
 async fn any_fragmentation_is_put_together() {
+    for into_rooms in [false, true] {
+        put_together(into_rooms).await;
+    }
+}
+
+async fn put_together(into_rooms: bool) {
     let (mut association, mut raw) = raw_peer(0).await;
     let command = store(1).write();
     let data = noise(300, 1);
@@ -279,12 +307,9 @@ async fn any_fragmentation_is_put_together() {
             association.next().await,
             Ok(Event::Command { context: 1, .. })
         ));
-        let mut came = Vec::new();
-        while let Some(piece) = association.data().await.unwrap() {
-            came.extend_from_slice(&piece);
-        }
-        assert_eq!(came, data);
+        assert_eq!(data_of(&mut association, into_rooms).await.unwrap(), data);
         assert!(association.data().await.unwrap().is_none());
+        assert!(association.data_into(&mut [0]).await.unwrap().is_none());
         let echo = association.next().await;
         assert!(matches!(
             echo,
