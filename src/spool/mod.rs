@@ -128,11 +128,11 @@ impl Spool {
     pub async fn arrive(&self, arriving: Arriving) -> Result<Incoming, ArriveError> {
         self.core.may_arrive()?;
         self.core.note_arrival();
-        let (id, guarded) = match self.core.pool.take_open() {
+        let (id, guarded) = match self.core.pool.take_open(&self.core.disk) {
             Some(taken) => taken,
             None => {
                 let core = self.core.clone();
-                let taken = tokio::task::spawn_blocking(move || core.pool.take(&core.clock));
+                let taken = tokio::task::spawn_blocking(move || core.pool.take(&core.clock, &core.disk));
                 self.core.on_disk(taken, "payload_open").await?
             }
         };

@@ -38,6 +38,11 @@ struct State {
 }
 
 impl State {
+    /// Whether there is room for a batch.
+    fn lacks(&self, disk: &Disk) -> bool {
+        self.ready.len() <= wanted(disk) - BATCH
+    }
+
     /// One of the ready files, by chance; one that is open when there is one, or when it must be.
     fn pick(&mut self, must_be_open: bool) -> Option<(InstanceId, Option<File>)> {
         let count = self.ready.len();
@@ -71,18 +76,14 @@ impl Pool {
     }
 
     /// A fresh file that is open already; `None` when none is. Does not block.
-    pub(super) fn take_open(&self) -> Option<(InstanceId, Guarded)> {
-        let (id, file) = self.lock().pick(true)?;
-        let file = file?;
-        self.changed.notify_one();
-        Some((id, Guarded::new(file, path_of(&self.root, id))))
+    pub(super) fn take_open(&self, disk: &Disk) -> Option<(InstanceId, Guarded)> {
+        let (id, file) = self.pick(true, disk)?;
+        Some((id, Guarded::new(file?, path_of(&self.root, id))))
     }
 
     /// A fresh file. From an empty pool it is made on the spot, with a directory flush of its own. Blocking.
-    pub(super) fn take(&self, clock: &Clock) -> io::Result<(InstanceId, Guarded)> {
-        let ready = self.lock().pick(false);
-        self.changed.notify_one();
-        if let Some((id, file)) = ready {
+    pub(super) fn take(&self, clock: &Clock, disk: &Disk) -> io::Result<(InstanceId, Guarded)> {
+        if let Some((id, file)) = self.pick(false, disk) {
             let path = path_of(&self.root, id);
             let file = match file {
                 Some(file) => file,
@@ -95,6 +96,16 @@ impl Pool {
         let guarded = Guarded::new(create(&path)?, path.clone());
         sync_directory(path.parent().unwrap_or(&self.root))?;
         Ok((id, guarded))
+    }
+
+    /// The refill thread is woken when a batch is missing, not for each file.
+    fn pick(&self, must_be_open: bool, disk: &Disk) -> Option<(InstanceId, Option<File>)> {
+        let mut state = self.lock();
+        let picked = state.pick(must_be_open);
+        if state.lacks(disk) {
+            self.changed.notify_one();
+        }
+        picked
     }
 
     /// How many files are ready.
@@ -112,7 +123,7 @@ impl Pool {
     pub(super) fn run(&self, clock: &Clock, gate: &Gate, disk: &Disk) {
         loop {
             let mut state = self.lock();
-            while !state.closing && state.ready.len() > wanted(disk) - BATCH {
+            while !state.closing && !state.lacks(disk) {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
             if state.closing {
