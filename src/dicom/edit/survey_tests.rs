@@ -86,11 +86,14 @@ fn the_order_of_the_decision() {
 
 #[test]
 fn a_few_letters_that_are_utf8_by_accident_are_what_is_declared() {
-    // รถ, ﾐｷ, 头颅 and 채: each is valid UTF-8 as well.
-    let table: [(&str, &[u8], &str); 4] = [
+    // รถ, ﾐｷ, 头颅, 畹橜, 涓瑻, 稹啊 and 채: each is valid UTF-8 as well.
+    let table: [(&str, &[u8], &str); 7] = [
         ("ISO_IR 166", b"\xC3\xB6", "ISO_IR 166"),
         ("ISO_IR 13", b"\xD0\xB7", "ISO_IR 13"),
         ("GB18030", b"CT\xCD\xB7\xC2\xAD", "GB18030"),
+        ("GB18030", b"\xEE\xB5\x99\x40", "GB18030"),
+        ("GBK", b"\xE4\xB8\xAD\x40", "GBK"),
+        ("GB18030", b"\xF0\xA1\xB0\xA1", "GB18030"),
         ("\\ISO 2022 IR 149", b"\x1B$)C\xC3\xA4", "\\ISO 2022 IR 149"),
     ];
     for (terms, bytes, wanted) in table {
@@ -252,6 +255,9 @@ proptest! {
         let raw = charset.encode(&text, crate::dicom::text::Form::Names).unwrap();
         // Capital letters such as Ã before a sign are valid UTF-8: Latin text that is taken for UTF-8 by the order of the decision.
         prop_assume!(!charset.is_latin() || raw.is_ascii() || std::str::from_utf8(&raw).is_err());
+        // Three rare letters of two bytes are two of three bytes once in five thousand: `docs/rules/charset.md` says so.
+        let wide = |text: &str| text.chars().filter(|letter| letter.len_utf8() > 2).count();
+        prop_assume!(charset.is_utf8() || !charset.is_multi_byte() || std::str::from_utf8(&raw).map_or(0, wide) < 2);
         let head = name(terms, &super::tree::padded(raw, VR::PN));
         let survey = survey(&head, None);
         prop_assert!(!survey.undecidable);
