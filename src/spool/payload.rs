@@ -309,8 +309,8 @@ impl Incoming {
     }
 
     /// The same with `work` done first and `then` with what was sealed, on the thread that flushes: another thread for either would
-    /// cost two wake-ups, which for a small instance is more than the work. Neither may panic or block for long. When the call is
-    /// dropped or runs into the disk's deadline, `then` may still be called.
+    /// cost two wake-ups, which for a small instance is more than the work. Neither may panic, and only `then` may wait for the disk, as
+    /// a commit does. When the call is dropped or runs into the disk's deadline, `then` may still be called.
     ///
     /// # Errors
     /// As `write`; what `work` answered is lost then.
