@@ -89,7 +89,12 @@ where
     let (work, answered) = pending(work);
     let late = match door.chair.free(&door.queue) {
         Some(mut committer) => {
-            committer.alone(work);
+            let taken = committer.alone(work);
+            drop(committer);
+            if !taken {
+                // Reopening may take long: it is the commit thread's. With a full queue the keeper asks within a second.
+                drop(door.queue.try_send(Request::Heal));
+            }
             None
         }
         None => queued(&door.queue, work),

@@ -174,12 +174,12 @@ impl Committer {
         }
     }
 
-    /// A batch of one, on a thread in passing. The index is not reopened there, which may take long.
-    pub(super) fn alone(&mut self, work: Box<dyn Work>) {
+    /// A batch of one, on a thread in passing. False when the index must be reopened.
+    pub(super) fn alone(&mut self, work: Box<dyn Work>) -> bool {
         let mut alarm = Alarm(Some(self.core.clone()));
-        // When it was refused the gate is latched, and the keeper asks for the reopening within a second.
-        let _ = self.batch(vec![work]);
+        let taken = self.batch(vec![work]);
         alarm.0 = None;
+        taken
     }
 
     /// One batch, from the first read to the answers; after a failed one the index is reopened.
