@@ -55,9 +55,9 @@ pub enum Plant {
     PanicDelivery,
     /// A lane panics when it has something to do.
     PanicLane,
-    /// The commit thread panics at its first batch.
+    /// The committer panics at its first batch.
     PanicCommit,
-    /// The commit thread panics at the first batch with an instance that has come.
+    /// The committer panics at the first batch with an instance that has come.
     PanicAdmit,
     /// A panic ends nothing but its thread or task.
     SwallowPanics,

@@ -1,5 +1,5 @@
 //! What a commit does to the index: is this instance new, a repeat, or another content under a known UID; and its jobs.
-//! Runs in the commit thread only, so that two concurrent sends of one UID see each other.
+//! Run by whoever has the committer, one at a time, so that two concurrent sends of one UID see each other.
 use super::commitment::{self, Pledge};
 use super::damaged;
 use super::db::Cf;

@@ -1,6 +1,6 @@
 //! Who makes a batch: the commit thread, which gathers what waits; or, when nobody commits and nothing waits, the thread that brings
 //! something and may block. That one then wakes nobody: of an arrival over one association, two changes of thread are left of four.
-use super::commit::{Alarm, Committer, Request, Submitted, pending, queued};
+use super::commit::{Alarm, Committer, Request, Submitted, queued, submit_by};
 use super::core::Core;
 use super::model::CommitError;
 use super::txn::Txn;
@@ -76,28 +76,23 @@ impl Chair {
     }
 }
 
-/// The same from a thread that may block for as long as a batch takes: when nobody commits and nothing waits, it makes a batch of this
-/// alone, and wakes no other thread for it.
+/// As `submit`, from a thread that may block for as long as a batch takes: when nobody commits and nothing waits, it makes a batch of
+/// this alone, and wakes no other thread for it.
 pub(super) fn submit_here<T, F>(core: &Core, door: &Door, work: F) -> Submitted<T>
 where
     T: Send + 'static,
     F: FnOnce(&mut Txn<'_>) -> Result<T, CommitError> + Send + 'static,
 {
-    if !core.gate.is_open() {
-        return Submitted::refused(CommitError::GateLatched);
-    }
-    let (work, answered) = pending(work);
-    let late = match door.chair.free(&door.queue) {
-        Some(mut committer) => {
-            let taken = committer.alone(work);
-            drop(committer);
-            if !taken {
-                // Reopening may take long: it is the commit thread's. With a full queue the keeper asks within a second.
-                drop(door.queue.try_send(Request::Heal));
-            }
-            None
+    submit_by(core, work, |work| {
+        let Some(mut committer) = door.chair.free(&door.queue) else {
+            return queued(&door.queue, work);
+        };
+        let taken = committer.alone(work);
+        drop(committer);
+        if !taken {
+            // Reopening may take long: it is the commit thread's. With a full queue the keeper asks within a second.
+            drop(door.queue.try_send(Request::Heal));
         }
-        None => queued(&door.queue, work),
-    };
-    Submitted { late, answered }
+        None
+    })
 }

@@ -82,10 +82,12 @@ where
     (Box::new(pending), answered)
 }
 
+/// What found no room in the queue.
+pub(super) type Late = (mpsc::Sender<Request>, Box<dyn Work>);
+
 /// Something on its way into a batch, and its answer. Nobody need wait for it: it may be done all the same.
 pub struct Submitted<T> {
-    /// Found no room in the queue.
-    pub(super) late: Option<(mpsc::Sender<Request>, Box<dyn Work>)>,
+    late: Option<Late>,
     pub(super) answered: oneshot::Receiver<Result<T, CommitError>>,
 }
 
@@ -121,21 +123,27 @@ where
     T: Send + 'static,
     F: FnOnce(&mut Txn<'_>) -> Result<T, CommitError> + Send + 'static,
 {
+    submit_by(core, work, |work| queued(queue, work))
+}
+
+/// Has something done by `way`, which answers what found no room in the queue.
+pub(super) fn submit_by<T, F>(core: &Core, work: F, way: impl FnOnce(Box<dyn Work>) -> Option<Late>) -> Submitted<T>
+where
+    T: Send + 'static,
+    F: FnOnce(&mut Txn<'_>) -> Result<T, CommitError> + Send + 'static,
+{
     if !core.gate.is_open() {
         return Submitted::refused(CommitError::GateLatched);
     }
     let (work, answered) = pending(work);
     Submitted {
-        late: queued(queue, work),
+        late: way(work),
         answered,
     }
 }
 
 /// Answers what found no room.
-pub(super) fn queued(
-    queue: &mpsc::Sender<Request>,
-    work: Box<dyn Work>,
-) -> Option<(mpsc::Sender<Request>, Box<dyn Work>)> {
+pub(super) fn queued(queue: &mpsc::Sender<Request>, work: Box<dyn Work>) -> Option<Late> {
     match queue.try_send(Request::Work(work)) {
         Err(TrySendError::Full(Request::Work(work))) => Some((queue.clone(), work)),
         // Closed, the work is dropped, and with it the hope of an answer.

@@ -1,5 +1,5 @@
 //! The spool's keeper: one thread that looks at the disk every second, makes room, sweeps what is forgotten, asks for a
-//! reopening when the gate latched, and writes the state letters that the commit thread hands it.
+//! reopening when the gate latched, and writes the state letters that the committer hands it.
 use super::cache;
 use super::commit::{Request, submit_blocking};
 use super::core::Core;

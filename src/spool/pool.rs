@@ -38,7 +38,7 @@ struct State {
 }
 
 impl State {
-    /// Whether there is room for a batch.
+    /// Whether a batch of files is missing.
     fn lacks(&self, disk: &Disk) -> bool {
         self.ready.len() <= wanted(disk) - BATCH
     }

@@ -16,7 +16,7 @@ use crate::base::names::{DestinationId, InstanceId, JobId, Uid};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What the commit thread alone keeps: numbers that never go back, and the end of the ledger.
+/// What the committer alone keeps: numbers that never go back, and the end of the ledger.
 pub(super) struct Book {
     pub core: Arc<Core>,
     pub next_job: u64,

@@ -52,11 +52,7 @@ impl<S: Stream> Wire<S> {
             self.input.reserve(room);
         }
         let read = timeout_at(until, self.stream.read_buf(&mut self.input)).await;
-        match read.map_err(|_| UlError::Timeout(doing))? {
-            Ok(0) => Err(UlError::Closed),
-            Ok(_) => Ok(()),
-            Err(error) => Err(closed_or(error)),
-        }
+        came(read.map_err(|_| UlError::Timeout(doing))?).map(drop)
     }
 
     /// Reads what is there, at least one byte, straight into `room`, which is not empty; answers how much. For when nothing is in
@@ -68,11 +64,7 @@ impl<S: Stream> Wire<S> {
         doing: &'static str,
     ) -> Result<usize, UlError> {
         let read = timeout_at(until, self.stream.read(room)).await;
-        match read.map_err(|_| UlError::Timeout(doing))? {
-            Ok(0) => Err(UlError::Closed),
-            Ok(count) => Ok(count),
-            Err(error) => Err(closed_or(error)),
-        }
+        came(read.map_err(|_| UlError::Timeout(doing))?)
     }
 
     /// Writes all bytes; every single write must make progress within the write deadline.
@@ -199,6 +191,15 @@ pub(super) async fn read_pdu<S: Stream>(
     };
     let pdu = timeout_at(until, reading).await.map_err(|_| UlError::Timeout(doing))?;
     pdu.map_err(closed_or)
+}
+
+/// How many bytes came; none is the end.
+fn came(read: std::io::Result<usize>) -> Result<usize, UlError> {
+    match read {
+        Ok(0) => Err(UlError::Closed),
+        Ok(count) => Ok(count),
+        Err(error) => Err(closed_or(error)),
+    }
 }
 
 /// A peer that ends the connection without TLS close_notify (as DCMTK does) or with a reset has closed it.
