@@ -18,7 +18,7 @@ export PEERS_VENV := $(VENV)
 .PHONY: freeze-spool help setup venv build demo test certs hostile fuzz lint deny bench bench-peers bench-relay bench-wan bench-backlog docs
 .PHONY: package package-test sbom editor-test
 .PHONY: soak-kill soak-power soak-syscalls soak-disk soak-corrupt soak-io soak-readonly soak-memory controls sim
-.PHONY: soak-descriptors soak-clock soak-twice soak-signals soak-reload soak-leak
+.PHONY: soak-flush soak-descriptors soak-clock soak-twice soak-signals soak-reload soak-leak
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -65,6 +65,9 @@ soak-io: setup venv ## N times EIO from the block device, on write, flush and re
 
 soak-readonly: setup venv ## N times a file system that turns read-only under load; a disk that is not mounted (root)
 	@$(SOAK) readonly
+
+soak-flush: setup venv ## N failing disks below a program that only appends and flushes: are its flushes true? (root)
+	@$(SOAK) flush
 
 soak-memory: setup venv ## N memory limits under load with long objects, down to the OOM kill (root: control groups)
 	@$(SOAK) memory

@@ -12,6 +12,7 @@ use super::transport::Progress;
 use crate::base::fault::{Plant, planted};
 use crate::base::names::DestinationId;
 use crate::dicom::part10::FileMeta;
+use crate::spool::confirm;
 use dicom_core::Tag;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -242,7 +243,9 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
     if planted(Plant::SkipDirectorySync) {
         return Ok(());
     }
-    File::open(folder)?.sync_all()
+    let folder = File::open(folder)?;
+    folder.sync_all()?;
+    confirm(&folder)
 }
 
 /// `name.dcm` → `name_1.dcm`.

@@ -1,5 +1,6 @@
 //! The only door to RocksDB. Promises: every write is one synced batch in the WAL; a torn tail of the WAL opens, any
 //! other damage is reported, never skipped. Knows keys and values as bytes only.
+use super::flushed;
 #[cfg(feature = "planted")]
 use super::memory::{Memory, Walk};
 use super::payload::{Mark, path_of};
@@ -9,6 +10,7 @@ use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, LogLevel,
     Options, ReadOptions, WriteBatch, WriteOptions,
 };
+use std::fs::File;
 use std::io;
 use std::path::Path;
 #[cfg(feature = "planted")]
@@ -98,7 +100,11 @@ impl From<rocksdb::Error> for DbError {
 pub(super) type Change = (Cf, Vec<u8>, Option<Vec<u8>>);
 
 /// The open index.
-pub(super) struct Db(Engine);
+pub(super) struct Db {
+    engine: Engine,
+    /// Its directory, when it is one that is written to: confirms the flush of each batch.
+    home: Option<File>,
+}
 
 /// What lies below. The simulator's one keeps to the same rules: a batch is all or nothing, a synced one survives.
 enum Engine {
@@ -121,7 +127,7 @@ impl Store {
         match self {
             Self::Disk => Db::open(path, false),
             #[cfg(feature = "planted")]
-            Self::Memory(memory) => memory.open().map(|memory| Db(Engine::Memory(memory))),
+            Self::Memory(memory) => memory.open().map(|memory| Db::of(Engine::Memory(memory))),
         }
     }
 
@@ -164,6 +170,18 @@ impl Store {
 }
 
 impl Db {
+    fn of(engine: Engine) -> Self {
+        Self { engine, home: None }
+    }
+
+    fn writable(db: DB, path: &Path) -> Result<Self, DbError> {
+        let home = File::open(path).map_err(|error| DbError::Trouble(error.to_string()))?;
+        Ok(Self {
+            engine: Engine::Rocks(db),
+            home: Some(home),
+        })
+    }
+
     /// Whether a directory holds an index at all.
     pub(super) fn exists(path: &Path) -> bool {
         path.join("CURRENT").exists()
@@ -174,7 +192,7 @@ impl Db {
         let cache = Cache::new_lru_cache(BLOCK_CACHE);
         let families = Cf::ALL.map(|cf| ColumnFamilyDescriptor::new(cf.name(), family(cf, &cache)));
         let db = DB::open_cf_descriptors(&database(create), path, families)?;
-        Ok(Self(Engine::Rocks(db)))
+        Self::writable(db, path)
     }
 
     /// Reads every record of every family, so that each block's checksum is looked at.
@@ -194,7 +212,7 @@ impl Db {
         let cache = Cache::new_lru_cache(BLOCK_CACHE);
         let families = Cf::ALL.map(|cf| ColumnFamilyDescriptor::new(cf.name(), family(cf, &cache)));
         let db = DB::open_cf_descriptors(&options, path, families)?;
-        Ok(Self(Engine::Rocks(db)))
+        Self::writable(db, path)
     }
 
     /// For `fsck`: writes nothing. An index of an older format may lack the families that have come `since`.
@@ -202,7 +220,7 @@ impl Db {
         let options = database(false);
         let names = complete_but(&options, path, since)?;
         let db = DB::open_cf_for_read_only(&options, path, names, false)?;
-        Ok(Self(Engine::Rocks(db)))
+        Ok(Self::of(Engine::Rocks(db)))
     }
 
     /// For a salvage: as much of a damaged index as can be read, whichever records or families it has lost. Writes nothing.
@@ -215,11 +233,11 @@ impl Db {
         let names = Cf::ALL.map(Cf::name);
         let names = names.iter().filter(|name| left.iter().any(|found| found == *name));
         let db = DB::open_cf_for_read_only(&options, path, names, false)?;
-        Ok(Self(Engine::Rocks(db)))
+        Ok(Self::of(Engine::Rocks(db)))
     }
 
     pub(super) fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Vec<u8>>, DbError> {
-        match &self.0 {
+        match &self.engine {
             Engine::Rocks(db) => match db.cf_handle(cf.name()) {
                 Some(handle) => Ok(db.get_cf(handle, key)?),
                 // Only the remains of an index can lack a family: every other open fails without it.
@@ -253,7 +271,7 @@ impl Db {
 
     /// Of the remains of an index a family may be gone.
     fn lacks(&self, cf: Cf) -> bool {
-        match &self.0 {
+        match &self.engine {
             Engine::Rocks(db) => db.cf_handle(cf.name()).is_none(),
             #[cfg(feature = "planted")]
             Engine::Memory(_) => false,
@@ -265,7 +283,7 @@ impl Db {
         if self.lacks(cf) {
             return Ok(());
         }
-        match &self.0 {
+        match &self.engine {
             Engine::Rocks(db) => scan_rocks_back(db, cf, &mut each),
             #[cfg(feature = "planted")]
             Engine::Memory(memory) => memory.scan_back(cf, each),
@@ -274,7 +292,7 @@ impl Db {
 
     /// A cursor over a range, for callers that merge several.
     pub(super) fn range(&self, cf: Cf, from: &[u8], end: &[u8]) -> Range<'_> {
-        Range(match &self.0 {
+        Range(match &self.engine {
             Engine::Rocks(db) => Cursor::Rocks(rocks_cursor(db, cf, from, end)),
             #[cfg(feature = "planted")]
             Engine::Memory(memory) => Cursor::Memory(Walk::new(memory.clone(), cf, from, end)),
@@ -284,10 +302,15 @@ impl Db {
     /// The commit point: all changes or none, durable when this returns.
     pub(super) fn write(&self, changes: impl Iterator<Item = Change>) -> Result<(), DbError> {
         let sync = !planted(Plant::SkipIndexSync);
-        match &self.0 {
-            Engine::Rocks(db) => write_rocks(db, changes, sync),
+        match &self.engine {
+            Engine::Rocks(db) => write_rocks(db, changes, sync)?,
             #[cfg(feature = "planted")]
-            Engine::Memory(memory) => memory.write(changes, sync),
+            Engine::Memory(memory) => memory.write(changes, sync)?,
+        }
+        match &self.home {
+            Some(home) => flushed::confirm(home)
+                .map_err(|error| DbError::Trouble(format!("flushed, but the file system has failed: {error}"))),
+            None => Ok(()),
         }
     }
 }
@@ -424,4 +447,23 @@ fn family(cf: Cf, cache: &Cache) -> Options {
         options.add_compact_on_deletion_collector_factory(4_096, 2_048, 0.5);
     }
     options
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_not_durable_before_its_file_system_confirms_the_flush() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut db = Db::open(folder.path(), true).unwrap();
+        let change = |key: u8| [(Cf::Meta, vec![key], Some(vec![1]))].into_iter();
+        db.write(change(1)).unwrap();
+        // A descriptor by which nothing can be changed.
+        let mute = rustix::fs::open(folder.path(), rustix::fs::OFlags::PATH, rustix::fs::Mode::empty()).unwrap();
+        db.home = Some(File::from(mute));
+        let refused = db.write(change(2)).unwrap_err();
+        assert!(matches!(refused, DbError::Trouble(_)), "{refused}");
+        assert!(refused.to_string().contains("the file system has failed"), "{refused}");
+    }
 }

@@ -31,6 +31,7 @@ mod due;
 mod export;
 #[cfg(feature = "planted")]
 pub mod fill;
+mod flushed;
 mod former;
 mod fsck;
 mod gate;
@@ -83,6 +84,7 @@ pub use config::{Config, Ledger as LedgerConfig, Salvage};
 pub use damaged::DamagedInstance;
 pub use due::Lease;
 pub use export::{ExportReport, export};
+pub use flushed::confirm;
 pub use fsck::{FsckReport, fsck};
 pub use holding::{HeldJob, Holding, Look, Place};
 pub use ledger::{Arrival, Break, Detail, Fact, FactKind, Gap, Planned, Refusals};

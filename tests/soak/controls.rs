@@ -4,13 +4,13 @@ use crate::harness::objects::{self, Object};
 use crate::harness::peers::{send, try_send};
 use crate::harness::rig::Rig;
 use crate::harness::{Archive, SOON, Setup};
-use crate::{Tally, clock, corrupt, image, kill, leak, power, readonly, syscalls};
+use crate::{Tally, clock, corrupt, flush, image, kill, leak, power, readonly, syscalls};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 type Control = (&'static str, &'static str, fn(&str) -> Result<String, String>);
 
 /// The fault, the soak that must see it, and a short run of that soak.
-const CONTROLS: [Control; 18] = [
+const CONTROLS: [Control; 19] = [
     ("skip-commit", "soak-kill", |plant| kill::batch(7, 2, Some(plant))),
     ("ack-before-commit", "soak-kill", |plant| {
         kill::batch(7, 30, Some(plant))
@@ -43,6 +43,9 @@ const CONTROLS: [Control; 18] = [
     }),
     ("wait-for-clock", "soak-clock", |plant| {
         clock::run(7, &["+0", "-9h"], Some(plant))
+    }),
+    ("a flush that is believed", "soak-flush", |_| {
+        flush::run(7, 20, flush::Believe::Flushes)
     }),
     ("forget-home", "soak-readonly", |plant| readonly::run(7, 1, Some(plant))),
 ];

@@ -45,7 +45,7 @@ impl FailingDisk {
         let mut command = Command::new(tools::program("mkfs.ext4"));
         // Without the lazy rest, which would write (and fail) in the background for long.
         run(command
-            .args(["-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0"])
+            .args(["-q", "-F", "-b", "4096", "-E", "lazy_itable_init=0,lazy_journal_init=0"])
             .arg(&file));
         let mut disk = Self {
             folder: folder.to_owned(),
@@ -99,6 +99,7 @@ impl FailingDisk {
             .args(["-f", "--show"])
             .arg(&served));
         self.device = Some(device.trim().to_owned());
+        whole_requests(device.trim());
         // Writes of the file system itself may be lost too: it is checked before it is mounted, as at any start of a machine.
         let mut check = Command::new(tools::program("e2fsck"));
         let checked = check
@@ -158,6 +159,14 @@ impl Drop for FailingDisk {
             println!("{why}");
         }
     }
+}
+
+/// A page for each request. The loop device calls a write that the file below it took in part only a success, and a disk that
+/// fails does not: a plain program that flushes lost bytes in every second failure because of it.
+fn whole_requests(device: &str) {
+    let name = device.trim_start_matches("/dev/");
+    let limit = format!("/sys/block/{name}/queue/max_sectors_kb");
+    fs::write(limit, "4").expect("root");
 }
 
 fn patiently(within: Duration, mut done: impl FnMut() -> bool) -> Result<(), ()> {

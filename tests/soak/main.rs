@@ -15,6 +15,7 @@ mod corrupt;
 mod descriptors;
 mod disk;
 mod failing;
+mod flush;
 mod image;
 mod io;
 mod kill;
@@ -95,6 +96,7 @@ fn main() -> ExitCode {
         Some("disk") => disk::soak(&mut tally, order(20)),
         Some("corrupt") => corrupt::soak(&mut tally, order(0)),
         Some("io") => io::soak(&mut tally, order(12)),
+        Some("flush") => flush::soak(&mut tally, order(30)),
         Some("memory") => memory::soak(&mut tally, order(20)),
         Some("descriptors") => descriptors::soak(&mut tally, order(6)),
         Some("clock") => clock::soak(&mut tally, order(24)),

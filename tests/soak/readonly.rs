@@ -10,7 +10,6 @@ use crate::harness::{http, wait_until};
 use crate::image::{self, Image};
 use crate::{Order, Tally};
 use rand::Rng;
-use rustix::process::Signal;
 use std::os::unix::fs::symlink;
 use std::time::{Duration, Instant};
 
@@ -64,7 +63,7 @@ pub fn run(seed: u64, rounds: usize, plant: Option<&str>) -> Result<String, Stri
         let before = rig.acknowledged();
         rig.wait_acknowledged(before + 3)?;
         std::thread::sleep(Duration::from_millis(rig.generator.random_range(50..800)));
-        while_stopped(rig, || disk.break_read_only());
+        disk.break_read_only();
         let web = rig.station.setup.web;
         wait_until("readiness is red or the box has ended", Duration::from_secs(10), || {
             !matches!(http::get(web, "/readyz"), Some((200, _)))
@@ -97,24 +96,6 @@ pub fn run(seed: u64, rounds: usize, plant: Option<&str>) -> Result<String, Stri
     unmounted(rig, disk)?;
     rig.end_load();
     Ok(format!("{ended} ended, {red} red; {}", rig.verdict()?))
-}
-
-/// Between two system calls of every thread: a flush that the error overtakes is answered with success by the kernel (seen with
-/// seed 20261125), and what was acknowledged on that answer is not on the disk. No program can see that.
-fn while_stopped(rig: &Rig, work: impl FnOnce()) {
-    rig.station.signal(Signal::STOP);
-    let tasks = format!("/proc/{}/task", rig.station.pid());
-    let stopped = || {
-        let mut tasks = std::fs::read_dir(&tasks).expect("the box is there").flatten();
-        tasks.all(|task| {
-            let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
-            // `pid (name) state …`: T is stopped, D is still in a flush.
-            stat.rsplit(") ").next().is_none_or(|rest| rest.starts_with('T'))
-        })
-    };
-    wait_until("every thread has stopped", Duration::from_secs(10), stopped);
-    work();
-    rig.station.signal(Signal::CONT);
 }
 
 fn says(rig: &Rig, words: &str) -> Result<(), String> {
