@@ -10,9 +10,9 @@ use super::payload::PayloadReader;
 use super::template::Template;
 use super::transport::Progress;
 use crate::base::fault::{Plant, planted};
+use crate::base::flushed;
 use crate::base::names::DestinationId;
 use crate::dicom::part10::FileMeta;
-use crate::spool::confirm;
 use dicom_core::Tag;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -245,7 +245,7 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
     }
     let folder = File::open(folder)?;
     folder.sync_all()?;
-    confirm(&folder)
+    flushed::confirm(&folder)
 }
 
 /// `name.dcm` → `name_1.dcm`.

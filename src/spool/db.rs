@@ -1,10 +1,10 @@
 //! The only door to RocksDB. Promises: every write is one synced batch in the WAL; a torn tail of the WAL opens, any
 //! other damage is reported, never skipped. Knows keys and values as bytes only.
-use super::flushed;
 #[cfg(feature = "planted")]
 use super::memory::{Memory, Walk};
 use super::payload::{Mark, path_of};
 use crate::base::fault::{Plant, planted};
+use crate::base::flushed;
 use crate::base::names::InstanceId;
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, LogLevel,

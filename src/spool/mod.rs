@@ -31,7 +31,6 @@ mod due;
 mod export;
 #[cfg(feature = "planted")]
 pub mod fill;
-mod flushed;
 mod former;
 mod fsck;
 mod gate;
@@ -84,7 +83,6 @@ pub use config::{Config, Ledger as LedgerConfig, Salvage};
 pub use damaged::DamagedInstance;
 pub use due::Lease;
 pub use export::{ExportReport, export};
-pub use flushed::confirm;
 pub use fsck::{FsckReport, fsck};
 pub use holding::{HeldJob, Holding, Look, Place};
 pub use ledger::{Arrival, Break, Detail, Fact, FactKind, Gap, Planned, Refusals};

@@ -153,6 +153,8 @@ fn panics(plant: Option<&str>) -> Result<String, String> {
     rig.note_crash();
     rig.station.setup.plant("");
     rig.station.start();
+    // The lane may have panicked before the first modality had its answer.
+    rig.wait_acknowledged(1)?;
     rig.end_load();
     rig.verdict()
 }

@@ -1,5 +1,5 @@
 //! Whether the answer of a flush can be believed: a program that does nothing but append and flush, on a disk that begins to
-//! fail. Not the box is judged here, but the one thing it relies on (`waystation::spool::confirm`): what was flushed and confirmed
+//! fail. Not the box is judged here, but the one thing it relies on (`waystation::base::flushed::confirm`): what was flushed and confirmed
 //! is there when the disk is mounted anew. What was flushed and not confirmed is counted: it shows that the kernel does answer
 //! flushes with success whose bytes are gone then.
 use crate::failing::{self, FailingDisk};
@@ -126,7 +126,7 @@ fn write(mount: &Path, name: &str, believe: Believe, stop: &AtomicBool) -> Writt
             break;
         }
         written.flushed += 1;
-        if believe == Believe::Confirmations && waystation::spool::confirm(&home).is_err() {
+        if believe == Believe::Confirmations && waystation::base::flushed::confirm(&home).is_err() {
             break;
         }
         written.durable = written.flushed;
