@@ -5,11 +5,12 @@
 //! | name | what an answer waits for |
 //! | --- | --- |
 //! | `floor-files` | the reception, the BLAKE3 digest, a file of its own (made ahead) written past the page cache and flushed, a line in an index written ahead, one flush for all that wait |
+//! | `floor-reused` | the same, but the file was written before and is written over: nothing but its bytes has to reach the disk |
 //! | `floor-log` | the reception, the digest, and the bytes in a file that was written full beforehand, one for each association, flushed |
 //! | `floor-none` | the reception alone: nothing is hashed, nothing is kept |
 //!
 //! `floor-files` keeps what the box keeps: a file for each instance and the word that it is there. `floor-log` has what the flushed log
-//! has; no box whose cache must be able to give away one study and keep another can write so, but none can be quicker.
+//! has; `floor-reused` is what a box could be that takes the files its cache gives away for the next arrivals. No box whose cache must be able to give away one study and keep another can write so, but none can be quicker.
 use super::limits::Group;
 use super::objects::EXPLICIT;
 use super::wire::item;
@@ -24,7 +25,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 
 /// The kinds, as `PEERS` names them.
-pub const NAMES: [&str; 3] = ["floor-files", "floor-log", "floor-none"];
+pub const NAMES: [&str; 4] = ["floor-files", "floor-reused", "floor-log", "floor-none"];
 const BLOCK: usize = 4 << 10;
 /// Bytes that are written at once: a CT slice is.
 const STRIDE: usize = 640 << 10;
@@ -34,6 +35,8 @@ const FOLDERS: usize = 8;
 /// A line of the index, and how many there are before it begins anew.
 const LINE: usize = 512;
 const LINES: u64 = 16 << 10;
+/// Bytes of a file of `floor-reused`, written before it serves; what a longer instance adds is written over from the second lap on.
+const USED: u64 = 1 << 20;
 /// Bytes of the file of an association of `floor-log`, written full before it serves.
 const RING: u64 = 256 << 20;
 /// The longest PDU that is taken, as DCMTK's and the box's.
@@ -64,7 +67,14 @@ pub fn serve(kind: &str, port: u16, folder: &Path) {
 enum Keep {
     Nothing,
     Logs(PathBuf),
-    Files(PathBuf, Arc<Index>),
+    Files(PathBuf, Arc<Index>, Made),
+}
+
+/// Where a file comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Made {
+    New,
+    Reused,
 }
 
 /// What one has to itself.
@@ -86,7 +96,8 @@ impl Keep {
         match kind {
             "floor-none" => Self::Nothing,
             "floor-log" => Self::Logs(folder.to_owned()),
-            "floor-files" => Self::Files(folder.to_owned(), Arc::new(Index::new(folder))),
+            "floor-files" => Self::Files(folder.to_owned(), Arc::new(Index::new(folder)), Made::New),
+            "floor-reused" => Self::Files(folder.to_owned(), Arc::new(Index::new(folder)), Made::Reused),
             other => panic!("there is no `{other}`; there are {}", NAMES.join(", ")),
         }
     }
@@ -98,8 +109,8 @@ impl Keep {
                 file: full(&folder.join(format!("log-{number}")), RING, true),
                 at: 0,
             },
-            Self::Files(folder, index) => Own::Files {
-                ahead: made_ahead(folder.join(format!("{number:04}"))),
+            Self::Files(folder, index, made) => Own::Files {
+                ahead: made_ahead(folder.join(format!("{number:04}")), *made),
                 index: index.clone(),
                 file: None,
             },
@@ -109,7 +120,7 @@ impl Keep {
 
 /// Files whose entries are flushed before the first of them is handed out: as in the box, `AHEAD` of one folder share a flush, several
 /// folders take turns, and the folders are spread over the disk, for neighbours that are flushed at the same time wait for each other.
-fn made_ahead(folder: PathBuf) -> Receiver<File> {
+fn made_ahead(folder: PathBuf, way: Made) -> Receiver<File> {
     let (made, ahead) = sync_channel(AHEAD);
     let folders: Vec<PathBuf> = (0..FOLDERS).map(|number| folder.join(format!("{number:02}"))).collect();
     std::fs::create_dir(&folder).expect("a new folder");
@@ -118,6 +129,21 @@ fn made_ahead(folder: PathBuf) -> Receiver<File> {
     let _slower = ioctl_getflags(&top).and_then(|flags| ioctl_setflags(&top, flags | IFlags::TOPDIR));
     for folder in &folders {
         std::fs::create_dir(folder).expect("a new folder");
+    }
+    if way == Made::Reused {
+        let files: Vec<File> = (0..AHEAD * FOLDERS)
+            .map(|number| folders[number % FOLDERS].join(number.to_string()))
+            .map(|path| full(&path, USED, true))
+            .collect();
+        // One association has one of them at a time, and as many as the channel holds are on their way to it.
+        std::thread::spawn(move || {
+            let mut laps = files.iter().cycle();
+            while laps
+                .next()
+                .is_some_and(|file| made.send(file.try_clone().expect("a descriptor")).is_ok())
+            {}
+        });
+        return ahead;
     }
     std::thread::spawn(move || {
         for batch in 0_u64.. {
@@ -323,7 +349,7 @@ impl Session {
             }
             Own::Files { ahead, file, .. } => {
                 let file = file.get_or_insert_with(|| ahead.recv().expect("files are made ahead"));
-                // Where a file system knows no such call, blocks are found at the write.
+                // Where a file system knows no such call, blocks are found at the write; a file that was written before has them.
                 let _slower = fallocate(&*file, FallocateFlags::KEEP_SIZE, self.written, blocks.len() as u64);
                 file.write_all_at(blocks, self.written).expect("written");
             }

@@ -7,7 +7,7 @@
 //! | `storescp-fsync` | the same with `fsync_on_close.c` preloaded: `fdatasync` before a written file is closed, and so before the answer |
 //! | `orthanc` | Debian's, with Debian's setting `SyncStorageArea: true`: files are flushed, its SQLite index is not at each commit |
 //! | `orthanc-nosync` | the same with `SyncStorageArea: false` |
-//! | `floor-files`, `floor-log`, `floor-none` | the least that a receiver can be (`floor.rs`) |
+//! | `floor-files`, `floor-reused`, `floor-log`, `floor-none` | the least that a receiver can be (`floor.rs`) |
 //! | `pynetdicom` | its `storescp` application, for 100 associations instead of 10 |
 use super::harness::tools::{self, Owned};
 use super::harness::{self, SOON, Setup, Station, wait_until};
