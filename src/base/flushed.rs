@@ -20,6 +20,18 @@ use std::io;
 /// # Errors
 /// The file system has failed: what was flushed may be gone when it is mounted anew.
 pub fn confirm(file: &File) -> io::Result<()> {
+    twice(|| change(file))
+}
+
+/// Whether `confirm` can see anything there.
+///
+/// # Errors
+/// Times cannot be set, and flushes are believed: a share, or a filter of system calls.
+pub fn is_possible(file: &File) -> io::Result<()> {
+    Ok(change(file)?)
+}
+
+fn change(file: &File) -> Result<(), Errno> {
     let now = Timespec {
         tv_sec: 0,
         tv_nsec: UTIME_NOW,
@@ -28,7 +40,7 @@ pub fn confirm(file: &File) -> io::Result<()> {
         last_access: now,
         last_modification: now,
     };
-    twice(|| rustix::fs::futimens(file, &times))
+    rustix::fs::futimens(file, &times)
 }
 
 /// ext4 notices a journal that has failed at the first change and refuses the second. What says nothing of the disk, as a share
@@ -71,6 +83,10 @@ mod tests {
         made.set_modified(long_ago).unwrap();
         confirm(&File::open(&path).unwrap()).unwrap();
         assert!(made.metadata().unwrap().modified().unwrap() > long_ago);
-        confirm(&File::open(root.path()).unwrap()).unwrap();
+        let folder = File::open(root.path()).unwrap();
+        confirm(&folder).unwrap();
+        is_possible(&folder).unwrap();
+        let mute = rustix::fs::open(root.path(), rustix::fs::OFlags::PATH, rustix::fs::Mode::empty()).unwrap();
+        assert!(is_possible(&File::from(mute)).is_err());
     }
 }

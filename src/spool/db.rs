@@ -176,6 +176,9 @@ impl Db {
 
     fn writable(db: DB, path: &Path) -> Result<Self, DbError> {
         let home = File::open(path).map_err(|error| DbError::Trouble(error.to_string()))?;
+        if let Err(error) = flushed::is_possible(&home) {
+            tracing::warn!(%error, "flushes of the index cannot be confirmed here: a file system that fails may lose the last of them");
+        }
         Ok(Self {
             engine: Engine::Rocks(db),
             home: Some(home),
