@@ -47,9 +47,8 @@ fn change(file: &File) -> Result<(), Errno> {
 /// that does not let its times be set, is no failure of it.
 fn twice(mut change: impl FnMut() -> Result<(), Errno>) -> io::Result<()> {
     for _ in 0..2 {
-        match change() {
-            Err(error @ (Errno::ROFS | Errno::IO | Errno::SHUTDOWN | Errno::BADF)) => return Err(error.into()),
-            Err(_) | Ok(()) => {}
+        if let Err(error @ (Errno::ROFS | Errno::IO | Errno::SHUTDOWN | Errno::BADF)) = change() {
+            return Err(error.into());
         }
     }
     Ok(())
