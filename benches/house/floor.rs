@@ -10,7 +10,8 @@
 //! | `floor-none` | the reception alone: nothing is hashed, nothing is kept |
 //!
 //! `floor-files` keeps what the box keeps: a file for each instance and the word that it is there. `floor-log` has what the flushed log
-//! has; `floor-reused` is what a box could be that takes the files its cache gives away for the next arrivals. No box whose cache must be able to give away one study and keep another can write so, but none can be quicker.
+//! has; no box whose cache must be able to give away one study and keep another can write so, but none can be quicker. `floor-reused`
+//! is what a box could be that takes the files its cache gives away for the next arrivals.
 use super::limits::Group;
 use super::objects::EXPLICIT;
 use super::wire::item;
