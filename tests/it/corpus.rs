@@ -35,6 +35,14 @@ fn corpus(folder: &Path) -> Corpus {
     }
 }
 
+/// A control of the sender itself: with pynetdicom's own event its thread takes answers for itself when it runs late.
+#[test]
+fn no_answer_is_lost_inside_the_peer() {
+    let unanswered = tools::python_json("requestor.py", &["late"]);
+    assert_eq!(unanswered["gate"], 0, "{unanswered}");
+    assert_ne!(unanswered["event"], 0, "{unanswered}");
+}
+
 fn send(station: &Station, corpus: &Corpus) {
     let port = station.setup.dicom.to_string();
     let sent = tools::python_json("corpus.py", &["send", &corpus.list, &port, "WAYSTATION", "PYNETDICOM"]);

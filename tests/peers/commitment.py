@@ -22,6 +22,8 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, _config, build_role, evt
 
+import requestor
+
 CLASS = "1.2.840.10008.1.20.1"
 INSTANCE = "1.2.840.10008.1.20.1.1"
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -81,7 +83,7 @@ def ask(port, called, calling, spec):
     ae.add_requested_context(CLASS, [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
     ae.add_requested_context(CT)
     role = [build_role(CLASS, scu_role=True, scp_role=spec.get("scp", False))] if "scp" in spec else []
-    peer = ae.associate("127.0.0.1", int(port), ae_title=called, ext_neg=role, evt_handlers=[(evt.EVT_N_EVENT_REPORT, on_report)],
+    peer = requestor.associate(ae, "127.0.0.1", int(port), ae_title=called, ext_neg=role, evt_handlers=[(evt.EVT_N_EVENT_REPORT, on_report)],
                         tls_args=client(spec.get("tls")))
     if not peer.is_established:
         return {"associated": False}
@@ -198,7 +200,7 @@ def archive(port, journal_path, behaviour_path, *tls):
 def tell_with(port, data, kind, calling, called="WAYSTATION", tls=()):
     ae = AE(ae_title=calling)
     ae.add_requested_context(CLASS)
-    peer = ae.associate("127.0.0.1", int(port), ae_title=called, ext_neg=[build_role(CLASS, scp_role=True)],
+    peer = requestor.associate(ae, "127.0.0.1", int(port), ae_title=called, ext_neg=[build_role(CLASS, scp_role=True)],
                         tls_args=client(tls))
     if not peer.is_established:
         return None

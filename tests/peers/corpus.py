@@ -13,6 +13,7 @@ import sys
 from collections import defaultdict
 
 import part10
+import requestor
 import walk
 
 DIRECTORY = "1.2.840.10008.1.3.10"
@@ -97,7 +98,7 @@ def send(files, port, called, calling):
         ae = AE(ae_title=calling)
         for sop_class, syntax in sorted(contexts):
             ae.add_requested_context(sop_class, syntax)
-        peer = ae.associate("127.0.0.1", int(port), ae_title=called)
+        peer = requestor.associate(ae, "127.0.0.1", int(port), ae_title=called)
         assert peer.is_established, "no association"
         for file in batch:
             try:

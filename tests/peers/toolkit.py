@@ -15,6 +15,8 @@ import threading
 
 from pynetdicom import AE, AllStoragePresentationContexts, ALL_TRANSFER_SYNTAXES, _config, evt
 
+import requestor
+
 VERIFICATION = "1.2.840.10008.1.1"
 
 
@@ -56,7 +58,7 @@ def echo(port, called, calling, tls=None):
         if event.pdu.pdu_type == 0x03:
             rejected.append([event.pdu.result, event.pdu.source, event.pdu.reason_diagnostic])
 
-    peer = ae.associate("127.0.0.1", int(port), ae_title=called, tls_args=(tls, "localhost") if tls else None,
+    peer = requestor.associate(ae, "127.0.0.1", int(port), ae_title=called, tls_args=(tls, "localhost") if tls else None,
                         evt_handlers=[(evt.EVT_PDU_RECV, on_pdu)])
     if not peer.is_established:
         return {"code": rejected[0] if rejected else "no answer"}
@@ -88,7 +90,7 @@ def trickle(port, called, calling, ca, certificate, key, *files):
     sets = [pydicom.dcmread(name) for name in files]
     ae = AE(ae_title=calling)
     ae.add_requested_context(sets[0].SOPClassUID, sets[0].file_meta.TransferSyntaxUID)
-    peer = ae.associate("127.0.0.1", int(port), ae_title=called, tls_args=(context, "localhost"))
+    peer = requestor.associate(ae, "127.0.0.1", int(port), ae_title=called, tls_args=(context, "localhost"))
     statuses = []
     for data_set in sets:
         statuses.append(peer.send_c_store(data_set).get("Status"))
@@ -102,7 +104,7 @@ def sequences(port, called, calling, name):
     data_set = pydicom.dcmread(name)
     ae = AE(ae_title=calling)
     ae.add_requested_context(data_set.SOPClassUID, data_set.file_meta.TransferSyntaxUID)
-    peer = ae.associate("127.0.0.1", int(port), ae_title=called)
+    peer = requestor.associate(ae, "127.0.0.1", int(port), ae_title=called)
     status = peer.send_c_store(data_set).Status
     peer.release()
     return {"status": status}
