@@ -3,13 +3,15 @@
 //! `log`: as many writers as there are associations append records of the same size to one file that was written full
 //! beforehand, so that a flush moves data and no metadata; a record counts when an `fdatasync` that began after its write has
 //! ended; all that wait share one. `log-each`: each writer has such a file of its own and flushes it for each record by itself. Both
-//! files are rings: nothing grows. The records come from memory and nobody receives them.
+//! files are rings: nothing grows. `log-new` is `log` in a file whose blocks were found beforehand, but never written: what a log is
+//! that was preallocated and no more. The records come from memory and nobody receives them.
 //!
 //! `loopback`: as many connections of TCP on this machine; a record is written as in a sender, read to its end into a buffer that
 //! is thrown away, and answered with a byte.
 use super::load::{Budget, Measured};
 use super::objects::Kind;
 use super::usage;
+use rustix::fs::{FallocateFlags, fallocate};
 use rustix::net::sockopt;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -20,6 +22,8 @@ use std::time::Instant;
 
 /// Bytes that the log's files hold, all together.
 const RING: u64 = 2 << 30;
+/// Bytes that `log-new` has room for, all writers together: more than a figure of some seconds writes, so that nothing is written twice.
+const PREALLOCATED: u64 = 12 << 30;
 /// A write of a long record.
 const PIECE: usize = 1 << 20;
 
@@ -27,7 +31,7 @@ const PIECE: usize = 1 << 20;
 pub struct Log {
     files: Vec<File>,
     each: u64,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Log {
@@ -47,26 +51,35 @@ impl Log {
                 file
             })
             .collect();
-        Self {
-            files,
-            each,
-            _folder: folder,
-        }
+        Self { files, each, folder }
     }
 
     /// Every writer to the first file, one flush for all that wait.
     pub fn shared(&self, kind: &Kind, budget: Budget) -> Measured {
+        Self::of(&self.files[0], self.each / budget.associations as u64, kind, budget)
+    }
+
+    /// Each writer has a part of the file: records of different writers never overlap.
+    fn of(file: &File, part: u64, kind: &Kind, budget: Budget) -> Measured {
         let group = Group::default();
-        // Each writer has its own part of the ring: records of different writers never overlap.
-        let part = self.each / budget.associations as u64;
         measure(kind, budget, |writer, number| {
             let place = Place {
                 from: part * writer as u64,
                 length: part,
             };
-            write(&self.files[0], kind, place, number);
-            group.flushed(&self.files[0]);
+            write(file, kind, place, number);
+            group.flushed(file);
         })
+    }
+
+    /// The same into a file that was preallocated by one call for this figure.
+    pub fn preallocated(&self, kind: &Kind, budget: Budget) -> Measured {
+        let file = tempfile::tempfile_in(self.folder.path()).expect("writable");
+        let part = PREALLOCATED.min(budget.bytes) / budget.associations as u64;
+        let length = part * budget.associations as u64;
+        fallocate(&file, FallocateFlags::empty(), 0, length).expect("room for the log");
+        file.sync_all().expect("flushed");
+        Self::of(&file, part, kind, budget)
     }
 
     /// Every writer to its own file, a flush for each record.
