@@ -288,6 +288,20 @@ mod tests {
     }
 
     #[test]
+    fn the_first_stride_is_short_and_the_others_are_long() {
+        let mut gathered = Gathered::new(BLOCK, Arc::default());
+        let mut strides = Vec::new();
+        for _ in 0..4 * STRIDE / BLOCK {
+            assert_eq!(gathered.take(&[0; BLOCK]), BLOCK);
+            if gathered.is_full() {
+                strides.push(gathered.stride().length);
+            }
+        }
+        assert_eq!(strides, [FIRST, STRIDE, STRIDE, STRIDE]);
+        assert_eq!(gathered.fresh, STRIDE - FIRST);
+    }
+
+    #[test]
     fn a_flush_beside_the_writing_comes_once_in_each_step() {
         let mut writer = Writer::new(Arc::new(tempfile::tempfile().unwrap()));
         writer.end = STEP;

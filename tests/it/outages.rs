@@ -237,6 +237,8 @@ fn a_refusal_of_authorisation_suspends_the_destination_until_a_person_resumes_it
     let sent = Object::many(objects::CT, 3);
     send(station.setup.dicom, station.setup.path(), &sent);
     station.wait_metric("destination_suspended", &[("destination", "vna")], |n| n == 1.0);
+    // What was on its way over another association meets the refusal too.
+    station.wait_metric("jobs_in_flight", &[], |n| n == 0.0);
     archive.behave(json!({"mode": "ok"}));
     station.restart();
     assert_eq!(station.metric("destination_suspended", &[("destination", "vna")]), 1.0);
