@@ -142,10 +142,12 @@ bench: setup ## the micro-benches: head scan, edit, rules, P-DATA, commit
 	cargo bench --locked
 
 # ROUNDS, SECONDS for each figure, SIZES (5k,512k,32m,1g), ASSOCIATIONS (1,8,32) and PEERS make it shorter or longer.
-HOUSE := BENCH_SECONDS=$(if $(filter file,$(origin SECONDS)),,$(SECONDS)) cargo bench --locked --bench house --
+HOUSE := env BENCH_SECONDS=$(if $(filter file,$(origin SECONDS)),,$(SECONDS)) cargo bench --locked --bench house --
 
-bench-peers: setup venv ## ingest against DCMTK, Orthanc, pynetdicom and the machine's limits; ROUNDS, SECONDS, SIZES, ASSOCIATIONS, PEERS
-	@$(HOUSE) peers
+# DISK=ext4 (ext4-nojournal, xfs): on a disk of its own, of GIB gibibytes, whose blocks were all written before (root).
+GIB ?= 24
+bench-peers: setup venv ## ingest against DCMTK, Orthanc, pynetdicom and the machine's limits; ROUNDS, SECONDS, SIZES, ASSOCIATIONS, PEERS, DISK
+	@$(if $(DISK),tools/disk $(DISK) $(GIB) )$(HOUSE) peers
 
 bench-relay: setup venv ## in, rules, commit, out over TLS: lag, throughput, processor time, memory; also PARTS
 	@$(HOUSE) relay

@@ -33,6 +33,7 @@ mod image;
 mod memory;
 mod operate;
 mod outages;
+mod own_disk;
 mod panics;
 mod papers;
 mod privacy;
