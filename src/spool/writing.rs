@@ -174,7 +174,7 @@ impl Writer {
 
     /// Writes what was gathered last and the header that `header` makes of length and digest, and flushes the file once. A short payload
     /// is one write through the page cache; of a longer one the first and the last block are, and all between goes past
-    /// it, and the two are on their way to the disk meanwhile. Answers the quick checksum. Blocking.
+    /// it. Answers the quick checksum. Blocking.
     pub(super) fn seal(
         self,
         mut gathered: Gathered,
@@ -192,10 +192,9 @@ impl Writer {
         } else {
             allocate(&self.file, self.end, gathered.at + rest.len() as u64)?;
             let written = rest.len() / BLOCK * BLOCK;
+            direct::write(&self.file, &rest[..written], gathered.at)?;
             self.file.write_all_at(&rest[written..], gathered.at + written as u64)?;
             self.file.write_all_at(&front, 0)?;
-            begin_writing(&self.file);
-            direct::write(&self.file, &rest[..written], gathered.at)?;
         }
         flush(&self.file)?;
         Ok(gathered.sum.finish_128())
@@ -220,12 +219,6 @@ fn allocate(file: &File, from: u64, end: u64) -> io::Result<()> {
         Err(rustix::io::Errno::NOSPC) => Err(rustix::io::Errno::NOSPC.into()),
         Err(_) | Ok(()) => Ok(()),
     }
-}
-
-/// Has the kernel begin to write what the cache holds of the file, without waiting for it: the flush does. It would be half of the
-/// flush's time, behind the direct write instead of beside it. A file system that does not know the advice leaves it to the flush.
-fn begin_writing(file: &File) {
-    let _at_the_flush = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
 }
 
 /// A flush that failed is never tried again: the payload is abandoned. Blocking.
