@@ -84,7 +84,7 @@ def ask(port, called, calling, spec):
     ae.add_requested_context(CT)
     role = [build_role(CLASS, scu_role=True, scp_role=spec.get("scp", False))] if "scp" in spec else []
     peer = requestor.associate(ae, "127.0.0.1", int(port), ae_title=called, ext_neg=role, evt_handlers=[(evt.EVT_N_EVENT_REPORT, on_report)],
-                        tls_args=client(spec.get("tls")))
+                               tls_args=client(spec.get("tls")))
     if not peer.is_established:
         return {"associated": False}
     accepted = [context.abstract_syntax for context in peer.accepted_contexts]
@@ -201,7 +201,7 @@ def tell_with(port, data, kind, calling, called="WAYSTATION", tls=()):
     ae = AE(ae_title=calling)
     ae.add_requested_context(CLASS)
     peer = requestor.associate(ae, "127.0.0.1", int(port), ae_title=called, ext_neg=[build_role(CLASS, scp_role=True)],
-                        tls_args=client(tls))
+                               tls_args=client(tls))
     if not peer.is_established:
         return None
     try:

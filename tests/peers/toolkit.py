@@ -59,7 +59,7 @@ def echo(port, called, calling, tls=None):
             rejected.append([event.pdu.result, event.pdu.source, event.pdu.reason_diagnostic])
 
     peer = requestor.associate(ae, "127.0.0.1", int(port), ae_title=called, tls_args=(tls, "localhost") if tls else None,
-                        evt_handlers=[(evt.EVT_PDU_RECV, on_pdu)])
+                               evt_handlers=[(evt.EVT_PDU_RECV, on_pdu)])
     if not peer.is_established:
         return {"code": rejected[0] if rejected else "no answer"}
     status = peer.send_c_echo().Status

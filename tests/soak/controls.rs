@@ -1,5 +1,5 @@
-//! The negative controls: a box with one planted fault each (`src/base/fault.rs`), and a flush that is believed. The soak named with it must find the fault;
-//! a control that passes fails the suite, for then the soak is blind.
+//! The negative controls: a box with one planted fault each (`src/base/fault.rs`), and a flush that is believed. The soak named with
+//! each must find the fault; a control that passes fails the suite, for then the soak is blind.
 use crate::harness::objects::{self, Object};
 use crate::harness::peers::{send, try_send};
 use crate::harness::rig::Rig;
