@@ -250,11 +250,14 @@ impl Core {
         let top = self.stack.last().copied();
         let (layout, limit) = top.map_or((self.layout, usize::MAX), |frame| (frame.inside, frame.limit));
         let at = self.at as u64;
+        // Before the bytes are looked at: those behind the limit are no header of this element, however many are here already.
+        if limit - self.at < HEADER_MIN {
+            return Err(self.overrun(at));
+        }
         let found = match header::parse(layout, &self.bytes[self.at..]) {
             Parsed::Header(found) => found,
             Parsed::BadVr(tag) => return Err(HeadError::BadVr { tag, at }),
             Parsed::Unexpected(tag) => return Err(HeadError::Unexpected { tag, at }),
-            Parsed::Short if limit - self.at < 8 => return Err(self.overrun(at)),
             Parsed::Short => return Ok(Step::More),
         };
         let end = self.at + found.size + found.length.unwrap_or(0) as usize;
@@ -403,6 +406,8 @@ impl Core {
     }
 }
 
+/// The shortest header: tag and a length of 32 bits, or tag, VR and a length of 16.
+const HEADER_MIN: usize = 8;
 const FEED_FIRST: usize = 4 << 10;
 /// The most bytes that are taken up at once.
 pub(super) const FEED: usize = 64 << 10;

@@ -369,6 +369,15 @@ fn broken_structure_is_named() {
         let bytes = [b"\x08\x00\x50\x00", vr.as_slice(), b"\x02\x00AB"].concat();
         assert_eq!(scan(EXPLICIT, &bytes), Err(HeadError::BadVr { tag, at: 0 }));
     }
+    // What stands behind an item too short for a header is none of it, however much of it is here already.
+    let short = sequence(EL, 0x0040_0275, "SQ", &[vec![0; 4]], true);
+    let whole = [short.as_slice(), &[9; 8]].concat();
+    for cut in [short.len(), whole.len()] {
+        assert_eq!(
+            scan(EXPLICIT, &whole[..cut]),
+            Err(HeadError::Overrun { tag: ITEM, at: 20 })
+        );
+    }
 }
 
 #[test]
