@@ -247,7 +247,7 @@ fn any_text() -> impl Strategy<Value = (&'static str, String)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 600, max_global_rejects: 1 << 20, ..ProptestConfig::default() })]
     /// What was written by the rules of a set is in that set, stays as it is, and reads the same in UTF-8.
     #[test]
     fn right_text_of_every_set_is_left_alone_and_carried_into_utf8((terms, text) in any_text()) {

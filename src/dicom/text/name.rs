@@ -68,7 +68,8 @@ pub fn with_part(name: &str, group: Group, part: Part, value: &str) -> String {
     groups.join("=")
 }
 
-/// The name with two components exchanged in every group that has one of them.
+/// The name with two components exchanged in every group that has one of them, without the blanks around the two: at the end or the
+/// start of a value they would be lost, and the name be another than the one that was written.
 #[must_use]
 pub fn swapped(name: &str, one: Part, other: Part) -> String {
     let groups = name.split('=').map(|group| {
@@ -79,7 +80,7 @@ pub fn swapped(name: &str, one: Part, other: Part) -> String {
         }
         let before = parts.len();
         parts.resize(count, "");
-        parts.swap(one as usize, other as usize);
+        (parts[one as usize], parts[other as usize]) = (parts[other as usize].trim(), parts[one as usize].trim());
         // What was only needed for the exchange goes again.
         while parts.len() > before && parts.last().is_some_and(|part| part.is_empty()) {
             parts.pop();
@@ -127,6 +128,7 @@ mod tests {
         }
         assert_eq!(swapped("JANE^DOE^X", Part::Family, Part::Given), "DOE^JANE^X");
         assert_eq!(swapped("JANE", Part::Family, Part::Given), "^JANE");
+        assert_eq!(swapped("JANE ^ DOE^ Q", Part::Family, Part::Given), "DOE^JANE^ Q");
     }
 
     #[test]
