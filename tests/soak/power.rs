@@ -1,5 +1,5 @@
 //! Power cuts under load: spool and folder destination on file systems of their own, shut down without a flush at random
-//! moments, mounted again, the box started again. ext4 and xfs in turn.
+//! moments, mounted again, the box started again. ext4 and xfs in turn, or the one that KIND names.
 use crate::harness::rig::Rig;
 use crate::image::{self, Image};
 use crate::{Order, Tally};
@@ -14,12 +14,15 @@ pub fn soak(tally: &mut Tally, order: Order) {
     if let Err(why) = image::possible() {
         return tally.judge("power", 1, || Err(why));
     }
-    let kinds = ["ext4", "xfs"];
+    let kinds = match std::env::var("KIND") {
+        Ok(kind) if !kind.is_empty() => vec![kind],
+        _ => vec!["ext4".to_owned(), "xfs".to_owned()],
+    };
     let (mut done, mut batches) = (0, 0);
     while done < order.count {
-        let half = order.count.div_ceil(2);
-        let rounds = BATCH.min(half).min(order.count - done);
-        let (seed, kind) = (order.seed + done as u64, kinds[batches % 2]);
+        let share = order.count.div_ceil(kinds.len());
+        let rounds = BATCH.min(share).min(order.count - done);
+        let (seed, kind) = (order.seed + done as u64, &kinds[batches % kinds.len()]);
         tally.judge(&format!("power on {kind}, {rounds} cuts, seed {seed}"), rounds, || {
             batch(seed, kind, rounds, None)
         });

@@ -142,7 +142,22 @@ impl Rig {
         self.station.wait_drained(DRAIN);
         let report = self.report();
         let judged = judge(&report, self.station.metric("jobs_held", &[]));
-        judged.map_err(|wrong| format!("{wrong}{}", self.traces(&report)))
+        judged.map_err(|wrong| format!("{wrong}{}{}", self.traces(&report), self.kept()))
+    }
+
+    /// With KEEP=FOLDER in the environment, what a failed round leaves behind is copied there, to be looked at.
+    fn kept(&self) -> String {
+        let Some(folder) = std::env::var_os("KEEP") else {
+            return String::new();
+        };
+        let folder = PathBuf::from(folder).join(format!("{}-{}", self.seed, std::process::id()));
+        let mut command = std::process::Command::new("cp");
+        command.args(["-rLT", "--preserve=timestamps"]).arg(self.path("")).arg(&folder);
+        match std::fs::create_dir_all(&folder).and_then(|()| command.status()) {
+            Ok(done) if done.success() => format!("\n  kept: {}", folder.display()),
+            Ok(done) => format!("\n  kept in part ({done}): {}", folder.display()),
+            Err(error) => format!("\n  not kept: {error}"),
+        }
     }
 
     /// For each missing instance, how long before the next crash it was acknowledged; what was put aside; the log.
