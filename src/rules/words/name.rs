@@ -101,15 +101,23 @@ fn swap(book: &mut Book) {
             namespace: "text",
             name: "swap_name_parts",
             parameters: "image, path, part, part",
-            does: "Exchanges two parts of a person's name in all its groups, for modalities that send GIVEN^FAMILY.",
+            does: "Exchanges two parts of a person's name in all its groups, without the blanks around the two, for modalities that send \
+                GIVEN^FAMILY.",
             limits: "Once only: a name that the box exchanged already, in this call or, by the record of changes in Original Attributes \
                 Sequence, on an earlier pass, stays.",
             errors: "Fails for a part of another name. Holds the instance when the element is no text.",
-            samples: &[Sample {
-                given: &[("PatientName", "JANE^DOE")],
-                rule: r#"text::swap_name_parts(image, "PatientName", "family", "given");"#,
-                gives: Gives::Elements(&[("PatientName", "DOE^JANE")]),
-            }],
+            samples: &[
+                Sample {
+                    given: &[("PatientName", "JANE^DOE")],
+                    rule: r#"text::swap_name_parts(image, "PatientName", "family", "given");"#,
+                    gives: Gives::Elements(&[("PatientName", "DOE^JANE")]),
+                },
+                Sample {
+                    given: &[("PatientName", "JANE ^DOE^Q")],
+                    rule: r#"text::swap_name_parts(image, "PatientName", "family", "given");"#,
+                    gives: Gives::Elements(&[("PatientName", "DOE^JANE^Q")]),
+                },
+            ],
         },
         |c: Context, image: &mut Image, path: &str, one: &str, other: &str| {
             let hand = Hand::new(&c, image);
