@@ -39,7 +39,7 @@ demo: build ## a box, a receiver, modalities, a cut WAN and a kill -9: exit 0 on
 test: setup venv ## all tests, real peers included, with the faults that prove that the tests can fail
 	cargo test --release --locked --features planted
 
-# N is how many rounds (0: all there are), SEED which faults; each ends with `N passed, N failed`. docs/durability.md.
+# N is how many rounds (0: all there are), SEED which faults, KEEP a folder for what a failed verdict leaves; each ends with `N passed, N failed`. docs/durability.md.
 SOAK := cargo test --release --locked --features planted --test soak --
 N ?=
 SEED ?=

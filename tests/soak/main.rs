@@ -4,7 +4,7 @@
 //!
 //! usage: `cargo test --release --features planted --test soak -- NAME` with N and SEED in the environment. Without a name
 //! it is a short run of those that need no privileges, as part of `make test`. A failing round prints its seed; the same SEED
-//! gives the same faults.
+//! gives the same faults, and KEEP=FOLDER keeps what a failed verdict of the oracle left behind.
 #[allow(dead_code, unused_imports, clippy::type_complexity)]
 #[path = "../it/harness/mod.rs"]
 mod harness;

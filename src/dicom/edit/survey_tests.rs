@@ -247,6 +247,7 @@ fn any_text() -> impl Strategy<Value = (&'static str, String)> {
 }
 
 proptest! {
+    // The bound on refused cases is for a PROPTEST_CASES of tens of thousands.
     #![proptest_config(ProptestConfig { cases: 600, max_global_rejects: 1 << 20, ..ProptestConfig::default() })]
     /// What was written by the rules of a set is in that set, stays as it is, and reads the same in UTF-8.
     #[test]

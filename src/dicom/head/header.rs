@@ -5,6 +5,11 @@ use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry, VirtualVr};
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::StandardDataDictionary;
 
+/// The shortest header: tag and a length of 32 bits, or tag, VR and a length of 16.
+pub(super) const SIZE_MIN: usize = 8;
+/// The longest: tag, VR, two reserved bytes and a length of 32 bits.
+pub(super) const SIZE_MAX: usize = 12;
+
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Header {
     pub tag: Tag,
@@ -31,7 +36,7 @@ pub(crate) fn is_delimiter(tag: Tag) -> bool {
 
 /// Parses the header at the start of `bytes`.
 pub(crate) fn parse(layout: Layout, bytes: &[u8]) -> Parsed {
-    let Some(&[a, b, c, d, e, f, g, h]) = bytes.first_chunk::<8>() else {
+    let Some(&[a, b, c, d, e, f, g, h]) = bytes.first_chunk::<SIZE_MIN>() else {
         return Parsed::Short;
     };
     let tag = Tag(layout.u16([a, b]), layout.u16([c, d]));

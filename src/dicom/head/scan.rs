@@ -251,7 +251,7 @@ impl Core {
         let (layout, limit) = top.map_or((self.layout, usize::MAX), |frame| (frame.inside, frame.limit));
         let at = self.at as u64;
         // Before the bytes are looked at: those behind the limit are no header of this element, however many are here already.
-        if limit - self.at < HEADER_MIN {
+        if limit - self.at < header::SIZE_MIN {
             return Err(self.overrun(at));
         }
         let found = match header::parse(layout, &self.bytes[self.at..]) {
@@ -396,7 +396,7 @@ impl Core {
     fn finish(&mut self) -> Result<(), HeadError> {
         self.close();
         let rest = self.bytes.get(self.at..);
-        let is_padding = rest.is_some_and(|rest| rest.len() < 8 && rest.iter().all(|byte| *byte == 0));
+        let is_padding = rest.is_some_and(|rest| rest.len() < header::SIZE_MIN && rest.iter().all(|byte| *byte == 0));
         if self.stack.is_empty() && is_padding {
             return Ok(());
         }
@@ -406,8 +406,6 @@ impl Core {
     }
 }
 
-/// The shortest header: tag and a length of 32 bits, or tag, VR and a length of 16.
-const HEADER_MIN: usize = 8;
 const FEED_FIRST: usize = 4 << 10;
 /// The most bytes that are taken up at once.
 pub(super) const FEED: usize = 64 << 10;

@@ -31,7 +31,7 @@ impl Tail {
         Self {
             layout,
             skip: 0,
-            partial: Vec::with_capacity(HEADER_MAX),
+            partial: Vec::with_capacity(header::SIZE_MAX),
             open: 0,
             implicit_from: None,
             fragments: false,
@@ -58,7 +58,7 @@ impl Tail {
                 continue;
             }
             let had = self.partial.len();
-            let taken = bytes.len().min(HEADER_MAX - had);
+            let taken = bytes.len().min(header::SIZE_MAX - had);
             self.partial.extend_from_slice(&bytes[..taken]);
             match header::parse(self.inside(), &self.partial) {
                 Parsed::Header(found) => {
@@ -77,7 +77,7 @@ impl Tail {
     /// # Errors
     /// `Truncated` when the data set ended inside an element or sequence.
     pub fn finish(&self) -> Result<(), HeadError> {
-        let is_padding = self.partial.len() < 8 && self.partial.iter().all(|byte| *byte == 0);
+        let is_padding = self.partial.len() < header::SIZE_MIN && self.partial.iter().all(|byte| *byte == 0);
         if self.lost || (self.skip == 0 && self.open == 0 && is_padding) {
             return Ok(());
         }
@@ -131,6 +131,3 @@ impl Tail {
         }
     }
 }
-
-/// The longest header: explicit with a length of 32 bits.
-const HEADER_MAX: usize = 12;

@@ -150,10 +150,10 @@ impl Rig {
         let Some(folder) = std::env::var_os("KEEP") else {
             return String::new();
         };
-        let all = self.path("");
+        let all = self.station.setup.path();
         let folder = PathBuf::from(folder).join(all.file_name().unwrap_or_default());
         let mut command = std::process::Command::new("cp");
-        command.args(["-rLT", "--preserve=timestamps"]).arg(&all).arg(&folder);
+        command.args(["-rLT", "--preserve=timestamps"]).arg(all).arg(&folder);
         match std::fs::create_dir_all(&folder).and_then(|()| command.status()) {
             Ok(done) if done.success() => format!("\n  kept: {}", folder.display()),
             Ok(done) => format!("\n  kept in part ({done}): {}", folder.display()),
