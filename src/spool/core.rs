@@ -19,7 +19,6 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
-use tokio::task::JoinHandle;
 
 pub(super) struct Core {
     pub config: Config,
@@ -146,9 +145,9 @@ impl Core {
     }
 
     /// Waits for a blocking write, within the disk's deadline. A full disk refuses; any other error latches the gate.
-    pub(super) async fn on_disk<T>(
+    pub(super) async fn on_disk<T, E>(
         &self,
-        work: JoinHandle<io::Result<T>>,
+        work: impl Future<Output = Result<io::Result<T>, E>>,
         kind: &'static str,
     ) -> Result<T, ArriveError> {
         match tokio::time::timeout(DISK_DEADLINE, work).await {

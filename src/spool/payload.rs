@@ -7,7 +7,7 @@
 use super::core::Core;
 use super::model::{ArriveError, Arriving, Instance, Sealed};
 use super::record::InstanceRecord;
-use super::writing::{Gathered, Writer, flush};
+use super::writing::{Gathered, Stride, Writer, flush};
 use crate::base::clock::Wall;
 use crate::base::names::{InstanceId, Uid};
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 /// Bytes that a header reserves for the spool's private record.
@@ -199,8 +200,35 @@ pub struct Incoming {
 /// The disk's half of an arrival: at rest, or at work on a blocking thread.
 enum Work {
     Idle(Box<Writer>),
-    Busy(JoinHandle<io::Result<Box<Writer>>>),
+    Busy(oneshot::Receiver<io::Result<Box<Writer>>>),
     Broken,
+}
+
+impl Work {
+    /// Writes a stride on a blocking thread.
+    fn begin(mut writer: Box<Writer>, stride: Stride) -> Self {
+        let (done, written) = oneshot::channel();
+        tokio::task::spawn_blocking(move || {
+            let result = writer.write(&stride).map(|()| writer);
+            // An arrival that is gone does not want it back.
+            drop(done.send(result));
+        });
+        Self::Busy(written)
+    }
+
+    /// The writer, when it has written. Blocking.
+    fn rested(self) -> io::Result<Box<Writer>> {
+        match self {
+            Self::Idle(writer) => Ok(writer),
+            Self::Busy(written) => written.blocking_recv().unwrap_or_else(|_| Err(broken())),
+            Self::Broken => Err(broken()),
+        }
+    }
+}
+
+/// The thread that wrote has ended by a panic, or an arrival was used after its end.
+fn broken() -> io::Error {
+    io::Error::other("the payload's writer is gone")
 }
 
 impl Incoming {
@@ -253,11 +281,7 @@ impl Incoming {
             self.core.may_grow()?;
             let mut writer = self.rested().await?;
             self.flush_beside(&mut writer).await?;
-            let stride = self.gathered.stride();
-            self.work = Work::Busy(tokio::task::spawn_blocking(move || {
-                writer.write(&stride)?;
-                Ok(writer)
-            }));
+            self.work = Work::begin(writer, self.gathered.stride());
         }
         Ok(self.gathered.room())
     }
@@ -321,8 +345,8 @@ impl Incoming {
     ) -> Result<R, ArriveError> {
         // It would not be committed, and what the ballast has freed is for the index.
         self.core.may_grow()?;
-        let writer = self.rested().await?;
         self.flushed().await?;
+        let writing = std::mem::replace(&mut self.work, Work::Broken);
         let mut record = self.record();
         let mut header = std::mem::take(&mut self.arriving.header);
         let Self {
@@ -334,7 +358,8 @@ impl Incoming {
         let known = core.clone();
         let sealing = tokio::task::spawn_blocking(move || {
             let done = work();
-            let sum = writer.seal(gathered, |length, digest| {
+            // Mostly written by now: what came after it has come, and was decided on.
+            let sum = writing.rested()?.seal(gathered, |length, digest| {
                 record.instance.length = length;
                 record.instance.digest = digest;
                 let at = record.private_offset as usize;

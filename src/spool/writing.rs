@@ -16,6 +16,10 @@ use twox_hash::XxHash3_128;
 /// Bytes that are summed up at once: BLAKE3 is quickest on whole trees of its chunks, and this is a fraction of a processor's cache.
 const SUMMED: u64 = 64 << 10;
 
+/// The first stride is short, so that half of an image is written while the other half comes. Shorter or longer ones gained less
+/// (`docs/performance.md`).
+const FIRST: usize = 256 << 10;
+
 /// A flush that runs beside the writing begins when so much has been written since the last one began.
 pub(super) const STEP: u64 = 8 << 20;
 
@@ -35,6 +39,8 @@ pub(super) struct Gathered {
     unsummed: usize,
     /// Bytes since the last stride.
     fresh: usize,
+    /// The next stride's length.
+    wanted: usize,
 }
 
 /// Blocks for the disk.
@@ -59,12 +65,13 @@ impl Gathered {
             at: blocks as u64,
             unsummed: 0,
             fresh: 0,
+            wanted: FIRST,
         }
     }
 
     /// Where the next bytes go; empty only when the stride is full.
     pub(super) fn room(&mut self) -> &mut [u8] {
-        let left = STRIDE - self.fresh;
+        let left = self.wanted - self.fresh;
         if self.filled < self.head.len() {
             let end = self.head.len().min(self.filled + left);
             return &mut self.head[self.filled..end];
@@ -113,7 +120,7 @@ impl Gathered {
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.fresh == STRIDE
+        self.fresh == self.wanted
     }
 
     /// The whole blocks of what has come. What is left of a block stays, and begins the next stride.
@@ -126,7 +133,7 @@ impl Gathered {
         self.tail = Some(tail);
         let at = self.at;
         self.at += length as u64;
-        self.fresh = 0;
+        (self.fresh, self.wanted) = (0, STRIDE);
         Stride { blocks, length, at }
     }
 
@@ -181,13 +188,14 @@ impl Writer {
         if gathered.length < LEAST as u64 {
             front.extend_from_slice(rest);
             allocate(&self.file, 0, front.len() as u64)?;
+            self.file.write_all_at(&front, 0)?;
         } else {
             allocate(&self.file, self.end, gathered.at + rest.len() as u64)?;
             let written = rest.len() / BLOCK * BLOCK;
             direct::write(&self.file, &rest[..written], gathered.at)?;
             self.file.write_all_at(&rest[written..], gathered.at + written as u64)?;
+            self.file.write_all_at(&front, 0)?;
         }
-        self.file.write_all_at(&front, 0)?;
         flush(&self.file)?;
         Ok(gathered.sum.finish_128())
     }
@@ -234,7 +242,7 @@ mod tests {
         /// Whatever the pieces, the file holds the header and the same bytes in the same order, and the digest is theirs.
         #[test]
         fn pieces_of_any_size_are_written_in_order(sizes in prop::collection::vec(
-            prop_oneof![0..64_usize, LEAST - BLOCK..LEAST + BLOCK, STRIDE / 2..STRIDE + 3], 0..12,
+            prop_oneof![0..64_usize, LEAST - BLOCK..LEAST + BLOCK, FIRST - BLOCK..FIRST + BLOCK, STRIDE / 2..STRIDE + 3], 0..12,
         ), start in prop_oneof![Just(3_usize), Just(BLOCK), 1_000..3_000_usize]) {
             let file = Arc::new(tempfile::tempfile().unwrap());
             let (mut writer, mut gathered) = (Writer::new(file.clone()), Gathered::new(start, Arc::default()));
@@ -270,6 +278,20 @@ mod tests {
             }
             prop_assert!(way.read(&file, (start + all.len()) as u64, 1).is_err());
         }
+    }
+
+    #[test]
+    fn the_first_stride_is_short_and_the_others_are_long() {
+        let mut gathered = Gathered::new(BLOCK, Arc::default());
+        let mut strides = Vec::new();
+        for _ in 0..4 * STRIDE / BLOCK {
+            assert_eq!(gathered.take(&[0; BLOCK]), BLOCK);
+            if gathered.is_full() {
+                strides.push(gathered.stride().length);
+            }
+        }
+        assert_eq!(strides, [FIRST, STRIDE, STRIDE, STRIDE]);
+        assert_eq!(gathered.fresh, STRIDE - FIRST);
     }
 
     #[test]
