@@ -16,7 +16,7 @@ BINARY := $(TARGET)/release/waystation
 export PEERS_VENV := $(VENV)
 
 .PHONY: freeze-spool help setup venv build demo test certs hostile fuzz lint deny bench bench-peers bench-relay bench-wan bench-backlog docs
-.PHONY: package package-test sbom editor-test
+.PHONY: properties package package-test sbom editor-test
 .PHONY: soak-kill soak-power soak-syscalls soak-disk soak-corrupt soak-io soak-readonly soak-memory controls sim
 .PHONY: soak-flush soak-descriptors soak-clock soak-twice soak-signals soak-reload soak-leak
 
@@ -113,6 +113,12 @@ hostile: setup venv ## the hostile corpus and the floods of silent connections; 
 
 certs: setup venv ## certificates at listeners and destinations, every fault by other people's tools; ends with their count
 	@tools/counted "$(TARGET)/certs.log" cargo test --release --locked --features planted --test it -- certs:: --nocapture --test-threads 2
+
+# As many times the usual cases of each property as CASES is more than 256; PROPERTY names some by a part of their path.
+CASES ?= 2560
+PROPERTY ?=
+properties: setup venv ## the unit tests with CASES (2560) random values for each law instead of 256; PROPERTY chooses some
+	PROPTEST_CASES=$(CASES) cargo test --release --locked --features planted --lib -- $(PROPERTY)
 
 # Seconds for each target.
 SECONDS ?= 60

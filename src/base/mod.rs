@@ -9,4 +9,6 @@ pub mod names;
 pub mod networks;
 pub mod panics;
 pub mod phi;
+#[cfg(test)]
+pub mod properties;
 pub mod units;

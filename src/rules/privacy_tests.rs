@@ -2,6 +2,7 @@
 use super::tests::{config, decide, destinations, element_text, set};
 use super::words_tests::head_of;
 use super::*;
+use crate::base::properties::cases;
 use crate::dicom::edit::Plan;
 use crate::dicom::head::{Behind, Head};
 use proptest::prelude::*;
@@ -255,7 +256,7 @@ fn an_image_with_ten_thousand_references_is_treated_and_more_are_held() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(cases(64))]
 
     #[test]
     fn words_of_privacy_fit_and_twice_is_once(value in "[^\\\\\\pC]{0,64}", which in 0..4_usize) {

@@ -4,6 +4,7 @@ use super::tests::facts;
 use super::words::{Book, Gives, Sample, Word};
 use super::words_tests::{BY_RECORD, rules, source, unstamped};
 use super::{Hold, RuleSet};
+use crate::base::properties::cases;
 use crate::dicom::edit::{Edit, Plan};
 use crate::dicom::head::{Head, Kind};
 use crate::dicom::path::{Path, Selector};
@@ -12,7 +13,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use std::collections::BTreeSet;
 
-/// Values tried on each sample. `PROPTEST_CASES` sets another number.
+/// Values tried on each sample.
 const CASES: u32 = 24;
 
 /// Identifiers, names and texts of many shapes, most of them short enough for an SH.
@@ -169,11 +170,10 @@ fn every_word_keeps_its_promises_on_any_value() {
         let named = named(word);
         for sample in word.samples {
             let set = rules(&source(sample));
-            let mut config = Config::with_cases(CASES);
-            config.failure_persistence = None;
-            if let Some(cases) = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()) {
-                config.cases = cases;
-            }
+            let config = Config {
+                failure_persistence: None,
+                ..cases(CASES)
+            };
             let values = proptest::collection::vec(value(), sample.given.len() + 2);
             let run = TestRunner::new(config).run(&values, |values| {
                 check((&name, &named), sample, &set, &values);

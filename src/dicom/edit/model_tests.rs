@@ -71,8 +71,6 @@ fn any_edit() -> impl Strategy<Value = (Vec<usize>, u32, Option<Vec<u8>>)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
-
     #[test]
     fn edited_heads_say_what_the_model_says((uid, bytes) in any_data_set(), edits in prop::collection::vec(any_edit(), 1..6)) {
         let before = head(uid, &bytes);

@@ -1,5 +1,6 @@
 //! What text is found to be in: each step of the decision, and what must not be taken for something else.
 use super::*;
+use crate::base::properties::cases;
 use crate::dicom::head::tests::{EXPLICIT, element, sequence, syntax};
 use crate::dicom::syntax::Layout;
 use crate::dicom::text::Charset;
@@ -248,7 +249,7 @@ fn any_text() -> impl Strategy<Value = (&'static str, String)> {
 
 proptest! {
     // The bound on refused cases is for a PROPTEST_CASES of tens of thousands.
-    #![proptest_config(ProptestConfig { cases: 600, max_global_rejects: 1 << 20, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { max_global_rejects: 1 << 20, ..cases(600) })]
     /// What was written by the rules of a set is in that set, stays as it is, and reads the same in UTF-8.
     #[test]
     fn right_text_of_every_set_is_left_alone_and_carried_into_utf8((terms, text) in any_text()) {

@@ -2,6 +2,7 @@
 use super::*;
 use crate::base::limits::{DEPTH_MAX, HEAD_MAX, NODES_MAX};
 use crate::base::names::Uid;
+use crate::base::properties::cases;
 use crate::dicom::path::Path;
 use proptest::prelude::*;
 
@@ -461,7 +462,7 @@ fn in_pieces(uid: &'static str, bytes: &[u8], sizes: &[usize]) -> Result<Head, H
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(128))]
+    #![proptest_config(cases(128))]
 
     #[test]
     fn any_split_gives_the_same_head((uid, bytes) in any_data_set(), sizes in prop::collection::vec(1usize..40, 1..20), cut in any::<prop::sample::Index>(), pixels in any::<bool>()) {

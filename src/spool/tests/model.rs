@@ -1,6 +1,7 @@
 //! The same random actions against the spool and against a simple model of it; both must agree at every step.
 use super::super::pick::effective;
 use super::*;
+use crate::base::properties::cases;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -215,7 +216,7 @@ async fn compare(bench: &Bench, model: &Model) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 12, max_shrink_iters: 60, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { max_shrink_iters: 60, ..cases(12) })]
     #[test]
     fn the_queue_behaves_as_its_model(actions in actions()) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();

@@ -86,6 +86,7 @@ fn put(image: &Image, number: u32, precision: u32, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::properties::cases;
     use proptest::prelude::*;
 
     pub(super) fn image(samples: u16, allocated: u16, stored: u16, signed: bool) -> Image {
@@ -161,7 +162,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(24))]
+        #![proptest_config(cases(24))]
 
         /// Whatever stands in a stream, it ends in a frame of the right length or in an error.
         #[test]
