@@ -148,7 +148,7 @@ bench: setup ## the micro-benches: head scan, edit, rules, P-DATA, commit
 	cargo bench --locked
 
 # ROUNDS, SECONDS for each figure, SIZES (5k,512k,32m,1g), ASSOCIATIONS (1,8,32) and PEERS make it shorter or longer.
-HOUSE := env BENCH_SECONDS=$(if $(filter file,$(origin SECONDS)),,$(SECONDS)) cargo bench --locked --bench house --
+HOUSE := tools/swept env BENCH_SECONDS=$(if $(filter file,$(origin SECONDS)),,$(SECONDS)) cargo bench --locked --bench house --
 
 # DISK=ext4 (ext4-nojournal, xfs): on a disk of its own, of GIB gibibytes, whose blocks were all written before (root).
 GIB ?= 24
@@ -166,7 +166,7 @@ bench-wan: setup venv ## a queue drained over 100 Mbit/s and 50 ms, and 20/150, 
 # that is measured is the ordinary one.
 bench-backlog: build venv ## a million queued jobs: start to first accept and send; claims from five million due entries; memory
 	@mkdir -p "$(TARGET)/measured" && cp "$(BINARY)" "$(TARGET)/measured/waystation"
-	@BOX_BINARY="$(TARGET)/measured/waystation" cargo bench --locked --features planted --bench house -- backlog
+	@BOX_BINARY="$(TARGET)/measured/waystation" tools/swept cargo bench --locked --features planted --bench house -- backlog
 
 docs: ## the guides as HTML, under the target directory
 	@tools/docs "$(TOOLS)" "$(TARGET)/book"

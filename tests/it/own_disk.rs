@@ -1,15 +1,31 @@
-//! `tools/disk`, on which the benches run where the machine's own disk is a thin one.
+//! The tools that the benches run in: `tools/disk`, where the machine's own disk is a thin one, and `tools/swept`, which leaves nothing behind.
 use crate::harness::tools::{Ran, run};
 use crate::image;
 use std::path::Path;
 use std::time::Duration;
 
-fn disk(folder: &Path, kind: &str, gib: &str, script: &str) -> Ran {
-    let tool = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/disk");
+/// A shell's script below a tool, its words and a folder for temporary files.
+fn below(tool: &str, words: &[&str], folder: &Path, script: &str) -> Ran {
+    let tool = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools").join(tool);
     let folder = format!("TMPDIR={}", folder.display());
-    let tool = tool.to_str().expect("a path");
-    let arguments = [&folder, tool, kind, gib, "sh", "-c", script].map(str::to_owned);
+    let arguments = [&[&folder, tool.to_str().expect("a path")], words, &["sh", "-c", script]].concat();
+    let arguments: Vec<String> = arguments.into_iter().map(str::to_owned).collect();
     run(Path::new("/usr/bin/env"), &arguments, Duration::from_secs(120))
+}
+
+fn disk(folder: &Path, kind: &str, gib: &str, script: &str) -> Ran {
+    below("disk", &[kind, gib], folder, script)
+}
+
+#[test]
+fn what_a_command_leaves_is_swept_whatever_its_end() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (end, code) in [("true", 0), ("exit 3", 3), ("kill -9 $$", 137)] {
+        let script = format!("echo left > \"$TMPDIR/file\"; ls \"$TMPDIR\"; {end}");
+        let ran = below("swept", &[], folder.path(), &script);
+        assert_eq!((ran.code, ran.out.trim()), (Some(code), "file"), "{ran:?}");
+        assert_eq!(folder.path().read_dir().expect("the folder").count(), 0, "{end}");
+    }
 }
 
 #[test]
