@@ -16,8 +16,7 @@ use twox_hash::XxHash3_128;
 /// Bytes that are summed up at once: BLAKE3 is quickest on whole trees of its chunks, and this is a fraction of a processor's cache.
 const SUMMED: u64 = 64 << 10;
 
-/// The first stride is short, so that half of an image is written while the other half comes. Shorter or longer ones gained less
-/// (`docs/performance.md`).
+/// The first stride is short, so that half of a CT slice is written while the other half comes.
 const FIRST: usize = 256 << 10;
 
 /// A flush that runs beside the writing begins when so much has been written since the last one began.
