@@ -22,8 +22,8 @@ pub const INFLATE_RATIO_MAX: usize = 1_000;
 /// The block that is read from a socket.
 pub const CHUNK: usize = 256 << 10;
 
-/// What is handed to a disk thread at once, in and out: the most of a slice of 512 x 512 with its head. Each hand-over costs two
-/// wake-ups, which at 256 KiB were a quarter of an image's processor time.
+/// The most that is handed to a disk thread at once, in and out: a slice of 512 x 512 with its head is one on its way out, and two on
+/// its way in, where the first is short (`spool/writing.rs`). Each hand-over costs two wake-ups.
 pub const STRIDE: usize = 640 << 10;
 
 /// A stride's memory begins and ends at a block of the disk, and holds what was left of the block before.

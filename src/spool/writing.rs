@@ -187,14 +187,13 @@ impl Writer {
         if gathered.length < LEAST as u64 {
             front.extend_from_slice(rest);
             allocate(&self.file, 0, front.len() as u64)?;
-            self.file.write_all_at(&front, 0)?;
         } else {
             allocate(&self.file, self.end, gathered.at + rest.len() as u64)?;
             let written = rest.len() / BLOCK * BLOCK;
             direct::write(&self.file, &rest[..written], gathered.at)?;
             self.file.write_all_at(&rest[written..], gathered.at + written as u64)?;
-            self.file.write_all_at(&front, 0)?;
         }
+        self.file.write_all_at(&front, 0)?;
         flush(&self.file)?;
         Ok(gathered.sum.finish_128())
     }
