@@ -152,7 +152,7 @@ impl Lane {
             Report::Probe(Ok(())) => tracing::info!(destination = %name, "the destination answers again"),
             Report::Idle { .. }
             | Report::Answered
-            | Report::Took { .. }
+            | Report::Took(_)
             | Report::Congested
             | Report::Unauthorised
             | Report::Refused { .. }

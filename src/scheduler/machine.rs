@@ -6,7 +6,7 @@ use super::LaneState;
 use super::breaker::Breaker;
 use super::pace::{Allowed, Pace};
 use super::parked::Contexts;
-use super::width::{self, Flow};
+use super::width::{self, Answered, Flow};
 use crate::base::fault::{Plant, planted};
 use crate::base::names::JobId;
 use crate::sender::{Down, Pair, Patience};
@@ -75,13 +75,8 @@ pub enum Report {
     },
     /// The destination answered about an instance.
     Answered,
-    /// How long an answered instance took, from its payload to its record, and its length in bytes.
-    Took {
-        length: u64,
-        took: Duration,
-        /// Instances that its session lets be in flight.
-        window: usize,
-    },
+    /// How long that took, and in which company.
+    Took(Answered),
     Congested,
     Down(Down),
     Unauthorised,
@@ -212,9 +207,9 @@ impl Machine {
                 self.breaker.answered();
                 self.pace.answered(now);
             }
-            Report::Took { length, took, window } => {
+            Report::Took(answer) => {
                 let sessions = (self.busy(), self.slots.len());
-                self.flow.answered((length, took), window, sessions, now);
+                self.flow.answered(answer, sessions, now);
             }
             Report::Congested => {
                 let roll = self.rng.random();

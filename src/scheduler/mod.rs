@@ -50,6 +50,7 @@ pub mod pure {
     pub use super::decide::{Exam, asked, ending, examine, goes_on, hold, recorded, unreadable};
     pub use super::machine::{CLAIM_MAX, Machine, Order, Reaction, Report, Step, Streak, UNAUTHORISED};
     pub use super::retry::Circumstances;
+    pub use super::width::Answered;
 }
 
 /// What every lane is built from.

@@ -52,12 +52,26 @@ pub struct Flow {
     since: Instant,
     answers: u32,
     alone: Duration,
-    /// Associations at work, added up at each answer.
+    /// Associations at work, and instances in flight on the one that was answered, added up at each answer.
     open: usize,
+    together: usize,
     /// The present wish, decided once in a window of time.
     wanted: usize,
     /// Instances that a session of the lane lets be in flight.
     window: usize,
+}
+
+/// One answer, as the worker saw it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Answered {
+    /// Of the instance, in bytes.
+    pub length: u64,
+    /// From its payload to its record.
+    pub took: Duration,
+    /// Instances that its session lets be in flight.
+    pub window: usize,
+    /// Instances that were in flight there when the answer came, its own included.
+    pub together: usize,
 }
 
 impl Flow {
@@ -70,20 +84,14 @@ impl Flow {
             answers: 0,
             alone: Duration::ZERO,
             open: 0,
+            together: 0,
             wanted: START,
             window: 1,
         }
     }
 
-    /// An instance of `length` bytes was answered and recorded after `took`, on a session that lets `window` be in flight; `open`
-    /// associations, of `most`, were at work.
-    pub fn answered(
-        &mut self,
-        (length, took): (u64, Duration),
-        window: usize,
-        (open, most): (usize, usize),
-        now: Instant,
-    ) {
+    /// An instance was answered and recorded; `open` associations, of `most`, were at work.
+    pub fn answered(&mut self, answer: Answered, (open, most): (usize, usize), now: Instant) {
         if now.saturating_duration_since(self.period) > PERIOD {
             self.shortest = [[None; CLASSES], self.shortest[0]];
             self.period = now;
@@ -91,39 +99,50 @@ impl Flow {
             self.wanted = (self.wanted / 4).max(START);
             self.rested(now);
         }
-        self.window = window.max(1);
-        let class = class(length);
-        let known = [self.shortest[0][class], self.shortest[1][class]]
-            .into_iter()
-            .flatten()
-            .min();
-        let alone = known.map_or(took, |known| known.min(took));
-        self.shortest[0][class] = Some(self.shortest[0][class].map_or(took, |known| known.min(took)));
+        self.window = answer.window.max(1);
         self.answers += 1;
+        let alone = self.alone(answer.length, answer.took);
         self.alone += alone;
         self.open += open;
+        self.together += answer.together.max(1);
         let window = now.saturating_duration_since(self.since);
         let mean = self.alone / self.answers;
         // Every association has answered about twice, or the window says more of chance than of the line.
         let enough = self.answers as usize >= 2 * open.max(1);
         if window >= WINDOW_MIN && (enough || window >= WINDOW_MAX.max(4 * mean)) {
-            // A window of two works like two associations of one.
-            let slots = self.window;
-            let seen = Seen {
-                backlog: usize::MAX,
-                // Some were opened within the window: the mean is what its answers belong to.
-                open: (self.open / self.answers as usize).saturating_mul(slots),
-                alone: mean,
-                per_second: f64::from(self.answers) / window.as_secs_f64(),
-            };
-            self.wanted = wanted(seen, most.saturating_mul(slots)).div_ceil(slots);
+            self.wanted = self.decided(mean, window, most);
             self.rested(now);
         }
     }
 
+    /// What an instance of this length takes when the line is its own, as far as is known; `took` is one more of them.
+    fn alone(&mut self, length: u64, took: Duration) -> Duration {
+        let class = class(length);
+        let known = [self.shortest[0][class], self.shortest[1][class]];
+        let alone = known.into_iter().flatten().fold(took, Duration::min);
+        self.shortest[0][class] = Some(self.shortest[0][class].map_or(took, |known| known.min(took)));
+        alone
+    }
+
+    /// The wish that follows from a window of time, in associations. One with several instances in flight works like so many
+    /// with one each; how many it really has in flight counts, not how many it may have: between two batches it has fewer.
+    fn decided(&self, alone: Duration, span: Duration, most: usize) -> usize {
+        let answers = f64::from(self.answers);
+        let each = as_f64(self.together) / answers;
+        let seen = Seen {
+            backlog: usize::MAX,
+            // Some were opened within the window: the mean is what its answers belong to.
+            open: as_usize((as_f64(self.open) / answers).floor() * each),
+            alone,
+            per_second: answers / span.as_secs_f64(),
+        };
+        as_usize((as_f64(wanted(seen, usize::MAX)) / each).ceil()).clamp(1, most)
+    }
+
     /// The lane had nothing to do: what follows is a new window, or the pause would count as slowness.
     pub fn rested(&mut self, now: Instant) {
-        (self.since, self.answers, self.alone, self.open) = (now, 0, Duration::ZERO, 0);
+        (self.since, self.answers, self.alone) = (now, 0, Duration::ZERO);
+        (self.open, self.together) = (0, 0);
     }
 
     /// The destination was lost: nothing that was seen of it counts for what comes back.
@@ -243,43 +262,77 @@ mod tests {
         }
     }
 
-    /// A line that answers `capacity` instances in a second at most, and none before `alone`.
-    fn settles_at(capacity: f64, alone_ms: u64, most: usize, span: Duration) -> (usize, Duration) {
+    fn one(length: u64, took: Duration) -> Answered {
+        Answered {
+            length,
+            took,
+            window: 1,
+            together: 1,
+        }
+    }
+
+    /// A line that answers `capacity` instances in a second at most, and none before `alone`; each association has `together` in
+    /// flight. Answers the wish at the end, when it last changed, and the share of the line that was used after ten seconds.
+    fn settles_at(
+        capacity: f64,
+        alone_ms: u64,
+        together: usize,
+        most: usize,
+        span: Duration,
+    ) -> (usize, Duration, f64) {
         let start = Instant::now();
         let (mut flow, mut now) = (Flow::new(start), start);
         let alone = Duration::from_millis(alone_ms);
-        let mut settled = now;
+        let (mut settled, mut used) = (now, (0.0, 0.0));
         while now < start + span {
             let open = flow.wanted(usize::MAX, most);
-            let rate = (as_f64(open) / alone.as_secs_f64()).min(capacity);
-            let took = Duration::from_secs_f64(as_f64(open) / rate);
+            let flying = as_f64(open * together);
+            let rate = (flying / alone.as_secs_f64()).min(capacity);
+            let took = Duration::from_secs_f64(flying / rate);
             now += Duration::from_secs_f64(1.0 / rate);
-            flow.answered((5_000, took), 1, (open, most), now);
+            if now > start + Duration::from_secs(10) {
+                used = (used.0 + 1.0, used.1 + capacity / rate);
+            }
+            let answer = Answered {
+                together,
+                window: 16,
+                ..one(5_000, took)
+            };
+            flow.answered(answer, (open, most), now);
             if flow.wanted(usize::MAX, most) != open {
                 settled = now;
             }
         }
-        (flow.wanted(usize::MAX, most), settled - start)
+        (flow.wanted(usize::MAX, most), settled - start, used.0 / used.1)
     }
 
     #[test]
     fn it_fills_a_line_within_seconds_and_stays() {
         let table = [
-            (2500.0, 50, 256, 180..=195),
-            (24.0, 92, 64, 4..=7),
-            (500.0, 150, 64, 64..=64),
-            (10_000.0, 3, 16, 16..=16),
+            (2500.0, 50, 1, 256, 180..=195),
+            (24.0, 92, 1, 64, 4..=7),
+            (500.0, 150, 1, 64, 64..=64),
+            (10_000.0, 3, 1, 16, 16..=16),
+            // With a window of 16 of which so many are used: what counts is what is in flight.
+            (2500.0, 50, 16, 256, 11..=13),
+            (2500.0, 50, 9, 256, 20..=22),
+            (2500.0, 50, 2, 256, 92..=97),
         ];
-        for (capacity, alone, most, expected) in table {
-            let (wanted, took) = settles_at(capacity, alone, most, Duration::from_secs(60));
-            assert!(expected.contains(&wanted), "{capacity} {alone}: {wanted}");
-            assert!(took < Duration::from_secs(6), "{capacity} {alone}: {took:?}");
+        for (capacity, alone, together, most, expected) in table {
+            let (wanted, took, used) = settles_at(capacity, alone, together, most, Duration::from_secs(60));
+            assert!(expected.contains(&wanted), "{capacity} {alone} {together}: {wanted}");
+            assert!(took < Duration::from_secs(6), "{capacity} {alone} {together}: {took:?}");
+            let most_used = (as_f64(most * together) / (alone as f64 / 1000.0) / capacity).min(1.0);
+            assert!(
+                used > 0.99 * most_used,
+                "{capacity} {alone} {together}: {used} of the line"
+            );
         }
     }
 
     #[test]
     fn hours_of_a_full_line_do_not_inflate_it() {
-        let (wanted, _) = settles_at(24.0, 92, 64, Duration::from_secs(3 * 3_600));
+        let (wanted, ..) = settles_at(24.0, 92, 1, 64, Duration::from_secs(3 * 3_600));
         assert!((4..=8).contains(&wanted), "{wanted}");
     }
 
@@ -295,7 +348,7 @@ mod tests {
                 (50_000_000, 4_000)
             };
             now += Duration::from_millis(took / 2);
-            flow.answered((length, Duration::from_millis(took)), 1, (2, 16), now);
+            flow.answered(one(length, Duration::from_millis(took)), (2, 16), now);
         }
         assert_eq!(flow.wanted(usize::MAX, 16), 4);
     }

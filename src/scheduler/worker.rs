@@ -5,6 +5,7 @@ use super::bridge::{self, Reader};
 use super::decide::{self, Exam};
 use super::machine::{Report, Streak};
 use super::retry::Circumstances;
+use super::width::Answered;
 use crate::base::clock::Clock;
 use crate::base::drain::Drain;
 use crate::base::names::{DestinationId, JobId};
@@ -283,6 +284,7 @@ impl Worker {
         let (mut settling, mut reports) = (JoinSet::new(), Vec::new());
         let (mut recorded, mut goes_on) = (true, true);
         for (id, outcome) in ended {
+            let together = flying.len();
             let Some(at) = flying.iter().position(|flying| flying.job.id == id) else {
                 continue;
             };
@@ -297,7 +299,7 @@ impl Worker {
             let length = lease.instance.length;
             let (settlement, report) = self.judge(&lease, &job, &outcome).await;
             goes_on &= decide::goes_on(report.as_ref());
-            reports.push((report, begun, length));
+            reports.push((report, begun, length, together));
             // Without one, dropping the lease gives the job back as it was.
             if let Some(settlement) = settlement {
                 lease.sent_as = self.courier.sent_as(job.id);
@@ -309,13 +311,19 @@ impl Worker {
             // A settling that was lost leaves its job due again: as bad as one that was refused.
             recorded &= self.recorded(settled.unwrap_or(Err(CommitError::Deadline))).await;
         }
-        for (report, begun, length) in reports {
+        for (report, begun, length, together) in reports {
             let Some(report) = report else { continue };
             let answered = matches!(report, Report::Answered);
             self.tell(report).await;
             if answered {
                 let (took, window) = (begun.elapsed(), self.courier.window());
-                self.tell(Report::Took { length, took, window }).await;
+                let answer = Answered {
+                    length,
+                    took,
+                    window,
+                    together,
+                };
+                self.tell(Report::Took(answer)).await;
             }
         }
         recorded && goes_on

@@ -4,7 +4,7 @@ use crate::world::{Event, For, Process, SECOND, World};
 use rand::Rng;
 use std::collections::VecDeque;
 use waystation::base::names::JobId;
-use waystation::scheduler::pure::{self, Circumstances, Exam, Machine, Report, Step, Streak};
+use waystation::scheduler::pure::{self, Answered, Circumstances, Exam, Machine, Report, Step, Streak};
 use waystation::sender::{Down, Duplicate, Outcome, Pair};
 use waystation::spool::bench::Ask;
 use waystation::spool::{HoldKind, Lease, ReadError};
@@ -376,15 +376,13 @@ impl World {
             let (began, length) = process.lanes[dest].workers[worker].began;
             if answered {
                 let took = std::time::Duration::from_micros(self.now - began);
-                self.report(
-                    process,
-                    dest,
-                    Report::Took {
-                        length,
-                        took,
-                        window: 1,
-                    },
-                );
+                let answer = Answered {
+                    length,
+                    took,
+                    window: 1,
+                    together: 1,
+                };
+                self.report(process, dest, Report::Took(answer));
             }
         }
         if !goes_on {
