@@ -99,7 +99,7 @@ impl Keep {
             "floor-log" => Self::Logs(folder.to_owned()),
             "floor-files" => Self::Files(folder.to_owned(), Arc::new(Index::new(folder)), Made::New),
             "floor-reused" => Self::Files(folder.to_owned(), Arc::new(Index::new(folder)), Made::Reused),
-            other => panic!("there is no `{other}`; there are {}", NAMES.join(", ")),
+            other => unreachable!("{other} is none of NAMES"),
         }
     }
 

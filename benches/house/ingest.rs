@@ -27,22 +27,25 @@ const WARM_MAX: u64 = 4 << 20;
 const KEPT_MAX: u64 = 64 << 10;
 /// What is left of the disk at the end of a figure.
 const ROOM: u64 = 4 << 30;
+/// And so much is written at least: a limit's files, and a figure in them.
+const LEAST_ROOM: u64 = 4 << 30;
 
 impl Plan {
     /// As the environment says.
     pub fn asked() -> Self {
-        let everybody = [&peers::everybody()[..], &LIMITS[..]].concat().join(",");
-        let associations = params::words("ASSOCIATIONS", "1,8,32");
+        let (folder, wanted) = (std::env::temp_dir(), ROOM + LEAST_ROOM);
+        if usage::free_bytes(&folder) < wanted {
+            let what = format!(
+                "a folder with {} GiB free, or a GIB that leaves so many with DISK",
+                wanted >> 30
+            );
+            params::wrong("TMPDIR", &folder.to_string_lossy(), &what);
+        }
+        let everybody = [&peers::everybody()[..], &LIMITS[..]].concat();
         Self {
-            kinds: params::words("SIZES", "5k,512k,32m,1g")
-                .iter()
-                .map(|name| objects::kind(name))
-                .collect(),
-            associations: associations
-                .iter()
-                .map(|word| word.parse().expect("ASSOCIATIONS: numbers"))
-                .collect(),
-            peers: params::words("PEERS", &everybody),
+            kinds: objects::kinds("5k,512k,32m,1g"),
+            associations: params::counts("ASSOCIATIONS", "1,8,32"),
+            peers: params::chosen("PEERS", &everybody, &everybody.join(",")),
             rounds: params::count("ROUNDS", 5),
             span: params::seconds(3.0),
             ring: None,

@@ -49,6 +49,7 @@ fn main() -> ExitCode {
         // `cargo bench` of everything means the micro-benches; `cargo test` the smoke run.
         None if words.iter().any(|word| word == "--bench") => 0,
         None => {
+            wrong_words_end_it_with_a_line();
             ingest::run(&ingest::Plan::smoke())
                 + relay::run(&relay::Plan::smoke())
                 + wan::run(&wan::Plan::smoke())
@@ -62,6 +63,60 @@ fn main() -> ExitCode {
     } else {
         println!("{refused} instances were refused or lost: the figures mean nothing");
         ExitCode::FAILURE
+    }
+}
+
+/// What a word of the environment may not be ends the bench before it begins, with what to write instead.
+fn wrong_words_end_it_with_a_line() {
+    let table = [
+        (
+            "peers",
+            "SIZES",
+            "7q",
+            "SIZES: `7q` does not fit; write whole numbers with k, m or g",
+        ),
+        (
+            "peers",
+            "PEERS",
+            "waystation,nobody",
+            "PEERS: `nobody` does not fit; write some of waystation,",
+        ),
+        (
+            "peers",
+            "ASSOCIATIONS",
+            "1,many",
+            "ASSOCIATIONS: `many` does not fit; write whole numbers",
+        ),
+        (
+            "peers",
+            "BENCH_SECONDS",
+            "-1",
+            "SECONDS: `-1` does not fit; write a number from 0.01",
+        ),
+        (
+            "relay",
+            "PARTS",
+            "lag,speed",
+            "PARTS: `speed` does not fit; write some of lag,",
+        ),
+        ("wan", "LINKS", "abc", "LINKS: `abc` does not fit; write MBIT/MS"),
+        (
+            "wan",
+            "ROUNDS",
+            "0",
+            "ROUNDS: `0` does not fit; write a whole number from 1 on",
+        ),
+    ];
+    let program = std::env::current_exe().expect("this program");
+    for (bench, name, word, expected) in table {
+        let mut command = std::process::Command::new(&program);
+        let ended = command.arg(bench).env(name, word).output().expect("it starts");
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert!(
+            said.starts_with(expected) && said.lines().count() == 1,
+            "{name}={word}: {said}"
+        );
+        assert_eq!(ended.status.code(), Some(2), "{name}={word}");
     }
 }
 

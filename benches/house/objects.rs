@@ -2,6 +2,7 @@
 //!
 //! They are made once, in memory: a short head in explicit little endian with all that archives want, then noise. What differs
 //! between two instances (SOP, series and study UID) has a fixed length, so that a sender changes it in place.
+use super::params;
 use std::sync::Arc;
 
 /// Bytes of every UID that is changed in place.
@@ -33,24 +34,44 @@ const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
 const US_MULTI: &str = "1.2.840.10008.5.1.4.1.1.3.1";
 pub const EXPLICIT: &str = "1.2.840.10008.1.2.1";
 
+/// A head and something behind it; and what a length of 32 bits can say, with the head.
+const LEAST: u64 = 2 << 10;
+const LONGEST: u64 = 4 << 30;
+
 /// The kinds by the names of `SIZES`: `5k`, `512k`, `32m`, `1g`; any number with k, m or g is one.
 ///
 /// # Panics
 /// When the name is no size.
 pub fn kind(name: &str) -> Kind {
     let lower = name.to_lowercase();
-    let (number, unit) = lower.split_at(lower.len() - 1);
-    let unit: u64 = match unit {
-        "k" => 1 << 10,
-        "m" => 1 << 20,
-        "g" => 1 << 30,
-        _ => panic!("SIZES: `{name}` is not a number with k, m or g"),
-    };
-    let size: u64 = unit
-        * number
-            .parse::<u64>()
-            .unwrap_or_else(|_| panic!("SIZES: `{name}` is not a number with k, m or g"));
+    let size = size(&lower).expect("a size");
     build(&lower, size)
+}
+
+/// Those that `SIZES` asks for.
+pub fn kinds(otherwise: &str) -> Vec<Kind> {
+    let names = params::words("SIZES", otherwise);
+    for name in &names {
+        if size(&name.to_lowercase()).is_none() {
+            params::wrong(
+                "SIZES",
+                name,
+                "whole numbers with k, m or g, from 2k to 4095m, as in 5k,512k,32m,1g",
+            );
+        }
+    }
+    names.iter().map(|name| kind(name)).collect()
+}
+
+/// Bytes: a number with a unit, within what is room for a data set and for its length.
+fn size(name: &str) -> Option<u64> {
+    let units = [("k", 1_u64 << 10), ("m", 1 << 20), ("g", 1 << 30)];
+    let found = units
+        .iter()
+        .find_map(|(unit, bytes)| Some((name.strip_suffix(unit)?, bytes)));
+    let (number, unit) = found?;
+    let size = number.parse::<u64>().ok()?.checked_mul(*unit)?;
+    (LEAST..LONGEST).contains(&size).then_some(size)
 }
 
 /// A UID of `UID_LEN` characters.

@@ -46,7 +46,7 @@ pub fn everybody() -> Vec<&'static str> {
 /// Starts a peer by its name.
 ///
 /// # Panics
-/// When there is none of this name, or it does not start.
+/// When it does not start.
 pub fn start(name: &str) -> Peer {
     match name {
         "waystation" => station(ingest_only()),
@@ -56,7 +56,7 @@ pub fn start(name: &str) -> Peer {
         "orthanc-nosync" => orthanc(false),
         "pynetdicom" => pynetdicom(),
         name if super::floor::NAMES.contains(&name) => floor(name),
-        other => panic!("PEERS: there is no `{other}`; there are {}", everybody().join(", ")),
+        other => unreachable!("{other} is none of everybody"),
     }
 }
 

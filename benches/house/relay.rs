@@ -24,23 +24,20 @@ pub struct Plan {
     pub lags: u64,
     /// Objects at once, and their size, of the memory.
     pub long: (usize, Kind),
-    /// Which parts: `lag`, `throughput`, `cpu`, `memory`, `convert`.
+    /// Which of `PARTS`.
     pub parts: Vec<String>,
 }
 
 impl Plan {
     pub fn asked() -> Self {
         Self {
-            kinds: params::words("SIZES", "5k,512k,32m")
-                .iter()
-                .map(|name| objects::kind(name))
-                .collect(),
+            kinds: objects::kinds("5k,512k,32m"),
             associations: params::count("ASSOCIATIONS", 8),
             rounds: params::count("ROUNDS", 5),
             span: params::seconds(3.0),
             lags: 200,
             long: (16, objects::kind("1g")),
-            parts: params::words("PARTS", "lag,throughput,cpu,memory"),
+            parts: params::chosen("PARTS", &PARTS, &PARTS[..4].join(",")),
         }
     }
 
@@ -52,11 +49,13 @@ impl Plan {
             span: Duration::from_millis(200),
             lags: 10,
             long: (2, objects::kind("16m")),
-            parts: ["lag", "throughput", "cpu", "memory"].map(str::to_owned).into(),
+            parts: PARTS[..4].iter().map(|part| (*part).to_owned()).collect(),
         }
     }
 }
 
+/// What there is to measure; `convert` only when it is asked for.
+const PARTS: [&str; 5] = ["lag", "throughput", "cpu", "memory", "convert"];
 /// For what was acknowledged to arrive.
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -72,7 +71,7 @@ pub fn run(plan: &Plan) -> u64 {
             "cpu" => processor(plan, &trust),
             "memory" => memory(plan, &trust),
             "convert" => convert(plan, &trust),
-            other => panic!("PARTS: there is no `{other}`"),
+            other => unreachable!("{other} is none of PARTS"),
         };
         peers::settle();
     }

@@ -33,7 +33,15 @@ pub struct Plan {
 }
 
 /// Who sends. `window` is the box to a receiver that negotiates asynchronous operations.
-const SENDERS: &str = "tcp-1,tcp-8,waystation,waystation-window,storescu,dcmsend,orthanc";
+const SENDERS: [&str; 7] = [
+    "tcp-1",
+    "tcp-8",
+    "waystation",
+    "waystation-window",
+    "storescu",
+    "dcmsend",
+    "orthanc",
+];
 
 impl Plan {
     pub fn asked() -> Self {
@@ -47,7 +55,7 @@ impl Plan {
                 (objects::kind("512k"), count("CT", 2_000), count("PEER_CT", 100)),
                 (objects::kind("5k"), count("SMALL", 20_000), count("PEER_SMALL", 200)),
             ],
-            senders: params::words("PEERS", SENDERS),
+            senders: params::chosen("PEERS", &SENDERS, &SENDERS.join(",")),
             rounds: params::count("ROUNDS", 3),
             associations: params::count("ASSOCIATIONS", 256),
         }
@@ -57,7 +65,7 @@ impl Plan {
         Self {
             links: vec![link("400/5")],
             loads: vec![(objects::kind("512k"), 8, 2), (objects::kind("5k"), 60, 4)],
-            senders: params::words("SMOKE_PEERS", SENDERS),
+            senders: params::chosen("SMOKE_PEERS", &SENDERS, &SENDERS.join(",")),
             rounds: 1,
             associations: 16,
         }
@@ -68,11 +76,13 @@ impl Plan {
 fn link(text: &str) -> Profile {
     let parts = text
         .split_once('/')
-        .and_then(|(rate, trip)| Some((rate.parse::<u64>().ok()?, trip.parse().ok()?)));
-    let (rate, trip) = parts.unwrap_or_else(|| panic!("LINKS: `{text}` is not MBIT/MS"));
+        .and_then(|(rate, trip)| Some((rate.parse::<u32>().ok()?, trip.parse::<u32>().ok()?)));
+    let Some((rate @ 1.., trip)) = parts else {
+        params::wrong("LINKS", text, "MBIT/MS, parted by commas, as in 100/50,20/150");
+    };
     Profile {
-        bits_per_second: rate * 1_000_000,
-        round_trip: Duration::from_millis(trip),
+        bits_per_second: u64::from(rate) * 1_000_000,
+        round_trip: Duration::from_millis(trip.into()),
     }
 }
 
@@ -113,7 +123,7 @@ fn one(plan: &Plan, profile: Profile, (kind, own, theirs): &(Kind, u64, u64)) ->
                 "waystation" | "waystation-window" => bench.station(kind, count, plan.associations),
                 "storescu" | "dcmsend" => bench.dcmtk(sender, kind, count),
                 "orthanc" => bench.orthanc(kind, count),
-                other => panic!("PEERS: there is no `{other}`; there are {SENDERS}"),
+                other => unreachable!("{other} is none of SENDERS"),
             };
             let passed = bench.line.passed();
             let span = passed
