@@ -42,6 +42,8 @@ pub struct Source<R> {
     pub head: Head,
     pub image: Image,
     coding: Coding,
+    /// Its transfer syntax allows streams that were compressed with loss.
+    may_lose: bool,
     frame: u32,
     fragments: Fragments,
     /// Bytes of uncompressed pixels behind the last frame: a padding byte, or nothing.
@@ -89,6 +91,7 @@ impl<R: Read> Source<R> {
             head,
             image,
             coding: form.coding,
+            may_lose: form.lossy,
             frame: 0,
             fragments: Fragments::default(),
             padding: 0,
@@ -105,8 +108,10 @@ impl<R: Read> Source<R> {
             let tag = Tag(u16::from_le_bytes([g, group]), u16::from_le_bytes([e, element]));
             let length = u32::from_le_bytes([a, b, c, d]);
             match (tag, length) {
-                // The extended offset table and its lengths are made for the fragments that go.
-                (Tag(0x7FE0, 0x0001 | 0x0002), 0..=TABLE_MAX) => drop(self.take(u64::from(length))?),
+                // The group's length does not leave; the extended offset table, its lengths and the sum of them are made for the
+                // fragments that go.
+                (Tag(0x7FE0, 0x0000), _) if header[4..8] == *b"UL\x04\0" => {}
+                (Tag(0x7FE0, 0x0001..=0x0003), 0..=TABLE_MAX) => drop(self.take(u64::from(length))?),
                 (PIXEL_DATA, u32::MAX) if self.coding != Coding::Native => return self.offsets(),
                 (PIXEL_DATA, length) if self.coding == Coding::Native && length != u32::MAX => {
                     self.image.check_native()?;
@@ -179,9 +184,10 @@ impl<R: Read> Source<R> {
             _ => self.gather()?,
         };
         self.frame += 1;
-        let frame = codec::decode(self.coding, &self.image, coded)?;
+        let frame = codec::decode(self.coding, self.may_lose, &self.image, coded)?;
         Ok(Some(match self.coding {
-            Coding::Native if self.image.planar => self.image.by_pixel(frame),
+            // Uncompressed, in fragments or not.
+            Coding::Native | Coding::Stored if self.image.planar => self.image.by_pixel(frame),
             _ => frame,
         }))
     }
@@ -304,3 +310,40 @@ pub const PIXEL_DATA: Tag = Tag(0x7FE0, 0x0010);
 const TABLE_MAX: u32 = 64 << 20;
 /// Elements behind the pixels: paddings and signatures.
 const REST_MAX: u64 = 16 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::super::forms::form_of;
+    use super::*;
+
+    fn element(tag: u32, vr: &str, value: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        out.extend_from_slice(&((tag >> 16) as u16).to_le_bytes());
+        out.extend_from_slice(&(tag as u16).to_le_bytes());
+        out.extend_from_slice(vr.as_bytes());
+        match vr {
+            "OW" | "UV" => out.extend_from_slice(&[&[0, 0], &(value.len() as u32).to_le_bytes()[..]].concat()),
+            _ => out.extend_from_slice(&(value.len() as u16).to_le_bytes()),
+        }
+        out.extend_from_slice(value);
+        out
+    }
+
+    #[test]
+    fn the_lengths_before_pixel_data_are_passed_over() {
+        let number = |tag, value: u16| element(tag, "US", &value.to_le_bytes());
+        let mut data = [(0x0028_0010, 2), (0x0028_0011, 3), (0x0028_0100, 8), (0x0028_0101, 8)]
+            .map(|(tag, value)| number(tag, value))
+            .concat();
+        data.splice(0..0, element(0x0028_0004, "CS", b"MONOCHROME2 "));
+        data.extend(element(0x7FE0_0000, "UL", &18_u32.to_le_bytes()));
+        data.extend(element(0x7FE0_0003, "UV", &6_u64.to_le_bytes()));
+        data.extend(element(0x7FE0_0010, "OW", &[1, 2, 3, 4, 5, 6]));
+        let form = form_of(&Uid::known(EXPLICIT_LITTLE)).unwrap();
+        let Ok(Opened::Image(mut source)) = Source::open(&data[..], form) else {
+            panic!("an image");
+        };
+        assert_eq!(source.next().unwrap().unwrap(), [1, 2, 3, 4, 5, 6]);
+        assert!(source.next().unwrap().is_none());
+    }
+}

@@ -26,6 +26,7 @@ mod guide;
 // Some of it only the soaks need.
 #[allow(dead_code)]
 mod harness;
+mod jpeg;
 // A disk of their own is the soaks' tool; one test fills one.
 #[allow(dead_code)]
 #[path = "../soak/image.rs"]

@@ -4,6 +4,8 @@ usage: syntaxes.py list FILE                       write the files of pydicom's 
        syntaxes.py scp LIST FOLDER NAME=PORT=UID   serve: each port takes its one syntax, and keeps files in FOLDER/NAME
        syntaxes.py compare LIST FOLDER [again]     what FOLDER holds, against what was sent [and written again by a toolkit]
        syntaxes.py compares LIST FOLDER NAME...    the same for several folders in FOLDER
+       syntaxes.py jpegs LIST                      make images with DCMTK's and CharLS's encoders, and some that are wrong
+       syntaxes.py distances LIST FOLDER           what FOLDER holds, against what DCMTK decodes of what was sent
        syntaxes.py accepted CLASS PORT...          what the peer on each port accepts of a class, asked one syntax at a time
 
 Pixels are decoded by others than the box: pydicom with libjpeg, OpenJPEG and CharLS, and djxl for JPEG XL.
@@ -210,6 +212,98 @@ def compare(files, folder, again=False):
             "missing": sorted(os.path.basename(one["path"]) for sop, one in by_sop.items() if sop not in arrived)}
 
 
+ENCODED = {
+    "lossless.dcm": ["grey", "dcmcjpeg", "+e1"], "predictor-7.dcm": ["grey", "dcmcjpeg", "+el", "+sv", "7"],
+    "transform.dcm": ["grey", "dcmcjpeg", "+e1", "+pt", "2"], "lossless-colour.dcm": ["colour", "dcmcjpeg", "+e1"],
+    "baseline-444.dcm": ["colour", "dcmcjpeg", "+eb", "+s4"], "baseline-422.dcm": ["colour", "dcmcjpeg", "+eb"],
+    "baseline-rgb.dcm": ["colour", "dcmcjpeg", "+eb", "+cr"], "extended.dcm": ["grey", "dcmcjpeg", "+ee"],
+    "near.dcm": ["grey", "dcmcjpls", "+en", "+md", "3"]}
+
+
+def picture(path, samples):
+    """A ramp with some noise, 48 by 65; 12 bits of grey, or 8 of each colour."""
+    import numpy
+    import pydicom
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+    image = Dataset()
+    image.SOPClassUID, image.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.7", generate_uid()
+    image.StudyInstanceUID, image.SeriesInstanceUID = generate_uid(), generate_uid()
+    image.PatientID, image.Modality = "SYNTHETIC", "OT"
+    image.Rows, image.Columns, image.SamplesPerPixel, image.PixelRepresentation = 48, 65, samples, 0
+    image.BitsAllocated, image.BitsStored = (8, 8) if samples == 3 else (16, 12)
+    image.HighBit = image.BitsStored - 1
+    image.PhotometricInterpretation = "RGB" if samples == 3 else "MONOCHROME2"
+    if samples == 3:
+        image.PlanarConfiguration = 0
+    down, across, colour = numpy.indices((48, 65, samples))
+    numbers = (down * 3 + across * 2 + colour * 40 + (down * across * 7 + colour) % 5) % (1 << image.BitsStored)
+    image.PixelData = numbers.astype("uint8" if samples == 3 else "<u2").tobytes()
+    image.PixelData += b"\0" * (len(image.PixelData) % 2)
+    image.file_meta = FileMetaDataset()
+    image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    image.save_as(path, enforce_file_format=True)
+
+
+def changed(source, path, syntax=None, cut=False):
+    """The same under another syntax, or with half of its coded pixels and an end."""
+    import pydicom
+    from pydicom.encaps import encapsulate, generate_frames
+    from pydicom.uid import generate_uid
+    image = pydicom.dcmread(source)
+    image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    if syntax:
+        image.file_meta.TransferSyntaxUID = syntax
+    if cut:
+        frame = next(generate_frames(image.PixelData, number_of_frames=1))
+        image.PixelData = encapsulate([frame[:len(frame) // 2] + b"\xff\xd9"])
+    image.save_as(path, enforce_file_format=True)
+
+
+def jpegs(target):
+    folder = target + ".files"
+    os.makedirs(folder)
+    place = lambda name: os.path.join(folder, name)
+    for name, (kind, program, *options) in ENCODED.items():
+        picture(place("plain"), 3 if kind == "colour" else 1)
+        subprocess.run([program, *options, place("plain"), place(name)], check=True, capture_output=True)
+    os.remove(place("plain"))
+    changed(place("lossless.dcm"), place("half.dcm"), cut=True)
+    changed(place("baseline-rgb.dcm"), place("baseline-as-lossless.dcm"), "1.2.840.10008.1.2.4.70")
+    changed(place("near.dcm"), place("near-as-lossless.dcm"), "1.2.840.10008.1.2.4.80")
+    files = []
+    for name in sorted(os.listdir(folder)):
+        file = part10.read(place(name))
+        files.append({"path": place(name), "sop": file.sop_instance, "class": file.sop_class, "syntax": file.syntax,
+                      "sha256": corpus.digest(file.data), "odd": False})
+    with open(target, "w", encoding="utf-8") as out:
+        json.dump(files, out)
+    return {"files": len(files)}
+
+
+def distances(files, folder):
+    """By file, the largest difference between a sample as it arrived and as DCMTK decodes what was sent; or why there is none."""
+    import pydicom
+    found = {}
+    for sent in (one["path"] for one in files):
+        name, before = os.path.basename(sent), pydicom.dcmread(sent, stop_before_pixels=True)
+        path = os.path.join(folder, before.SOPInstanceUID + ".dcm")
+        if not os.path.exists(path):
+            found[name] = "it did not arrive"
+            continue
+        with tempfile.TemporaryDirectory() as own:
+            plain = os.path.join(own, "plain.dcm")
+            decoder = ["dcmdjpls"] if name.startswith("near") else ["dcmdjpeg", "+cn"]
+            subprocess.run([*decoder, sent, plain], check=True, capture_output=True)
+            one, two = pydicom.dcmread(plain), pydicom.dcmread(path)
+            if one.PhotometricInterpretation != two.PhotometricInterpretation:
+                found[name] = "%s, and not %s" % (two.PhotometricInterpretation, one.PhotometricInterpretation)
+                continue
+            one, two = (numbers.pixel_array.astype("int64").squeeze() for numbers in (one, two))
+            found[name] = int(abs(one - two).max()) if one.shape == two.shape else "another shape"
+    return found
+
+
 ASKED = ["1.2.840.10008.1.2" + tail for tail in (
     "", ".1", ".2", ".1.99", ".5", ".4.50", ".4.51", ".4.57", ".4.70", ".4.80", ".4.81", ".4.90", ".4.91", ".4.110", ".4.201")]
 
@@ -228,6 +322,9 @@ def main():
     if verb == "accepted":
         print(json.dumps({port: accepted(arguments[0], int(port)) for port in arguments[1:]}))
         return
+    if verb == "jpegs":
+        print(json.dumps(jpegs(arguments[0])))
+        return
     if verb == "list":
         print(json.dumps(list_files(arguments[0])))
         return
@@ -238,6 +335,8 @@ def main():
     elif verb == "compares":
         folder = arguments[1]
         print(json.dumps({name: compare(files, os.path.join(folder, name)) for name in arguments[2:]}))
+    elif verb == "distances":
+        print(json.dumps(distances(files, arguments[1])))
     elif verb == "compare":
         print(json.dumps(compare(files, arguments[1], "again" in arguments[2:])))
 

@@ -13,8 +13,12 @@ const BUFFER: usize = 1 << 20;
 /// The signature box of a JP2 file, which some writers put around the codestream against PS3.5 A.4.4.
 const JP2: &[u8] = &[0, 0, 0, 12, b'j', b'P'];
 
-pub(super) fn decode(image: &Image, coded: &[u8]) -> Result<Vec<u8>, CodecError> {
+/// `may_lose`: the transfer syntax allows the irreversible wavelet.
+pub(super) fn decode(image: &Image, coded: &[u8], may_lose: bool) -> Result<Vec<u8>, CodecError> {
     let unreadable = || CodecError::Unreadable(NAME);
+    if !may_lose && is_irreversible(coded) {
+        return Err(CodecError::Lossy(NAME));
+    }
     let mut memory = memory()?;
     memory.write_all(coded).map_err(|_| unreadable())?;
     let format = if coded.starts_with(JP2) {
@@ -56,6 +60,41 @@ pub(super) fn decode(image: &Image, coded: &[u8]) -> Result<Vec<u8>, CodecError>
         }
     }
     Ok(out)
+}
+
+/// Whether a coding style of the stream, in its main header or that of a tile, names the 9-7 wavelet (ISO 15444-1 A.6.1, A.6.2).
+fn is_irreversible(coded: &[u8]) -> bool {
+    let start = coded.windows(4).position(|four| four == [0xFF, 0x4F, 0xFF, 0x51]);
+    let (mut at, mut tile) = (start.unwrap_or(0) + 2, None);
+    while let Some([0xFF, marker, high, low]) = coded.get(at..).and_then(<[u8]>::first_chunk::<4>) {
+        let segment = coded.get(at + 4..).unwrap_or_default();
+        let wavelet = match marker {
+            // Scod, SGcod of 4 bytes, and of SPcod the fifth.
+            0x52 => segment.get(9),
+            // Ccoc of one byte, or of two where there are more than 256 components, and Scoc; of SPcoc the fifth.
+            0x53 => segment.get(6),
+            _ => None,
+        };
+        if wavelet == Some(&0) {
+            return true;
+        }
+        at = match (marker, tile) {
+            // SOT: where the next tile-part begins, 0 for the last.
+            (0x90, _) => {
+                let length = segment
+                    .get(2..)
+                    .and_then(<[u8]>::first_chunk)
+                    .map_or(0, |word| u32::from_be_bytes(*word));
+                tile = (length > 0).then_some(at + length as usize);
+                at + 12
+            }
+            // SOD: the next tile-part.
+            (0x93, Some(next)) if next > at => next,
+            (0x93, _) => return false,
+            _ => at + 2 + usize::from(u16::from_be_bytes([*high, *low])),
+        };
+    }
+    false
 }
 
 pub(super) fn encode(image: &Image, frame: &[u8]) -> Result<Vec<u8>, CodecError> {

@@ -5,7 +5,12 @@ use charls::{CharLS, FrameInfo, InterleaveMode};
 
 const NAME: &str = "JPEG-LS";
 
-pub(super) fn decode(image: &Image, coded: &[u8]) -> Result<Vec<u8>, CodecError> {
+/// `may_lose`: the transfer syntax allows a near-lossless stream.
+pub(super) fn decode(image: &Image, coded: &[u8], may_lose: bool) -> Result<Vec<u8>, CodecError> {
+    let scans = scans(coded);
+    if !may_lose && scans.iter().any(|scan| scan.near > 0) {
+        return Err(CodecError::Lossy(NAME));
+    }
     let info = CharLS::default()
         .get_frame_info(coded)
         .map_err(|_| CodecError::Unreadable(NAME))?;
@@ -27,25 +32,54 @@ pub(super) fn decode(image: &Image, coded: &[u8]) -> Result<Vec<u8>, CodecError>
         true => samples,
         false => widen(image, &samples, width, precision),
     };
-    Ok(match is_by_plane(coded) {
-        true => image.by_pixel(frame),
-        false => frame,
+    // CharLS gives components that have scans of their own by plane.
+    Ok(match scans.first() {
+        Some(Scan { interleaved: false, .. }) => image.by_pixel(frame),
+        _ => frame,
     })
 }
 
-/// Whether the components have scans of their own (ILV 0 in the first SOS); CharLS gives them by plane then.
-fn is_by_plane(coded: &[u8]) -> bool {
+/// What the header of a scan says.
+struct Scan {
+    /// The most that a sample was changed by; 0 is lossless.
+    near: u8,
+    /// ILV is not 0.
+    interleaved: bool,
+}
+
+/// The scans of a stream.
+fn scans(coded: &[u8]) -> Vec<Scan> {
+    let mut scans = Vec::new();
     let mut at = 2;
     while let Some([0xFF, marker, high, low]) = coded.get(at..).and_then(<[u8]>::first_chunk::<4>) {
         let length = usize::from(u16::from_be_bytes([*high, *low]));
         if *marker == 0xDA {
             // Ns components of two bytes, then NEAR and ILV.
-            let components = coded.get(at + 4).map_or(0, |count| usize::from(*count));
-            return coded.get(at + 6 + 2 * components) == Some(&0);
+            let end = at + 5 + 2 * coded.get(at + 4).map_or(0, |count| usize::from(*count));
+            let [near, interleave] = coded
+                .get(end..)
+                .and_then(<[u8]>::first_chunk)
+                .copied()
+                .unwrap_or([0, 1]);
+            scans.push(Scan {
+                near,
+                interleaved: interleave != 0,
+            });
+            // In what is coded, no byte of more than 7 bits follows 0xFF (ISO 14495-1 A.1).
+            let coded = coded.get(at..).unwrap_or_default();
+            let next = coded
+                .windows(2)
+                .skip(2)
+                .position(|pair| pair[0] == 0xFF && pair[1] >= 0x80);
+            match next {
+                Some(next) => at += next + 2,
+                None => break,
+            }
+        } else {
+            at += 2 + length;
         }
-        at += 2 + length;
     }
-    false
+    scans
 }
 
 pub(super) fn encode(image: &Image, frame: &[u8]) -> Result<Vec<u8>, CodecError> {

@@ -7,6 +7,7 @@ mod jpeg;
 mod jpeg2000;
 mod jpegls;
 mod jpegxl;
+mod lossless;
 mod rle;
 
 use super::forms::Coding;
@@ -21,23 +22,29 @@ pub enum CodecError {
     OtherSize(&'static str),
     #[error("the {0} stream is of a kind that is not handled")]
     Unhandled(&'static str),
+    #[error("the {0} stream was compressed with loss, against its transfer syntax")]
+    Lossy(&'static str),
     #[error("the {0} encoder refused the frame")]
     Refused(&'static str),
 }
 
-/// The frame's uncompressed pixels.
+/// The frame's uncompressed pixels. `may_lose`: its transfer syntax allows a stream that was compressed with loss. A stream that says
+/// of itself that it was is none of a lossless syntax.
 ///
 /// # Errors
 /// See `CodecError`.
-pub fn decode(coding: Coding, image: &Image, coded: Vec<u8>) -> Result<Vec<u8>, CodecError> {
+pub fn decode(coding: Coding, may_lose: bool, image: &Image, coded: Vec<u8>) -> Result<Vec<u8>, CodecError> {
     let frame = match coding {
         Coding::Native => coded,
         // Fragments have even lengths (PS3.5 A.4).
-        Coding::Stored => coded.into_iter().take(image.frame_length()).collect(),
+        Coding::Stored => match coded.len().checked_sub(image.frame_length()) {
+            Some(0 | 1) => coded.into_iter().take(image.frame_length()).collect(),
+            _ => return Err(CodecError::OtherSize("uncompressed")),
+        },
         Coding::Rle => rle::decode(image, &coded)?,
-        Coding::Jpeg => jpeg::decode(image, &coded)?,
-        Coding::JpegLs => jpegls::decode(image, &coded)?,
-        Coding::Jpeg2000 => jpeg2000::decode(image, &coded)?,
+        Coding::Jpeg => jpeg::decode(image, &coded, may_lose)?,
+        Coding::JpegLs => jpegls::decode(image, &coded, may_lose)?,
+        Coding::Jpeg2000 => jpeg2000::decode(image, &coded, may_lose)?,
         Coding::JpegXl => jpegxl::decode(image, &coded)?,
     };
     match frame.len() == image.frame_length() {
@@ -146,7 +153,7 @@ mod tests {
                     }
                     let frame = frame(&image, 77, dirty);
                     let coded = encode(coding, &image, &frame).unwrap();
-                    let back = decode(coding, &image, coded);
+                    let back = decode(coding, false, &image, coded);
                     assert!(back.as_ref() == Ok(&frame), "{coding:?} {image:?} dirty {dirty}");
                 }
             }
@@ -158,7 +165,7 @@ mod tests {
         let image = image(1, 32, 32, false);
         let frame = frame(&image, 5, true);
         let coded = encode(Coding::Rle, &image, &frame).unwrap();
-        assert_eq!(decode(Coding::Rle, &image, coded), Ok(frame));
+        assert_eq!(decode(Coding::Rle, false, &image, coded), Ok(frame));
     }
 
     proptest! {
@@ -166,10 +173,10 @@ mod tests {
 
         /// Whatever stands in a stream, it ends in a frame of the right length or in an error.
         #[test]
-        fn noise_is_no_frame(noise in prop::collection::vec(any::<u8>(), 0..400), at in 0..5_usize) {
+        fn noise_is_no_frame(noise in prop::collection::vec(any::<u8>(), 0..400), at in 0..5_usize, may_lose in any::<bool>()) {
             let codings = [Coding::Rle, Coding::JpegLs, Coding::Jpeg2000, Coding::JpegXl, Coding::Jpeg];
             let image = image(1, 16, 12, false);
-            if let Ok(frame) = decode(codings[at], &image, noise) {
+            if let Ok(frame) = decode(codings[at], may_lose, &image, noise) {
                 prop_assert_eq!(frame.len(), image.frame_length());
             }
         }
