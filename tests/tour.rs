@@ -80,4 +80,7 @@ fn the_readme_tour_works_as_written() {
         .filter(|line| line.starts_with("var/delivered/") && line.ends_with(".dcm"))
         .count();
     assert!(delivered > 0, "nothing was delivered during the tour:\n{said}");
+    let waits = |line: &&str| line.split_whitespace().skip(1).take(2).eq(["queued", "vna"]);
+    let waiting = said.lines().filter(waits).count();
+    assert_eq!(waiting, 3, "nothing was held back to look at:\n{said}");
 }
