@@ -3,11 +3,12 @@
 #![forbid(unsafe_code)]
 mod cli;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Parser;
 use cli::{Cli, Command};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
 use waystation::listener::passed::Passed;
 use waystation::{app, config, rehearse, telemetry};
 
@@ -85,7 +86,15 @@ fn demo(keep: Option<PathBuf>) -> anyhow::Result<ExitCode> {
         Some(folder) => folder,
         None => tempfile::tempdir().context("a temporary folder cannot be made")?.keep(),
     };
-    let held = runtime()?.block_on(rehearse::demo::run(&folder, |line| println!("{line}")))?;
+    let held = runtime()?.block_on(async {
+        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        // A signal drops the demo, and with it its boxes: they would run for ever.
+        tokio::select! {
+            held = rehearse::demo::run(&folder, |line| println!("{line}")) => held,
+            _ = terminate.recv() => bail!("told to stop"),
+            _ = interrupt.recv() => bail!("told to stop"),
+        }
+    })?;
     Ok(if held {
         ExitCode::SUCCESS
     } else {

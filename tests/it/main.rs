@@ -20,6 +20,7 @@ mod crash;
 mod custody;
 mod dcmtk;
 mod deeds;
+mod demonstration;
 mod filling;
 mod fixture;
 mod guide;
