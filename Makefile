@@ -34,7 +34,7 @@ build: setup ## the release binary
 
 demo: build ## a box, a receiver, modalities, a cut WAN and a kill -9: exit 0 only if nothing was lost
 	rm -rf "$(TARGET)/demo"
-	"$(BINARY)" demo --keep "$(TARGET)/demo"
+	exec "$(BINARY)" demo --keep "$(TARGET)/demo"
 
 test: setup venv ## all tests, real peers included, with the faults that prove that the tests can fail
 	cargo test --release --locked --features planted
@@ -145,26 +145,27 @@ sbom: setup ## the bill of materials (CycloneDX) of the shipped binary, under th
 	@echo "$(TARGET)/waystation.cdx.json"
 
 bench: setup ## the micro-benches: head scan, edit, rules, P-DATA, commit
-	cargo bench --locked
+	@tools/swept cargo bench --locked
 
-# ROUNDS, SECONDS for each figure, SIZES (5k,512k,32m,1g), ASSOCIATIONS (1,8,32) and PEERS make it shorter or longer.
+# ROUNDS, SECONDS for each figure, SIZES (5k,512k,32m,1g), ASSOCIATIONS (1,8,32; one number for relay and wan) and PEERS make it shorter
+# or longer; docs/performance.md says the rest.
 HOUSE := tools/swept env BENCH_SECONDS=$(if $(filter file,$(origin SECONDS)),,$(SECONDS)) cargo bench --locked --bench house --
 
 # DISK=ext4 (ext4-nojournal, xfs): on a disk of its own, of GIB gibibytes, whose blocks were all written before (root).
 GIB ?= 24
-bench-peers: setup venv ## ingest against DCMTK, Orthanc, pynetdicom and the machine's limits; ROUNDS, SECONDS, SIZES, ASSOCIATIONS, PEERS, DISK
-	@$(if $(DISK),tools/disk $(DISK) $(GIB) )$(HOUSE) peers
+bench-peers: setup venv ## ingest against DCMTK, Orthanc, pynetdicom and the machine's limits; ROUNDS, SECONDS, SIZES, ASSOCIATIONS, PEERS, DISK, GIB
+	@$(if $(DISK),tools/disk "$(DISK)" "$(GIB)" )$(HOUSE) peers
 
-bench-relay: setup venv ## in, rules, commit, out over TLS: lag, throughput, processor time, memory; also PARTS
+bench-relay: setup venv ## in, rules, commit, out over TLS: lag, throughput, processor time, memory; ROUNDS, SECONDS, SIZES, ASSOCIATIONS, PARTS
 	@$(HOUSE) relay
 
 # LINKS (Mbit/s and ms), CT and SMALL (instances), PEER_CT and PEER_SMALL (of those, for the slow peers), ROUNDS, PEERS.
-bench-wan: setup venv ## a queue drained over 100 Mbit/s and 50 ms, and 20/150, against storescu, dcmsend and Orthanc: share of the link
+bench-wan: setup venv ## a queue drained over 100 Mbit/s and 50 ms, and 20/150, against storescu, dcmsend and Orthanc: share of the link; LINKS, CT, SMALL, PEER_CT, PEER_SMALL, ASSOCIATIONS, ROUNDS, PEERS
 	@$(HOUSE) wan
 
-# JOBS (queued at the start), ENTRIES (due, for the claims), ROUNDS. The queue is filled by a build with planted faults; the box
+# JOBS (queued at the start), ENTRIES (due), CLAIMS (of eight each), SETTLES, ROUNDS. The queue is filled by a build with planted faults; the box
 # that is measured is the ordinary one.
-bench-backlog: build venv ## a million queued jobs: start to first accept and send; claims from five million due entries; memory
+bench-backlog: build venv ## a million queued jobs: start to first accept and send; claims from five million due entries; memory; JOBS, ENTRIES, CLAIMS, SETTLES, ROUNDS
 	@mkdir -p "$(TARGET)/measured" && cp "$(BINARY)" "$(TARGET)/measured/waystation"
 	@BOX_BINARY="$(TARGET)/measured/waystation" tools/swept cargo bench --locked --features planted --bench house -- backlog
 
