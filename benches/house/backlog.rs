@@ -35,13 +35,44 @@ pub struct Plan {
 
 impl Plan {
     pub fn asked() -> Self {
-        Self {
+        let plan = Self {
             jobs: params::count("JOBS", 1_000_000) as u64,
             entries: params::count("ENTRIES", 5_000_000) as u64,
             claims: params::count("CLAIMS", 5_000),
             settles: params::count("SETTLES", 200_000) as u64,
             rounds: params::count("ROUNDS", 5),
+        };
+        // Claims of an empty queue are quick, and say nothing.
+        let (entries, claimed) = (plan.entries_made(), (plan.claims * CLAIM) as u64);
+        if claimed + IN_HAND as u64 > entries {
+            let most = entries.saturating_sub(IN_HAND as u64) / CLAIM as u64;
+            let wanted = format!(
+                "at most {most}, {CLAIM} entries each, or more ENTRIES than {}",
+                plan.entries
+            );
+            params::wrong("CLAIMS", &plan.claims.to_string(), &wanted);
         }
+        let settled = IN_HAND as u64..=entries - claimed;
+        if !settled.contains(&plan.settles) {
+            let wanted = format!(
+                "{IN_HAND} (one for each worker) to {}, what {} CLAIMS leave of {} ENTRIES",
+                settled.end(),
+                plan.claims,
+                plan.entries
+            );
+            params::wrong("SETTLES", &plan.settles.to_string(), &wanted);
+        }
+        plan
+    }
+
+    /// Due entries of one file.
+    fn each(&self) -> u64 {
+        self.entries.div_ceil(100).clamp(1, 100)
+    }
+
+    /// Every file has the same number of them.
+    fn entries_made(&self) -> u64 {
+        self.entries / self.each() * self.each()
     }
 
     pub fn smoke() -> Self {
@@ -246,11 +277,13 @@ fn size_of(folder: &Path) -> u64 {
 
 /// Jobs in hand, as eight workers have them.
 const IN_HAND: usize = 8;
+/// Entries of a claim.
+const CLAIM: usize = 8;
 
 fn claims(plan: &Plan) -> u64 {
     let folder = peers::folder();
     let path = folder.path().join("spool");
-    let each = plan.entries.div_ceil(100).clamp(1, 100);
+    let each = plan.each();
     let took = filled(&path, plan.entries / each, each);
     println!("{} due entries made in {:.0} s", plan.entries, took.as_secs_f64());
     let before = size_of(&path.join("index"));
@@ -262,7 +295,7 @@ fn claims(plan: &Plan) -> u64 {
     let began = Instant::now();
     let (spool, report) = Spool::open(config(&path), Clock::System, Metrics::new()).expect("the spool opens");
     let opened = began.elapsed().as_secs_f64();
-    assert_eq!(report.queued, plan.entries / each * each, "all are queued");
+    assert_eq!(report.queued, plan.entries_made(), "all are queued");
     let memory = usage::memory(std::process::id());
     let name = DestinationId::parse(DESTINATION).expect("a name");
     let times = runtime.block_on(measured_claims(&spool, &name, plan.claims));
@@ -307,7 +340,8 @@ async fn measured_claims(spool: &Spool, name: &DestinationId, count: usize) -> V
             settle_all(spool, in_hand.pop_front().unwrap_or_default()).await;
         }
         let began = Instant::now();
-        let leases = spool.claim_for(name, 8, Some(turn % IN_HAND)).await;
+        let leases = spool.claim_for(name, CLAIM, Some(turn % IN_HAND)).await;
+        assert!(!leases.is_empty(), "nothing is due");
         times.push(began.elapsed().as_secs_f64() * 1e3);
         in_hand.push_back(leases);
     }

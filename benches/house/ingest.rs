@@ -44,7 +44,7 @@ impl Plan {
         let everybody = [&peers::everybody()[..], &LIMITS[..]].concat();
         Self {
             kinds: objects::kinds("5k,512k,32m,1g"),
-            associations: params::counts("ASSOCIATIONS", "1,8,32"),
+            associations: params::counts("ASSOCIATIONS", "1,8,32", peers::ADMITTED),
             peers: params::chosen("PEERS", &everybody, &everybody.join(",")),
             rounds: params::count("ROUNDS", 5),
             span: params::seconds(3.0),

@@ -106,6 +106,33 @@ fn wrong_words_end_it_with_a_line() {
             "0",
             "ROUNDS: `0` does not fit; write a whole number from 1 on",
         ),
+        (
+            "peers",
+            "ASSOCIATIONS",
+            "8,129",
+            "ASSOCIATIONS: `129` does not fit; write whole numbers from 1 to 128",
+        ),
+        (
+            "relay",
+            "ASSOCIATIONS",
+            "129",
+            "ASSOCIATIONS: `129` does not fit; write a whole number up to 128",
+        ),
+        (
+            "wan",
+            "LINKS",
+            "4000000000/50",
+            "LINKS: `4000000000/50` does not fit; write MBIT/MS",
+        ),
+        #[cfg(feature = "planted")]
+        (
+            "backlog",
+            "ENTRIES",
+            "2000",
+            "CLAIMS: `5000` does not fit; write at most 249",
+        ),
+        #[cfg(feature = "planted")]
+        ("backlog", "SETTLES", "7", "SETTLES: `7` does not fit; write 8"),
     ];
     let program = std::env::current_exe().expect("this program");
     for (bench, name, word, expected) in table {

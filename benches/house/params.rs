@@ -24,11 +24,20 @@ pub fn count(name: &str, otherwise: u32) -> usize {
     }
 }
 
-/// Whole numbers, 1 or more each.
-pub fn counts(name: &str, otherwise: &str) -> Vec<usize> {
-    let number = |word: &String| match word.parse::<u32>() {
-        Ok(value @ 1..) => value as usize,
-        _ => wrong(name, word, "whole numbers from 1 on, parted by commas"),
+/// The same with an upper end.
+pub fn count_to(name: &str, otherwise: u32, most: usize) -> usize {
+    let value = count(name, otherwise);
+    if value > most {
+        wrong(name, &value.to_string(), &format!("a whole number up to {most}"));
+    }
+    value
+}
+
+/// Whole numbers, 1 to `most` each.
+pub fn counts(name: &str, otherwise: &str, most: usize) -> Vec<usize> {
+    let number = |word: &String| match word.parse::<usize>() {
+        Ok(value) if (1..=most).contains(&value) => value,
+        _ => wrong(name, word, &format!("whole numbers from 1 to {most}, parted by commas")),
     };
     words(name, otherwise).iter().map(number).collect()
 }

@@ -15,7 +15,6 @@ use super::load::Target;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
 
 /// The peers that take instances in.
 pub const NAMES: [&str; 6] = [
@@ -50,8 +49,8 @@ pub fn everybody() -> Vec<&'static str> {
 pub fn start(name: &str) -> Peer {
     match name {
         "waystation" => station(ingest_only()),
-        "storescp" => storescp(&[], None),
-        "storescp-fsync" => storescp(&[], Some(preload())),
+        "storescp" => storescp(&[], false),
+        "storescp-fsync" => storescp(&[], true),
         "orthanc" => orthanc(true),
         "orthanc-nosync" => orthanc(false),
         "pynetdicom" => pynetdicom(),
@@ -116,11 +115,15 @@ pub fn to_archive(port: u16, more: &str) -> Setup {
     plain().rules(&rules).archive("vna", port, more)
 }
 
+/// So many associations a box of the bench admits.
+pub const ADMITTED: usize = 128;
+
 /// A box with its ordinary log, and room for every association of a bench.
 pub fn plain() -> Setup {
-    Setup::new().log("level = \"info\"").listener("max_associations = 128").sources(
-        "[[sources]]\nname = \"test\"\ncalling_ae = [\"MOD0\"]\naddresses = [\"127.0.0.0/8\"]\nmax_associations = 128\n",
-    )
+    let most = format!("max_associations = {ADMITTED}");
+    let source = "[[sources]]\nname = \"test\"\ncalling_ae = [\"MOD0\"]\naddresses = [\"127.0.0.0/8\"]\n";
+    let setup = Setup::new().log("level = \"info\"").listener(&most);
+    setup.sources(&format!("{source}{most}\n"))
 }
 
 pub fn station(setup: Setup) -> Peer {
@@ -158,8 +161,8 @@ impl Peer {
     }
 }
 
-/// DCMTK's storescp. `more` are further options.
-pub fn storescp(more: &[String], preload: Option<&Path>) -> Peer {
+/// DCMTK's storescp. `more` are further options; with `flushed` each file is durable before it is closed.
+pub fn storescp(more: &[String], flushed: bool) -> Peer {
     let folder = folder();
     let port = harness::free_port();
     let mut command = Command::new(tools::program("storescp"));
@@ -167,8 +170,8 @@ pub fn storescp(more: &[String], preload: Option<&Path>) -> Peer {
         "-q", "--fork", "-dhl", "+B", "-pdu", "131072", "-aet", "STORESCP", "-od",
     ]);
     command.arg(folder.path()).args(more).arg(port.to_string());
-    if let Some(preload) = preload {
-        command.env("LD_PRELOAD", preload);
+    if flushed {
+        command.env("LD_PRELOAD", preload(folder.path()));
     }
     serve(command, folder, port, "STORESCP", || !harness::is_free(port))
 }
@@ -248,24 +251,19 @@ pub fn folder() -> tempfile::TempDir {
         .expect("a folder for the bench")
 }
 
-/// The library that makes `fclose` durable, compiled once.
-fn preload() -> &'static Path {
-    static BUILT: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
-    let (_, path) = BUILT.get_or_init(|| {
-        let folder = folder();
-        let out = folder.path().join("fsync_on_close.so");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/house/fsync_on_close.c");
-        let built = Command::new("gcc")
-            .args(["-O2", "-shared", "-fPIC", "-o"])
-            .arg(&out)
-            .arg(source)
-            .arg("-ldl")
-            .status();
-        assert!(
-            built.is_ok_and(|status| status.success()),
-            "gcc makes the preloaded library"
-        );
-        (folder, out)
-    });
-    path
+/// The library that makes `fclose` durable, compiled into the peer's own folder: it goes with it.
+fn preload(folder: &Path) -> PathBuf {
+    let out = folder.join("fsync_on_close.so");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/house/fsync_on_close.c");
+    let built = Command::new("gcc")
+        .args(["-O2", "-shared", "-fPIC", "-o"])
+        .arg(&out)
+        .arg(source)
+        .arg("-ldl")
+        .status();
+    assert!(
+        built.is_ok_and(|status| status.success()),
+        "gcc makes the preloaded library"
+    );
+    out
 }

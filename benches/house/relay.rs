@@ -32,7 +32,7 @@ impl Plan {
     pub fn asked() -> Self {
         Self {
             kinds: objects::kinds("5k,512k,32m"),
-            associations: params::count("ASSOCIATIONS", 8),
+            associations: params::count_to("ASSOCIATIONS", 8, peers::ADMITTED),
             rounds: params::count("ROUNDS", 5),
             span: params::seconds(3.0),
             lags: 200,
@@ -281,7 +281,7 @@ fn dcmtk_receiver(trust: &Trust) -> (Peer, Files) {
         path(&trust.certificate),
         "-ic".to_owned(),
     ];
-    let peer = peers::storescp(&tls, None);
+    let peer = peers::storescp(&tls, false);
     let files = Files(peer.folder());
     (peer, files)
 }

@@ -21,6 +21,7 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
 use tokio::runtime::Runtime;
 use waystation::rehearse::line::{Line, Profile};
+use waystation::sender::config::ASSOCIATIONS_MAX;
 
 pub struct Plan {
     pub links: Vec<Profile>,
@@ -57,7 +58,7 @@ impl Plan {
             ],
             senders: params::chosen("PEERS", &SENDERS, &SENDERS.join(",")),
             rounds: params::count("ROUNDS", 3),
-            associations: params::count("ASSOCIATIONS", 256),
+            associations: params::count_to("ASSOCIATIONS", 256, ASSOCIATIONS_MAX),
         }
     }
 
@@ -72,13 +73,18 @@ impl Plan {
     }
 }
 
+/// More than that loopback does not carry, and the box's own patience ends before so long a trip.
+const RATE_MAX: u32 = 10_000;
+const TRIP_MAX: u32 = 2_000;
+
 /// `100/50`: megabits in a second, and the round trip in milliseconds.
 fn link(text: &str) -> Profile {
     let parts = text
         .split_once('/')
         .and_then(|(rate, trip)| Some((rate.parse::<u32>().ok()?, trip.parse::<u32>().ok()?)));
-    let Some((rate @ 1.., trip)) = parts else {
-        params::wrong("LINKS", text, "MBIT/MS, parted by commas, as in 100/50,20/150");
+    let Some((rate @ 1..=RATE_MAX, trip @ ..=TRIP_MAX)) = parts else {
+        let wanted = format!("MBIT/MS, parted by commas, as in 100/50,20/150, up to {RATE_MAX}/{TRIP_MAX}");
+        params::wrong("LINKS", text, &wanted);
     };
     Profile {
         bits_per_second: u64::from(rate) * 1_000_000,
