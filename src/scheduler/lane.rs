@@ -80,7 +80,8 @@ impl Lane {
 
     /// Hands leases to idle workers, as far as the machine allows; starts a probe that is due.
     async fn dispatch(&mut self) {
-        self.machine.look(self.shared.spool.backlog(&self.shared.name));
+        let (spool, name) = (&self.shared.spool, &self.shared.name);
+        self.machine.look(spool.backlog(name), spool.has_urgent(name));
         while !self.shared.drain.is_stopping() {
             match self.machine.step(now()) {
                 Step::Wait => break,
@@ -148,6 +149,9 @@ impl Lane {
     fn log(&self, report: &Report) {
         let name = &self.shared.name;
         match report {
+            Report::Down(down) if self.machine.is_limit(down, now()) => {
+                tracing::info!(destination = %name, reason = down.reason, "the destination takes no further association");
+            }
             Report::Down(down) | Report::Probe(Err(down)) => self.log_down(down),
             Report::Probe(Ok(())) => tracing::info!(destination = %name, "the destination answers again"),
             Report::Idle { .. }

@@ -9,7 +9,7 @@ use super::parked::Contexts;
 use super::width::{self, Answered, Flow};
 use crate::base::fault::{Plant, planted};
 use crate::base::names::JobId;
-use crate::sender::{Down, Pair, Patience};
+use crate::sender::{Down, DownKind, Pair, Patience};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use std::collections::BTreeSet;
@@ -32,8 +32,9 @@ pub struct Machine {
     drained: bool,
     /// How many associations the line takes, as far as its answers tell.
     flow: Flow,
-    /// Jobs in the queue at the last look.
+    /// Jobs in the queue at the last look, and whether one of them is urgent and in nobody's hands.
     backlog: usize,
+    urgent: bool,
 }
 
 /// A worker as its lane sees it.
@@ -41,6 +42,8 @@ pub struct Machine {
 struct Slot {
     busy: bool,
     session: bool,
+    /// At work since before the destination was congested: it is not the one instance that may go after that.
+    old: bool,
 }
 
 /// What to do now.
@@ -118,6 +121,7 @@ impl Machine {
             drained: false,
             flow: Flow::new(Instant::now()),
             backlog: 0,
+            urgent: false,
         }
     }
 
@@ -127,16 +131,34 @@ impl Machine {
         StdRng::seed_from_u64(self.rng.random())
     }
 
-    /// A round of steps begins, with so many jobs in the queue, those under way included.
-    pub fn look(&mut self, backlog: usize) {
+    /// A round of steps begins, with so many jobs in the queue, those under way included; `urgent`: one that goes before everything
+    /// else waits.
+    pub fn look(&mut self, backlog: usize, urgent: bool) {
         self.drained = false;
-        self.backlog = backlog;
+        (self.backlog, self.urgent) = (backlog, urgent);
     }
 
     /// Associations that the lane wants at work now.
     #[must_use]
     pub fn wanted(&self) -> usize {
         self.flow.wanted(self.backlog, self.slots.len())
+    }
+
+    /// Associations that may be at work now.
+    fn room(&self, now: Instant) -> usize {
+        self.flow.room(self.backlog, self.slots.len(), self.urgent, now)
+    }
+
+    /// Whether a failure is about one association more than the destination grants: others are at work, and it answers them. Then it is
+    /// there, and nothing of theirs is to be given up.
+    #[must_use]
+    pub fn is_limit(&self, down: &Down, now: Instant) -> bool {
+        let kinds = [
+            DownKind::RejectedTransient,
+            DownKind::RejectedPermanent,
+            DownKind::Association,
+        ];
+        kinds.contains(&down.kind) && self.breaker.is_closed() && self.busy() > 1 && self.flow.is_answering(now)
     }
 
     fn busy(&self) -> usize {
@@ -155,9 +177,10 @@ impl Machine {
         }
         let limit = match self.pace.allows(now) {
             Allowed::Nothing => return Step::Wait,
-            Allowed::One if self.busy() > 0 => return Step::Wait,
+            // What was under way when the destination was congested may take for hours yet.
+            Allowed::One if self.slots.iter().any(|slot| slot.busy && !slot.old) => return Step::Wait,
             Allowed::One => 1,
-            Allowed::All if self.busy() >= self.wanted() => return Step::Wait,
+            Allowed::All if self.busy() >= self.room(now) => return Step::Wait,
             Allowed::All => width::share(self.backlog, self.wanted(), self.flow.batch(CLAIM_MAX)),
         };
         match self.idle() {
@@ -202,7 +225,12 @@ impl Machine {
     pub fn take(&mut self, report: Report, now: Instant) -> Reaction {
         let mut reaction = Reaction::default();
         match report {
-            Report::Idle { worker, session } => self.slots[worker] = Slot { busy: false, session },
+            Report::Idle { worker, session } => {
+                self.slots[worker] = Slot {
+                    session,
+                    ..Slot::default()
+                }
+            }
             Report::Answered => {
                 self.breaker.answered();
                 self.pace.answered(now);
@@ -214,8 +242,13 @@ impl Machine {
             Report::Congested => {
                 let roll = self.rng.random();
                 self.pace.congested(roll, now);
+                self.slots.iter_mut().for_each(|slot| slot.old = slot.busy);
                 reaction.note = Some("congested".to_owned());
                 reaction.halt = true;
+            }
+            Report::Down(down) if self.is_limit(&down, now) => {
+                self.flow.refused_beyond(self.busy() - 1, now);
+                reaction.note = Some(format!("no further association: {down}"));
             }
             Report::Down(down) | Report::Probe(Err(down)) => {
                 let roll = self.rng.random();
@@ -264,7 +297,14 @@ impl Machine {
     #[must_use]
     pub fn next_look(&self, wait: Option<Duration>, now: Instant) -> Instant {
         let mut next = now + LOOK_MAX;
-        let turns = [self.breaker.probe_at(), self.pace.pause_ends(now), self.rest_until];
+        // Nobody may answer for long, and what waits then gets an association more.
+        let silence = (self.busy() > 0 && !self.drained).then(|| now + width::SILENCE);
+        let turns = [
+            self.breaker.probe_at(),
+            self.pace.pause_ends(now),
+            self.rest_until,
+            silence,
+        ];
         for at in turns.into_iter().flatten().filter(|at| *at > now) {
             next = next.min(at);
         }

@@ -59,6 +59,14 @@ pub struct Flow {
     wanted: usize,
     /// Instances that a session of the lane lets be in flight.
     window: usize,
+    /// The last answer, or the last time that nothing was under way; and the last answer alone.
+    heard: Instant,
+    answered: Option<Instant>,
+    /// What instances took in the last window of time, on the average.
+    usual: Duration,
+    took: Duration,
+    /// Associations that the destination grants, and until when that is believed: it refused one more.
+    granted: Option<(usize, Instant)>,
 }
 
 /// One answer, as the worker saw it.
@@ -87,6 +95,11 @@ impl Flow {
             together: 0,
             wanted: START,
             window: 1,
+            heard: now,
+            answered: None,
+            usual: Duration::ZERO,
+            took: Duration::ZERO,
+            granted: None,
         }
     }
 
@@ -101,6 +114,15 @@ impl Flow {
         }
         self.window = answer.window.max(1);
         self.answers += 1;
+        self.heard = now;
+        self.answered = Some(now);
+        self.took += answer.took;
+        if let Some((granted, until)) = &mut self.granted
+            && now >= *until
+            && open > *granted
+        {
+            (*granted, *until) = (open, now + GRANTED_FOR);
+        }
         let alone = self.alone(answer.length, answer.took);
         self.alone += alone;
         self.open += open;
@@ -110,6 +132,7 @@ impl Flow {
         // Every association has answered about twice, or the window says more of chance than of the line.
         let enough = self.answers as usize >= 2 * open.max(1);
         if window >= WINDOW_MIN && (enough || window >= WINDOW_MAX.max(4 * mean)) {
+            self.usual = self.took / self.answers;
             self.wanted = self.decided(mean, window, most);
             self.rested(now);
         }
@@ -142,7 +165,35 @@ impl Flow {
     /// The lane had nothing to do: what follows is a new window, or the pause would count as slowness.
     pub fn rested(&mut self, now: Instant) {
         (self.since, self.answers, self.alone) = (now, 0, Duration::ZERO);
-        (self.open, self.together) = (0, 0);
+        (self.open, self.together, self.took) = (0, 0, Duration::ZERO);
+        self.heard = now;
+    }
+
+    /// The destination refused one more association while so many others work: what it grants. It is asked for one more each
+    /// `GRANTED_FOR`, for it may have had other guests.
+    pub fn refused_beyond(&mut self, others: usize, now: Instant) {
+        self.granted = Some((others.max(1), now + GRANTED_FOR));
+    }
+
+    /// Whether the destination has answered within the last minute.
+    pub fn is_answering(&self, now: Instant) -> bool {
+        self.answered
+            .is_some_and(|at| now.saturating_duration_since(at) < ANSWERING)
+    }
+
+    /// Associations that may be at work now, with `urgent` work or without: as many as are wanted, one for what is urgent, and one
+    /// more for each while in which nobody answered. Without answers nothing is decided anew, and one long transfer
+    /// would keep everything else waiting.
+    pub fn room(&self, backlog: usize, most: usize, urgent: bool, now: Instant) -> usize {
+        let silence = now.saturating_duration_since(self.heard).as_micros();
+        let each = self.usual.saturating_mul(SILENCES).max(SILENCE).as_micros();
+        let more = usize::try_from(silence / each).unwrap_or(usize::MAX);
+        let granted = match self.granted {
+            Some((granted, until)) => granted + usize::from(now >= until),
+            None => usize::MAX,
+        };
+        let wanted = self.wanted(backlog, most) + usize::from(urgent);
+        wanted.saturating_add(more).min(granted).min(most).max(1)
     }
 
     /// The destination was lost: nothing that was seen of it counts for what comes back.
@@ -197,6 +248,13 @@ const CLASSES: usize = 40;
 const BATCH_MAX: usize = 256;
 /// A line's own time is looked for anew after this: routes and archives change.
 const PERIOD: Duration = Duration::from_secs(600);
+/// An answer is late when it takes so many times as long as they did of late, and never before `SILENCE`.
+const SILENCES: u32 = 3;
+/// Looked at no more often than this, so that it costs nothing.
+pub const SILENCE: Duration = Duration::from_secs(5);
+const ANSWERING: Duration = Duration::from_secs(60);
+/// How long a refusal of one more association is believed.
+const GRANTED_FOR: Duration = Duration::from_secs(30);
 const WINDOW_MIN: Duration = Duration::from_millis(100);
 const WINDOW_MAX: Duration = Duration::from_secs(1);
 
@@ -328,6 +386,61 @@ mod tests {
                 "{capacity} {alone} {together}: {used} of the line"
             );
         }
+    }
+
+    /// Two at work over a line that is theirs, four times.
+    fn answering(now: Instant, took: Duration) -> Flow {
+        let mut flow = Flow::new(now);
+        for at in 1..=8_u32 {
+            flow.answered(one(5_000, took), (2, 16), now + took * at);
+        }
+        flow
+    }
+
+    #[test]
+    fn without_an_answer_there_is_room_for_one_more_each_while() {
+        let (start, took) = (Instant::now(), Duration::from_millis(10));
+        let flow = answering(start, took);
+        let (now, wanted) = (start + took * 8, flow.wanted(100, 16));
+        let at = |seconds: u64| flow.room(100, 16, false, now + Duration::from_secs(seconds));
+        assert_eq!(
+            [at(0), at(4), at(5), at(11), at(3_600)],
+            [wanted, wanted, wanted + 1, wanted + 2, 16]
+        );
+        assert_eq!(
+            flow.room(100, 16, true, now),
+            wanted + 1,
+            "what is urgent waits for nobody"
+        );
+        // What takes a minute is not late after five seconds.
+        let slow = answering(start, Duration::from_secs(60));
+        let now = start + Duration::from_secs(480);
+        let wanted = slow.wanted(100, 16);
+        let at = |seconds: u64| slow.room(100, 16, false, now + Duration::from_secs(seconds));
+        assert_eq!([at(100), at(180)], [wanted, wanted + 1]);
+    }
+
+    #[test]
+    fn what_a_destination_grants_is_learned_and_asked_again() {
+        let (start, took) = (Instant::now(), Duration::from_millis(10));
+        let mut flow = answering(start, took);
+        let mut now = start + took * 8;
+        let room = |flow: &Flow, now| flow.room(100, 16, false, now);
+        assert!(flow.is_answering(now) && room(&flow, now) >= 4);
+        // Three more are under way, and all are refused while two work: the last refusal tells.
+        for others in [4, 3, 2] {
+            flow.refused_beyond(others, now);
+        }
+        assert_eq!(room(&flow, now), 2);
+        now += GRANTED_FOR;
+        assert_eq!(room(&flow, now), 3, "it may have had other guests");
+        flow.answered(one(5_000, took), (3, 16), now);
+        assert_eq!(room(&flow, now), 3);
+        now += GRANTED_FOR;
+        flow.answered(one(5_000, took), (3, 16), now);
+        assert_eq!(room(&flow, now), 4);
+        flow.forget(now);
+        assert!(!flow.is_answering(now));
     }
 
     #[test]

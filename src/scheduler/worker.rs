@@ -181,12 +181,17 @@ impl Worker {
             let next = items.front().filter(|_| goes_on && !self.shared.must_stop());
             // What became urgent meanwhile goes first: the rest is given back, and claimed again in its order. The first is sent
             // in any case, or two workers could hand the same jobs to and fro.
-            let next = next.filter(|item| is_first || !item.lease.is_overtaken());
+            let now = self.shared.clock.now();
+            let next = next.filter(|item| is_first || !item.lease.is_overtaken(now));
             let room = next.is_some_and(|item| {
                 item.parked.is_some() || self.courier.has_room(&bridge::job(&item.lease), self.shared.most())
             });
             if room && let Some(item) = items.pop_front() {
                 is_first = false;
+                if item.lease.instance.length >= LONG {
+                    // It may take minutes, and others can take what was claimed with it.
+                    items.clear();
+                }
                 goes_on = match item.parked {
                     Some(text) => self.settle(item.lease, decide::hold(HoldKind::Parked, text)).await,
                     None => self.begin(item.lease, &batch.pairs, &mut flying).await,
@@ -403,5 +408,7 @@ impl Drop for Flight {
     }
 }
 
+/// Of such an instance nobody knows when it will be through.
+const LONG: u64 = 4 << 20;
 /// After a session broke with several instances in flight, at least so many go one at a time.
 const SINGLY_MIN: usize = 32;

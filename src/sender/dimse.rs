@@ -22,7 +22,7 @@ use crate::dicom::part10::{IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION};
 pub use crate::transcode::Pair;
 use std::collections::VecDeque;
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// The most presentation contexts in one association.
 pub const PAIRS_MAX: usize = 128;
@@ -54,6 +54,8 @@ struct Flying {
     message_id: u16,
     class: Uid,
     instance: Uid,
+    /// When its last byte left.
+    sent: Instant,
 }
 
 /// What came of beginning with an instance.
@@ -302,12 +304,17 @@ impl Session {
             message_id,
             class: job.sop_class.clone(),
             instance,
+            sent: Instant::now(),
         })
     }
 
     /// An answer, with the presentation context that it came on.
     async fn answer(&mut self) -> Result<(u8, StoreRsp), Broken> {
-        let event = timeout(self.response, self.association.next())
+        // Of the one that has waited longest; answers to others change nothing in that. What came while another was being sent is
+        // there to be read, however late it is.
+        let oldest = self.flying.front().map_or_else(Instant::now, |flying| flying.sent);
+        let deadline = (oldest + self.response).max(Instant::now() + LATE);
+        let event = timeout_at(deadline, self.association.next())
             .await
             .map_err(|_| UlError::Timeout("waiting for the answer"))??;
         match event {
@@ -453,6 +460,8 @@ pub(super) fn down(error: &UlError) -> Down {
 
 const VERIFICATION: &str = "1.2.840.10008.1.1";
 const IMPLICIT_LITTLE_ENDIAN: &str = "1.2.840.10008.1.2";
+/// For reading what has come already.
+const LATE: Duration = Duration::from_millis(200);
 const ABORT_MAX: Duration = Duration::from_secs(2);
 /// PS3.8 table 9-18: 2 is "no reason"; a peer that leaves a context out of its answer has refused it.
 const NOT_ANSWERED: u8 = 2;

@@ -225,10 +225,11 @@ impl Bench {
         self.lane(destination).puts_off(longest);
     }
 
-    /// As `Spool::backlog`.
+    /// As `Spool::backlog` and `Spool::has_urgent`.
     #[must_use]
-    pub fn backlog(&self, destination: &DestinationId) -> usize {
-        count::backlog(&self.core, destination)
+    pub fn backlog(&self, destination: &DestinationId) -> (usize, bool) {
+        let urgent = self.lane(destination).has_urgent(self.core.clock.now());
+        (count::backlog(&self.core, destination), urgent)
     }
 
     /// Whether rules have put a job of the destination off.

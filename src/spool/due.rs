@@ -39,8 +39,8 @@ pub struct Lease {
 impl Lease {
     /// Whether a job of a higher class waits that nobody has claimed: this one, if not begun, is better given back.
     #[must_use]
-    pub fn is_overtaken(&self) -> bool {
-        self.guard.lane.pressing.load(Ordering::Relaxed) < self.class
+    pub fn is_overtaken(&self, now: Wall) -> bool {
+        self.guard.lane.presses_above(self.class, now)
     }
 }
 
@@ -57,6 +57,8 @@ pub(super) struct Lane {
     waits: AtomicBool,
     /// The highest class that waits unclaimed, as far as is known; `NOTHING` for none.
     pub pressing: AtomicU8,
+    /// By class, when the next of its jobs is due that was not yet at the last look, in microseconds; it presses from then on.
+    pub soonest: [AtomicU64; 4],
     /// A confirmed job waits for its destination's commitment.
     commits: AtomicBool,
     state: Mutex<State>,
@@ -177,11 +179,24 @@ impl Lane {
         let mut state = self.lock();
         if due <= now {
             self.pressing.fetch_min(priority as u8, Ordering::Relaxed);
+        } else {
+            self.soonest[priority as usize].fetch_min(due.0, Ordering::Relaxed);
         }
         let cursor = &mut state.cursors[priority as usize];
         *cursor = (*cursor).min((due, JobId(0)));
         drop(state);
         self.wake.notify_one();
+    }
+
+    /// Whether a job of a class above this one waits that nobody has claimed, as far as is known.
+    pub(super) fn presses_above(&self, class: u8, now: Wall) -> bool {
+        let is_due = |soonest: &AtomicU64| soonest.load(Ordering::Relaxed) <= now.0;
+        self.pressing.load(Ordering::Relaxed) < class || self.soonest.iter().take(class.into()).any(is_due)
+    }
+
+    /// Whether a `stat` job that is due waits unclaimed.
+    pub(super) fn has_urgent(&self, now: Wall) -> bool {
+        !self.suspended() && self.presses_above(Priority::Stat as u8 + 1, now)
     }
 
     /// The longest pause that this lane's retries have. Whatever is due later than that was written by another clock.
@@ -283,6 +298,8 @@ impl Lanes {
             longest: AtomicU64::new(micros(LATEST)),
             waits: AtomicBool::new(false),
             pressing: AtomicU8::new(NOTHING),
+            // Nothing is known of them yet: the first look tells.
+            soonest: Default::default(),
             commits: AtomicBool::new(false),
             state: Mutex::new(State {
                 leased: HashSet::new(),

@@ -247,6 +247,13 @@ impl Spool {
         count::backlog(&self.core, destination)
     }
 
+    /// Whether a `stat` job that is due waits in nobody's hands, as far as is known. Costs nothing.
+    #[must_use]
+    pub fn has_urgent(&self, destination: &DestinationId) -> bool {
+        let lane = self.core.lanes.get(destination);
+        lane.is_some_and(|lane| lane.has_urgent(self.core.clock.now()))
+    }
+
     /// When the next job that nobody has leased is due (it may be already); `None` when nothing waits or the
     /// destination is suspended.
     pub async fn next_due(&self, destination: &DestinationId) -> Option<Wall> {

@@ -90,7 +90,25 @@ pub(super) fn pick(
         free.map_or(NOTHING, |(candidate, _)| candidate.class),
         Ordering::Relaxed,
     );
+    look_ahead(db, lane, &state, now)?;
     Ok(picked)
+}
+
+/// When the next job of each class is due that is not yet: looked up again when the one that was known has become due. With the
+/// lane's lock held, so that none is queued meanwhile.
+fn look_ahead(db: &Db, lane: &Lane, state: &State, now: Wall) -> Result<(), DbError> {
+    for priority in Priority::ALL {
+        let soonest = &lane.soonest[priority as usize];
+        if soonest.load(Ordering::Relaxed) > now.0 {
+            continue;
+        }
+        let end = above(lane.number, priority, Wall(u64::MAX));
+        let mut later = db.range(Cf::Due, &above(lane.number, priority, now), &end);
+        let next = next_free(&mut later, &state.leased);
+        later.status()?;
+        soonest.store(next.map_or(u64::MAX, |(_, _, due)| due.0), Ordering::Relaxed);
+    }
+    Ok(())
 }
 
 /// The heads of a lane's classes, merged.

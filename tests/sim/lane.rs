@@ -94,8 +94,8 @@ impl World {
     /// A round of the lane: steps until there are none, then the time of the next round.
     pub fn look(&mut self, dest: usize) {
         self.with(|world, process| {
-            let backlog = process.bench.backlog(&world.names[dest]);
-            process.lanes[dest].machine.look(backlog);
+            let (backlog, urgent) = process.bench.backlog(&world.names[dest]);
+            process.lanes[dest].machine.look(backlog, urgent);
             let now = world.instant();
             loop {
                 match process.lanes[dest].machine.step(now) {
@@ -167,13 +167,14 @@ impl World {
 
     /// The worker's next item; without one, or halted, it is idle.
     fn next(&mut self, process: &mut Process, dest: usize, worker: usize) {
+        let now = self.clock.now();
         let lane = &mut process.lanes[dest];
         let slot = &mut lane.workers[worker];
         if lane.halt {
             slot.items.clear();
         }
         // What became urgent meanwhile goes first, as in `worker.rs`; the first of a batch goes in any case.
-        if !slot.is_first && slot.items.front().is_some_and(|(lease, _)| lease.is_overtaken()) {
+        if !slot.is_first && slot.items.front().is_some_and(|(lease, _)| lease.is_overtaken(now)) {
             slot.items.clear();
         }
         slot.is_first = false;

@@ -90,7 +90,7 @@ struct Seen {
 
 /// A round of steps as `lane.rs` makes it.
 fn round(machine: &mut Machine, seen: &mut Seen, mut waiting: usize, now: Instant) {
-    machine.look(waiting);
+    machine.look(waiting, waiting % 5 == 1);
     for _ in 0..=WORKERS + 2 {
         match machine.step(now) {
             Step::Wait => return,
@@ -183,9 +183,18 @@ fn apply(machine: &mut Machine, seen: &mut Seen, action: &Action, now: Instant) 
         }
         Action::Down { permanent } => {
             // A failure while a probe runs belongs to the same outage; the probe's own answer comes yet.
+            let down = down(*permanent);
+            let is_limit = machine.is_limit(&down, now);
+            let others = seen.busy.iter().filter(|busy| **busy).count();
+            assert!(!is_limit || others > 1 && !seen.down, "one more than nothing");
+            let reaction = machine.take(Report::Down(down), now);
+            assert_eq!(reaction.halt, !is_limit, "who works goes on working");
+            if is_limit {
+                assert!(machine.room(now) < others, "asked for again at once");
+                return;
+            }
             seen.down = true;
             seen.probing = false;
-            assert!(machine.take(Report::Down(down(*permanent)), now).halt);
         }
         Action::Probe { found } => {
             if !std::mem::take(&mut seen.probing) {
@@ -219,6 +228,81 @@ fn apply(machine: &mut Machine, seen: &mut Seen, action: &Action, now: Instant) 
     }
 }
 
+fn claims(machine: &mut Machine, now: Instant) -> Option<usize> {
+    machine.look(100, false);
+    match machine.step(now) {
+        Step::Claim { worker, limit } => {
+            machine.claimed(worker, &vec![pair(1); limit], now);
+            Some(worker)
+        }
+        _ => None,
+    }
+}
+
+#[test]
+fn what_was_under_way_when_a_destination_was_congested_keeps_nobody_waiting() {
+    let (mut machine, now) = (machine(), Instant::now());
+    let (long, short) = (claims(&mut machine, now).unwrap(), claims(&mut machine, now).unwrap());
+    machine.take(Report::Congested, now);
+    machine.take(
+        Report::Idle {
+            worker: short,
+            session: true,
+        },
+        now,
+    );
+    assert_eq!(claims(&mut machine, now), None, "the pause");
+    let now = now + Duration::from_secs(2);
+    // The long one is at work still: one goes all the same, and one alone.
+    assert_eq!(claims(&mut machine, now), Some(short));
+    assert_eq!(claims(&mut machine, now), None);
+    machine.take(Report::Answered, now);
+    machine.take(
+        Report::Idle {
+            worker: short,
+            session: true,
+        },
+        now,
+    );
+    machine.take(
+        Report::Idle {
+            worker: long,
+            session: true,
+        },
+        now,
+    );
+    assert!(claims(&mut machine, now).is_some() && claims(&mut machine, now).is_some());
+}
+
+#[test]
+fn one_association_too_many_is_no_outage() {
+    let (mut machine, now) = (machine(), Instant::now());
+    let full = || Report::Down(Down::new(DownKind::RejectedTransient, "local limit exceeded"));
+    let (works, refused) = (claims(&mut machine, now).unwrap(), claims(&mut machine, now).unwrap());
+    took(&mut machine, 40, now);
+    let reaction = machine.take(full(), now);
+    assert!(!reaction.halt && machine.is_closed() && reaction.note.is_some());
+    machine.take(
+        Report::Idle {
+            worker: refused,
+            session: false,
+        },
+        now,
+    );
+    assert_eq!(claims(&mut machine, now), None, "it grants one");
+    machine.take(
+        Report::Idle {
+            worker: works,
+            session: true,
+        },
+        now,
+    );
+    assert_eq!(claims(&mut machine, now), Some(works));
+    // Alone, the same answer is an outage.
+    assert!(machine.take(full(), now).halt);
+    assert!(!machine.is_closed());
+}
+
 proptest! {
     #[test]
     fn whatever_happens_a_lane_keeps_its_promises(actions in prop::collection::vec(action(), 1..120)) {
@@ -238,7 +322,7 @@ proptest! {
         }
         seen = Seen { down: seen.down, probing: seen.probing, ..Seen::default() };
         for _ in 0..8 {
-            machine.look(20);
+            machine.look(20, false);
             match machine.step(now) {
                 Step::Claim { .. } => return Ok(()),
                 Step::Probe => {

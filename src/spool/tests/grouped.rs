@@ -86,22 +86,32 @@ async fn an_urgent_arrival_overtakes_what_was_claimed_and_has_not_begun() {
         bench.store(&format!("1.2.3.{number}"), b"x", vec![to("a")]).await;
     }
     let routine = claim(&bench, 2, 0).await;
-    assert!(
-        routine.iter().all(|lease| !lease.is_overtaken()),
-        "nothing of a higher class waits"
-    );
+    let overtaken = |leases: &[Lease]| {
+        leases
+            .iter()
+            .filter(|lease| lease.is_overtaken(bench.clock.now()))
+            .count()
+    };
+    assert_eq!(overtaken(&routine), 0, "nothing of a higher class waits");
     bench.store("1.2.3.9", b"x", vec![with(Priority::Stat, "a")]).await;
-    assert!(routine.iter().all(Lease::is_overtaken));
+    assert_eq!(overtaken(&routine), 2);
     let stat = claim(&bench, 1, 1).await;
     assert_eq!(names(&stat), ["1.2.3.9"]);
-    assert!(!stat[0].is_overtaken());
-    assert!(routine.iter().all(|lease| !lease.is_overtaken()), "it is in hand now");
+    assert_eq!(overtaken(&stat), 0);
+    assert_eq!(overtaken(&routine), 0, "it is in hand now");
     let later = NewJob {
         due: START.plus(Duration::from_secs(60)),
         ..with(Priority::Stat, "a")
     };
     bench.store("1.2.3.10", b"x", vec![later]).await;
-    assert!(routine.iter().all(|lease| !lease.is_overtaken()), "it may not go yet");
+    assert_eq!(overtaken(&routine), 0, "it may not go yet");
+    assert!(!bench.spool().has_urgent(&dest("a")));
+    bench.clock.advance(Duration::from_secs(61));
+    assert_eq!(overtaken(&routine), 2, "now it may");
+    assert!(bench.spool().has_urgent(&dest("a")));
+    let stat = claim(&bench, 1, 1).await;
+    assert_eq!((names(&stat), overtaken(&routine)), (vec!["1.2.3.10".to_owned()], 0));
+    assert!(!bench.spool().has_urgent(&dest("a")));
 }
 
 /// Many may be due at one moment; what was delivered of them is not walked over again with each claim.
