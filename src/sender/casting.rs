@@ -7,11 +7,11 @@ use crate::base::names::{DestinationId, InstanceId, JobId, Uid};
 use crate::telemetry::metrics::Metrics;
 use crate::transcode::forms::{needs_codec, ways};
 use crate::transcode::known::Learned;
-use crate::transcode::{Known, Pair, Policy, Transcoder};
-use std::collections::BTreeSet;
+use crate::transcode::{Known, Pair, Policy, Transcoder, Trouble};
+use std::collections::{BTreeSet, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// What was converted, for the ledger. No patient data.
@@ -52,6 +52,8 @@ pub struct Caster {
     known: Option<Known>,
     /// Without them, only what is stored is proposed.
     pub(super) shared: Option<Conversions>,
+    /// What broke off with a part of the instance sent, the latest last: the same job is not sent so again.
+    broken_off: Arc<Mutex<VecDeque<(JobId, Uid, Trouble)>>>,
 }
 
 /// What an association proposes.
@@ -92,6 +94,7 @@ impl Caster {
             refusals: peer.park_recheck.0,
             known: shared.as_ref().map(|shared| shared.known.clone()),
             shared,
+            broken_off: Arc::default(),
         }
     }
 
@@ -104,6 +107,7 @@ impl Caster {
             refusals: peer.park_recheck.0,
             known: Some(known),
             shared: None,
+            broken_off: Arc::default(),
         }
     }
 
@@ -197,6 +201,22 @@ impl Caster {
             .is_some_and(|compress| compress.uid() == to.as_str())
     }
 
+    /// A conversion failed when a part of the instance had been sent already.
+    pub(super) fn broke_off(&self, job: JobId, to: Uid, trouble: Trouble) {
+        let mut broken = self.broken_off.lock().unwrap_or_else(PoisonError::into_inner);
+        if broken.len() >= BROKEN_MAX {
+            broken.pop_front();
+        }
+        broken.push_back((job, to, trouble));
+    }
+
+    /// Why a job cannot leave in this syntax, when that was met before.
+    pub(super) fn met(&self, job: JobId, to: &Uid) -> Option<Trouble> {
+        let broken = self.broken_off.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = broken.iter().find(|(of, syntax, _)| *of == job && syntax == to);
+        found.map(|(_, _, trouble)| trouble.clone())
+    }
+
     pub(super) fn count(&self, kind: &str, outcome: &str) {
         if let Some(shared) = &self.shared {
             let labels = [self.name.as_str(), kind, outcome];
@@ -204,3 +224,6 @@ impl Caster {
         }
     }
 }
+
+/// More than this are not remembered: the oldest would break an association once more.
+const BROKEN_MAX: usize = 1_000;

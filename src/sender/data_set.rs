@@ -4,7 +4,7 @@
 //! stored one; a deflated data set is inflated and deflated again as a bounded stream. The last piece is only handed out
 //! after the checksum of all stored bytes was found right, so a sender that ends its message on `None` never completes
 //! a damaged instance. Memory: the head (`HEAD_MAX`) twice, and one chunk.
-use super::outcome::{Job, Outcome};
+use super::outcome::{Interruption, Job, Outcome};
 use super::payload::{PayloadReader, ReadFault};
 use super::reflate::Reflate;
 use crate::base::names::Uid;
@@ -12,6 +12,7 @@ use crate::base::panics::{Panicked, contain};
 use crate::dicom::edit::Plan;
 use crate::dicom::head::{Head, Progress, Scanner};
 use crate::dicom::syntax::Syntax;
+use crate::transcode::Trouble;
 use bytes::Bytes;
 use dicom_core::Tag;
 use std::collections::VecDeque;
@@ -23,6 +24,9 @@ pub enum Fault {
     Read(#[from] ReadFault),
     #[error("{0}")]
     Edit(String),
+    /// It cannot stand in the layout in which it was to leave.
+    #[error("{0}")]
+    Recast(Trouble),
 }
 
 /// One data set on its way out.
@@ -258,6 +262,12 @@ impl From<Fault> for Outcome {
                 what: fault.to_string(),
             },
             Fault::Edit(what) => Self::Edit { what },
+            // Met on the way. Nothing of the instance or the destination: it goes back, and leaves in another way.
+            Fault::Recast(trouble) => Self::Interrupted(Interruption {
+                what: format!("the data set could not be converted to its end: {trouble}"),
+                fresh: false,
+                stuck: false,
+            }),
         }
     }
 }

@@ -215,6 +215,7 @@ impl Session {
             Ok(opened) => opened,
             Err(unsent) => return Begun::Kept(unsent.into(), self),
         };
+        let syntax = data_set.syntax().clone();
         match self.send(context, job, data_set).await {
             Ok(flying) => {
                 self.sent += 1;
@@ -222,6 +223,9 @@ impl Session {
                 Begun::Flying(self)
             }
             Err(broken) => {
+                if let Broken::Ours(Fault::Recast(trouble)) = &broken {
+                    self.caster.broke_off(job.id, syntax, trouble.clone());
+                }
                 self.abort().await;
                 Begun::Broken(broken.into())
             }

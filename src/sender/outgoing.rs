@@ -2,7 +2,8 @@
 //!
 //! Promises those of `data_set.rs`: the last piece is only handed out after the checksum of all stored bytes was found right. A
 //! codec's work is done, looked at by a second process and on the ledger before the first byte leaves; when it fails, the next
-//! way is tried, and what is stored is always among the ways.
+//! way is tried, and what is stored is always among the ways. The same holds for a recast as far as it can be seen before the
+//! first byte leaves (`AHEAD`); one that fails later costs its association, and is not tried again for that job.
 use super::casting::{Caster, Fact};
 use super::data_set::{DataSet, Fault, blocking};
 use super::outcome::{Job, Outcome};
@@ -13,6 +14,7 @@ use crate::transcode::forms::{EXPLICIT_LITTLE, form_of, name_of, needs_codec};
 use crate::transcode::pool::Ending;
 use crate::transcode::{Converted, Recast, Trouble};
 use bytes::Bytes;
+use std::collections::VecDeque;
 use std::fs::File;
 use std::future::Future;
 use std::os::unix::fs::FileExt;
@@ -25,6 +27,10 @@ pub struct Outgoing<R> {
     syntax: Uid,
     file: Option<Scratch>,
     recast: Option<Recast>,
+    /// Recast already, and ready to leave.
+    ready: VecDeque<Bytes>,
+    /// Bytes that were read so far, of what is stored or of the scratch file.
+    taken: usize,
     ended: bool,
 }
 
@@ -171,22 +177,31 @@ async fn way<R: PayloadReader>(
     caster: &Caster,
     progress: &Progress,
 ) -> Result<Result<Outgoing<R>, (R, Trouble)>, Fault> {
+    if let Some(trouble) = caster.met(job.id, to) {
+        return Ok(Err((reader, trouble)));
+    }
     let data = DataSet::open(job, reader, false).await?;
     let mut outgoing = Outgoing {
         data,
         syntax: to.clone(),
         file: None,
         recast: Recast::between(&job.transfer_syntax, to),
+        ready: VecDeque::new(),
+        taken: 0,
         ended: false,
     };
-    if !needs_codec(&job.transfer_syntax, to) {
-        if outgoing.recast.is_some() {
-            caster.count("layout", "converted");
-        }
+    if *to == job.transfer_syntax {
         return Ok(Ok(outgoing));
     }
     let kind = kind(&job.transfer_syntax, to);
-    match outgoing.convert(job, to, caster, progress).await? {
+    let mut made = Ok(());
+    if needs_codec(&job.transfer_syntax, to) {
+        made = outgoing.convert(job, to, caster, progress).await?;
+    }
+    if made.is_ok() {
+        made = outgoing.look_ahead(progress).await?;
+    }
+    match made {
         Ok(()) => {
             caster.count(kind, "converted");
             Ok(Ok(outgoing))
@@ -202,7 +217,8 @@ async fn way<R: PayloadReader>(
 fn kind(from: &Uid, to: &Uid) -> &'static str {
     let is_native = |uid| form_of(uid).is_some_and(|form| form.coding == crate::transcode::forms::Coding::Native);
     match (is_native(from), is_native(to)) {
-        (true, _) => "compress",
+        (true, true) => "layout",
+        (true, false) => "compress",
         (false, true) => "decompress",
         (false, false) => "recompress",
     }
@@ -234,22 +250,58 @@ impl<R: PayloadReader> Outgoing<R> {
     /// # Errors
     /// See `Fault`; nothing may be completed then.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Fault> {
-        while !self.ended {
-            let piece = match &mut self.file {
-                Some(file) => file.next().await?,
-                None => self.data.next().await?,
-            };
-            self.ended = piece.is_none();
-            let Some(recast) = self.recast.take() else {
-                return Ok(piece);
-            };
-            let (recast, out) = pass(recast, piece).await?;
-            self.recast = Some(recast);
-            if !out.is_empty() {
-                return Ok(Some(out));
+        if let Some(piece) = self.ready.pop_front() {
+            return Ok(Some(piece));
+        }
+        loop {
+            match self.step().await? {
+                Some(piece) if piece.is_empty() => {}
+                other => return Ok(other),
             }
         }
-        Ok(None)
+    }
+
+    /// Recasts the first pieces before anything leaves: what cannot stand in the other layout is mostly seen there, an image of
+    /// usual size to its end.
+    async fn look_ahead(&mut self, progress: &Progress) -> Result<Result<(), Trouble>, Fault> {
+        let mut ready = 0;
+        while self.recast.is_some() && self.taken.max(ready) < AHEAD {
+            match self.step().await {
+                Ok(Some(piece)) => {
+                    ready += piece.len();
+                    self.ready.extend((!piece.is_empty()).then_some(piece));
+                }
+                Ok(None) => break,
+                Err(Fault::Recast(trouble)) => {
+                    // A damaged payload is called damaged: the checksum says whose fault it is.
+                    while self.data.next().await?.is_some() {
+                        progress.touch();
+                    }
+                    return Ok(Err(trouble));
+                }
+                Err(fault) => return Err(fault),
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// Reads one piece, and answers what it becomes: of a recast that may be nothing yet.
+    async fn step(&mut self) -> Result<Option<Bytes>, Fault> {
+        if self.ended {
+            return Ok(None);
+        }
+        let piece = match &mut self.file {
+            Some(file) => file.next().await?,
+            None => self.data.next().await?,
+        };
+        self.ended = piece.is_none();
+        self.taken += piece.as_ref().map_or(0, Bytes::len);
+        let Some(recast) = self.recast.take() else {
+            return Ok(piece);
+        };
+        let (recast, out) = pass(recast, piece).await?;
+        self.recast = Some(recast);
+        Ok(Some(out))
     }
 
     /// Sends the data set through a codec's process.
@@ -290,7 +342,7 @@ impl<R: PayloadReader> Outgoing<R> {
                         recast = Some(stage);
                         out
                     }
-                    Err(Fault::Edit(what)) => return Ok(Err(Trouble::Failed(what))),
+                    Err(Fault::Recast(trouble)) => return Ok(Err(trouble)),
                     Err(fault) => return Err(fault),
                 },
             };
@@ -380,9 +432,10 @@ async fn pass(mut recast: Recast, piece: Option<Bytes>) -> Result<(Recast, Bytes
             None => recast.finish(&mut out),
         };
         done.map(|()| (recast, Bytes::from(out)))
-            .map_err(|error| Fault::Edit(error.to_string()))
+            .map_err(|error| Fault::Recast(error.into()))
     };
-    blocking(work).await?
+    let stopped = |_| Fault::Recast(Trouble::Failed("the conversion was stopped".to_owned()));
+    blocking(work).await.map_err(stopped)?
 }
 
 /// Waits for our own work, which has deadlines of its own: the watchdog looks at the peer.
@@ -398,4 +451,6 @@ async fn touching<T>(progress: &Progress, work: impl Future<Output = T>) -> T {
 }
 
 const CHUNK: usize = crate::base::limits::CHUNK;
+/// So many bytes are recast before the first one leaves, and kept till then.
+const AHEAD: usize = 1 << 20;
 const TOUCH: Duration = Duration::from_secs(1);

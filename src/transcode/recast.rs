@@ -2,6 +2,7 @@
 //! Bounded by a few buffers whatever the instance's size. Never touches a pixel but for its byte order.
 use super::flate::{Deflate, FlateError, Inflate};
 use super::forms::{Coding, form_of};
+use super::pool::Trouble;
 use crate::base::names::Uid;
 use crate::dicom::relayout::{Relayout, RelayoutError};
 use crate::dicom::syntax::Syntax;
@@ -13,6 +14,16 @@ pub enum RecastError {
     Flate(#[from] FlateError),
     #[error(transparent)]
     Layout(#[from] RelayoutError),
+}
+
+impl From<RecastError> for Trouble {
+    fn from(error: RecastError) -> Self {
+        let what = error.to_string();
+        match error {
+            RecastError::Layout(RelayoutError::WidePixels | RelayoutError::UnknownVr(_)) => Self::Declined(what),
+            RecastError::Flate(_) | RecastError::Layout(_) => Self::Failed(what),
+        }
+    }
 }
 
 /// One data set on its way.

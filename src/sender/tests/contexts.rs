@@ -174,3 +174,98 @@ async fn what_the_site_asks_for_is_asked_of_the_destination_before_anything_else
     let deflated = "1.2.840.10008.1.2.1.99";
     assert_eq!(left, [JPEG, deflated, JPEG]);
 }
+
+const DEFLATED: &str = "1.2.840.10008.1.2.1.99";
+const BIG: &str = "1.2.840.10008.1.2.2";
+const RLE: &str = "1.2.840.10008.1.2.5";
+
+/// Big endian, with pixels of 32 bits: it cannot stand in a layout of another byte order.
+fn wide() -> Vec<u8> {
+    let mut bytes = b"\x00\x08\x00\x18UI\x00\x061.2.3\0\x00\x28\x01\x00US\x00\x02\x00\x20".to_vec();
+    bytes.extend_from_slice(b"\x7F\xE0\x00\x10OW\0\0\0\0\0\x04\x01\x02\x03\x04");
+    bytes
+}
+
+async fn deliver_bytes(courier: &mut Courier, job: &Job, bytes: &[u8]) -> Outcome {
+    let own = [(job.sop_class.clone(), job.transfer_syntax.clone())];
+    courier.deliver(job, Memory::new(bytes, 4_096), &own).await
+}
+
+fn left(archive: &Archive) -> Vec<String> {
+    let seen = archive.seen();
+    seen.syntaxes.iter().map(|(_, syntax)| syntax.to_string()).collect()
+}
+
+/// The next way that the destination accepts is tried, down to what is stored; and it is known before a byte was sent.
+#[tokio::test]
+async fn what_cannot_stand_in_one_layout_leaves_in_the_next_one_that_is_accepted() {
+    let archive = Archive::start(taking(&[])).await;
+    let mut thin = courier(&archive, "compress = \"deflated\"");
+    let job = stored(1, CT, BIG);
+    assert_eq!(deliver_bytes(&mut thin, &job, &wide()).await, CONFIRMED);
+    assert_eq!(left(&archive), [BIG], "it cannot be deflated: it leaves as it is");
+    assert_eq!(archive.seen().whole[0].1, wide());
+
+    let padded = [data_set("1.2.3", 64), vec![0; 100]].concat();
+    let archive = Archive::start(taking(&[IMPLICIT, DEFLATED])).await;
+    let mut courier = courier(&archive, "");
+    assert_eq!(
+        deliver_bytes(&mut courier, &stored(1, CT, EXPLICIT), &padded).await,
+        CONFIRMED
+    );
+    assert_eq!(left(&archive), [DEFLATED], "deflate takes any bytes");
+    assert_eq!(archive.seen().connections, 1);
+}
+
+/// Without any way left it is held as what could not be converted, with each way and its reason, and no association is lost by it.
+#[tokio::test]
+async fn what_cannot_stand_in_any_accepted_layout_says_of_each_why_not() {
+    let archive = Archive::start(taking(&[EXPLICIT, IMPLICIT, RLE])).await;
+    let mut courier = courier(&archive, "");
+    let outcome = deliver_bytes(&mut courier, &stored(1, CT, BIG), &wide()).await;
+    let Outcome::Unconvertible { what } = outcome else {
+        panic!("{outcome:?}")
+    };
+    for word in [EXPLICIT, IMPLICIT, RLE, "more than 16 bits", "not set up"] {
+        assert!(what.contains(word), "{word}: {what}");
+    }
+    assert_eq!(
+        deliver_bytes(&mut courier, &stored(2, CT, EXPLICIT), &data_set("1.2.3", 64)).await,
+        CONFIRMED
+    );
+    assert_eq!(
+        (archive.seen().connections, left(&archive)),
+        (1, vec![EXPLICIT.to_owned()])
+    );
+}
+
+/// A damaged payload is no trouble of a layout.
+#[tokio::test]
+async fn what_is_damaged_is_called_damaged_before_a_layout_is_blamed() {
+    let archive = Archive::start(taking(&[IMPLICIT])).await;
+    let mut courier = courier(&archive, "");
+    let mut reader = Memory::new(&[data_set("1.2.3", 64), vec![0; 100]].concat(), 50);
+    reader.corrupt = true;
+    let job = stored(1, CT, EXPLICIT);
+    let own = [(job.sop_class.clone(), job.transfer_syntax.clone())];
+    let outcome = courier.deliver(&job, reader, &own).await;
+    assert!(matches!(outcome, Outcome::Corrupt { .. }), "{outcome:?}");
+    assert!(archive.seen().begun.is_empty());
+}
+
+/// What is only seen far behind the first bytes costs one association, and then the job leaves in another way.
+#[tokio::test]
+async fn what_breaks_off_on_the_way_is_not_tried_again_for_the_same_job() {
+    let archive = Archive::start(taking(&[IMPLICIT, DEFLATED])).await;
+    let mut courier = courier(&archive, "");
+    let long = [data_set("1.2.3", 3 << 20), vec![0; 100]].concat();
+    let job = stored(1, CT, EXPLICIT);
+    let outcome = deliver_bytes(&mut courier, &job, &long).await;
+    let Outcome::Interrupted(interruption) = outcome else {
+        panic!("{outcome:?}")
+    };
+    assert!(!interruption.fresh, "no attempt is charged: {interruption:?}");
+    assert_eq!(deliver_bytes(&mut courier, &job, &long).await, CONFIRMED);
+    assert_eq!(left(&archive), [IMPLICIT, DEFLATED]);
+    assert_eq!(archive.seen().whole.len(), 1, "the first one was never complete");
+}
