@@ -25,6 +25,10 @@ use std::time::{Duration, Instant};
 pub struct Outgoing<R> {
     data: DataSet<R>,
     syntax: Uid,
+    /// The word in the metric; none as it is stored.
+    kind: Option<&'static str>,
+    /// Of what a codec wrote: for the ledger, before it leaves.
+    fact: Option<Fact>,
     file: Option<Scratch>,
     recast: Option<Recast>,
     /// Recast already, and ready to leave.
@@ -110,7 +114,8 @@ impl<R: PayloadReader> Load<R> {
         })
     }
 
-    /// As `open`; what is ready is used if its way is the first that is accepted.
+    /// Makes ready to leave in the first of the ways that can be gone; each with its presentation context. What is ready is used
+    /// when its way's turn comes. What answers stands on the ledger.
     ///
     /// # Errors
     /// See `Unsent`.
@@ -121,48 +126,34 @@ impl<R: PayloadReader> Load<R> {
         caster: &Caster,
         progress: &Progress,
     ) -> Result<(u8, Outgoing<R>), Unsent> {
-        match (self, ways.first()) {
-            (Self::Ready(outgoing), Some((context, first)))
-                if *first == outgoing.syntax && !outgoing.is_pointless(job, caster, ways) =>
-            {
-                Ok((*context, outgoing))
-            }
-            (Self::Ready(outgoing), _) => open(job, outgoing.into_reader(), ways, caster, progress).await,
-            (Self::Stored(reader), _) => open(job, reader, ways, caster, progress).await,
+        let mut load = self;
+        let mut tried = Vec::new();
+        for (at, (context, to)) in ways.iter().enumerate() {
+            let last = at + 1 == ways.len();
+            let made = match load {
+                Self::Ready(outgoing) if outgoing.syntax == *to => Ok(outgoing),
+                Self::Ready(outgoing) => way(job, outgoing.into_reader(), to, caster, progress).await?,
+                Self::Stored(reader) => way(job, reader, to, caster, progress).await?,
+            };
+            let (mut reader, trouble) = match made {
+                Ok(outgoing) if !last && outgoing.is_pointless(job, caster, ways) => {
+                    caster.count("compress", "larger");
+                    load = Self::Stored(outgoing.into_reader());
+                    continue;
+                }
+                Ok(mut outgoing) => match outgoing.record(caster, progress).await {
+                    Ok(()) => return Ok((*context, outgoing)),
+                    Err(trouble) => (outgoing.into_reader(), trouble),
+                },
+                Err(failed) => failed,
+            };
+            tracing::warn!(destination = %caster.name, syntax = %name_of(to), reason = trouble.word(), "an instance was not converted");
+            tried.push((to.clone(), trouble));
+            reader.rewind();
+            load = Self::Stored(reader);
         }
+        Err(Unsent::NoWay { tried })
     }
-}
-
-/// Makes ready to leave in the first of the ways that can be gone; each with its presentation context.
-///
-/// # Errors
-/// See `Unsent`.
-async fn open<R: PayloadReader>(
-    job: &Job,
-    mut reader: R,
-    ways: &[(u8, Uid)],
-    caster: &Caster,
-    progress: &Progress,
-) -> Result<(u8, Outgoing<R>), Unsent> {
-    let mut tried = Vec::new();
-    for (at, (context, to)) in ways.iter().enumerate() {
-        let last = at + 1 == ways.len();
-        match way(job, reader, to, caster, progress).await? {
-            Ok(outgoing) if !last && outgoing.is_pointless(job, caster, ways) => {
-                caster.count("compress", "larger");
-                reader = outgoing.data.into_reader();
-                reader.rewind();
-            }
-            Ok(outgoing) => return Ok((*context, outgoing)),
-            Err((back, trouble)) => {
-                tracing::warn!(destination = %caster.name, syntax = %name_of(to), reason = trouble.word(), "an instance was not converted");
-                tried.push((to.clone(), trouble));
-                reader = back;
-                reader.rewind();
-            }
-        }
-    }
-    Err(Unsent::NoWay { tried })
 }
 
 /// One way. A trouble of the conversion gives the reader back; a fault of the data set ends everything.
@@ -181,9 +172,12 @@ async fn way<R: PayloadReader>(
         return Ok(Err((reader, trouble)));
     }
     let data = DataSet::open(job, reader, false).await?;
+    let kind = kind(&job.transfer_syntax, to);
     let mut outgoing = Outgoing {
         data,
         syntax: to.clone(),
+        kind: (*to != job.transfer_syntax).then_some(kind),
+        fact: None,
         file: None,
         recast: Recast::between(&job.transfer_syntax, to),
         ready: VecDeque::new(),
@@ -193,7 +187,6 @@ async fn way<R: PayloadReader>(
     if *to == job.transfer_syntax {
         return Ok(Ok(outgoing));
     }
-    let kind = kind(&job.transfer_syntax, to);
     let mut made = Ok(());
     if needs_codec(&job.transfer_syntax, to) {
         made = outgoing.convert(job, to, caster, progress).await?;
@@ -202,10 +195,7 @@ async fn way<R: PayloadReader>(
         made = outgoing.look_ahead(progress).await?;
     }
     match made {
-        Ok(()) => {
-            caster.count(kind, "converted");
-            Ok(Ok(outgoing))
-        }
+        Ok(()) => Ok(Ok(outgoing)),
         Err(trouble) => {
             caster.count(kind, trouble.word());
             Ok(Err((outgoing.data.into_reader(), trouble)))
@@ -363,16 +353,7 @@ impl<R: PayloadReader> Outgoing<R> {
             .conversion_seconds
             .with_label_values(&[caster.name.as_str()]);
         spent.observe(started.elapsed().as_secs_f64());
-        let recorded = touching(progress, (shared.record)(fact(job, to, caster, &converted, before))).await;
-        if !recorded {
-            // What the ledger does not know must not leave.
-            return Ok(Err(Trouble::NoRoom));
-        }
-        let saved = shared
-            .metrics
-            .conversion_saved_bytes_total
-            .with_label_values(&[caster.name.as_str()]);
-        saved.inc_by(before.saturating_sub(converted.length));
+        self.fact = Some(fact(job, to, caster, &converted, before));
         self.recast = Recast::between(inner_to, to);
         self.file = Some(Scratch {
             file: converted.file,
@@ -380,6 +361,22 @@ impl<R: PayloadReader> Outgoing<R> {
             length: converted.length,
         });
         Ok(Ok(()))
+    }
+
+    /// It leaves in this form. What a codec made is on the ledger first: what the ledger does not know must not leave.
+    async fn record(&mut self, caster: &Caster, progress: &Progress) -> Result<(), Trouble> {
+        let Some(kind) = self.kind else { return Ok(()) };
+        if let (Some(shared), Some(fact)) = (&caster.shared, self.fact.take()) {
+            let saved = fact.before.saturating_sub(fact.after);
+            if !touching(progress, (shared.record)(fact)).await {
+                caster.count(kind, Trouble::NoRoom.word());
+                return Err(Trouble::NoRoom);
+            }
+            let counter = &shared.metrics.conversion_saved_bytes_total;
+            counter.with_label_values(&[caster.name.as_str()]).inc_by(saved);
+        }
+        caster.count(kind, "converted");
+        Ok(())
     }
 
     /// Compressed for a thin line, it is larger than what is stored, which the destination takes as well.

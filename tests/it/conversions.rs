@@ -1,5 +1,6 @@
 //! Conversions by default, from outside: every acceptance mode of DCMTK's storescp, several operations in flight, the ledger.
-use crate::harness::peers::{Storescp, path};
+use crate::harness::objects::Object;
+use crate::harness::peers::{Storescp, path, send};
 use crate::harness::{SOON, Setup, Station, free_port, objects, tools};
 use crate::syntaxes::{EXPLICIT, IMPLICIT, JPEG_LS, compare, compare_again, list, only, peers, send_list, some};
 use serde_json::{Value, json};
@@ -315,6 +316,77 @@ fn a_conversion_stands_on_the_ledger_with_its_pixels_before_and_after() {
     ] {
         assert!(said.contains(&word), "{word}: {said}");
     }
+}
+
+/// What does not become smaller leaves as it is stored: it was converted once, and nothing says that it had left so.
+#[test]
+fn a_conversion_that_does_not_leave_is_not_on_the_ledger() {
+    let setup = Setup::new();
+    let scp = Storescp::start(&setup.folder_of("thin"), &["+xt"]);
+    let station = setup
+        .rules(r#"fn route(image, from) { to("thin"); }"#)
+        .archive("thin", scp.port, "compress = \"jpeg-ls\"")
+        .start();
+    // The second one finds what the first one's association has taught, and is converted ahead.
+    for number in 1..=2 {
+        let image = tiny();
+        send(station.setup.dicom, station.setup.path(), std::slice::from_ref(&image));
+        let wanted = f64::from(number);
+        station.wait_metric("deliveries_total", &[("outcome", "confirmed")], |n| n == wanted);
+        let traced = station.cli(&["trace", &image.sop]).ok().out;
+        assert!(
+            traced.contains("delivered") && !traced.contains("converted"),
+            "{traced}"
+        );
+        let count = |outcome: &str| {
+            let labels = [("kind", "compress"), ("outcome", outcome)];
+            station.metric("conversions_total", &labels)
+        };
+        assert_eq!((count("larger"), count("converted")), (wanted, 0.0));
+        let made = station.metric("conversion_seconds_count", &[("destination", "thin")]);
+        assert_eq!(made, wanted, "once for each");
+    }
+    let arrived = objects::files_in(&scp.folder);
+    assert_eq!(arrived.len(), 2);
+    for file in arrived {
+        let syntax = tools::tool("dcmdump", &["+P".into(), "0002,0010".into(), path(&file)])
+            .ok()
+            .out;
+        assert!(syntax.contains("=LittleEndianExplicit"), "{syntax}");
+    }
+}
+
+/// One row of two pixels: no codec makes it smaller.
+fn tiny() -> Object {
+    let image = Object::new(objects::CT);
+    let mut data = image.data();
+    let at = data
+        .windows(4)
+        .position(|tag| tag == [0x28, 0, 2, 0])
+        .expect("its image");
+    data.truncate(at);
+    let mut put = |number: u16, vr: &[u8; 2], value: &[u8]| {
+        data.extend_from_slice(&[0x28, 0]);
+        data.extend_from_slice(&number.to_le_bytes());
+        data.extend_from_slice(vr);
+        data.extend_from_slice(&[u8::try_from(value.len()).expect("short"), 0]);
+        data.extend_from_slice(value);
+    };
+    put(0x0002, b"US", &[1, 0]);
+    put(0x0004, b"CS", b"MONOCHROME2 ");
+    let numbers = [
+        (0x0010, 1),
+        (0x0011, 2),
+        (0x0100, 8),
+        (0x0101, 8),
+        (0x0102, 7),
+        (0x0103, 0),
+    ];
+    for (number, value) in numbers {
+        put(number, b"US", &[value, 0]);
+    }
+    data.extend_from_slice(b"\xE0\x7F\x10\x00OB\0\0\x02\0\0\0\x11\xEE");
+    image.with_data(data)
 }
 
 /// Before go-live nothing was ever sent to the archive: what went to a folder, and what waits for another that is down, was seen.
