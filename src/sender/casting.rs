@@ -74,6 +74,12 @@ impl Offer {
         }
     }
 
+    /// Whether it was left out, for what the destination has said lately in another association.
+    #[must_use]
+    pub fn omits(&self, pair: &Pair) -> bool {
+        self.refused.contains(pair) && !self.pairs.contains(pair)
+    }
+
     /// Whether the destination has been asked about a pair: here, or lately elsewhere. What was not asked was not refused.
     #[must_use]
     pub fn answers(&self, pair: &Pair) -> bool {
@@ -118,8 +124,8 @@ impl Caster {
     }
 
     /// What a new association proposes: every way of the first pair, and of the others as many as there is room for. Ways that
-    /// the destination is known to refuse are left out, but what is stored is always asked: nothing is held, and nothing
-    /// converted, because of what a destination has said in another association only.
+    /// the destination is known to refuse are left out, but what is stored is always asked, and when all are known to be refused,
+    /// all are: nothing is held, and nothing converted, because of what a destination has said in another association only.
     #[must_use]
     pub fn offer(&self, asked: &[Pair]) -> Offer {
         let mut offer = Offer::default();
@@ -139,10 +145,16 @@ impl Caster {
     }
 
     fn worth_asking(&self, stored: &Pair, refused: &mut BTreeSet<Pair>) -> Vec<Pair> {
-        let all = self.ways(stored).into_iter().map(|syntax| (stored.0.clone(), syntax));
+        let all: Vec<Pair> = self
+            .ways(stored)
+            .into_iter()
+            .map(|syntax| (stored.0.clone(), syntax))
+            .collect();
+        if all.iter().all(|pair| self.accepts(pair) == Some(false)) {
+            return all;
+        }
         let is_refused = |pair: &Pair| pair != stored && self.accepts(pair) == Some(false);
-        let (left_out, open) = all.partition(is_refused);
-        let left_out: Vec<Pair> = left_out;
+        let (left_out, open): (Vec<Pair>, Vec<Pair>) = all.into_iter().partition(is_refused);
         refused.extend(left_out);
         open
     }

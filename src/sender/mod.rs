@@ -432,9 +432,17 @@ async fn open(
     let own = (job.sop_class.clone(), job.transfer_syntax.clone());
     let others = pairs.iter().filter(|pair| **pair != own).cloned();
     let asked: Vec<Pair> = std::iter::once(own.clone()).chain(others).collect();
-    let offer = caster.offer(&asked);
+    let opening = async {
+        let session = Session::open(peer, governor, (caster.offer(&asked), caster), &progress).await?;
+        if session.knows(&own) {
+            return Ok(session);
+        }
+        // All that was proposed for this job is refused. What was left out for refusals of earlier is asked before it is held.
+        session.release().await;
+        Session::open(peer, governor, (caster.offer(&asked), caster), &progress).await
+    };
     tokio::select! {
-        opened = Session::open(peer, governor, (offer, caster), &progress) => opened.map(|session| (session, progress.clone())),
+        opened = opening => opened.map(|session| (session, progress.clone())),
         () = progress.stuck(limit) => Err(Down::new(DownKind::Association, STUCK)),
     }
 }

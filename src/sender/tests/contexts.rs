@@ -269,3 +269,34 @@ async fn what_breaks_off_on_the_way_is_not_tried_again_for_the_same_job() {
     assert_eq!(left(&archive), [IMPLICIT, DEFLATED]);
     assert_eq!(archive.seen().whole.len(), 1, "the first one was never complete");
 }
+
+/// It took explicit only, and takes implicit only now: each time that is what the others were refused for before.
+#[tokio::test]
+async fn what_was_refused_before_is_asked_again_before_a_job_is_held() {
+    let mut archive = Archive::start(taking(&[EXPLICIT])).await;
+    let mut courier = courier(&archive, "");
+    let bytes = data_set("1.2.3", 64);
+    let mut number = 0;
+    for takes in [&[EXPLICIT][..], &[IMPLICIT], &[DEFLATED], &[EXPLICIT], &[BIG]] {
+        archive.restart(taking(takes)).await;
+        courier.release().await;
+        for _ in 0..2 {
+            number += 1;
+            let outcome = deliver_bytes(&mut courier, &stored(number, CT, EXPLICIT), &bytes).await;
+            assert_eq!(outcome, CONFIRMED, "{takes:?}");
+            assert_eq!(left(&archive).last().map(String::as_str), Some(takes[0]));
+        }
+    }
+    archive.restart(taking(&["1.2.3"])).await;
+    courier.release().await;
+    let before = archive.seen().connections;
+    let outcome = deliver_bytes(&mut courier, &stored(99, CT, EXPLICIT), &bytes).await;
+    assert_eq!(outcome, Outcome::NoContext { result: 4 }, "all were asked");
+    let seen = archive.seen();
+    assert!(seen.connections <= before + 2, "asked twice at most");
+    assert!(
+        seen.contexts.last().is_some_and(|asked| asked.len() == 8),
+        "{:?}",
+        seen.contexts.last()
+    );
+}
