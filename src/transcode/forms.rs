@@ -194,7 +194,7 @@ pub fn ways(class: &Uid, stored: &Uid, policy: Policy) -> Vec<Uid> {
     let Some(from) = form_of(stored).filter(|_| policy.convert) else {
         return ways;
     };
-    let is_image = from.coding != Coding::Native || may_have_pixels(class);
+    let is_image = may_have_pixels(class);
     for to in FORMS.iter().filter(|to| to.writes && to.uid != from.uid) {
         let reaches = match (from.lossy, to.coding) {
             // Once lossy, it may only be unpacked, and only where the site says so. Deflate would pack it again.
@@ -298,6 +298,22 @@ mod tests {
                 .all(|uid| !uid.contains(".1.2.4.") && uid != "1.2.840.10008.1.2.5"),
             "{ways:?}"
         );
+    }
+
+    /// Stored in a syntax of images all the same, it can become plain, and nothing else of images.
+    #[test]
+    fn what_has_no_pixels_goes_from_no_image_codec_to_another() {
+        for class in [SR, "1.2.840.10008.5.1.4.1.1.104.1"] {
+            let ways = of(class, "1.2.840.10008.1.2.5", Policy::default());
+            let plain = [
+                "1.2.840.10008.1.2.5",
+                "1.2.840.10008.1.2.1",
+                "1.2.840.10008.1.2",
+                "1.2.840.10008.1.2.1.99",
+                "1.2.840.10008.1.2.2",
+            ];
+            assert_eq!(ways, plain, "{class}");
+        }
     }
 
     #[test]
