@@ -72,8 +72,9 @@ async fn alone(destination: DestinationId, question: &Question, talk: &Talk) -> 
     Ok(Response::Probe { destination, findings })
 }
 
-/// The table.
-pub fn show(destination: &DestinationId, findings: &[Finding]) {
+/// The table, and what it comes to.
+pub fn show(request: &Request, destination: &DestinationId, findings: &[Finding]) {
+    let named = matches!(request, Request::Probe { classes, .. } if !classes.is_empty());
     let mut rows = vec![["SOP CLASS", "STORED AS", "SEEN", "ANSWER", "THEN"].map(str::to_owned)];
     for finding in findings {
         let then = match &finding.consequence {
@@ -81,22 +82,48 @@ pub fn show(destination: &DestinationId, findings: &[Finding]) {
             Consequence::Converted { to } => format!("converted to {}", name_of(to)),
             Consequence::Held => "would be held".to_owned(),
         };
+        let seen = match (named, finding.matters) {
+            (true, _) => "asked",
+            (false, true) => "yes",
+            (false, false) => "no",
+        };
         rows.push([
             finding.class.to_string(),
             name_of(&finding.stored),
-            if finding.matters { "yes" } else { "no" }.to_owned(),
+            seen.to_owned(),
             words(finding.result).to_owned(),
             then,
         ]);
     }
     print!("{}", queue::aligned(&rows));
+    println!("{}", verdict(destination, named, findings));
+}
+
+/// What the table comes to. Only what was seen here, or is named, is known to matter.
+fn verdict(destination: &DestinationId, named: bool, findings: &[Finding]) -> String {
+    if findings.is_empty() {
+        return format!("{destination} is a folder: it takes everything as it is stored");
+    }
+    let matters = findings.iter().filter(|finding| finding.matters).count();
     let trouble = findings.iter().filter(|finding| finding.is_trouble()).count();
-    match (findings.is_empty(), trouble) {
-        (true, _) => println!("{destination} is a folder: it takes everything as it is stored"),
-        (false, 0) => println!("{destination} takes everything that matters here"),
-        (false, _) => println!(
-            "{destination} would refuse {trouble} of what this site sends: have it accept them, or route them elsewhere"
+    let held = |finding: &&Finding| finding.consequence == Consequence::Held;
+    let (held, all) = (findings.iter().filter(held).count(), findings.len());
+    match (matters, trouble, named) {
+        (0, _, _) => format!(
+            "nothing was seen here yet; of the {all} that are common, {held} would be held: name what this site will send with --classes"
         ),
+        (_, 0, true) => format!("{destination} takes everything that was asked about"),
+        (_, 0, false) => format!("{destination} takes everything that was seen here"),
+        (_, _, true) => {
+            format!(
+                "{destination} would refuse {trouble} of what was asked about: have it accept them, or route them elsewhere"
+            )
+        }
+        (_, _, false) => {
+            format!(
+                "{destination} would refuse {trouble} of what this site sends: have it accept them, or route them elsewhere"
+            )
+        }
     }
 }
 
@@ -115,5 +142,47 @@ pub fn show_known(destination: &DestinationId, lines: &[Learned]) {
     print!("{}", queue::aligned(&rows));
     if lines.is_empty() {
         println!("nothing was learned of {destination} yet");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use waystation::base::names::Uid;
+
+    fn finding(matters: bool, consequence: Consequence) -> Finding {
+        Finding {
+            class: Uid::known("1.2.840.10008.5.1.4.1.1.2"),
+            stored: Uid::known("1.2.840.10008.1.2.1"),
+            matters,
+            result: 3,
+            consequence,
+        }
+    }
+
+    #[test]
+    fn the_verdict_claims_no_more_than_was_seen_or_asked() {
+        let to = DestinationId::parse("vna").unwrap();
+        let (good, bad) = (finding(true, Consequence::AsStored), finding(true, Consequence::Held));
+        let common = finding(false, Consequence::Held);
+        let say = |named, findings: &[&Finding]| {
+            let findings: Vec<Finding> = findings.iter().map(|one| (*one).clone()).collect();
+            verdict(&to, named, &findings)
+        };
+        for (named, findings, words) in [
+            (
+                false,
+                &[&common, &common][..],
+                "nothing was seen here yet; of the 2 that are common, 2 would be held",
+            ),
+            (false, &[&good, &common], "vna takes everything that was seen here"),
+            (true, &[&good], "vna takes everything that was asked about"),
+            (true, &[&good, &bad], "would refuse 1 of what was asked about"),
+            (false, &[&bad, &common], "would refuse 1 of what this site sends"),
+            (false, &[], "is a folder"),
+        ] {
+            let said = say(named, findings);
+            assert!(said.contains(words), "{words}: {said}");
+        }
     }
 }

@@ -295,7 +295,7 @@ pub(super) fn show(request: &Request, response: &Response, json: bool) -> ExitCo
             Response::Acted { matched, changed } => println!("{}", acted(request, *matched, *changed)),
             Response::Lanes { lanes } => print!("{}", super::lanes::table(lanes)),
             Response::Scrub { status, damaged } => print!("{}", super::spool::scrub_words(status, damaged)),
-            Response::Probe { destination, findings } => super::probe::show(destination, findings),
+            Response::Probe { destination, findings } => super::probe::show(request, destination, findings),
             Response::Known { destination, lines } => super::probe::show_known(destination, lines),
             Response::Map { entries } => super::map::show(entries),
             Response::Alarms { said: answer } => super::alarms::show(answer),

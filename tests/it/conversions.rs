@@ -405,6 +405,8 @@ fn probe_asks_about_what_lies_in_the_spool() {
         .start();
     let probed = station.cli(&["probe", "vna"]);
     assert_eq!(probed.code, Some(0), "nothing was seen yet: {}", probed.out);
+    assert!(probed.out.contains("nothing was seen here yet"), "{}", probed.out);
+    assert!(!probed.out.contains(" yes "), "{}", probed.out);
     send_list(&station, &some(&all, &[folded, waiting]));
     station.wait_metric("deliveries_total", &[("outcome", "confirmed")], |n| n == 1.0);
     let probed = station.cli(&["probe", "vna", "--json"]);

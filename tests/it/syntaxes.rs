@@ -291,6 +291,11 @@ fn probe_says_before_go_live_what_would_be_refused_and_what_was_learned_stays() 
     );
     let named = station.cli(&["probe", "strict", "--classes", "CT"]);
     assert_eq!(named.code, Some(0), "{}", named.out);
+    assert!(
+        named.out.contains(" asked ") && named.out.contains("takes everything that was asked about"),
+        "{}",
+        named.out
+    );
 
     // The file is not written for an answer that only repeats another one: the times in it are earlier.
     let known = |station: &Station| -> Vec<(Value, Value, Value)> {
