@@ -211,7 +211,9 @@ impl<R: Read> Source<R> {
                 return Ok(frame);
             }
             let Some(fragment) = self.item()? else { return Ok(frame) };
-            let guesses = self.fragments.offsets.is_empty() && self.image.frames > 1;
+            // A fragment that begins as a stream does is another frame, also where the head knows of one only.
+            let marks = !matches!(self.coding, Coding::Native | Coding::Stored | Coding::Rle);
+            let guesses = self.fragments.offsets.is_empty() && (self.image.frames > 1 || marks);
             if guesses && self.begins(&fragment) {
                 self.fragments.next = Some(fragment);
                 return Ok(frame);
@@ -329,13 +331,50 @@ mod tests {
         out
     }
 
+    /// Two rows of three bytes.
+    fn head() -> Vec<u8> {
+        let number = |tag, value: u16| element(tag, "US", &value.to_le_bytes());
+        let mut head = element(0x0028_0004, "CS", b"MONOCHROME2 ");
+        for (tag, value) in [(0x0028_0010, 2), (0x0028_0011, 3), (0x0028_0100, 8), (0x0028_0101, 8)] {
+            head.extend(number(tag, value));
+        }
+        head
+    }
+
+    #[test]
+    fn a_stream_more_than_the_head_knows_of_is_not_left_out() {
+        let form = form_of(&Uid::known("1.2.840.10008.1.2.4.80")).unwrap();
+        let Ok(Opened::Image(Source { image, .. })) = Source::open(
+            &[head(), element(0x7FE0_0010, "OW", &[0; 6])].concat()[..],
+            form_of(&Uid::known(EXPLICIT_LITTLE)).unwrap(),
+        ) else {
+            panic!("an image");
+        };
+        let mut stream = codec::encode(Coding::JpegLs, &image, &[1, 2, 3, 4, 5, 6]).unwrap();
+        stream.resize(stream.len().next_multiple_of(2), 0);
+        let read = |count: usize| {
+            let mut data = [
+                head(),
+                b"\xE0\x7F\x10\0OB\0\0\xFF\xFF\xFF\xFF\xFE\xFF\0\xE0\0\0\0\0".to_vec(),
+            ]
+            .concat();
+            for _ in 0..count {
+                data.extend([&b"\xFE\xFF\0\xE0"[..], &(stream.len() as u32).to_le_bytes(), &stream].concat());
+            }
+            data.extend(b"\xFE\xFF\xDD\xE0\0\0\0\0");
+            let Ok(Opened::Image(mut source)) = Source::open(&data[..], form) else {
+                panic!("an image");
+            };
+            assert_eq!(source.next().unwrap().unwrap(), [1, 2, 3, 4, 5, 6]);
+            source.next().map(|more| more.is_none())
+        };
+        assert!(read(1).unwrap());
+        assert!(matches!(read(2), Err(SourceError::Declined(_))));
+    }
+
     #[test]
     fn the_lengths_before_pixel_data_are_passed_over() {
-        let number = |tag, value: u16| element(tag, "US", &value.to_le_bytes());
-        let mut data = [(0x0028_0010, 2), (0x0028_0011, 3), (0x0028_0100, 8), (0x0028_0101, 8)]
-            .map(|(tag, value)| number(tag, value))
-            .concat();
-        data.splice(0..0, element(0x0028_0004, "CS", b"MONOCHROME2 "));
+        let mut data = head();
         data.extend(element(0x7FE0_0000, "UL", &18_u32.to_le_bytes()));
         data.extend(element(0x7FE0_0003, "UV", &6_u64.to_le_bytes()));
         data.extend(element(0x7FE0_0010, "OW", &[1, 2, 3, 4, 5, 6]));

@@ -80,6 +80,8 @@ fn machine() -> Machine {
 #[derive(Default)]
 struct Seen {
     busy: [bool; WORKERS],
+    /// At work since before the destination was congested.
+    old: [bool; WORKERS],
     /// A failure was reported, and no probe has succeeded since.
     down: bool,
     probing: bool,
@@ -102,11 +104,14 @@ fn round(machine: &mut Machine, seen: &mut Seen, mut waiting: usize, now: Instan
                 assert!(!seen.down, "claimed while the destination is down");
                 assert!(!seen.busy[worker], "claimed for a worker that is at work");
                 let busy = seen.busy.iter().filter(|busy| **busy).count();
-                assert!(busy < machine.wanted(), "more associations than wanted");
+                assert!(
+                    seen.congested || busy < machine.room(now),
+                    "more associations than there is room for"
+                );
                 assert!(seen.resting.is_none_or(|until| now >= until), "claimed while resting");
                 assert!((1..=4 * CLAIM_MAX).contains(&limit));
                 if seen.congested {
-                    assert!(limit == 1 && seen.busy == [false; WORKERS], "not one at a time");
+                    assert!(limit == 1 && seen.busy == seen.old, "not one at a time");
                 }
                 let taken = limit.min(waiting);
                 waiting -= taken;
@@ -159,7 +164,7 @@ fn apply(machine: &mut Machine, seen: &mut Seen, action: &Action, now: Instant) 
         Action::End { nth, session } => {
             let busy: Vec<usize> = (0..WORKERS).filter(|worker| seen.busy[*worker]).collect();
             if let Some(worker) = busy.get(*nth).copied() {
-                seen.busy[worker] = false;
+                (seen.busy[worker], seen.old[worker]) = (false, false);
                 machine.take(
                     Report::Idle {
                         worker,
@@ -177,6 +182,7 @@ fn apply(machine: &mut Machine, seen: &mut Seen, action: &Action, now: Instant) 
         Action::Took { ms } => took(machine, *ms, now),
         Action::Congested => {
             seen.congested = true;
+            seen.old = seen.busy;
             let reaction = machine.take(Report::Congested, now);
             assert!(reaction.halt && !reaction.suspend);
             assert!(machine.pace.allows(now) == Allowed::Nothing);
