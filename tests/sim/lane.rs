@@ -393,14 +393,15 @@ impl World {
     }
 
     fn report(&mut self, process: &mut Process, dest: usize, report: Report) {
+        let now = self.instant();
         let lane = &mut process.lanes[dest];
         match &report {
+            // One association too many: those that work go on.
+            Report::Down(down) if lane.machine.is_limit(down, now) => {}
             Report::Down(_) | Report::Probe(Err(_)) => lane.down = true,
             Report::Probe(Ok(())) => lane.down = false,
             _ => {}
         }
-        let now = self.instant();
-        let lane = &mut process.lanes[dest];
         let reaction = lane.machine.take(report, now);
         lane.halt |= reaction.halt;
         // A lane looks after each report.
