@@ -211,7 +211,7 @@ impl Machine {
         let needed = pairs.iter().zip(&parked).filter(|(_, parked)| parked.is_none());
         let proposed = self.contexts.propose(needed.map(|(pair, _)| pair.clone()));
         if self.busy() == 0 {
-            self.flow.rested(now);
+            self.flow.begins(now);
         }
         self.slots[worker].busy = true;
         Some(Order {

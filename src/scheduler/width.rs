@@ -62,6 +62,8 @@ pub struct Flow {
     /// The last answer, or the last time that nothing was under way; and the last answer alone.
     heard: Instant,
     answered: Option<Instant>,
+    /// One when a silence has called for it since something is under way: whoever keeps silent has one of the others still.
+    extra: usize,
     /// What instances took in the last window of time, on the average.
     usual: Duration,
     took: Duration,
@@ -97,6 +99,7 @@ impl Flow {
             window: 1,
             heard: now,
             answered: None,
+            extra: 0,
             usual: Duration::ZERO,
             took: Duration::ZERO,
             granted: None,
@@ -114,6 +117,7 @@ impl Flow {
         }
         self.window = answer.window.max(1);
         self.answers += 1;
+        self.extra = self.extra.max(self.called_for(now).min(1));
         self.heard = now;
         self.answered = Some(now);
         self.took += answer.took;
@@ -162,11 +166,24 @@ impl Flow {
         as_usize((as_f64(wanted(seen, usize::MAX)) / each).ceil()).clamp(1, most)
     }
 
-    /// The lane had nothing to do: what follows is a new window, or the pause would count as slowness.
-    pub fn rested(&mut self, now: Instant) {
+    /// What follows is a new window, or a pause would count as slowness.
+    fn rested(&mut self, now: Instant) {
         (self.since, self.answers, self.alone) = (now, 0, Duration::ZERO);
         (self.open, self.together, self.took) = (0, 0, Duration::ZERO);
         self.heard = now;
+    }
+
+    /// Nothing was under way, and something begins.
+    pub fn begins(&mut self, now: Instant) {
+        self.rested(now);
+        self.extra = 0;
+    }
+
+    /// Associations more, one for each while in which nobody answered.
+    fn called_for(&self, now: Instant) -> usize {
+        let silence = now.saturating_duration_since(self.heard).as_micros();
+        let each = self.usual.saturating_mul(SILENCES).max(SILENCE).as_micros();
+        usize::try_from(silence / each).unwrap_or(usize::MAX)
     }
 
     /// The destination refused one more association while so many others work: what it grants. It is asked for one more each
@@ -182,12 +199,10 @@ impl Flow {
     }
 
     /// Associations that may be at work now, with `urgent` work or without: as many as are wanted, one for what is urgent, and one
-    /// more for each while in which nobody answered. Without answers nothing is decided anew, and one long transfer
-    /// would keep everything else waiting.
+    /// more for each while in which nobody answered, now or since something is under way. Without answers nothing is decided
+    /// anew, and one long transfer would keep everything else waiting.
     pub fn room(&self, backlog: usize, most: usize, urgent: bool, now: Instant) -> usize {
-        let silence = now.saturating_duration_since(self.heard).as_micros();
-        let each = self.usual.saturating_mul(SILENCES).max(SILENCE).as_micros();
-        let more = usize::try_from(silence / each).unwrap_or(usize::MAX);
+        let more = self.extra.max(self.called_for(now));
         let granted = match self.granted {
             Some((granted, until)) => granted + usize::from(now >= until),
             None => usize::MAX,
@@ -412,12 +427,18 @@ mod tests {
             wanted + 1,
             "what is urgent waits for nobody"
         );
-        // What takes a minute is not late after five seconds.
+        // The answer of the one more ends the silence, and not what was silent.
+        let (mut flow, later) = (flow, now + Duration::from_secs(5));
+        flow.answered(one(5_000, took), (3, 16), later);
+        assert_eq!(flow.room(100, 16, false, later), flow.wanted(100, 16) + 1);
+        flow.begins(later);
+        assert_eq!(flow.room(100, 16, false, later), flow.wanted(100, 16));
+        // What takes a minute is not late after five seconds, once that is known: the first silence has called for one more.
         let slow = answering(start, Duration::from_secs(60));
         let now = start + Duration::from_secs(480);
         let wanted = slow.wanted(100, 16);
         let at = |seconds: u64| slow.room(100, 16, false, now + Duration::from_secs(seconds));
-        assert_eq!([at(100), at(180)], [wanted, wanted + 1]);
+        assert_eq!([at(100), at(180), at(360)], [wanted + 1, wanted + 1, wanted + 2]);
     }
 
     #[test]
