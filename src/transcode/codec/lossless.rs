@@ -49,7 +49,7 @@ struct Stream<'a> {
 impl<'a> Stream<'a> {
     /// The next marker with what belongs to it.
     fn segment(&mut self) -> Result<(u8, &'a [u8]), CodecError> {
-        let marker = self.marker()?;
+        let marker = marker(self.data, &mut self.at)?;
         // Those that stand alone have no place between two segments.
         if matches!(marker, 0x00 | 0x01 | 0xD0..=0xD9) {
             return Err(UNREADABLE);
@@ -58,19 +58,6 @@ impl<'a> Stream<'a> {
         let segment = self.data.get(self.at + 2..self.at + length).ok_or(UNREADABLE)?;
         self.at += length;
         Ok((marker, segment))
-    }
-
-    /// A marker, with the bytes that may fill the space before it.
-    fn marker(&mut self) -> Result<u8, CodecError> {
-        if self.data.get(self.at) != Some(&0xFF) {
-            return Err(UNREADABLE);
-        }
-        while self.data.get(self.at) == Some(&0xFF) {
-            self.at += 1;
-        }
-        let marker = *self.data.get(self.at).ok_or(UNREADABLE)?;
-        self.at += 1;
-        Ok(marker)
     }
 
     /// DHT: one table or several.
@@ -364,18 +351,26 @@ impl<'a> Bits<'a> {
 
     /// RSTn, and the bits behind it.
     fn restart(&mut self, number: usize) -> Result<(), CodecError> {
-        let mut stream = Stream {
-            data: self.data,
-            at: self.end()?,
-            tables: Default::default(),
-            restart: 0,
-        };
-        if usize::from(stream.marker()?) != 0xD0 + number % 8 {
+        let mut at = self.end()?;
+        if usize::from(marker(self.data, &mut at)?) != 0xD0 + number % 8 {
             return Err(UNREADABLE);
         }
-        *self = Self::new(self.data, stream.at);
+        *self = Self::new(self.data, at);
         Ok(())
     }
+}
+
+/// A marker, with the bytes that may fill the space before it.
+fn marker(data: &[u8], at: &mut usize) -> Result<u8, CodecError> {
+    if data.get(*at) != Some(&0xFF) {
+        return Err(UNREADABLE);
+    }
+    while data.get(*at) == Some(&0xFF) {
+        *at += 1;
+    }
+    let marker = *data.get(*at).ok_or(UNREADABLE)?;
+    *at += 1;
+    Ok(marker)
 }
 
 fn array<const N: usize>(bytes: &[u8], at: usize) -> Result<&[u8; N], CodecError> {
