@@ -196,7 +196,8 @@ pub fn ways(class: &Uid, stored: &Uid, policy: Policy) -> Vec<Uid> {
     };
     let is_image = may_have_pixels(class);
     for to in FORMS.iter().filter(|to| to.writes && to.uid != from.uid) {
-        let reaches = match (from.lossy, to.coding) {
+        // Without pixels nothing was lost, whatever the syntax may do to an image.
+        let reaches = match (from.lossy && is_image, to.coding) {
             // Once lossy, it may only be unpacked, and only where the site says so. Deflate would pack it again.
             (true, Coding::Native) => policy.decompress_lossy && to.uid != Compress::Deflated.uid(),
             (true, _) => false,
@@ -304,15 +305,17 @@ mod tests {
     #[test]
     fn what_has_no_pixels_goes_from_no_image_codec_to_another() {
         for class in [SR, "1.2.840.10008.5.1.4.1.1.104.1"] {
-            let ways = of(class, "1.2.840.10008.1.2.5", Policy::default());
-            let plain = [
-                "1.2.840.10008.1.2.5",
-                "1.2.840.10008.1.2.1",
-                "1.2.840.10008.1.2",
-                "1.2.840.10008.1.2.1.99",
-                "1.2.840.10008.1.2.2",
-            ];
-            assert_eq!(ways, plain, "{class}");
+            for stored in ["1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.50"] {
+                let ways = of(class, stored, Policy::default());
+                let plain = [
+                    stored,
+                    "1.2.840.10008.1.2.1",
+                    "1.2.840.10008.1.2",
+                    "1.2.840.10008.1.2.1.99",
+                    "1.2.840.10008.1.2.2",
+                ];
+                assert_eq!(ways, plain, "{class}");
+            }
         }
     }
 
