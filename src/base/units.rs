@@ -1,6 +1,7 @@
 //! Durations and sizes with their units, as configuration writes them: `"30s"`, `"64MiB"`, `"10%"`.
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
+use std::marker::PhantomData;
 use std::time::Duration;
 
 /// A span of time, written `"250ms"`, `"30s"`, `"5m"`, `"2h"`, `"3days"`.
@@ -132,25 +133,42 @@ impl fmt::Display for Share {
     }
 }
 
-fn from_text<'de, D: Deserializer<'de>, T: std::str::FromStr<Err = String>>(deserializer: D) -> Result<T, D::Error> {
-    String::deserialize(deserializer)?
-        .parse()
-        .map_err(serde::de::Error::custom)
+/// Reads a value that is written as text. `what` says how, for who writes something else.
+pub(crate) fn from_text<'de, D, T>(deserializer: D, what: &'static str) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: std::str::FromStr<Err = String>,
+{
+    deserializer.deserialize_str(Text(what, PhantomData))
+}
+
+struct Text<T>(&'static str, PhantomData<T>);
+
+impl<T: std::str::FromStr<Err = String>> serde::de::Visitor<'_> for Text<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(E::custom)
+    }
 }
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        from_text(deserializer)
+        from_text(deserializer, "a duration in quotes, such as \"30s\"")
     }
 }
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        from_text(deserializer)
+        from_text(deserializer, "a size in quotes, such as \"64MiB\"")
     }
 }
 impl<'de> Deserialize<'de> for Share {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        from_text(deserializer)
+        from_text(deserializer, "a share or a size in quotes, such as \"10%\" or \"5GiB\"")
     }
 }
 impl Serialize for Span {

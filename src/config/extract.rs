@@ -1,6 +1,7 @@
 //! From raw values to the components' `Config` types, one component at a time, so that one wrong value hides no other.
 //! The only place that names figment.
 use super::keys::Sources;
+use super::words::words;
 use super::{Config, Node, Problem, credentials};
 use crate::base::names::{DestinationId, SourceId};
 use crate::pki::Role;
@@ -464,18 +465,4 @@ fn path_of(name: &str, path: &[String], last: Option<&str>) -> String {
         }
     }
     key
-}
-
-/// An error in plain words, without figment's own places.
-fn words(error: &figment::Error) -> String {
-    match &error.kind {
-        figment::error::Kind::InvalidType(found, expected) => format!("must be {expected}, but is {found}"),
-        figment::error::Kind::InvalidValue(found, expected) => format!("must be {expected}, but is {found}"),
-        figment::error::Kind::UnknownVariant(found, known) => {
-            let near = known.iter().find(|word| strsim::jaro_winkler(word, found) > 0.8);
-            let hint = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
-            format!("`{found}` is not one of {}{hint}", known.join(", "))
-        }
-        kind => kind.to_string(),
-    }
 }

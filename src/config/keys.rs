@@ -86,16 +86,13 @@ impl Sources {
                     sources: self,
                 };
                 walk.table(table.get_ref(), "", &known());
-                self.texts.push(text);
             }
-            Err(error) => {
-                let mut problem = problem(error.message().to_owned());
-                if let Some(span) = error.span() {
-                    let (line, column) = position(&text, span.start);
-                    (problem.line, problem.column) = (Some(line), Some(column));
-                }
-                self.problems.push(problem);
-            }
+            Err(error) => return self.problems.push(of_toml(&text, &error, problem)),
+        }
+        // Numbers are only read here: one that no number of 64 bits can be.
+        match toml::from_str::<Table>(&text) {
+            Ok(_) => self.texts.push(text),
+            Err(error) => self.problems.push(of_toml(&text, &error, problem)),
         }
     }
 
@@ -294,6 +291,16 @@ fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a s
 
 fn join<'a>(names: impl Iterator<Item = &'a String>) -> String {
     names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// What the parser says, with its place.
+fn of_toml(text: &str, error: &toml::de::Error, problem: impl Fn(String) -> Problem) -> Problem {
+    let mut problem = problem(error.message().to_owned());
+    if let Some(span) = error.span() {
+        let (line, column) = position(text, span.start);
+        (problem.line, problem.column) = (Some(line), Some(column));
+    }
+    problem
 }
 
 /// Line and column of a byte, from 1.

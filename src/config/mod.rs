@@ -9,6 +9,7 @@ mod check;
 mod credentials;
 mod extract;
 mod keys;
+mod words;
 
 use crate::base::names::DestinationId;
 use crate::base::units::Span;
@@ -207,7 +208,9 @@ pub fn report_with(files: &[PathBuf], variables: &[(String, String)]) -> Report 
     let mut problems = std::mem::take(&mut sources.problems);
     let mut extracted = extract::config(&sources);
     problems.append(&mut extracted.problems);
-    if let Some(config) = &extracted.config {
+    // Where a file could not be read, much only seems to be missing.
+    let is_whole = sources.texts.len() == files.len();
+    if let Some(config) = extracted.config.as_ref().filter(|_| is_whole) {
         let found = check::all(config, &extracted.names_left_out);
         let found = found.into_iter().filter_map(|problem| extracted.as_in_file(problem));
         // A credential that is not there has been said; that its file cannot be read says no more.

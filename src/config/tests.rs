@@ -1,4 +1,6 @@
 //! The loader as a person meets it: files in, a configuration or every problem out.
+mod values;
+
 use super::keys::{Node as KeyNode, known, tree};
 use super::*;
 use std::collections::{BTreeMap, BTreeSet};

@@ -66,8 +66,7 @@ impl fmt::Display for Rate {
 
 impl<'de> Deserialize<'de> for Rate {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
+        crate::base::units::from_text(deserializer, "a rate in quotes, such as \"20Mbit\"")
     }
 }
 
@@ -140,7 +139,8 @@ impl Hours {
 fn time(text: &str) -> Result<Time, String> {
     let wrong = || format!("`{text}` is not a time of day: write HH:MM");
     let (hour, minute) = text.split_once(':').ok_or_else(wrong)?;
-    let number = |part: &str| (part.len() == 2).then(|| part.parse::<i8>().ok()).flatten();
+    let is_number = |part: &str| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_digit());
+    let number = |part: &str| part.parse::<i8>().ok().filter(|_| is_number(part));
     match (number(hour), number(minute)) {
         (Some(hour), Some(minute)) => Time::new(hour, minute, 0, 0).map_err(|_| wrong()),
         _ => Err(wrong()),
