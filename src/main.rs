@@ -70,7 +70,8 @@ fn run(at: &cli::Where) -> anyhow::Result<ExitCode> {
     for problem in &report.problems {
         tracing::warn!(%problem, "configuration");
     }
-    match runtime()?.block_on(app::run(config, passed)) {
+    let unforced = config::Unforced::new(&config, &files);
+    match runtime()?.block_on(app::run(config, unforced, passed)) {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(error) => {
             // In the log's own format: a collector that reads JSON must see this line above all.

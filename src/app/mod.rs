@@ -18,7 +18,7 @@ use crate::base::clock::Clock;
 use crate::base::drain::Drain;
 use crate::base::names::DestinationId;
 use crate::base::panics;
-use crate::config::Config;
+use crate::config::{Config, Unforced};
 use crate::control::{self, Certificates, verbs::Verbs};
 use crate::ingest::Ingest;
 use crate::listener::Limits;
@@ -90,6 +90,7 @@ struct Parts {
     desk: web::Desk,
     /// The rule folder.
     rule_folder: Option<PathBuf>,
+    unforced: Unforced,
     clock: Clock,
     /// Set when the ports are open.
     certificates: std::sync::OnceLock<Certificates>,
@@ -98,13 +99,14 @@ struct Parts {
 }
 
 /// Runs a box, on the sockets that the service manager has passed and its own, until it is told to stop. `Ok` after an orderly stop.
+/// `unforced` says at a reload what only a restart brings into force.
 ///
 /// # Errors
 /// See `AppError`; the process must then end with a code other than 0.
-pub async fn run(config: Config, passed: Passed) -> Result<(), AppError> {
+pub async fn run(config: Config, unforced: Unforced, passed: Passed) -> Result<(), AppError> {
     let mut signals = Signals::new().map_err(AppError::Signals)?;
     let bound = config.node.drain.0;
-    let parts = appliance::starting(Parts::start(&config)).await?;
+    let parts = appliance::starting(Parts::start(&config, unforced)).await?;
     let opened = parts.open(&config, passed).await;
     // Something commits at every start: a spool that has failed by now takes no image, and `ready` would be a lie.
     let started = opened.and(match parts.spool.health().failed {
@@ -135,7 +137,7 @@ pub async fn run(config: Config, passed: Passed) -> Result<(), AppError> {
 }
 
 impl Parts {
-    async fn start(config: &Config) -> Result<Self, AppError> {
+    async fn start(config: &Config, unforced: Unforced) -> Result<Self, AppError> {
         let files = appliance::raise_files();
         let (metrics, clock) = (Metrics::new(), Clock::System);
         let counted = metrics.clone();
@@ -189,6 +191,7 @@ impl Parts {
             service,
             desk,
             rule_folder: config.rules.path.clone(),
+            unforced,
             clock,
             certificates: std::sync::OnceLock::new(),
             files,
@@ -296,11 +299,12 @@ impl Parts {
             let decider = decider.clone();
             Box::pin(async move { decider.decide(&instance, only).await })
         });
-        let folder = self.rule_folder.clone();
+        let (folder, unforced) = (self.rule_folder.clone(), self.unforced.clone());
         Verbs {
             spool: self.spool.clone(),
             scheduler: self.scheduler.clone(),
             reload,
+            unforced: Arc::new(move || unforced.words()),
             decide,
             known: self.known.clone(),
             alarms,
@@ -317,8 +321,14 @@ impl Parts {
     async fn reload(&self) {
         appliance::reloading();
         self.reload_certificates().await;
-        let rules = self.rules.clone();
-        let loaded = tokio::task::spawn_blocking(move || rules.reload()).await;
+        let (rules, unforced) = (self.rules.clone(), self.unforced.clone());
+        let loading = move || {
+            if let Some(changed) = unforced.words() {
+                tracing::warn!("{changed}");
+            }
+            rules.reload()
+        };
+        let loaded = tokio::task::spawn_blocking(loading).await;
         let status = match loaded {
             Ok(Ok(_)) => "taking images, rules reloaded",
             Ok(Err(_)) | Err(_) => "taking images, new rules refused, the old ones stay in force",

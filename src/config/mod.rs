@@ -9,7 +9,10 @@ mod check;
 mod credentials;
 mod extract;
 mod keys;
+mod unforced;
 mod words;
+
+pub use unforced::Unforced;
 
 use crate::base::names::DestinationId;
 use crate::base::units::Span;

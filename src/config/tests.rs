@@ -1,4 +1,5 @@
 //! The loader as a person meets it: files in, a configuration or every problem out.
+mod unforced;
 mod values;
 
 use super::keys::{Node as KeyNode, known, tree};

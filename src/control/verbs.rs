@@ -14,12 +14,16 @@ use std::sync::Arc;
 /// Loads the rules again: the new epoch's words, or every problem. Blocking.
 pub type Reload = Arc<dyn Fn() -> Result<String, Vec<String>> + Send + Sync>;
 
+/// What the configuration files say by now and only a restart brings into force. Blocking.
+pub type Unforced = Arc<dyn Fn() -> Option<String> + Send + Sync>;
+
 /// The parts of the box that an operator reaches.
 #[derive(Clone)]
 pub struct Verbs {
     pub spool: Spool,
     pub scheduler: Scheduler,
     pub reload: Reload,
+    pub unforced: Unforced,
     pub decide: Decide,
     pub known: Known,
     pub alarms: Alarms,
@@ -293,9 +297,13 @@ impl Verbs {
         let looked = tokio::task::spawn_blocking(move || certificates.refresh()).await;
         let (renewed, refused) = looked.map_err(|_| "the certificates could not be read".to_owned())?;
         let rules = self.reload_rules(who, None).await;
+        let unforced = self.unforced.clone();
+        let compared = tokio::task::spawn_blocking(move || unforced()).await;
+        let unforced = compared.map_err(|_| "the configuration could not be read".to_owned())?;
+        let unforced = unforced.map_or(String::new(), |changed| format!("\n{changed}"));
         match (rules, refused.is_empty()) {
             (Ok(Response::Done { message }), true) => Ok(Response::Done {
-                message: format!("{message}; certificates renewed: {renewed}"),
+                message: format!("{message}; certificates renewed: {renewed}{unforced}"),
             }),
             (Ok(Response::Done { message }), false) => Err(format!("{message}, but:\n{}", refused.join("\n"))),
             (Err(message), false) => Err(format!("{message}\n{}", refused.join("\n"))),
