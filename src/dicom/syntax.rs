@@ -81,6 +81,15 @@ impl Syntax {
             deflated,
         }
     }
+
+    /// The same without the deflate around it.
+    #[must_use]
+    pub fn inflated(&self) -> Self {
+        Self {
+            deflated: false,
+            ..self.clone()
+        }
+    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,6 @@ use crate::dicom::edit::{Edit, Plan};
 use crate::dicom::head::Head;
 use crate::dicom::path::{Path, Selector};
 use crate::dicom::profile::Step;
-use crate::dicom::syntax::Syntax;
 use std::collections::BTreeSet;
 
 /// An RT structure set names each slice for each contour: some ten thousand references.
@@ -26,11 +25,8 @@ impl Evaluation {
             stamp: None,
         };
         let bytes = plan.apply(&self.head).map_err(|error| refused(&error))?;
-        let plain = Syntax {
-            deflated: false,
-            ..self.head.syntax.clone()
-        };
-        let mut head = Head::scan(plain, &bytes).map_err(|_| Fault::edit("the edits so far make no data set"))?;
+        let mut head = Head::scan(self.head.syntax.inflated(), &bytes)
+            .map_err(|_| Fault::edit("the edits so far make no data set"))?;
         head.syntax = self.head.syntax.clone();
         (head.end, head.follows, head.behind) = (self.head.end, self.head.follows, self.head.behind);
         Ok(head)

@@ -5,8 +5,9 @@ use super::parked;
 use super::retry::{self, Circumstances, Verdict};
 use crate::base::clock::Wall;
 use crate::base::names::JobId;
-use crate::sender::{Down, DownKind, Outcome, Pair, Patience};
+use crate::sender::{Down, DownKind, Job, Left, Outcome, Pair, Patience};
 use crate::spool::{CommitError, HoldKind, HoldReason, ReadError, Settlement};
+use crate::transcode::forms::name_of;
 
 /// What an outcome says at first sight.
 #[derive(Debug)]
@@ -80,6 +81,27 @@ pub fn ending(
     }
 }
 
+/// A confirmation says in which transfer syntax the instance left, when that is not the stored one, with the hash of its pixels.
+#[must_use]
+pub fn with_way(settlement: Settlement, job: &Job, left: Option<&Left>) -> Settlement {
+    let Settlement::Confirmed { status, mut note } = settlement else {
+        return settlement;
+    };
+    if let Some(left) = left.filter(|left| left.syntax != job.transfer_syntax) {
+        let syntax = &left.syntax;
+        let way = format!("left as {} ({syntax})", name_of(syntax));
+        let pixels = left.pixels.map(|hash| format!("pixels before and after blake3:{hash}"));
+        let way: Vec<String> = std::iter::once(way).chain(pixels).collect();
+        let said = [note, way.join(", ")];
+        note = said
+            .into_iter()
+            .filter(|said| !said.is_empty())
+            .collect::<Vec<_>>()
+            .join("; ");
+    }
+    Settlement::Confirmed { status, note }
+}
+
 /// How a job ends whose payload cannot be read. `None`: it is not the job's fault, the lane rests.
 #[must_use]
 pub fn unreadable(error: ReadError) -> Option<Settlement> {
@@ -113,5 +135,47 @@ pub fn goes_on(report: Option<&Report>) -> bool {
 pub fn hold(kind: HoldKind, text: String) -> Settlement {
     Settlement::Hold {
         reason: HoldReason { kind, text },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::names::Uid;
+    use crate::sender::tests::{EXPLICIT, job};
+
+    fn note(status: u16, note: &str, syntax: &'static str, pixels: Option<blake3::Hash>) -> String {
+        let left = Left {
+            sop_instance: Uid::known("1.2.3.1"),
+            syntax: Uid::known(syntax),
+            pixels,
+        };
+        let settlement = Settlement::Confirmed {
+            status,
+            note: note.to_owned(),
+        };
+        match with_way(settlement, &job(1), Some(&left)) {
+            Settlement::Confirmed { status: same, note } if same == status => note,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_confirmation_says_how_the_instance_left_only_when_that_is_not_as_it_is_stored() {
+        let hash = blake3::hash(b"pixels");
+        assert_eq!(note(0, "", EXPLICIT, None), "");
+        assert_eq!(note(0xB000, "a remark", EXPLICIT, None), "a remark");
+        assert_eq!(
+            note(0xB000, "a remark", "1.2.840.10008.1.2", Some(hash)),
+            format!(
+                "a remark; left as Implicit VR Little Endian (1.2.840.10008.1.2), pixels before and after blake3:{hash}"
+            )
+        );
+        assert_eq!(
+            note(0, "", "1.2.840.10008.1.2.4.80", None),
+            "left as JPEG-LS Lossless (1.2.840.10008.1.2.4.80)"
+        );
+        let held = hold(HoldKind::Refused, "why".to_owned());
+        assert_eq!(with_way(held.clone(), &job(1), None), held);
     }
 }

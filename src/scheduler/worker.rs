@@ -249,7 +249,7 @@ impl Worker {
                 fresh: guilty == Some(flying.job.id),
                 stuck: false,
             };
-            (flying.job.id, Outcome::Interrupted(interruption))
+            Ended::new(flying.job.id, Outcome::Interrupted(interruption))
         };
         flying.iter().map(of).collect()
     }
@@ -279,18 +279,16 @@ impl Worker {
 
     /// Settles what has ended, all in one batch where there are several. Answers whether the next job may go.
     async fn conclude(&mut self, ended: Vec<Ended>, flying: &mut Vec<Flying>) -> bool {
-        if ended.len() > 1
-            && ended
-                .iter()
-                .any(|(_, outcome)| matches!(outcome, Outcome::Interrupted(_)))
-        {
-            self.shared.one_at_a_time(ended.len());
+        let is_suspect = |ended: &&Ended| matches!(ended.outcome, Outcome::Interrupted(_));
+        let suspects = ended.iter().filter(is_suspect).count();
+        if suspects > 1 {
+            self.shared.one_at_a_time(suspects);
         }
         let (mut settling, mut reports) = (JoinSet::new(), Vec::new());
         let (mut recorded, mut goes_on) = (true, true);
-        for (id, outcome) in ended {
+        for Ended { job, outcome, left } in ended {
             let together = flying.len();
-            let Some(at) = flying.iter().position(|flying| flying.job.id == id) else {
+            let Some(at) = flying.iter().position(|flying| flying.job.id == job) else {
                 continue;
             };
             let Flying {
@@ -307,7 +305,8 @@ impl Worker {
             reports.push((report, begun, length, together));
             // Without one, dropping the lease gives the job back as it was.
             if let Some(settlement) = settlement {
-                lease.sent_as = self.courier.sent_as(job.id);
+                let settlement = decide::with_way(settlement, &job, left.as_ref());
+                lease.sent_as = left.map(|left| left.sop_instance);
                 let spool = self.shared.spool.clone();
                 settling.spawn(async move { spool.settle(lease, settlement).await });
             }

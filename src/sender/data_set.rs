@@ -209,11 +209,7 @@ impl<R: PayloadReader> DataSet<R> {
 /// The old head, the edited bytes, and the head that they make.
 fn edit(plan: &Plan, old: Head) -> Result<(Head, Vec<u8>, Head), Fault> {
     let edited = plan.apply(&old).map_err(|error| Fault::Edit(error.to_string()))?;
-    let plain = Syntax {
-        deflated: false,
-        ..old.syntax.clone()
-    };
-    let new = Head::scan(plain, &edited).map_err(|error| Fault::Edit(error.to_string()))?;
+    let new = Head::scan(old.syntax.inflated(), &edited).map_err(|error| Fault::Edit(error.to_string()))?;
     Ok((old, edited, new))
 }
 

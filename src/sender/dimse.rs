@@ -8,7 +8,7 @@ use super::casting::{Caster, Offer};
 use super::ceiling::Governor;
 use super::config::Dicom;
 use super::data_set::Fault;
-use super::outcome::{Down, DownKind, Interruption, Job, Outcome};
+use super::outcome::{Down, DownKind, Ended, Interruption, Job, Left, Outcome};
 use super::outgoing::{Load, Outgoing};
 use super::payload::PayloadReader;
 use super::tls::{self, Connector};
@@ -43,8 +43,6 @@ pub struct Session {
     response: Duration,
     /// Instances sent.
     pub sent: u32,
-    /// The jobs that were answered last, with the SOP Instance UIDs that they left with.
-    pub landed: Vec<(JobId, Uid)>,
 }
 
 /// An instance whose answer is outstanding.
@@ -53,7 +51,7 @@ struct Flying {
     context: u8,
     message_id: u16,
     class: Uid,
-    instance: Uid,
+    left: Left,
     /// When its last byte left.
     sent: Instant,
 }
@@ -64,8 +62,8 @@ pub enum Begun {
     Flying(Session),
     /// Nothing of it has left, and the session is as good as before.
     Kept(Outcome, Session),
-    /// The session is gone, and what was in flight with it.
-    Broken(Outcome),
+    /// The session is gone, and what was in flight with it, but for what had its answer.
+    Broken(Vec<Ended>, Outcome),
 }
 
 /// What ended an exchange early.
@@ -140,7 +138,6 @@ impl Session {
             flying: VecDeque::new(),
             response: peer.timeouts.response.0,
             sent: 0,
-            landed: Vec::new(),
         })
     }
 
@@ -228,17 +225,17 @@ impl Session {
                 if let Broken::Ours(Fault::Recast(trouble)) = &broken {
                     self.caster.broke_off(job.id, syntax, trouble.clone());
                 }
+                let answered = self.last_answers().await;
                 self.abort().await;
-                Begun::Broken(broken.into())
+                Begun::Broken(answered, broken.into())
             }
         }
     }
 
     /// Waits for an answer, and takes those that have come with it. Without a session the rest is in the dark: the outcome is
     /// that of the oldest instance in flight, and every other one was interrupted too.
-    pub async fn answers(mut self) -> (Vec<(JobId, Outcome)>, Result<Self, Outcome>) {
+    pub async fn answers(mut self) -> (Vec<Ended>, Result<Self, Outcome>) {
         let mut found = Vec::new();
-        self.landed.clear();
         loop {
             let next = if found.is_empty() {
                 self.answer().await
@@ -262,8 +259,28 @@ impl Session {
         }
     }
 
+    /// The answers that had come when the sending broke off: what they are about need not be sent again.
+    async fn last_answers(&mut self) -> Vec<Ended> {
+        let until = Instant::now() + LATE;
+        let mut found = Vec::new();
+        while !self.flying.is_empty() {
+            let Some(Event::Command {
+                context,
+                command: Command::StoreRsp(answer),
+            }) = self.association.last_words(until).await
+            else {
+                break;
+            };
+            let Ok(ended) = self.matched(context, &answer) else {
+                break;
+            };
+            found.push(ended);
+        }
+        found
+    }
+
     /// The instance that an answer is about (failures.md section 6): without one nothing is confirmed.
-    fn matched(&mut self, context: u8, answer: &StoreRsp) -> Result<(JobId, Outcome), Broken> {
+    fn matched(&mut self, context: u8, answer: &StoreRsp) -> Result<Ended, Broken> {
         let at = self
             .flying
             .iter()
@@ -275,8 +292,11 @@ impl Session {
             return Err(Broken::Answer("its answer is on another presentation context"));
         }
         check(answer, &flying)?;
-        self.landed.push((flying.job, flying.instance));
-        Ok((flying.job, Outcome::from_status(answer.status)))
+        Ok(Ended {
+            job: flying.job,
+            outcome: Outcome::from_status(answer.status),
+            left: Some(flying.left),
+        })
     }
 
     async fn send<R: PayloadReader>(&mut self, context: u8, job: &Job, mut out: Outgoing<R>) -> Result<Flying, Broken> {
@@ -309,7 +329,11 @@ impl Session {
             context,
             message_id,
             class: job.sop_class.clone(),
-            instance,
+            left: Left {
+                sop_instance: instance,
+                syntax: out.syntax().clone(),
+                pixels: out.pixels(),
+            },
             sent: Instant::now(),
         })
     }
@@ -417,7 +441,11 @@ fn results<S: Stream>(association: &Association<S>, count: usize) -> Vec<Result<
 
 /// The answer must be about what was sent under its message id: else nothing is confirmed.
 fn check(answer: &StoreRsp, sent: &Flying) -> Result<(), Broken> {
-    if answer.sop_instance.as_ref().is_some_and(|uid| *uid != sent.instance) {
+    if answer
+        .sop_instance
+        .as_ref()
+        .is_some_and(|uid| *uid != sent.left.sop_instance)
+    {
         return Err(Broken::Answer("its answer is about another instance"));
     }
     if answer.sop_class.as_ref().is_some_and(|uid| *uid != sent.class) {

@@ -40,12 +40,12 @@ pub(crate) mod tests;
 pub use casting::{Conversions, Fact};
 pub use config::{Config, Dicom, Duplicate, Folder, Patience, Retry, Timeouts};
 pub use dimse::{PAIRS_MAX, Pair};
-pub use outcome::{Down, DownKind, Interruption, Job, Outcome};
+pub use outcome::{Down, DownKind, Ended, Interruption, Job, Left, Outcome};
 pub use payload::{PayloadReader, ReadFault};
 
 use crate::base::clock::Clock;
 use crate::base::fault::{Plant, panic_if};
-use crate::base::names::{JobId, Uid};
+use crate::base::names::JobId;
 use crate::pki::{Role, Slot};
 use crate::transcode::known::Learned;
 use casting::Caster;
@@ -206,9 +206,6 @@ pub struct Courier {
     answered: Option<Instant>,
 }
 
-/// What became of a job.
-pub type Ended = (JobId, Outcome);
-
 impl Courier {
     #[must_use]
     pub fn new(link: Link, patience: &Patience, stop: CancellationToken) -> Self {
@@ -254,8 +251,8 @@ impl Courier {
     pub async fn deliver<R: PayloadReader>(&mut self, job: &Job, reader: R, pairs: &[Pair]) -> Outcome {
         let mut ended = self.begin(job, reader, pairs).await;
         loop {
-            if let Some(at) = ended.iter().position(|(id, _)| *id == job.id) {
-                return ended.swap_remove(at).1;
+            if let Some(at) = ended.iter().position(|ended| ended.job == job.id) {
+                return ended.swap_remove(at).outcome;
             }
             ended = self.answers().await;
         }
@@ -280,7 +277,7 @@ impl Courier {
                     outcome = shelf.store(job, reader, &progress) => outcome,
                     () = progress.stuck(self.stuck) => stuck(),
                 };
-                return vec![(job.id, outcome)];
+                return vec![Ended::new(job.id, outcome)];
             }
         };
         caster.saw(job);
@@ -288,28 +285,28 @@ impl Courier {
         let load = tokio::select! {
             load = Load::ahead(job, reader, &caster, &ahead) => match load {
                 Ok(load) => load,
-                Err(fault) => return vec![(job.id, fault.into())],
+                Err(fault) => return vec![Ended::new(job.id, fault.into())],
             },
-            () = self.stop.cancelled() => return vec![(job.id, stopped())],
+            () = self.stop.cancelled() => return vec![Ended::new(job.id, stopped())],
         };
         let (session, progress) = match self.reusable(job).await {
             Some(reusable) => reusable,
             None => {
                 let opened = tokio::select! {
                     opened = open((&peer, tls.as_ref()), governor.as_ref(), (&caster, job, pairs), self.stuck) => opened,
-                    () = self.stop.cancelled() => return vec![(job.id, stopped())],
+                    () = self.stop.cancelled() => return vec![Ended::new(job.id, stopped())],
                 };
                 self.warm = true;
                 match opened {
                     Ok(opened) => opened,
-                    Err(down) => return vec![(job.id, Outcome::Down(down))],
+                    Err(down) => return vec![Ended::new(job.id, Outcome::Down(down))],
                 }
             }
         };
         progress.touch();
         let begun = tokio::select! {
             begun = session.begin(job, load) => begun,
-            () = progress.stuck(self.stuck) => Begun::Broken(stuck()),
+            () = progress.stuck(self.stuck) => Begun::Broken(Vec::new(), stuck()),
         };
         match begun {
             Begun::Flying(session) => {
@@ -322,11 +319,13 @@ impl Courier {
                 if self.flying.is_empty() {
                     self.answered = Some(Instant::now());
                 }
-                vec![(job.id, outcome)]
+                vec![Ended::new(job.id, outcome)]
             }
-            Begun::Broken(outcome) => {
+            Begun::Broken(mut ended, outcome) => {
+                self.forget(&ended);
                 self.flying.push(job.id);
-                self.broken(job.id, outcome)
+                ended.extend(self.broken(job.id, outcome));
+                ended
             }
         }
     }
@@ -342,8 +341,7 @@ impl Courier {
             answered = session.answers() => answered,
             () = progress.stuck(self.stuck) => (Vec::new(), Err(stuck())),
         };
-        self.flying
-            .retain(|job| !ended.iter().any(|(answered, _)| answered == job));
+        self.forget(&ended);
         match session {
             Ok(session) => {
                 self.session = Some(session);
@@ -352,6 +350,12 @@ impl Courier {
             Err(outcome) => ended.extend(self.broken(oldest, outcome)),
         }
         ended
+    }
+
+    /// These are in flight no more.
+    fn forget(&mut self, answered: &[Ended]) {
+        self.flying
+            .retain(|job| !answered.iter().any(|answered| answered.job == *job));
     }
 
     /// The session is gone. What broke it is known only when one instance was in flight: with several, none is to blame.
@@ -370,7 +374,7 @@ impl Courier {
                 stuck: false,
             }),
         };
-        let ended = flying.into_iter().map(|job| (job, of(job))).collect();
+        let ended = flying.into_iter().map(|job| Ended::new(job, of(job))).collect();
         self.answered = Some(Instant::now());
         ended
     }
@@ -396,14 +400,6 @@ impl Courier {
     /// A session that has answered just now is surely alive; one that was idle may be dead without a sign.
     fn is_warm(&self) -> bool {
         self.answered.is_some_and(|at| at.elapsed() < WARM)
-    }
-
-    /// The SOP Instance UID that a job left with, when it was answered in the last `answers`.
-    #[must_use]
-    pub fn sent_as(&self, job: JobId) -> Option<Uid> {
-        let session = self.session.as_ref()?;
-        let found = session.landed.iter().find(|(landed, _)| *landed == job);
-        found.map(|(_, uid)| uid.clone())
     }
 
     /// Ends the session in order, if there is one. Nothing may be in flight.

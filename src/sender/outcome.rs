@@ -22,6 +22,36 @@ pub struct Job {
     pub priority: Priority,
 }
 
+/// What became of a job.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Ended {
+    pub job: JobId,
+    pub outcome: Outcome,
+    /// How it left, when its destination has answered.
+    pub left: Option<Left>,
+}
+
+impl Ended {
+    /// Nothing is known of how it left.
+    #[must_use]
+    pub fn new(job: JobId, outcome: Outcome) -> Self {
+        Self {
+            job,
+            outcome,
+            left: None,
+        }
+    }
+}
+
+/// How an instance left.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Left {
+    pub sop_instance: Uid,
+    pub syntax: Uid,
+    /// BLAKE3 of its uncompressed pixels, when it was recast: the same in what is stored and in what left.
+    pub pixels: Option<blake3::Hash>,
+}
+
 /// What the destination made of a job.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Outcome {

@@ -31,6 +31,8 @@ pub struct Outgoing<R> {
     fact: Option<Fact>,
     file: Option<Scratch>,
     recast: Option<Recast>,
+    /// The hash of its pixels, when it was recast to its end.
+    pixels: Option<blake3::Hash>,
     /// Recast already, and ready to leave.
     ready: VecDeque<Bytes>,
     /// Bytes that were read so far, of what is stored or of the scratch file.
@@ -180,6 +182,7 @@ async fn way<R: PayloadReader>(
         fact: None,
         file: None,
         recast: Recast::between(&job.transfer_syntax, to),
+        pixels: None,
         ready: VecDeque::new(),
         taken: 0,
         ended: false,
@@ -225,6 +228,12 @@ impl<R: PayloadReader> Outgoing<R> {
     #[must_use]
     pub fn syntax(&self) -> &Uid {
         &self.syntax
+    }
+
+    /// The hash of its pixels, before and after, when it was recast and all of it was handed out.
+    #[must_use]
+    pub fn pixels(&self) -> Option<blake3::Hash> {
+        self.pixels
     }
 
     /// The reader, from its start again.
@@ -289,8 +298,9 @@ impl<R: PayloadReader> Outgoing<R> {
         let Some(recast) = self.recast.take() else {
             return Ok(piece);
         };
-        let (recast, out) = pass(recast, piece).await?;
+        let (recast, out, pixels) = pass(recast, piece).await?;
         self.recast = Some(recast);
+        self.pixels = pixels;
         Ok(Some(out))
     }
 
@@ -328,7 +338,7 @@ impl<R: PayloadReader> Outgoing<R> {
             let out = match recast.take() {
                 None => piece.unwrap_or_default(),
                 Some(stage) => match pass(stage, piece).await {
-                    Ok((stage, out)) => {
+                    Ok((stage, out, _)) => {
                         recast = Some(stage);
                         out
                     }
@@ -420,15 +430,15 @@ fn fact(job: &Job, to: &Uid, caster: &Caster, converted: &Converted, before: u64
     }
 }
 
-/// One piece, or the end, through a recast.
-async fn pass(mut recast: Recast, piece: Option<Bytes>) -> Result<(Recast, Bytes), Fault> {
+/// One piece, or the end, through a recast; at the end with the hash of the pixels.
+async fn pass(mut recast: Recast, piece: Option<Bytes>) -> Result<(Recast, Bytes, Option<blake3::Hash>), Fault> {
     let work = move || {
         let mut out = Vec::new();
         let done = match &piece {
-            Some(piece) => recast.push(piece, &mut out),
+            Some(piece) => recast.push(piece, &mut out).map(|()| None),
             None => recast.finish(&mut out),
         };
-        done.map(|()| (recast, Bytes::from(out)))
+        done.map(|pixels| (recast, Bytes::from(out), pixels))
             .map_err(|error| Fault::Recast(error.into()))
     };
     let stopped = |_| Fault::Recast(Trouble::Failed("the conversion was stopped".to_owned()));

@@ -10,6 +10,7 @@
 //! | --- | --- |
 //! | `forms.rs` | the table of syntaxes, and what can become what |
 //! | `recast.rs`, `flate.rs` | layouts and deflate, as a stream |
+//! | `look.rs` | whether the pixels are the same in what a recast wrote |
 //! | `pool.rs`, `worker.rs`, `config.rs` | the parent's and the child's side of a conversion, and its limits |
 //! | `source.rs`, `image.rs`, `codec/` | in the child: a data set frame by frame |
 //! | `known.rs` | what destinations accept, and what was seen |
@@ -19,6 +20,7 @@ mod flate;
 pub mod forms;
 mod image;
 pub mod known;
+mod look;
 pub mod pool;
 pub mod recast;
 mod source;

@@ -1,7 +1,9 @@
 //! A data set from one uncompressed syntax to another, or from or to deflate, as a stream of pieces: inflate, other layout, deflate.
-//! Bounded by a few buffers whatever the instance's size. Never touches a pixel but for its byte order.
+//! Bounded by a few buffers and two heads whatever the instance's size. Never touches a pixel but for its byte order: what was
+//! written is read again (`look.rs`), and is not completed when its pixels are not those that came.
 use super::flate::{Deflate, FlateError, Inflate};
 use super::forms::{Coding, form_of};
+use super::look::{Look, Seen};
 use super::pool::Trouble;
 use crate::base::names::Uid;
 use crate::dicom::relayout::{Relayout, RelayoutError};
@@ -14,6 +16,8 @@ pub enum RecastError {
     Flate(#[from] FlateError),
     #[error(transparent)]
     Layout(#[from] RelayoutError),
+    #[error("the pixels in what was written are not those that came")]
+    Pixels,
 }
 
 impl From<RecastError> for Trouble {
@@ -22,6 +26,7 @@ impl From<RecastError> for Trouble {
         match error {
             RecastError::Layout(RelayoutError::WidePixels | RelayoutError::UnknownVr(_)) => Self::Declined(what),
             RecastError::Flate(_) | RecastError::Layout(_) => Self::Failed(what),
+            RecastError::Pixels => Self::NotIdentical,
         }
     }
 }
@@ -34,6 +39,8 @@ pub struct Recast {
     /// Plain bytes between two stages.
     plain: Vec<u8>,
     made: u64,
+    /// At what comes and at what leaves. None when it has ended.
+    looks: Option<(Look, Look)>,
 }
 
 impl Recast {
@@ -52,6 +59,7 @@ impl Recast {
             deflate: to.deflated.then(Deflate::new),
             plain: Vec::new(),
             made: 0,
+            looks: Some((Look::new(&from.inflated()), Look::new(&to))),
         })
     }
 
@@ -73,15 +81,16 @@ impl Recast {
             None => self.pass(piece, out),
         };
         self.inflate = inflate;
-        self.made += (out.len() - before) as u64;
+        self.wrote(&out[before..]);
         done
     }
 
-    /// The rest. A deflated data set gets the byte that makes its length even.
+    /// The rest. A deflated data set gets the byte that makes its length even. Answers the BLAKE3 of the pixels, the same before
+    /// and after; `None` when there are none, or behind a head that is larger than the scanner takes.
     ///
     /// # Errors
-    /// `RecastError`: the data set ended before its end.
-    pub fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), RecastError> {
+    /// `RecastError`: the data set ended before its end, or its pixels have become others.
+    pub fn finish(&mut self, out: &mut Vec<u8>) -> Result<Option<blake3::Hash>, RecastError> {
         let before = out.len();
         if let Some(inflate) = &self.inflate {
             inflate.finish()?;
@@ -96,15 +105,32 @@ impl Recast {
         }
         if let Some(deflate) = &mut self.deflate {
             deflate.finish(out);
-            self.made += (out.len() - before) as u64;
-            if self.made % 2 == 1 {
+            if (self.made + (out.len() - before) as u64) % 2 == 1 {
                 out.push(0);
             }
         }
-        Ok(())
+        self.wrote(&out[before..]);
+        let Some((came, left)) = self.looks.take() else {
+            return Ok(None);
+        };
+        match (came.finish(), left.finish()) {
+            (Seen::Pixels(before), Seen::Pixels(after)) if before == after => Ok(Some(after)),
+            (Seen::Unseen | Seen::Unreadable, _) | (_, Seen::Unseen) | (Seen::Nothing, Seen::Nothing) => Ok(None),
+            _ => Err(RecastError::Pixels),
+        }
+    }
+
+    fn wrote(&mut self, bytes: &[u8]) {
+        self.made += bytes.len() as u64;
+        if let Some((_, left)) = &mut self.looks {
+            left.push(bytes);
+        }
     }
 
     fn pass(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), RecastError> {
+        if let Some((came, _)) = &mut self.looks {
+            came.push(bytes);
+        }
         let plain = match &mut self.relayout {
             Some(relayout) => {
                 self.plain.clear();
@@ -136,7 +162,8 @@ mod tests {
         for piece in bytes.chunks(piece) {
             recast.push(piece, &mut out)?;
         }
-        recast.finish(&mut out)?;
+        let pixels = recast.finish(&mut out)?;
+        assert_eq!(pixels, Some(blake3::hash(&data_set()[26..])), "{from} to {to}");
         Ok(out)
     }
 

@@ -287,14 +287,23 @@ fn a_conversion_stands_on_the_ledger_with_its_pixels_before_and_after() {
     let (all, _) = list(setup.path());
     let list = only(&all, "CT_small.dcm");
     let received = setup.folder_of("received");
-    let (ports, _serving) = peers(&received, &list, &[("strict", JPEG_LS), ("open", EXPLICIT)]);
-    let station = setup
-        .rules(r#"fn route(image, from) { to("strict"); to("open"); }"#)
-        .archive("strict", ports[0], "")
-        .archive("open", ports[1], "")
-        .start();
+    let takes = [
+        ("strict", JPEG_LS),
+        ("open", EXPLICIT),
+        ("implicit", IMPLICIT),
+        ("big", "1.2.840.10008.1.2.2"),
+        ("deflated", "1.2.840.10008.1.2.1.99"),
+    ];
+    let (ports, _serving) = peers(&received, &list, &takes);
+    let mut setup = setup.rules(
+        r#"fn route(image, from) { for name in ["strict", "open", "implicit", "big", "deflated"] { to(name); } }"#,
+    );
+    for ((name, _), port) in takes.iter().zip(ports) {
+        setup = setup.archive(name, port, "");
+    }
+    let station = setup.start();
     send_list(&station, &list);
-    station.wait_metric("deliveries_total", &[("outcome", "confirmed")], |n| n == 2.0);
+    station.wait_metric("deliveries_total", &[("outcome", "confirmed")], |n| n == 5.0);
     station.wait_drained(SOON);
     let sent = &entries(&list)[0];
     let traced = station.cli(&["trace", &text(&sent["sop"]), "--json"]).ok().json();
@@ -315,6 +324,23 @@ fn a_conversion_stands_on_the_ledger_with_its_pixels_before_and_after() {
         format!("after blake3:{pixels}"),
     ] {
         assert!(said.contains(&word), "{word}: {said}");
+    }
+    // What goes in another layout, or deflated, says so where it was delivered.
+    let delivered = |name: &str| {
+        let found = |step: &&Value| step["what"] == "delivered" && step["destination"] == name;
+        text(&steps.iter().find(found).expect("delivered")["text"])
+    };
+    assert_eq!(delivered("open"), "0000");
+    let (name, jpeg_ls) = (" left as JPEG-LS Lossless", JPEG_LS);
+    assert_eq!(delivered("strict"), format!("0000{name} ({jpeg_ls})"));
+    for (name, syntax) in &takes[2..] {
+        let said = delivered(name);
+        for word in [
+            format!("({syntax})"),
+            format!("pixels before and after blake3:{pixels}"),
+        ] {
+            assert!(said.contains(&word), "{word}: {said}");
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use super::{Association, Event, P_DATA_MAX, Role, Stream, UlError};
 use crate::base::limits::CHUNK;
 use crate::dicom::dimse::{COMMAND_MAX, Command};
 use bytes::Bytes;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 /// Fragments and PDUs in a row that may be empty. They are legal, but make no progress.
 const EMPTY_MAX: u32 = 256;
@@ -136,8 +136,20 @@ impl<S: Stream> Association<S> {
         }
     }
 
+    /// What the peer had said when our sending broke off: its next message, when all of it comes until then. Nothing can be sent
+    /// any more. `None` as soon as it is not there whole, and from then on.
+    pub async fn last_words(&mut self, until: Instant) -> Option<Event> {
+        let is_readable = !self.deaf && self.incoming.data_set.is_none();
+        if is_readable && let Ok(Ok(event)) = timeout_at(until, self.read_event()).await {
+            return Some(event);
+        }
+        self.deaf = true;
+        None
+    }
+
     async fn failed(&mut self, fault: Fault) -> UlError {
         self.poisoned = true;
+        self.deaf = true;
         match fault {
             Fault::Ul(error) => error,
             Fault::Broke(what, reason) => {

@@ -136,6 +136,8 @@ pub struct Association<S> {
     window: u16,
     /// Set by every error: what the peer reads from now on could be misunderstood.
     poisoned: bool,
+    /// Reading has failed: nothing more of what the peer says is understood.
+    deaf: bool,
 }
 
 impl<S: Stream> Association<S> {
@@ -152,6 +154,7 @@ impl<S: Stream> Association<S> {
             outgoing,
             window: 1,
             poisoned: false,
+            deaf: false,
         }
     }
 

@@ -6,7 +6,7 @@ use super::{EditError, Stamp};
 use crate::dicom::head::read::is_creator;
 use crate::dicom::head::{Head, ITEM_END, Kind, SEQUENCE_END};
 use crate::dicom::path::Path;
-use crate::dicom::syntax::{Layout, Syntax};
+use crate::dicom::syntax::Layout;
 use dicom_core::{Tag, VR};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -134,11 +134,7 @@ fn prior(root: &Level, head: &Head) -> Result<(Prior, Vec<Former>), EditError> {
 
 /// One element of the head's layout in implicit little endian.
 fn in_implicit(head: &Head, element: &[u8]) -> Result<Vec<u8>, EditError> {
-    let syntax = Syntax {
-        deflated: false,
-        ..head.syntax.clone()
-    };
-    let scanned = Head::scan(syntax, element).map_err(|_| EditError::NotAValue)?;
+    let scanned = Head::scan(head.syntax.inflated(), element).map_err(|_| EditError::NotAValue)?;
     let mut out = Vec::with_capacity(element.len());
     for node in scanned.children(None) {
         implicit(&scanned, node, &mut out)?;

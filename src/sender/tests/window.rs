@@ -53,6 +53,8 @@ async fn backwards(count: usize, answers: impl Fn(&mut Vec<StoreRsp>) + Send + '
 }
 
 async fn accept(mut stream: TcpStream) -> Association<TcpStream> {
+    // Or a reset would overtake an answer that waits for another one's acknowledgement.
+    stream.set_nodelay(true).unwrap();
     let request = association::receive_request(&mut stream, &PATIENT).await.unwrap();
     assert_eq!(request.window, Some(16), "what the configuration says is asked for");
     let results = request.contexts.iter().map(|proposed| Context {
@@ -87,7 +89,7 @@ async fn begin(courier: &mut Courier, number: u64) -> Vec<Ended> {
 }
 
 fn ids(ended: &[Ended]) -> Vec<u64> {
-    ended.iter().map(|(id, _)| id.0).collect()
+    ended.iter().map(|ended| ended.job.0).collect()
 }
 
 #[tokio::test]
@@ -111,7 +113,7 @@ async fn answers_are_matched_by_message_id_in_whatever_order() {
     assert!(
         ended
             .iter()
-            .all(|(_, outcome)| *outcome == Outcome::Confirmed { status: 0 })
+            .all(|ended| ended.outcome == Outcome::Confirmed { status: 0 })
     );
     assert!(courier.has_room(&job(4), 16));
     courier.release().await;
@@ -124,7 +126,7 @@ async fn an_answer_to_nothing_confirms_nothing() {
     begin(&mut courier, 2).await;
     let ended = courier.answers().await;
     assert_eq!(ids(&ended), [1, 2], "all that was in flight is in the dark");
-    for (_, outcome) in &ended {
+    for Ended { outcome, .. } in &ended {
         assert!(
             matches!(outcome, Outcome::Interrupted(interruption) if !interruption.fresh),
             "with several in flight none is to blame: {outcome:?}"
@@ -146,9 +148,18 @@ async fn a_second_answer_about_the_same_message_ends_the_session() {
     if ended.len() < 2 {
         ended.extend(courier.answers().await);
     }
-    assert_eq!(ended[0], (job(1).id, Outcome::Confirmed { status: 0 }));
+    assert_eq!(
+        (ended[0].job, &ended[0].outcome),
+        (job(1).id, &Outcome::Confirmed { status: 0 })
+    );
+    let left = ended[0].left.as_ref().unwrap();
+    assert_eq!(
+        (&left.sop_instance, &left.syntax),
+        (&uid("1.2.3.1"), &uid(EXPLICIT)),
+        "known though the session is gone"
+    );
     assert!(
-        matches!(ended[1], (id, Outcome::Interrupted(_)) if id == job(2).id),
+        matches!(&ended[1], Ended { job: id, outcome: Outcome::Interrupted(_), left: None } if *id == job(2).id),
         "{ended:?}"
     );
 }
@@ -175,10 +186,10 @@ async fn a_damaged_payload_among_several_is_the_only_one_that_is_called_damaged(
     let ended = courier.begin(&job(2), reader, &pairs).await;
     assert_eq!(ids(&ended), [1, 2]);
     assert!(
-        matches!(&ended[0].1, Outcome::Interrupted(interruption) if !interruption.fresh),
+        matches!(&ended[0].outcome, Outcome::Interrupted(interruption) if !interruption.fresh),
         "{ended:?}"
     );
-    assert!(matches!(&ended[1].1, Outcome::Corrupt { .. }), "{ended:?}");
+    assert!(matches!(&ended[1].outcome, Outcome::Corrupt { .. }), "{ended:?}");
 }
 
 #[tokio::test]
@@ -211,4 +222,71 @@ async fn a_ceiling_holds_on_the_wire() {
         took >= Duration::from_millis(560) && took < Duration::from_secs(5),
         "{took:?}"
     );
+}
+
+/// Takes two instances and answers them when the third one has begun to come; then it closes, if it is to, and never reads again.
+async fn answers_late(closes: bool) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut association = accept(stream).await;
+        let mut waiting = Vec::new();
+        for number in 1..=3 {
+            let Ok(Event::Command {
+                context,
+                command: Command::StoreRq(request),
+            }) = association.next().await
+            else {
+                return;
+            };
+            if number == 3 {
+                break;
+            }
+            while association.data().await.unwrap().is_some() {}
+            let answer = StoreRsp {
+                message_id: request.message_id,
+                status: 0,
+                sop_class: request.sop_class,
+                sop_instance: request.sop_instance,
+                comment: None,
+            };
+            waiting.push((context, answer));
+        }
+        for (context, answer) in waiting {
+            association.send(context, &Command::StoreRsp(answer)).await.unwrap();
+        }
+        if !closes {
+            tokio::time::sleep(Duration::from_secs(20)).await;
+        }
+    });
+    port
+}
+
+/// What was answered before an association broke off has its answer, and does not go twice.
+#[tokio::test]
+async fn answers_that_had_come_when_an_association_breaks_are_taken() {
+    for closes in [false, true] {
+        let mut courier = courier(answers_late(closes).await);
+        begin(&mut courier, 1).await;
+        begin(&mut courier, 2).await;
+        let pairs: Vec<Pair> = vec![(uid(CT), uid(EXPLICIT))];
+        // In one case more than the sockets hold, in the other it cannot be read to its end.
+        let mut reader = Memory::new(
+            &data_set("1.2.3.3", if closes { 30_000_000 } else { 3_000_000 }),
+            1_000_000,
+        );
+        reader.unreadable = !closes;
+        let ended = courier.begin(&job(3), reader, &pairs).await;
+        assert_eq!(ids(&ended), [1, 2, 3], "{ended:?}");
+        for answered in &ended[..2] {
+            assert_eq!(answered.outcome, Outcome::Confirmed { status: 0 }, "{ended:?}");
+            assert!(answered.left.is_some());
+        }
+        match closes {
+            true => assert!(matches!(&ended[2].outcome, Outcome::Interrupted(_)), "{ended:?}"),
+            false => assert!(matches!(&ended[2].outcome, Outcome::Corrupt { .. }), "{ended:?}"),
+        }
+        assert!(!courier.is_open());
+    }
 }
