@@ -10,7 +10,7 @@
 //! | `config.rs` | `[[destinations]]` |
 //! | `ceiling.rs` | how much of the line, by time of day |
 //! | `outcome.rs`, `payload.rs` | the words and the reader between scheduler and sender |
-//! | `casting.rs`, `outgoing.rs` | in which transfer syntax it leaves, and the conversion on the way |
+//! | `casting.rs`, `outgoing.rs`, `recasting.rs` | in which transfer syntax it leaves, and the conversion on the way |
 //! | `data_set.rs`, `reflate.rs` | the data set as it leaves: edited head, untouched rest, checksum |
 //! | `transport.rs`, `tls/`, `wrong_port.rs` | TCP and TLS; what a peer speaks that closes without a word |
 //! | `dimse.rs` | a session with an archive |
@@ -27,6 +27,7 @@ pub mod folder;
 pub mod outcome;
 mod outgoing;
 pub mod payload;
+mod recasting;
 mod reflate;
 pub mod survey;
 pub mod template;

@@ -8,6 +8,7 @@ use super::casting::{Caster, Fact};
 use super::data_set::{DataSet, Fault, blocking};
 use super::outcome::{Job, Outcome};
 use super::payload::PayloadReader;
+use super::recasting::pass;
 use super::transport::Progress;
 use crate::base::names::Uid;
 use crate::transcode::forms::{EXPLICIT_LITTLE, form_of, name_of, needs_codec};
@@ -33,6 +34,8 @@ pub struct Outgoing<R> {
     recast: Option<Recast>,
     /// The hash of its pixels, when it was recast to its end.
     pixels: Option<blake3::Hash>,
+    /// Read, and not yet recast.
+    rest: Bytes,
     /// Recast already, and ready to leave.
     ready: VecDeque<Bytes>,
     /// Bytes that were read so far, of what is stored or of the scratch file.
@@ -183,6 +186,7 @@ async fn way<R: PayloadReader>(
         file: None,
         recast: Recast::between(&job.transfer_syntax, to),
         pixels: None,
+        rest: Bytes::new(),
         ready: VecDeque::new(),
         taken: 0,
         ended: false,
@@ -289,19 +293,22 @@ impl<R: PayloadReader> Outgoing<R> {
         if self.ended {
             return Ok(None);
         }
-        let piece = match &mut self.file {
-            Some(file) => file.next().await?,
-            None => self.data.next().await?,
+        let piece = match (self.rest.is_empty(), &mut self.file) {
+            (false, _) => Some(std::mem::take(&mut self.rest)),
+            (true, Some(file)) => file.next().await?,
+            (true, None) => self.data.next().await?,
         };
         self.ended = piece.is_none();
-        self.taken += piece.as_ref().map_or(0, Bytes::len);
         let Some(recast) = self.recast.take() else {
+            self.taken += piece.as_ref().map_or(0, Bytes::len);
             return Ok(piece);
         };
-        let (recast, out, pixels) = pass(recast, piece).await?;
-        self.recast = Some(recast);
-        self.pixels = pixels;
-        Ok(Some(out))
+        let passed = pass(recast, piece).await?;
+        self.taken += passed.taken;
+        self.recast = Some(passed.recast);
+        self.rest = passed.rest;
+        self.pixels = passed.pixels;
+        Ok(Some(passed.out))
     }
 
     /// Sends the data set through a codec's process.
@@ -331,16 +338,24 @@ impl<R: PayloadReader> Outgoing<R> {
         };
         let mut before = 0;
         let mut recast = Recast::between(&job.transfer_syntax, inner_from);
+        let mut rest = Bytes::new();
         loop {
-            let piece = self.data.next().await?;
-            before += piece.as_ref().map_or(0, |piece| piece.len() as u64);
+            let piece = match rest.is_empty() {
+                true => self.data.next().await?,
+                false => Some(std::mem::take(&mut rest)),
+            };
             let is_end = piece.is_none();
             let out = match recast.take() {
-                None => piece.unwrap_or_default(),
+                None => {
+                    before += piece.as_ref().map_or(0, |piece| piece.len() as u64);
+                    piece.unwrap_or_default()
+                }
                 Some(stage) => match pass(stage, piece).await {
-                    Ok((stage, out, _)) => {
-                        recast = Some(stage);
-                        out
+                    Ok(passed) => {
+                        before += passed.taken as u64;
+                        recast = Some(passed.recast);
+                        rest = passed.rest;
+                        passed.out
                     }
                     Err(Fault::Recast(trouble)) => return Ok(Err(trouble)),
                     Err(fault) => return Err(fault),
@@ -428,21 +443,6 @@ fn fact(job: &Job, to: &Uid, caster: &Caster, converted: &Converted, before: u64
         before,
         after: converted.length,
     }
-}
-
-/// One piece, or the end, through a recast; at the end with the hash of the pixels.
-async fn pass(mut recast: Recast, piece: Option<Bytes>) -> Result<(Recast, Bytes, Option<blake3::Hash>), Fault> {
-    let work = move || {
-        let mut out = Vec::new();
-        let done = match &piece {
-            Some(piece) => recast.push(piece, &mut out).map(|()| None),
-            None => recast.finish(&mut out),
-        };
-        done.map(|pixels| (recast, Bytes::from(out), pixels))
-            .map_err(|error| Fault::Recast(error.into()))
-    };
-    let stopped = |_| Fault::Recast(Trouble::Failed("the conversion was stopped".to_owned()));
-    blocking(work).await.map_err(stopped)?
 }
 
 /// Waits for our own work, which has deadlines of its own: the watchdog looks at the peer.

@@ -14,6 +14,7 @@ pub enum FlateError {
 pub(super) struct Inflate {
     inner: Option<Decompress>,
     ended: bool,
+    buffer: Vec<u8>,
 }
 
 impl Inflate {
@@ -21,6 +22,7 @@ impl Inflate {
         Self {
             inner: None,
             ended: false,
+            buffer: vec![0; BUFFER],
         }
     }
 
@@ -31,10 +33,10 @@ impl Inflate {
         mut each: impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
         let inner = self.inner.get_or_insert_with(|| Decompress::new(is_zlib(input)));
-        let mut buffer = vec![0; BUFFER];
+        let buffer = &mut self.buffer;
         while !self.ended {
             let (before_in, before_out) = (inner.total_in(), inner.total_out());
-            let status = inner.decompress(input, &mut buffer, FlushDecompress::None);
+            let status = inner.decompress(input, buffer, FlushDecompress::None);
             let status = status.map_err(|_| FlateError::Invalid)?;
             let (taken, made) = (moved(inner.total_in(), before_in), moved(inner.total_out(), before_out));
             let most = inner

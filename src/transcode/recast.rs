@@ -69,11 +69,29 @@ impl Recast {
         self.inflate.is_some() || self.deflate.is_some()
     }
 
-    /// Takes the next bytes and appends what can leave.
+    /// Takes of the next bytes as many as make about `OUT_MAX`, appends what can leave, and answers how many it took: a few bytes
+    /// may inflate to a thousand times as much.
     ///
     /// # Errors
     /// See `RecastError`; nothing may be completed then.
-    pub fn push(&mut self, piece: &[u8], out: &mut Vec<u8>) -> Result<(), RecastError> {
+    pub fn push(&mut self, piece: &[u8], out: &mut Vec<u8>) -> Result<usize, RecastError> {
+        let slice = if self.inflate.is_some() {
+            SLICE
+        } else {
+            piece.len().max(1)
+        };
+        let (mut taken, before) = (0, out.len());
+        for slice in piece.chunks(slice) {
+            if out.len() - before >= OUT_MAX {
+                break;
+            }
+            self.take(slice, out)?;
+            taken += slice.len();
+        }
+        Ok(taken)
+    }
+
+    fn take(&mut self, piece: &[u8], out: &mut Vec<u8>) -> Result<(), RecastError> {
         let before = out.len();
         let mut inflate = self.inflate.take();
         let done = match &mut inflate {
@@ -147,6 +165,11 @@ impl Recast {
     }
 }
 
+/// Bytes that one `push` makes, about: one slice more at most.
+const OUT_MAX: usize = 1 << 20;
+/// Bytes that are inflated at a time: at most 2.2 MB (RFC 1951 makes at most 1,032 of one).
+const SLICE: usize = 2 << 10;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,8 +182,13 @@ mod tests {
     fn run(from: &'static str, to: &'static str, bytes: &[u8], piece: usize) -> Result<Vec<u8>, RecastError> {
         let mut recast = Recast::between(&Uid::known(from), &Uid::known(to)).unwrap();
         let mut out = Vec::new();
-        for piece in bytes.chunks(piece) {
-            recast.push(piece, &mut out)?;
+        for mut piece in bytes.chunks(piece) {
+            while !piece.is_empty() {
+                let mut made = Vec::new();
+                piece = &piece[recast.push(piece, &mut made)?..];
+                assert!(made.len() < OUT_MAX + (3 << 20), "{}", made.len());
+                out.append(&mut made);
+            }
         }
         let pixels = recast.finish(&mut out)?;
         assert_eq!(pixels, Some(blake3::hash(&data_set()[26..])), "{from} to {to}");
@@ -187,6 +215,33 @@ mod tests {
             let back = run(IMPLICIT, DEFLATED, &implicit, piece).unwrap();
             assert!(run(DEFLATED, EXPLICIT, &back, piece).unwrap() == whole, "{piece}");
         }
+    }
+
+    /// A small instance that inflates a thousandfold comes in pieces that memory has room for.
+    #[test]
+    fn what_inflates_a_thousandfold_comes_in_bounded_pieces() {
+        let mut whole = data_set()[..26].to_vec();
+        whole[22..26].copy_from_slice(&(300_u32 << 20).to_le_bytes());
+        whole.resize(26 + (300 << 20), 0);
+        let mut recast = Recast::between(&Uid::known(EXPLICIT), &Uid::known(DEFLATED)).unwrap();
+        let mut deflated = Vec::new();
+        for piece in whole.chunks(1 << 20) {
+            assert_eq!(recast.push(piece, &mut deflated).unwrap(), piece.len());
+        }
+        recast.finish(&mut deflated).unwrap();
+        assert!(deflated.len() < 400_000, "{}", deflated.len());
+        let mut recast = Recast::between(&Uid::known(DEFLATED), &Uid::known(IMPLICIT)).unwrap();
+        let (mut rest, mut length, mut most) = (&deflated[..], 0, 0);
+        while !rest.is_empty() {
+            let mut out = Vec::new();
+            rest = &rest[recast.push(rest, &mut out).unwrap()..];
+            length += out.len();
+            most = most.max(out.capacity());
+        }
+        recast.finish(&mut Vec::new()).unwrap();
+        // Two headers, each without its VR: eight bytes.
+        assert_eq!(length, 8 + 6 + 8 + (300 << 20));
+        assert!(most < 8 << 20, "{most}");
     }
 
     #[test]
