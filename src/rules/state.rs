@@ -227,6 +227,11 @@ impl Evaluation {
         })
     }
 
+    /// Whether the element stands there more than once, and no rule has made one of the several.
+    pub(super) fn is_repeated(&self, path: &Path) -> bool {
+        self.head.is_repeated(path) && matches!(self.state().changes.seen(path), Seen::Untouched)
+    }
+
     /// Whether it is the element that ended the head: all that is known of it is that it is there.
     fn is_next(&self, path: &Path) -> bool {
         path.items.is_empty() && matches!(path.leaf, Selector::Tag(tag) if self.head.follows == Some(tag))

@@ -442,6 +442,17 @@ fn an_element_that_stands_twice_is_set_once_even_to_its_first_value() {
     let layout = crate::dicom::syntax::Layout::ExplicitLittle;
     let twice = [&b"ID"[..], b"OTHER "].map(|value| element(layout, 0x0010_0020, "LO", value));
     let head = Head::scan(syntax(EXPLICIT), &twice.concat()).unwrap();
+    // Which of the two it is, no word may choose.
+    let prefixed = |first: &str| {
+        let rule = format!("{first} identity::prefix(image, \"NRT-\", \"NORTH\");");
+        decide(
+            &format!("fn morph(image, from) {{ {rule} }} fn route(image, from) {{ to(\"vna\") }}"),
+            &head,
+        )
+    };
+    let held = prefixed("").hold.unwrap();
+    assert!(format!("{held:?}").contains("came twice"), "{held:?}");
+    assert!(prefixed("image.PatientID = \"ID\";").hold.is_none());
     let decision = decide(
         "fn morph(image, from) { image.PatientID = image.PatientID; } fn route(image, from) { to(\"vna\") }",
         &head,

@@ -80,8 +80,13 @@ impl<'a, 'c> Hand<'a, 'c> {
     }
 
     /// The value at `path` where DICOM allows one only, without the blanks around it; `""` when there is none. Several hold
-    /// the instance, for none of them may be lost or preferred, and read as none.
+    /// the instance, for none of them may be lost or preferred, and read as none. So does an element that came twice.
     pub(in crate::rules) fn single(&self, path: &str) -> Raised<String> {
+        let element = self.placed(self.evaluation.path(path))?;
+        if self.evaluation.is_repeated(&element) {
+            self.hold("an element that may stand once only came twice");
+            return Ok(String::new());
+        }
         let values = self.values(path)?.unwrap_or_default();
         if values.len() > 1 {
             self.hold("an element that has one value only came with several");

@@ -108,14 +108,16 @@ pub(super) fn register(book: &mut Book) {
             name: "adopt_others",
             parameters: "image",
             does: "Copies what stands in the retired Other Patient IDs (0010,1000) into Other Patient IDs Sequence, without an issuer.",
-            limits: "What stands in the sequence already, whatever its issuer, is not added again. The retired element stays as it came.",
+            limits: "What stands in the sequence already, whatever its issuer, is not added again, and neither is Patient ID itself. The \
+                retired element stays as it came.",
             errors: "Fails when the elements lie beyond what rules can read.",
             samples: &[Sample {
-                given: &[("PatientID", "1"), ("(0010,1000)", "A1")],
+                given: &[("PatientID", "1"), ("(0010,1000)", "1\\A1")],
                 rule: "identity::adopt_others(image);",
                 gives: Gives::Elements(&[
                     ("OtherPatientIDsSequence[0].PatientID", "A1"),
                     ("OtherPatientIDsSequence[0].TypeOfPatientID", "TEXT"),
+                    ("OtherPatientIDsSequence[1].PatientID", ""),
                 ]),
             }],
         },
@@ -155,7 +157,8 @@ fn all(hand: &Hand) -> Raised<Array> {
 
 fn adopted(c: &Context, image: &Image) -> Raised<()> {
     let hand = Hand::new(c, image);
-    let there = in_sequence(&hand)?;
+    let mut there = in_sequence(&hand)?;
+    there.push(hand.single("PatientID")?);
     for id in hand.values(RETIRED)?.unwrap_or_default() {
         if !there.iter().any(|known| known == id.trim()) {
             append(&hand, &id, "", "TEXT")?;
