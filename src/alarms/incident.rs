@@ -195,7 +195,7 @@ const ENDED_MAX: usize = 64;
 const DOUBLINGS_MAX: u32 = 5;
 const HOLD_MAX: Duration = Duration::from_secs(2 * 3600);
 /// An incident that spreads is told again at most this often.
-const WIDER_PAUSE: Duration = Duration::from_secs(15 * 60);
+const WIDER_PAUSE: Duration = Duration::from_secs(60);
 /// Conditions that are looked at; more come only from a broken configuration.
 const CONDITIONS_MAX: usize = 4096;
 

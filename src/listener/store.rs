@@ -130,7 +130,7 @@ async fn answer<S: Stream>(
             ..
         } => {
             if has_data_set {
-                discard(association, &mut Peek::blind()).await?;
+                discard(association, &mut Peek::blind(), DISCARD_MAX).await?;
             }
             let answer = Command::response_to(field, message_id, class, status::UNRECOGNIZED_OPERATION);
             association.send(id, &answer).await
@@ -155,7 +155,7 @@ async fn store<S: Stream>(
     let taken = match announced(association, context, id, &request) {
         Err((status, comment)) => {
             let discarded = match request.has_data_set {
-                true => discard(association, &mut Peek::blind()).await,
+                true => discard(association, &mut Peek::blind(), DISCARD_MAX).await,
                 false => Ok(()),
             };
             discarded.map(|()| (status, Some(comment)))
@@ -254,7 +254,7 @@ async fn receive<S: Stream>(
     let mut receiving: Receiving = match context.ingest.begin(announced).await {
         Ok(receiving) => receiving,
         Err(refused) => {
-            let discarded = discard(association, &mut peek).await;
+            let discarded = discard(association, &mut peek, DISCARD_MAX).await;
             *study = peek.study();
             return discarded.map(|()| Err(refused));
         }
@@ -275,11 +275,12 @@ async fn receive<S: Stream>(
             *study = receiving.study();
             drop(receiving);
             // A data set that never ends is not read to its end.
-            if !matches!(refused, Refused::TooLong) {
-                discard(association, &mut Peek::blind()).await?;
-                return Ok(Err(refused));
-            }
-            return Err(UlError::Protocol("the data set is longer than limits.max_instance"));
+            let most = match refused {
+                Refused::TooLong => BEYOND_MAX,
+                _ => DISCARD_MAX,
+            };
+            discard(association, &mut Peek::blind(), most).await?;
+            return Ok(Err(refused));
         }
     }
     if planted(Plant::AckBeforeCommit) {
@@ -315,9 +316,9 @@ impl Peek {
     }
 }
 
-async fn discard<S: Stream>(association: &mut Association<S>, peek: &mut Peek) -> Result<(), UlError> {
-    // Bounded like any data set that is taken: a peer that never ends it is cut off.
-    let mut left = DISCARD_MAX;
+/// Reads the rest of a data set that is not taken, at most so many bytes: a peer that never ends it is cut off.
+async fn discard<S: Stream>(association: &mut Association<S>, peek: &mut Peek, most: u64) -> Result<(), UlError> {
+    let mut left = most;
     while let Some(piece) = association.data().await? {
         peek.push(&piece);
         left = left.saturating_sub(piece.len() as u64);
@@ -330,3 +331,5 @@ async fn discard<S: Stream>(association: &mut Association<S>, peek: &mut Peek) -
 
 /// Bytes of a refused data set that are read, so that its status can be answered, before the association is cut instead.
 const DISCARD_MAX: u64 = 8 << 30;
+/// Bytes beyond `limits.max_instance` that are read for the same reason.
+const BEYOND_MAX: u64 = 1 << 30;

@@ -6,6 +6,7 @@
 //! durable, `D` delivered. Memory for an arrival: two strides (`direct.rs`) and its header. A name from the wire is never a path.
 use super::core::Core;
 use super::model::{ArriveError, Arriving, Instance, Sealed};
+use super::pool::has_name;
 use super::record::InstanceRecord;
 use super::writing::{Gathered, Stride, Writer, flush};
 use crate::base::clock::Wall;
@@ -366,6 +367,9 @@ impl Incoming {
                 header[at..at + PRIVATE_LEN].copy_from_slice(&private_record(&record));
                 header
             })?;
+            if !has_name(&guarded.file)? {
+                return Err(io::Error::other("the payload's file was removed while it arrived"));
+            }
             known.sums.note(record.instance.id, sum);
             let sealed = Sealed {
                 file: guarded,

@@ -77,19 +77,26 @@ impl Pool {
 
     /// A fresh file that is open already; `None` when none is. Does not block.
     pub(super) fn take_open(&self, disk: &Disk) -> Option<(InstanceId, Guarded)> {
-        let (id, file) = self.pick(true, disk)?;
-        Some((id, Guarded::new(file?, path_of(&self.root, id))))
+        loop {
+            let (id, file) = self.pick(true, disk)?;
+            let file = file?;
+            if has_name(&file).unwrap_or(false) {
+                return Some((id, Guarded::new(file, path_of(&self.root, id))));
+            }
+        }
     }
 
     /// A fresh file. From an empty pool it is made on the spot, with a directory flush of its own. Blocking.
     pub(super) fn take(&self, clock: &Clock, disk: &Disk) -> io::Result<(InstanceId, Guarded)> {
-        if let Some((id, file)) = self.pick(false, disk) {
+        while let Some((id, file)) = self.pick(false, disk) {
             let path = path_of(&self.root, id);
-            let file = match file {
-                Some(file) => file,
-                None => File::options().read(true).write(true).open(&path)?,
-            };
-            return Ok((id, Guarded::new(file, path)));
+            let opened = file.map_or_else(|| File::options().read(true).write(true).open(&path), Ok);
+            match opened.and_then(|file| Ok((has_name(&file)?, file))) {
+                Ok((true, file)) => return Ok((id, Guarded::new(file, path))),
+                Ok((false, _)) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
         }
         let id = InstanceId::new(clock.now().0, rand::random());
         let path = path_of(&self.root, id);
@@ -190,6 +197,12 @@ fn wanted(disk: &Disk) -> usize {
         1..FEW_INODES => READY_FEW,
         _ => READY,
     }
+}
+
+/// Whether a file can be found by anybody: what was removed below the running box would take an image with it.
+pub(super) fn has_name(file: &File) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    Ok(file.metadata()?.nlink() > 0)
 }
 
 fn create(path: &Path) -> io::Result<File> {

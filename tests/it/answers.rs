@@ -1,5 +1,5 @@
 //! The status of each C-STORE answer: what it means, and that the association goes on.
-use crate::harness::peers::{modality, send, try_send};
+use crate::harness::peers::{modality, send, try_send, try_send_all};
 use crate::harness::tools::Ran;
 use crate::harness::{Archive, Object, SOON, Setup, http, objects, wait_until};
 use serde_json::json;
@@ -34,6 +34,25 @@ fn a_bad_instance_is_answered_and_the_association_goes_on() {
 #[track_caller]
 fn refused_for_space(ran: &Ran) {
     assert_eq!(ran.code, Some(0xA7), "{ran:?}");
+}
+
+/// One that is too long is a matter of that instance: read to its end, answered, and counted.
+#[test]
+fn an_instance_over_the_limit_is_answered_a700_and_the_association_goes_on() {
+    let station = Setup::new()
+        .rules(r#"fn route(image, from) { to("keep"); }"#)
+        .folder("keep")
+        .environment("WAYSTATION_LIMITS__MAX_INSTANCE", "1MiB")
+        .start();
+    let mut objects = Object::many(objects::CT, 3);
+    objects[1].pixels = vec![7; 3 << 20];
+    let ran = try_send_all(station.setup.dicom, station.setup.path(), &objects);
+    assert!(!ran.err.contains("Abort") && !ran.out.contains("Abort"), "{ran:?}");
+    wait_until("the two that are short enough", SOON, || {
+        station.folder("keep").len() == 2
+    });
+    let count = |status: &str| station.metric("store_answers_total", &[("status", status)]);
+    assert_eq!((count("A700"), count("0000")), (1.0, 2.0));
 }
 
 #[test]

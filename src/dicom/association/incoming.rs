@@ -262,8 +262,9 @@ impl<S: Stream> Association<S> {
         let Some(due) = self.incoming.data_set else {
             return Ok(None);
         };
+        // Empty fragments are no progress: they do not put it off.
+        let until = Instant::now() + self.timeouts.transfer;
         loop {
-            let until = Instant::now() + self.timeouts.transfer;
             let fragment = match self.fragment(until, IN_DATA).await? {
                 Next::Release => return Err(Fault::Broke("release inside a data set", UNEXPECTED_PDU)),
                 Next::Fragment(fragment) => fragment,

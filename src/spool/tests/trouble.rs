@@ -311,3 +311,24 @@ async fn what_arrives_when_the_disk_becomes_critical_is_not_written() {
     until("its file is removed", || !path.exists()).await;
     bench.store("1.1", b"content", vec![to("vna")]).await;
 }
+
+/// Files made ahead that somebody has removed below the running box take no image: it would be acknowledged and nowhere.
+#[tokio::test]
+async fn a_file_without_a_name_takes_no_image() {
+    let mut bench = Bench::new();
+    until("files made ahead", || bench.spool().core.pool.ready() > 200).await;
+    let mut removed = 0;
+    for shard in std::fs::read_dir(bench.path().join("payload")).unwrap() {
+        for file in std::fs::read_dir(shard.unwrap().path()).unwrap() {
+            std::fs::remove_file(file.unwrap().path()).unwrap();
+            removed += 1;
+        }
+    }
+    assert!(removed > 200, "the pool makes files ahead");
+    for n in 0..8_u8 {
+        let id = id_of(bench.store(&format!("1.{n}"), &[n], vec![to("a")]).await);
+        assert!(super::super::payload::path_of(bench.path(), id).exists());
+    }
+    assert!(!bench.spool().health().latched);
+    assert_eq!(bench.fsck().problems, Vec::<String>::new());
+}

@@ -170,10 +170,20 @@ pub fn send(port: u16, folder: &Path, objects: &[Object]) {
 
 #[track_caller]
 pub fn try_send(port: u16, folder: &Path, objects: &[Object]) -> Ran {
+    dcmtk("storescu", port, "STORESCU", &["-R", "-xe"], &written(folder, objects))
+}
+
+fn written(folder: &Path, objects: &[Object]) -> Vec<PathBuf> {
     let out = folder.join("modality");
     fs::create_dir_all(&out).expect("writable");
-    let files: Vec<PathBuf> = objects.iter().map(|object| object.write(&out)).collect();
-    dcmtk("storescu", port, "STORESCU", &["-R", "-xe"], &files)
+    objects.iter().map(|object| object.write(&out)).collect()
+}
+
+/// The same in one association that goes on after a refusal.
+#[track_caller]
+pub fn try_send_all(port: u16, folder: &Path, objects: &[Object]) -> Ran {
+    let files = written(folder, objects);
+    dcmtk("storescu", port, "STORESCU", &["-R", "-xe", "-nh"], &files)
 }
 
 /// The scripted modality of `tests/peers/modality.py`.

@@ -103,6 +103,24 @@ async fn every_state_has_its_deadline() {
     assert_eq!(start.elapsed().as_secs(), 20, "an unfinished data set");
 
     let start = tokio::time::Instant::now();
+    let (mut association, mut raw) = raw_peer(0).await;
+    raw.write_all(&p_data(&fragment(1, 3, &store(1).write())))
+        .await
+        .unwrap();
+    association.next().await.unwrap();
+    let drops = async {
+        for _ in 0..12 {
+            raw.write_all(&p_data(&fragment(1, 0, &[]))).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(3)).await;
+        }
+    };
+    tokio::select! {
+        came = association.data() => assert!(matches!(came, Err(UlError::Timeout(_)))),
+        () = drops => panic!("it waited on"),
+    }
+    assert_eq!(start.elapsed().as_secs(), 20, "empty fragments are no progress");
+
+    let start = tokio::time::Instant::now();
     let (mut association, _raw) = raw_peer(0).await;
     association.send(1, &store(1)).await.unwrap();
     let stuck = association.data_set(1).write(&noise(3 << 20, 1)).await;
