@@ -268,7 +268,7 @@ fn text(answer: &Answer) -> String {
             );
         }
     }
-    let mut said = super::queue::aligned(&rows);
+    let mut said = super::listing::aligned(&rows);
     said.push('\n');
     said += &details;
     if !answer.running {

@@ -1,5 +1,6 @@
 //! `commitment …`: what is outstanding between the box, its archives and its sources, and a person's word about it.
-use super::queue::{DestinationName, aligned, ask};
+use super::listing::aligned;
+use super::queue::{DestinationName, ask};
 use super::{Talk, fail};
 use clap::Subcommand;
 use std::process::ExitCode;

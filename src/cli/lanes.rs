@@ -1,5 +1,5 @@
 //! `lanes`: every destination's state as a table, and below each what it refuses and what was learned of it.
-use super::queue::aligned;
+use super::listing::aligned;
 use std::collections::BTreeMap;
 use waystation::control::protocol::Lane;
 use waystation::sender::survey::words;

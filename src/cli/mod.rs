@@ -5,6 +5,7 @@ pub mod check;
 pub mod commitment;
 pub mod custody;
 mod lanes;
+mod listing;
 pub mod map;
 pub mod papers;
 pub mod probe;

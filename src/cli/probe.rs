@@ -95,7 +95,7 @@ pub fn show(request: &Request, destination: &DestinationId, findings: &[Finding]
             then,
         ]);
     }
-    print!("{}", queue::aligned(&rows));
+    print!("{}", super::listing::aligned(&rows));
     println!("{}", verdict(destination, named, findings));
 }
 
@@ -139,7 +139,7 @@ pub fn show_known(destination: &DestinationId, lines: &[Learned]) {
             line.until.clone(),
         ]);
     }
-    print!("{}", queue::aligned(&rows));
+    print!("{}", super::listing::aligned(&rows));
     if lines.is_empty() {
         println!("nothing was learned of {destination} yet");
     }

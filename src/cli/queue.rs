@@ -1,5 +1,5 @@
 //! `queue …`, `lanes`, `reload`: what the running box is asked over its control socket, and how the answer looks.
-use super::{FAILED, NO_BOX, Talk};
+use super::{FAILED, NO_BOX, Talk, listing};
 use clap::{Args, Subcommand};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use waystation::base::names::{DestinationId, InstanceId, SourceId, Uid};
 use waystation::base::units::Span;
 use waystation::config;
 use waystation::control::client::{self, ClientError};
-use waystation::control::protocol::{Action, Filter, Hex, Job, Request, Response};
+use waystation::control::protocol::{Action, Filter, Hex, Release, Request, Response};
 use waystation::sender::survey::Finding;
 use waystation::spool::{HoldKind, JobState};
 
@@ -25,11 +25,15 @@ pub enum Verb {
     Show { job: u64 },
     /// Put jobs on hold
     Hold(Order),
-    /// Let held jobs go. What a rule failed on is decided anew by the rules in force
+    /// Let held jobs go. What the rules could not do (kinds `error`, `budget`, `no_destination`, `edit`, `incomplete`) is decided
+    /// anew by the rules in force; what a rule held on purpose (`rule`) goes with the edits as they were decided
     Release {
-        /// Decide anew by these rules: `current` are those in force, which is also what happens without it
+        /// Decide anew by these rules all that the rules held, also what they held on purpose: `current` are those in force
         #[arg(long, value_name = "RULES", value_parser = ["current"])]
         rules: Option<String>,
+        /// Decide nothing anew: send with the edits that were decided, also where a word of the rules could not do its work
+        #[arg(long, conflicts_with = "rules")]
+        as_decided: bool,
         #[command(flatten)]
         order: Order,
     },
@@ -221,7 +225,18 @@ fn request(verb: Verb) -> Result<Request, String> {
             });
         }
         Verb::Hold(order) => (Action::Hold, order),
-        Verb::Release { order, .. } => (Action::Release, order),
+        Verb::Release {
+            rules,
+            as_decided,
+            order,
+        } => {
+            let by = match (rules, as_decided) {
+                (_, true) => Release::AsDecided,
+                (Some(_), false) => Release::Anew,
+                (None, false) => Release::Plain,
+            };
+            (Action::Release { by }, order)
+        }
         Verb::Retry(order) => (Action::Retry, order),
         Verb::Reroute { to, unedited, order } => (Action::Reroute { to: to.0, unedited }, order),
         Verb::Discard(order) => (Action::Discard, order),
@@ -290,8 +305,8 @@ pub(super) fn show(request: &Request, response: &Response, json: bool) -> ExitCo
         println!("{}", json_of(response).unwrap_or_default());
     } else {
         match response {
-            Response::Jobs { jobs, more } => print!("{}", table(jobs, *more)),
-            Response::Job { job } => print!("{}", details(job)),
+            Response::Jobs { jobs, more } => print!("{}", listing::table(jobs, *more)),
+            Response::Job { job } => print!("{}", listing::details(job)),
             Response::Acted { matched, changed } => println!("{}", acted(request, *matched, *changed)),
             Response::Lanes { lanes } => print!("{}", super::lanes::table(lanes)),
             Response::Scrub { status, damaged } => print!("{}", super::spool::scrub_words(status, damaged)),
@@ -342,88 +357,6 @@ fn acted(request: &Request, matched: u64, changed: u64) -> String {
     }
 }
 
-fn table(jobs: &[Job], more: bool) -> String {
-    let mut rows = vec![
-        [
-            "JOB",
-            "STATE",
-            "DESTINATION",
-            "PRIORITY",
-            "SOURCE",
-            "ARRIVAL",
-            "TRIES",
-            "WHY",
-        ]
-        .map(str::to_owned),
-    ];
-    for job in jobs {
-        let kind = job.hold_kind.as_ref().map_or(String::new(), |kind| format!("{kind}: "));
-        let why = job.reason.as_ref().or(job.outcome.as_ref());
-        rows.push([
-            job.job.to_string(),
-            job.state.clone(),
-            job.destination.clone().unwrap_or_else(|| "(undecided)".to_owned()),
-            job.priority.clone(),
-            job.source.clone(),
-            job.arrival.clone(),
-            job.attempts.to_string(),
-            why.map_or(String::new(), |why| format!("{kind}{why}")),
-        ]);
-    }
-    let end = if more {
-        "… and more: narrow the filter or raise --limit\n"
-    } else {
-        ""
-    };
-    aligned(&rows) + end
-}
-
-fn details(job: &Job) -> String {
-    let none = || "-".to_owned();
-    let rows = [
-        ["job", &job.job.to_string()],
-        ["state", &job.state],
-        ["destination", &job.destination.clone().unwrap_or_else(none)],
-        ["priority", &job.priority],
-        ["attempts", &job.attempts.to_string()],
-        ["due", &job.due.clone().unwrap_or_else(none)],
-        ["last outcome", &job.outcome.clone().unwrap_or_else(none)],
-        ["hold", &job.hold_kind.clone().unwrap_or_else(none)],
-        ["reason", &job.reason.clone().unwrap_or_else(none)],
-        ["source", &job.source],
-        ["calling AE", &job.calling_ae],
-        ["called AE", &job.called_ae],
-        ["arrival", &job.arrival],
-        ["instance", &job.instance],
-        ["SOP Class UID", &job.sop_class],
-        ["SOP Instance UID", &job.sop_instance],
-        ["Study Instance UID", &job.study.clone().unwrap_or_else(none)],
-        ["Transfer Syntax UID", &job.transfer_syntax],
-        ["bytes", &job.length.to_string()],
-    ];
-    aligned(&rows.map(|row| row.map(str::to_owned)))
-}
-
-/// Columns two spaces apart; the last one as it is.
-pub(super) fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
-    let mut widths = [0; N];
-    for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let mut text = String::new();
-    for row in rows {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(widths) {
-            line.push_str(&format!("{cell:width$}  "));
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -451,29 +384,26 @@ mod tests {
     }
 
     #[test]
+    fn a_release_says_whose_word_counts() {
+        for (arguments, wanted) in [
+            ("release 7", Release::Plain),
+            ("release 7 --rules current", Release::Anew),
+            ("release 7 --as-decided", Release::AsDecided),
+        ] {
+            let Ok(Request::Act { action, .. }) = verb(arguments) else {
+                panic!("{arguments}")
+            };
+            assert_eq!(action, Action::Release { by: wanted }, "{arguments}");
+        }
+        assert!(verb("release 7 --rules current --as-decided").is_err());
+        assert!(verb("release 7 --rules yesterday").is_err());
+    }
+
+    #[test]
     fn wrong_names_are_refused_before_the_box_is_asked() {
         assert!(verb("resume VNA!").is_err());
         assert!(verb("ls --study 1.2.x").unwrap_err().starts_with("--study: "));
         assert!(verb("ls --older-than soon").unwrap_err().contains("is not a duration"));
         assert!(verb("ls --state lost").is_err());
-    }
-
-    #[test]
-    fn listings_are_aligned_and_say_when_there_is_more() {
-        let held = Job {
-            job: 1234,
-            state: "held".to_owned(),
-            hold_kind: Some("rule".to_owned()),
-            reason: Some("burned-in annotation".to_owned()),
-            ..Job::default()
-        };
-        let text = table(&[held], true);
-        let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines[0].find("STATE"), lines[1].find("held"));
-        assert!(
-            lines[1].ends_with("rule: burned-in annotation") && lines[1].contains("(undecided)"),
-            "{text}"
-        );
-        assert!(lines[2].contains("--limit"));
     }
 }

@@ -1,7 +1,7 @@
-//! `release` of jobs that a rule failed on, named no destination for, or gave an edit that cannot be made: the rules in force
-//! decide anew. Mend the rule, release, done. And `reroute` of a job without destination: the rules make its edits for the
-//! destination that a person chose.
-use super::protocol::Filter;
+//! `release` of jobs that a rule failed on, named no destination for, gave an edit that cannot be made, or that a word could not do
+//! its work on: the rules in force decide anew. Mend the rule or the table, release, done. And `reroute` of a job without
+//! destination: the rules make its edits for the destination that a person chose.
+use super::protocol::{Filter, Release};
 use super::verbs::{LIMIT_MAX, Verbs, meant};
 use crate::base::names::{DestinationId, JobId};
 use crate::spool::{self, HoldKind, Instance, JobState, NewJob, ReadError};
@@ -14,46 +14,64 @@ use std::sync::Arc;
 pub type Decide = Arc<dyn Fn(Arc<Instance>, Option<DestinationId>) -> Deciding + Send + Sync>;
 pub type Deciding = Pin<Box<dyn Future<Output = Result<(Vec<NewJob>, u64), ReadError>> + Send>>;
 
+/// How many jobs were decided anew, of how many.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Decided {
+    /// Those held for one of the kinds: the others are counted with the jobs that the verb is about.
+    pub(super) matched: u64,
+    /// Have a destination now, and are not held.
+    pub(super) changed: u64,
+}
+
+impl Release {
+    /// Held for one of these, a job with a destination is decided anew, and never let go as it is.
+    pub(super) fn anew(self) -> &'static [HoldKind] {
+        match self {
+            Self::Plain => &[HoldKind::Incomplete, HoldKind::Edit],
+            Self::Anew => &[HoldKind::Incomplete, HoldKind::Edit, HoldKind::Rule],
+            Self::AsDecided => &[],
+        }
+    }
+}
+
 impl Verbs {
     /// Lets the rules in force decide on what the filter means and they have not, or not well, decided on: jobs without
-    /// destination, and jobs whose edits could not be made. `only`: the one destination that a person has chosen.
-    /// Answers how many have a destination now. At most `LIMIT_MAX` at a time. What the rules still cannot decide stays held, with
-    /// today's reason.
+    /// destination, and jobs that are held for one of `kinds`. `only`: the one destination that a person has chosen.
+    /// At most `LIMIT_MAX` of each kind at a time. What the rules still cannot decide stays held, with today's reason.
     pub(super) async fn decide_anew(
         &self,
         who: &str,
         filter: &Filter,
+        kinds: &[HoldKind],
         only: Option<&DestinationId>,
-    ) -> Result<u64, ReadError> {
-        let held = spool::Filter {
-            state: Some(JobState::Held),
-            ..meant(filter)
-        };
+    ) -> Result<Decided, ReadError> {
         let undecided = spool::Filter {
             undecided: true,
             ..meant(filter)
         };
         // Taken before the first is decided: what is held again is not decided twice.
         let mut rows = self.spool.list(undecided, None, LIMIT_MAX).await?;
-        if only.is_none() && filter.kind.is_none_or(|kind| kind == HoldKind::Edit) {
-            let edit = spool::Filter {
-                kind: Some(HoldKind::Edit),
-                ..held
+        let mut decided = Decided::default();
+        let may_be_held = filter.state.is_none_or(|state| state == JobState::Held);
+        for kind in kinds.iter().copied().filter(|_| may_be_held) {
+            if filter.kind.is_some_and(|wanted| wanted != kind) {
+                continue;
+            }
+            let held = spool::Filter {
+                state: Some(JobState::Held),
+                kind: Some(kind),
+                decided: true,
+                ..meant(filter)
             };
-            rows.extend(
-                self.spool
-                    .list(edit, None, LIMIT_MAX)
-                    .await?
-                    .into_iter()
-                    .filter(|row| row.destination.is_some()),
-            );
+            rows.extend(self.spool.list(held, None, LIMIT_MAX).await?);
         }
-        let mut changed = 0;
+        let of_kinds = |row: &&spool::Row| row.hold.as_ref().is_some_and(|hold| kinds.contains(&hold.kind));
+        decided.matched = rows.iter().filter(of_kinds).count() as u64;
         for row in rows {
             let Some(instance) = row.instance else { continue };
-            changed += u64::from(self.decide_one(who, row.job, instance, only).await);
+            decided.changed += u64::from(self.decide_one(who, row.job, instance, only).await);
         }
-        Ok(changed)
+        Ok(decided)
     }
 
     async fn decide_one(&self, who: &str, job: JobId, instance: Arc<Instance>, only: Option<&DestinationId>) -> bool {
@@ -64,7 +82,7 @@ impl Verbs {
                 return false;
             }
         };
-        let routed = jobs.iter().any(|job| job.destination.is_some());
+        let routed = jobs.iter().any(|job| job.destination.is_some() && job.hold.is_none());
         match self.spool.redecide(job, jobs, epoch, who).await {
             Ok(_) => routed,
             Err(error) => {

@@ -108,7 +108,11 @@ pub enum Request {
 #[serde(tag = "verb", rename_all = "snake_case")]
 pub enum Action {
     Hold,
-    Release,
+    Release {
+        /// What becomes of what the rules held.
+        #[serde(default)]
+        by: Release,
+    },
     Retry,
     Reroute {
         to: DestinationId,
@@ -118,6 +122,20 @@ pub enum Action {
     },
     /// Gives the job up for ever. Needs a reason.
     Discard,
+}
+
+/// Whose word counts for held jobs that are let go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Release {
+    /// A `hold` of a rule is let go with the edits as they were decided. What the rules could not do (no destination, an edit
+    /// that cannot be made, a word that could not do its work) is decided anew.
+    #[default]
+    Plain,
+    /// All that the rules held is decided anew, also what they held on purpose.
+    Anew,
+    /// Nothing is decided anew: what has a destination goes with the edits that it has.
+    AsDecided,
 }
 
 /// The jobs that are meant: all of the conditions given must hold. Without any it means every job, and needs `all`.
@@ -353,7 +371,7 @@ impl Action {
     pub fn word(&self) -> &'static str {
         match self {
             Self::Hold => "hold",
-            Self::Release => "release",
+            Self::Release { .. } => "release",
             Self::Retry => "retry",
             Self::Reroute { .. } => "reroute",
             Self::Discard => "discard",
@@ -433,5 +451,11 @@ mod tests {
         let text = serde_json::to_string(&request).unwrap();
         assert_eq!(serde_json::from_str::<Request>(&text).unwrap(), request);
         assert!(serde_json::from_str::<Request>("{\"request\":\"format_disk\"}").is_err());
+        let older: Action = serde_json::from_str("{\"verb\":\"release\"}").unwrap();
+        assert_eq!(
+            older,
+            Action::Release { by: Release::Plain },
+            "as an older program says it"
+        );
     }
 }

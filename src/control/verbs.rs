@@ -1,13 +1,13 @@
 //! What the requests do: the spool's operator verbs and the scheduler's lanes, in the protocol's words.
 use super::certificates::Certificates;
 use super::decide::Decide;
-use super::protocol::{Action, Filter, Job, Lane, Request, Response};
+use super::protocol::{Action, Filter, Job, Lane, Release, Request, Response};
 use super::server::Handler;
 use crate::alarms::Alarms;
 use crate::base::names::{DestinationId, JobId};
 use crate::custody::{Custody, Reconciler};
 use crate::scheduler::{LaneState, LaneStatus, Scheduler};
-use crate::spool::{self, CommitError, JobState, ReadError, Row, Spool, Verb};
+use crate::spool::{self, Acted, CommitError, HoldKind, JobState, ReadError, Row, Spool, Verb};
 use crate::transcode::Known;
 use std::sync::Arc;
 
@@ -157,12 +157,11 @@ impl Verbs {
         reason: &str,
         dry_run: bool,
     ) -> Result<Response, CommitError> {
-        let unedited = matches!(action, Action::Reroute { unedited: true, .. });
-        let (verb, to) = match action {
+        let (verb, to) = match &action {
             Action::Hold => (Verb::Hold, None),
-            Action::Release => (Verb::Release, filter.destination.clone()),
+            Action::Release { .. } => (Verb::Release, filter.destination.clone()),
             Action::Retry => (Verb::Retry, filter.destination.clone()),
-            Action::Reroute { to, .. } => (Verb::Reroute(to.clone()), Some(to)),
+            Action::Reroute { to, .. } => (Verb::Reroute(to.clone()), Some(to.clone())),
             Action::Discard => (Verb::Discard, None),
         };
         let starts = matches!(verb, Verb::Release | Verb::Retry | Verb::Reroute(_));
@@ -171,32 +170,11 @@ impl Verbs {
             // them again unasked.
             self.poke(to.as_ref());
         }
-        // The rules first: what they decide is then no longer among the held jobs that the verb is about.
-        let decided = match &verb {
-            _ if dry_run || unedited => 0,
-            Verb::Release => self
-                .decide_anew(who, filter, None)
-                .await
-                .map_err(|_| CommitError::GateLatched)?,
-            Verb::Reroute(to) => self
-                .decide_anew(who, filter, Some(to))
-                .await
-                .map_err(|_| CommitError::GateLatched)?,
-            Verb::Hold | Verb::Retry | Verb::Discard => 0,
-        };
-        let mut acted = match &verb {
-            // What the rules could not decide for this destination must not go there as it is.
-            Verb::Reroute(_) if !unedited && !dry_run => {
-                let decided = spool::Filter {
-                    decided: true,
-                    ..meant(filter)
-                };
-                self.spool.act(decided, verb, who, reason, dry_run).await?
-            }
+        let acted = match action {
+            Action::Release { by } if !dry_run => self.release(who, filter, by, reason).await?,
+            Action::Reroute { to, unedited: false } if !dry_run => self.reroute(who, filter, &to, reason).await?,
             _ => self.spool.act(meant(filter), verb, who, reason, dry_run).await?,
         };
-        acted.matched = acted.matched.max(decided);
-        acted.changed += decided;
         if starts && !dry_run {
             self.poke(to.as_ref());
         }
@@ -204,6 +182,48 @@ impl Verbs {
             matched: acted.matched,
             changed: acted.changed,
         })
+    }
+
+    /// What goes as it is goes first: what the rules hold again afterwards must not be let go by the same order.
+    async fn release(&self, who: &str, filter: &Filter, by: Release, reason: &str) -> Result<Acted, CommitError> {
+        let anew = by.anew();
+        let as_it_is = spool::Filter {
+            except: anew.to_vec(),
+            ..meant(filter)
+        };
+        let mut acted = self.spool.act(as_it_is, Verb::Release, who, reason, false).await?;
+        if by != Release::AsDecided {
+            let decided = self.decide_anew(who, filter, anew, None).await;
+            let decided = decided.map_err(|_| CommitError::GateLatched)?;
+            acted.matched += decided.matched;
+            acted.changed += decided.changed;
+        }
+        Ok(acted)
+    }
+
+    /// The rules first: what they decide for the destination is then no longer among the jobs that are moved.
+    async fn reroute(
+        &self,
+        who: &str,
+        filter: &Filter,
+        to: &DestinationId,
+        reason: &str,
+    ) -> Result<Acted, CommitError> {
+        let decided = self.decide_anew(who, filter, &[], Some(to)).await;
+        let decided = decided.map_err(|_| CommitError::GateLatched)?;
+        // What the rules could not decide for this destination must not go there as it is, nor what a word has left undone.
+        let moved = spool::Filter {
+            decided: true,
+            except: vec![HoldKind::Incomplete],
+            ..meant(filter)
+        };
+        let mut acted = self
+            .spool
+            .act(moved, Verb::Reroute(to.clone()), who, reason, false)
+            .await?;
+        acted.matched = acted.matched.max(decided.changed);
+        acted.changed += decided.changed;
+        Ok(acted)
     }
 
     /// A person who lets jobs go wants them tried now, and refused contexts asked for again.
@@ -337,6 +357,7 @@ pub(super) fn meant(filter: &Filter) -> spool::Filter {
         destination: filter.destination.clone(),
         undecided: filter.undecided,
         decided: false,
+        except: Vec::new(),
         state: filter.state,
         source: filter.source.clone(),
         kind: filter.kind,

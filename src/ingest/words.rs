@@ -71,6 +71,7 @@ fn job(delivery: &rules::Delivery, due: Wall, hold: Option<HoldReason>) -> NewJo
 fn hold_kind(kind: RuleHold) -> HoldKind {
     match kind {
         RuleHold::Rule => HoldKind::Rule,
+        RuleHold::Incomplete => HoldKind::Incomplete,
         RuleHold::Error => HoldKind::Error,
         RuleHold::Budget => HoldKind::Budget,
         RuleHold::NoDestination => HoldKind::NoDestination,

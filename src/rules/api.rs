@@ -1,5 +1,6 @@
 //! What scripts see: `image`, `from`, `to(...)` and `hold(...)`. Everything is found through the engine's tag or the
 //! values themselves; nothing here is global.
+use super::HoldKind;
 use super::fault::Fault;
 use super::state::{Evaluation, Event, Phase};
 use crate::base::fault::{Plant, panic_if};
@@ -223,7 +224,7 @@ fn hold(c: &Context, reason: &str) -> Raised<()> {
         format!("held by {} (its reason is computed, so it is not shown)", place(c))
     };
     let mut state = evaluation.state();
-    state.hold.get_or_insert(text);
+    state.hold(HoldKind::Rule, text);
     drop(state);
     note(c, &evaluation, || format!("hold {reason:?}"));
     Ok(())

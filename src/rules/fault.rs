@@ -36,7 +36,7 @@ impl Fault {
     pub(super) fn raise(self, position: Position) -> Box<EvalAltResult> {
         match self.kind {
             HoldKind::Budget => EvalAltResult::ErrorTerminated(Dynamic::from(self), position).into(),
-            HoldKind::Rule | HoldKind::Error | HoldKind::NoDestination | HoldKind::Edit => {
+            HoldKind::Rule | HoldKind::Incomplete | HoldKind::Error | HoldKind::NoDestination | HoldKind::Edit => {
                 EvalAltResult::ErrorRuntime(Dynamic::from(self), position).into()
             }
         }

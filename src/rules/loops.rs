@@ -3,6 +3,7 @@
 //! A destination and a source are the same system when their names, their AE titles or (at a literal address) their hosts are
 //! the same. An image that this box changed says so itself (Contributing Equipment, Original Attributes): so it is known when
 //! it comes round by a third system.
+use super::HoldKind;
 use super::state::Evaluation;
 use super::terms::Wanted;
 use crate::base::names::{AeTitle, DestinationId, SourceId};
@@ -77,7 +78,7 @@ fn items(head: &Head, sequence: &str) -> usize {
 /// Holds what comes round again and again.
 pub(super) fn hold(evaluation: &Evaluation) {
     let mut state = evaluation.state();
-    state.hold.get_or_insert_with(|| ROUND_AGAIN.to_owned());
+    state.hold(HoldKind::Rule, ROUND_AGAIN);
     if !state.flags.contains(&FLAG) {
         state.flags.push(FLAG);
     }

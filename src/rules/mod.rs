@@ -149,8 +149,10 @@ pub struct Hold {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
 pub enum HoldKind {
-    /// A rule said `hold(...)`.
+    /// A rule said `hold(...)`, or a word that checks found something wrong: the edits are as they shall be, and a person looks.
     Rule,
+    /// A word could not do its work (no row, two answers, a result that is too long): the edits lack it.
+    Incomplete,
     /// A rule failed.
     Error,
     /// A rule went over its budget.
@@ -259,6 +261,7 @@ impl HoldKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Rule => "rule",
+            Self::Incomplete => "incomplete",
             Self::Error => "error",
             Self::Budget => "budget",
             Self::NoDestination => "no_destination",

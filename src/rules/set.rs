@@ -141,7 +141,7 @@ impl RuleSet {
     }
 
     /// What one destination gets of an instance when a person sends it there: `morph` and `morph_for_DEST`, without `route`.
-    /// A `hold` that the rules say is left to that person. As bounded as `decide`.
+    /// A `hold` that the rules say is left to that person; edits that lack a word's work are not. As bounded as `decide`.
     #[must_use]
     pub fn decide_for(&self, facts: &Facts, head: &Head, destination: &DestinationId) -> Decision {
         let mut decision = self.run(facts, head, false, Some(destination)).decision;
@@ -174,10 +174,7 @@ impl RuleSet {
         let (routed, aliases, hold) = match ran {
             Err(failure) => (Vec::new(), Vec::new(), Some(failure.hold())),
             Ok(routed) => {
-                let hold = state.hold.take().map(|reason| Hold {
-                    kind: HoldKind::Rule,
-                    reason,
-                });
+                let hold = state.hold.take();
                 let nowhere = (routed.is_empty() && hold.is_none()).then(|| Hold {
                     kind: HoldKind::NoDestination,
                     reason: match flags.contains(&loops::FLAG) {

@@ -3,7 +3,6 @@
 //!
 //! Reads see earlier writes. Writes are compacted: one edit for each path, the last one wins, and a write of the value that
 //! already stands is none.
-use super::Facts;
 use super::aliases::Aliases;
 use super::bench::probe::Steps;
 use super::changes::Seen;
@@ -14,6 +13,7 @@ use super::loops::Neighbour;
 use super::tables::Tables;
 use super::terms::Wanted;
 use super::words::Shapes;
+use super::{Facts, Hold, HoldKind};
 use crate::base::names::{DestinationId, SourceId};
 use crate::dicom::edit::{Edit, EditError};
 use crate::dicom::head::{Head, HeadEnd, PIXEL_GROUP};
@@ -81,7 +81,7 @@ pub(super) struct State {
     pub(super) deliveries: Vec<Wanted>,
     /// A rule asked for the study's first values.
     pub(super) by_study: bool,
-    pub(super) hold: Option<String>,
+    pub(super) hold: Option<Hold>,
     pub(super) flags: Vec<&'static str>,
     pub(super) clock_skew: Option<i64>,
     pub(super) aliases: Aliases,
@@ -91,6 +91,17 @@ pub(super) struct State {
     pub(super) events: Option<Vec<Event>>,
     /// Filled by the marks of a probed set.
     pub(super) steps: Option<Steps>,
+}
+
+impl State {
+    /// Holds the instance. The first reason stands, but what is incomplete outranks what a person only has to look at.
+    pub(super) fn hold(&mut self, kind: HoldKind, reason: impl Into<String>) {
+        let stands = self.hold.as_ref().map(|hold| hold.kind);
+        if stands.is_none() || (stands == Some(HoldKind::Rule) && kind == HoldKind::Incomplete) {
+            let reason = reason.into();
+            self.hold = Some(Hold { kind, reason });
+        }
+    }
 }
 
 /// What one line of a rule did.

@@ -5,7 +5,7 @@
 //! is in `reload`; `watch` calls it on a blocking thread.
 use super::bench::promotion::{self, Part};
 use super::load::files;
-use super::{Config, Decision, Facts, HoldKind, Neighbour, Problem, RuleSet};
+use super::{Config, Decision, Facts, Hold, HoldKind, Neighbour, Problem, RuleSet};
 use crate::base::clock::Clock;
 use crate::base::drain::Drain;
 use crate::base::names::DestinationId;
@@ -162,7 +162,8 @@ impl RuleStore {
             let gauge = &self.0.metrics.source_clock_skew_seconds;
             gauge.with_label_values(&[facts.source.as_str()]).set(skew);
         }
-        if let Some(hold) = decision.hold.as_ref().filter(|hold| hold.kind != HoldKind::Rule) {
+        let on_purpose = |hold: &&Hold| matches!(hold.kind, HoldKind::Rule | HoldKind::Incomplete);
+        if let Some(hold) = decision.hold.as_ref().filter(|hold| !on_purpose(hold)) {
             let (kind, reason) = (hold.kind.as_str(), hold.reason.as_str());
             tracing::error!(kind, reason, source = %facts.source, "a rule failed; the instance is held");
         }

@@ -142,7 +142,7 @@ fn the_cross_reference_never_guesses() {
         match &decision.hold {
             Some(_) => {
                 let (kind, reason) = reason(&decision);
-                assert_eq!(kind, HoldKind::Rule);
+                assert_eq!(kind, HoldKind::Incomplete);
                 (reason, decision.flags)
             }
             None => {
@@ -252,7 +252,7 @@ fn several_values_and_undecodable_ones_are_held_not_mended() {
     for element in ["PatientID", "AccessionNumber"] {
         let decision = set.decide(&facts(), &head_of(&[(element, "A\\B")]));
         let wanted = "an element that has one value only came with several".to_owned();
-        assert_eq!(reason(&decision), (HoldKind::Rule, wanted), "{element}");
+        assert_eq!(reason(&decision), (HoldKind::Incomplete, wanted), "{element}");
         assert_eq!(decision.deliveries[0].plan.edits, [], "{element}");
     }
 }

@@ -463,3 +463,25 @@ fn an_element_that_stands_twice_is_set_once_even_to_its_first_value() {
     assert_eq!(edited.text(&path), Some(vec!["ID".to_owned()]));
     assert!(!edited.is_repeated(&path));
 }
+
+#[test]
+fn what_a_word_could_not_do_outranks_what_a_person_only_has_to_look_at() {
+    let short = r#"fn route(image, from) { to("vna"); }"#;
+    let too_long = r#"accession::prefix(image, "0123456789abcdefg");"#;
+    for morph in [
+        format!(r#"hold("look"); {too_long}"#),
+        format!(r#"{too_long} hold("look");"#),
+    ] {
+        let text = format!("fn morph(image, from) {{ {morph} }} {short}");
+        let decision = set(&text)
+            .unwrap()
+            .decide(&facts(), &head(&[("AccessionNumber", "77")]));
+        assert_eq!(reason(&decision).0, HoldKind::Incomplete, "{morph}");
+        let chosen = set(&text).unwrap().decide_for(
+            &facts(),
+            &head(&[("AccessionNumber", "77")]),
+            &DestinationId::parse("vna").unwrap(),
+        );
+        assert_eq!(reason(&chosen).0, HoldKind::Incomplete, "{morph}");
+    }
+}

@@ -104,10 +104,12 @@ pub enum HoldKind {
     NotCommitted = 13,
     /// The destination takes it in another transfer syntax only, and it could not be converted.
     Conversion = 14,
+    /// A word of the rules could not do its work: the edits that were decided lack it.
+    Incomplete = 15,
 }
 
 impl HoldKind {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Rule,
         Self::Error,
         Self::Budget,
@@ -122,6 +124,7 @@ impl HoldKind {
         Self::Doubtful,
         Self::NotCommitted,
         Self::Conversion,
+        Self::Incomplete,
     ];
 
     /// The word of listings, filters and metrics.
@@ -142,6 +145,7 @@ impl HoldKind {
             Self::Doubtful => "doubtful",
             Self::NotCommitted => "not_committed",
             Self::Conversion => "conversion",
+            Self::Incomplete => "incomplete",
         }
     }
 
@@ -152,7 +156,10 @@ impl HoldKind {
 
     /// Whether only a person's word may let it go: neither a rebuild nor a resend that heals its payload does.
     pub(super) fn is_on_purpose(self) -> bool {
-        matches!(self, Self::Rule | Self::Operator | Self::Conflict | Self::Doubtful)
+        matches!(
+            self,
+            Self::Rule | Self::Incomplete | Self::Operator | Self::Conflict | Self::Doubtful
+        )
     }
 
     pub(super) fn from_byte(byte: u8) -> Option<Self> {

@@ -35,6 +35,8 @@ pub struct Filter {
     pub state: Option<JobState>,
     pub source: Option<SourceId>,
     pub kind: Option<HoldKind>,
+    /// Only jobs that are not held for one of these.
+    pub except: Vec<HoldKind>,
     /// Job ids; empty for any.
     pub jobs: Vec<u64>,
     /// Our instance id, as 32 hexadecimal digits.
@@ -321,6 +323,7 @@ impl Walk<'_> {
         let destination = lane.map(|lane| lane.name.clone());
         let wanted = filter.state.is_none_or(|wanted| wanted == state)
             && (filter.kind.is_none() || filter.kind == kind)
+            && !kind.is_some_and(|kind| filter.except.contains(&kind))
             && (!filter.undecided || key.dest == keys::UNDECIDED)
             && (!filter.decided || key.dest != keys::UNDECIDED)
             && (filter.destination.is_none() || filter.destination == destination)

@@ -188,3 +188,104 @@ fn without_a_box_the_command_says_so() {
     assert_eq!(ran.code, Some(3), "{ran:?}");
     assert!(!ran.err.trim().is_empty());
 }
+
+/// Held by a word that found no row, and by a rule that wants a person to look.
+fn held_by_rules() -> (Station, Object, Object) {
+    let rules = r#"
+fn morph(image, from) { identity::map(image, "patients", #{ issuer: "NORTH" }); }
+fn route(image, from) { to("keep"); if image.Modality == "MR" { hold("MR needs a look"); } }"#;
+    let setup = Setup::new().rules(rules).folder("keep");
+    let with = |class: &str, patient: &str| {
+        let mut object = Object::new(class);
+        object.patient_id = patient.to_owned();
+        object
+    };
+    let (unmapped, look) = (with(objects::CT, "UNMAPPED-1"), with(objects::MR, "MAPPED-1"));
+    setup.rule_file("patients.csv", &table(&["MAPPED-1"]));
+    let station = setup.start();
+    send(
+        station.setup.dicom,
+        station.setup.path(),
+        &[unmapped.clone(), look.clone()],
+    );
+    let kind = |object: &Object| job_of(&station, object)["hold_kind"].clone();
+    assert_eq!((kind(&unmapped), kind(&look)), (json!("incomplete"), json!("rule")));
+    (station, unmapped, look)
+}
+
+fn table(patients: &[&str]) -> String {
+    let row = |patient: &&str| format!("NORTH,{patient},EMPI,EMPI-{patient}\n");
+    "issuer,value,to_issuer,to_value\n".to_owned() + &patients.iter().map(row).collect::<String>()
+}
+
+fn has(station: &Station, object: &Object, patient: &str) -> bool {
+    let folder = station.folder("keep");
+    let arrived = &folder[&object.sop][0];
+    arrived
+        .windows(patient.len())
+        .any(|window| window == patient.as_bytes())
+}
+
+#[test]
+fn what_a_word_could_not_do_never_leaves_with_the_edits_of_before() {
+    let (station, unmapped, _) = held_by_rules();
+    let number = job_of(&station, &unmapped)["job"].to_string();
+    for order in [
+        &["release", &number][..],
+        &["release", "--rules", "current", "--kind", "incomplete"],
+        &["release", "--state", "held", "--kind", "incomplete"],
+        &["reroute", "--to", "keep", "--kind", "incomplete"],
+        &["retry", "--kind", "incomplete"],
+    ] {
+        assert_eq!(acted(&station, order).1, 0, "{order:?}");
+        assert_eq!(job_of(&station, &unmapped)["hold_kind"], "incomplete", "{order:?}");
+    }
+    station
+        .setup
+        .rule_file("patients.csv", &table(&["UNMAPPED-1", "MAPPED-1"]));
+    station.wait_metric("rules_reloads_total", &[], |n| n >= 2.0);
+    assert_eq!(
+        acted(&station, &["release", "--rules", "current", "--kind", "incomplete"]),
+        (1, 1)
+    );
+    wait_until("the mapped one", SOON, || {
+        station.folder("keep").contains_key(&unmapped.sop)
+    });
+    assert!(has(&station, &unmapped, "EMPI-UNMAPPED-1"));
+}
+
+#[test]
+fn a_person_may_send_what_is_incomplete_as_it_was_decided() {
+    let (station, unmapped, _) = held_by_rules();
+    let number = job_of(&station, &unmapped)["job"].to_string();
+    assert_eq!(acted(&station, &["release", &number, "--as-decided"]), (1, 1));
+    wait_until("the unmapped one", SOON, || {
+        station.folder("keep").contains_key(&unmapped.sop)
+    });
+    assert!(!has(&station, &unmapped, "EMPI-"));
+}
+
+#[test]
+fn a_hold_of_a_rule_goes_as_it_was_decided_or_by_the_rules_of_today() {
+    let (station, _, look) = held_by_rules();
+    // The rules of today want a look too, and the order that asked them lets nothing go.
+    assert_eq!(acted(&station, &["release", "--rules", "current", "--all"]), (2, 0));
+    assert_eq!(job_of(&station, &look)["hold_kind"], "rule");
+    // What is decided anew by one order is not let go by the same one either.
+    station.setup.rule_file("patients.csv", &table(&["OTHER"]));
+    station.wait_metric("rules_reloads_total", &[], |n| n >= 2.0);
+    assert_eq!(
+        acted(&station, &["release", "--rules", "current", "--kind", "rule"]),
+        (1, 0)
+    );
+    assert_eq!(job_of(&station, &look)["hold_kind"], "incomplete");
+    station.setup.rule_file("patients.csv", &table(&["MAPPED-1"]));
+    station.wait_metric("rules_reloads_total", &[], |n| n >= 3.0);
+    assert_eq!(acted(&station, &["release", "--kind", "incomplete"]), (1, 0));
+    assert_eq!(job_of(&station, &look)["hold_kind"], "rule");
+    assert_eq!(acted(&station, &["release", "--kind", "rule"]), (1, 1));
+    wait_until("the one that was looked at", SOON, || {
+        station.folder("keep").contains_key(&look.sop)
+    });
+    assert!(has(&station, &look, "EMPI-MAPPED-1"));
+}

@@ -72,7 +72,7 @@ fn a_number_that_grows_too_long_waits_where_the_policy_says_so() {
         .start();
     let files = images(&station.setup.folder_of("made"));
     store(&station, "MR1", &files[0]);
-    station.wait_metric("jobs_held", &[("kind", "rule")], |n| n == 1.0);
+    station.wait_metric("jobs_held", &[("kind", "incomplete")], |n| n == 1.0);
     store(&station, "CT1", &files[1]);
     station.wait_drained(Duration::from_secs(20));
     assert_eq!(station.folder("keep").len(), 1);
@@ -90,7 +90,7 @@ fn route(image, from) { to("keep"); }"#;
     let station = setup.rules(rules).start();
     let files = images(&station.setup.folder_of("made"));
     store(&station, "CT1", &files[0]);
-    station.wait_metric("jobs_held", &[("kind", "rule")], |n| n == 1.0);
+    station.wait_metric("jobs_held", &[("kind", "incomplete")], |n| n == 1.0);
     station
         .setup
         .rule_file("patients.csv", &format!("{header}{}", row("900003")));

@@ -356,6 +356,7 @@ impl World {
             | HoldKind::Recovered
             | HoldKind::Doubtful
             | HoldKind::Conversion
+            | HoldKind::Incomplete
             | HoldKind::NotCommitted => false,
         };
         if !legitimate {

@@ -95,7 +95,7 @@ struct Expect {
     hold: Option<String>,
     /// Since when a delivery may go, in UTC, and `quiet` when it also waits for the rest of the study.
     waits: BTreeMap<String, String>,
-    /// Instead of the reason: error, budget, no_destination, edit or rule.
+    /// Instead of the reason: error, budget, no_destination, edit, incomplete or rule.
     hold_kind: Option<String>,
     /// What words of the vocabulary remark without holding.
     flags: BTreeSet<String>,

@@ -78,7 +78,7 @@ fn pad(book: &mut Book) {
                 Sample {
                     given: &[("AccessionNumber", "77")],
                     rule: r#"accession::pad(image, 15, "RA");"#,
-                    gives: Gives::Hold(HoldKind::Rule),
+                    gives: Gives::Hold(HoldKind::Incomplete),
                 },
             ],
         },
@@ -352,7 +352,7 @@ fn one(hand: &Hand, options: &Options, path: &str, (old, new): (&str, &str)) -> 
     if new.chars().count() > LENGTH_MAX {
         match options.one("too_long") {
             "keep" => hand.flag("accession_too_long"),
-            _ => hand.hold(TOO_LONG),
+            _ => hand.incomplete(TOO_LONG),
         }
         return Ok(());
     }

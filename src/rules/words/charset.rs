@@ -248,7 +248,7 @@ fn surveyed(hand: &Hand, advice: &Advice, options: &Options) -> Option<Arc<Surve
     let survey = hand.evaluation().survey(advice);
     if survey.undecidable {
         if options.holds_undecidable {
-            hand.hold("some text is in no character set that was tried");
+            hand.incomplete("some text is in no character set that was tried");
         }
         hand.flag(UNDECIDABLE);
         return None;

@@ -280,9 +280,9 @@ fn mapped(hand: &Hand, (sequence, table): (&str, &str), given: &Map) -> Raised<(
         }
         match mapping.follow(&[before.value, before.scheme]) {
             Mapped::Done => {}
-            Mapped::Ambiguous => hand.hold("a table gives different answers for one code"),
+            Mapped::Ambiguous => hand.incomplete("a table gives different answers for one code"),
             Mapped::Missing => match options.one("missing") {
-                "hold" => hand.hold("a table has no row for a code"),
+                "hold" => hand.incomplete("a table has no row for a code"),
                 "flag" => hand.flag("code_unmapped"),
                 _ => {}
             },

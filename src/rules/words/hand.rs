@@ -1,5 +1,6 @@
 //! What a word works with: the image under the rule, read and written by path. Every error gets the place of the call and
 //! every read and write its line in the trace.
+use crate::rules::HoldKind;
 use crate::rules::api::{Image, note};
 use crate::rules::fault::Fault;
 use crate::rules::state::{Evaluation, Phase};
@@ -89,7 +90,7 @@ impl<'a, 'c> Hand<'a, 'c> {
         }
         let values = self.values(path)?.unwrap_or_default();
         if values.len() > 1 {
-            self.hold("an element that has one value only came with several");
+            self.incomplete("an element that has one value only came with several");
             return Ok(String::new());
         }
         Ok(values.into_iter().next().unwrap_or_default().trim().to_owned())
@@ -153,10 +154,17 @@ impl<'a, 'c> Hand<'a, 'c> {
         self.placed(count)
     }
 
-    /// Holds the instance. `reason` is a constant of this crate, so it may be shown.
+    /// Holds the instance for a person to look at what the word found. `reason` is a constant of this crate, so it may be shown.
     pub(in crate::rules) fn hold(&self, reason: &'static str) {
         self.note(|| format!("hold {reason:?}"));
-        self.evaluation.state().hold.get_or_insert_with(|| reason.to_owned());
+        self.evaluation.state().hold(HoldKind::Rule, reason);
+    }
+
+    /// Holds the instance because the word could not do its work: it must not leave with the edits as they are. `reason` is a
+    /// constant of this crate.
+    pub(in crate::rules) fn incomplete(&self, reason: &'static str) {
+        self.note(|| format!("hold {reason:?}"));
+        self.evaluation.state().hold(HoldKind::Incomplete, reason);
     }
 
     /// Marks the instance without holding it: counted, logged and kept with the instance. A constant of this crate.

@@ -195,7 +195,7 @@ fn prefix_by(book: &mut Book) {
                 Sample {
                     given: &[("PatientID", "123"), ("StationName", "XR9")],
                     rule: r#"identity::prefix_by(image, "sites", image.StationName);"#,
-                    gives: Gives::Hold(HoldKind::Rule),
+                    gives: Gives::Hold(HoldKind::Incomplete),
                 },
             ],
         },
@@ -219,7 +219,7 @@ fn by_site(c: &Context, image: &Image, (name, site): (&str, &str), given: &Map) 
     let prefix = lookup::column(&hand, table, "prefix")?;
     let columns: Vec<usize> = (0..table.columns().count()).collect();
     match lookup::one_row(table, table.rows(0, site), &columns) {
-        Err(Twice) => hand.hold("the table of sites gives different answers for one site"),
+        Err(Twice) => hand.incomplete("the table of sites gives different answers for one site"),
         Ok(None) => missing(
             &hand,
             options.one("missing"),
@@ -237,7 +237,7 @@ fn missing(hand: &Hand, policy: &str, reason: &'static str) {
     match policy {
         "keep" => {}
         "flag" => hand.flag("identity_unmapped"),
-        _ => hand.hold(reason),
+        _ => hand.incomplete(reason),
     }
 }
 
@@ -269,7 +269,7 @@ fn map(book: &mut Book) {
                 Sample {
                     given: &[("PatientID", "77"), ("IssuerOfPatientID", "NORTH")],
                     rule: r#"identity::map(image, "patients", #{ missing: "keep" });"#,
-                    gives: Gives::Hold(HoldKind::Rule),
+                    gives: Gives::Hold(HoldKind::Incomplete),
                 },
                 Sample {
                     given: &[("PatientID", "0123")],
@@ -304,7 +304,7 @@ fn mapped(c: &Context, image: &Image, table: &str, given: &Map) -> Raised<()> {
     match mapping.follow(&[id, issuer]) {
         Mapped::Done => Ok(()),
         Mapped::Ambiguous => {
-            hand.hold("the cross-reference table is ambiguous for this patient");
+            hand.incomplete("the cross-reference table is ambiguous for this patient");
             Ok(())
         }
         Mapped::Missing => {

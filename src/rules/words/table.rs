@@ -34,7 +34,7 @@ pub(super) fn register(book: &mut Book) {
                 Sample {
                     given: &[("StationName", "MR09")],
                     rule: r#"table::lookup("stations", image.StationName);"#,
-                    gives: Gives::Hold(crate::rules::HoldKind::Rule),
+                    gives: Gives::Hold(crate::rules::HoldKind::Incomplete),
                 },
             ],
         },
@@ -94,7 +94,7 @@ fn answer(hand: &Hand, table: &Table, (key, value): (usize, &str), column: usize
         Ok(Some(row)) => Ok(table.cell(row, column).to_owned().into()),
         Ok(None) => Ok(Dynamic::UNIT),
         Err(Twice) => {
-            hand.hold("a table gives different answers for one value");
+            hand.incomplete("a table gives different answers for one value");
             Ok(Dynamic::UNIT)
         }
     }

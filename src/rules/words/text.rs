@@ -313,14 +313,14 @@ fn mapped(hand: &Hand, (path, table): (&str, &str), given: &Map) -> Raised<()> {
             Mapped::Missing if value.trim().is_empty() => value,
             Mapped::Missing => {
                 match options.one("missing") {
-                    "hold" => hand.hold("a table has no row for a value"),
+                    "hold" => hand.incomplete("a table has no row for a value"),
                     "flag" => hand.flag("text_unmapped"),
                     _ => {}
                 }
                 value
             }
             Mapped::Ambiguous => {
-                hand.hold("a table gives different answers for one value");
+                hand.incomplete("a table gives different answers for one value");
                 value
             }
         });
