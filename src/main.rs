@@ -62,7 +62,9 @@ fn run(at: &cli::Where) -> anyhow::Result<ExitCode> {
     let passed = Passed::from_environment();
     let files = config::files_or_default(&at.config);
     let report = config::report(&files);
-    let Some(config) = report.config else {
+    // With the rules that were in force last, a rule folder that is refused is no reason not to start.
+    let may_start = |config: &config::Config| waystation::rules::may_stand_in(&config.rules, &config.node.state);
+    let Some(config) = report.config.or_else(|| report.but_for_rules.filter(may_start)) else {
         cli::check::print(&report.problems);
         return Ok(ExitCode::from(cli::FAILED));
     };

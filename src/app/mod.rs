@@ -118,7 +118,10 @@ pub async fn run(config: Config, unforced: Unforced, passed: Passed) -> Result<(
         parts.stop(bound).await;
         return Err(error);
     }
-    appliance::ready("taking images");
+    appliance::ready(match parts.rules.is_refused() {
+        false => "taking images",
+        true => "taking images, the rule folder is refused, the set that was in force last is in force",
+    });
     parts.feed_watchdog();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), node = %config.node.name, "ready");
     let end = loop {
@@ -151,6 +154,7 @@ impl Parts {
             node: config.node.name.clone(),
             destinations: names.clone(),
             neighbours: config.neighbours(),
+            state: Some(config.node.state.clone()),
         };
         let (settings, counted, time) = (config.rules.clone(), metrics.clone(), clock.clone());
         let loading = tokio::task::spawn_blocking(move || RuleStore::open(&settings, site, counted, time));

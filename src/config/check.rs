@@ -11,8 +11,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 /// Every problem between and behind the components, in the order of the file.
-/// `unread`: destinations that are there, but could not be read.
-pub(super) fn all(config: &Config, unread: &[DestinationId]) -> Vec<Problem> {
+/// The rule folder apart: see `rules`.
+pub(super) fn all(config: &Config) -> Vec<Problem> {
     let mut problems = Vec::new();
     components(config, &mut problems);
     names(config, &mut problems);
@@ -21,7 +21,6 @@ pub(super) fn all(config: &Config, unread: &[DestinationId]) -> Vec<Problem> {
     sources(config, &mut problems);
     certificates(config, &mut problems);
     folders(config, &mut problems);
-    rules(config, unread, &mut problems);
     problems
 }
 
@@ -274,25 +273,25 @@ fn unwritable(path: &Path, state: &Path) -> Option<String> {
     Some(format!("{} cannot be written: {denied}", at.display()))
 }
 
-/// Compiles the rule folder as the box will, against the destinations that there are.
-fn rules(config: &Config, unread: &[DestinationId], problems: &mut Vec<Problem>) {
+/// Compiles the rule folder as the box will, and the promoted sets that it names, against the destinations that there are.
+/// `unread`: destinations that are there, but could not be read.
+pub(super) fn rules(config: &Config, unread: &[DestinationId]) -> Vec<Problem> {
+    let wrong = |message: String| vec![Problem::error("rules.path", message)];
     let Some(path) = &config.rules.path else {
-        return problems.push(Problem::error(
-            "rules.path",
-            "is missing: name the folder with main.rhai",
-        ));
+        return wrong("is missing: name the folder with main.rhai".to_owned());
     };
     if !path.is_dir() {
-        let message = format!("{} is not a folder that can be read", path.display());
-        return problems.push(Problem::error("rules.path", message));
+        return wrong(format!("{} is not a folder that can be read", path.display()));
     }
-    if let Err(found) = crate::rules::RuleSet::load(path, &config.rules, &[&config.destination_ids(), unread].concat())
-    {
-        problems.extend(found.into_iter().map(|problem| Problem {
-            file: Some(problem.file.display().to_string()),
-            line: problem.line,
-            column: problem.column,
-            ..Problem::error("", problem.message)
-        }));
-    }
+    let destinations = [&config.destination_ids(), unread].concat();
+    let own = crate::rules::RuleSet::load(path, &config.rules, &destinations).err();
+    let promoted = crate::rules::promoted_problems(path, &config.rules, &destinations);
+    let found = own.into_iter().flatten().chain(promoted);
+    let problem = |problem: crate::rules::Problem| Problem {
+        file: Some(problem.file.display().to_string()),
+        line: problem.line,
+        column: problem.column,
+        ..Problem::error("", problem.message)
+    };
+    found.map(problem).collect()
 }

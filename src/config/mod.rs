@@ -186,6 +186,8 @@ impl fmt::Display for Problem {
 #[derive(Clone, Debug)]
 pub struct Report {
     pub config: Option<Config>,
+    /// The configuration when nothing but the rule folder is wrong: a box that keeps the rules that were in force can start with it.
+    pub but_for_rules: Option<Config>,
     pub problems: Vec<Problem>,
 }
 
@@ -213,24 +215,31 @@ pub fn report_with(files: &[PathBuf], variables: &[(String, String)]) -> Report 
     problems.append(&mut extracted.problems);
     // Where a file could not be read, much only seems to be missing.
     let is_whole = sources.texts.len() == files.len();
+    let mut of_rules = Vec::new();
     if let Some(config) = extracted.config.as_ref().filter(|_| is_whole) {
-        let found = check::all(config, &extracted.names_left_out);
-        let found = found.into_iter().filter_map(|problem| extracted.as_in_file(problem));
         // A credential that is not there has been said; that its file cannot be read says no more.
-        let found: Vec<Problem> = found
-            .filter(|problem| {
-                let said = |key: &String| extracted.no_credential.contains(key);
-                !said(&problem.key) && !problem.file.as_ref().is_some_and(said)
-            })
-            .collect();
-        problems.extend(found);
+        let unsaid = |problem: &Problem| {
+            let said = |key: &String| extracted.no_credential.contains(key);
+            !said(&problem.key) && !problem.file.as_ref().is_some_and(said)
+        };
+        let in_file = |found: Vec<Problem>| {
+            let placed = found.into_iter().filter_map(|problem| extracted.as_in_file(problem));
+            placed.filter(unsaid).collect::<Vec<_>>()
+        };
+        problems.extend(in_file(check::all(config)));
+        of_rules = in_file(check::rules(config, &extracted.names_left_out));
     }
+    let is_error = |problem: &Problem| problem.severity == Severity::Error;
+    let (failed, refused) = (problems.iter().any(is_error), of_rules.iter().any(is_error));
+    problems.append(&mut of_rules);
     for problem in &mut problems {
         sources.place(problem);
     }
-    let failed = problems.iter().any(|problem| problem.severity == Severity::Error);
+    let config = extracted.config.filter(|_| !failed);
+    let (but_for_rules, config) = if refused { (config, None) } else { (None, config) };
     Report {
-        config: extracted.config.filter(|_| !failed),
+        config,
+        but_for_rules,
         problems,
     }
 }

@@ -23,7 +23,9 @@ impl Unforced {
     /// What an operator is to know of the files as they are now; `None` when they say what is in force. Reads them: blocking.
     #[must_use]
     pub fn words(&self) -> Option<String> {
-        let Some(config) = report(&self.files).config else {
+        // What is wrong with the rule folder alone is told by its own reload, and does not keep this box from starting.
+        let found = report(&self.files);
+        let Some(config) = found.config.or(found.but_for_rules) else {
             return Some(
                 "the configuration files are wrong now (see `waystation check`): the box would not start again"
                     .to_owned(),

@@ -388,7 +388,7 @@ fn text(path: &Path, room: &mut u64) -> Result<String, Unread> {
     })
 }
 
-fn whole(file: &Path, message: String) -> Problem {
+pub(super) fn whole(file: &Path, message: String) -> Problem {
     Problem {
         file: file.to_owned(),
         line: None,

@@ -109,6 +109,7 @@ fn store(folder: &Path) -> (RuleStore, Metrics) {
         node: "box".to_owned(),
         destinations: destinations(),
         neighbours: Vec::new(),
+        state: None,
     };
     let metrics = Metrics::new();
     let store = RuleStore::open(&config, site, metrics.clone(), Clock::System);
@@ -209,4 +210,49 @@ fn a_link_out_of_the_folder_is_no_rule_file() {
     assert_eq!(problems.len(), 1, "{problems:?}");
     assert!(problems[0].file.ends_with("secret.rhai"), "{problems:?}");
     assert!(problems[0].message.contains("leaves the rule folder"), "{problems:?}");
+}
+
+#[test]
+fn a_start_whose_folder_is_refused_takes_the_set_that_was_in_force_last() {
+    let (folder, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let config = Config {
+        path: Some(folder.path().to_owned()),
+        ..Config::default()
+    };
+    let open = |destinations: Vec<DestinationId>| {
+        let site = Site {
+            node: "box".to_owned(),
+            destinations,
+            neighbours: Vec::new(),
+            state: Some(state.path().to_owned()),
+        };
+        let metrics = Metrics::new();
+        RuleStore::open(&config, site, metrics.clone(), Clock::System).map(|store| (store, metrics))
+    };
+    let refused = |destinations| open(destinations).err().unwrap();
+    assert_eq!(refused(destinations()).len(), 1, "nothing is kept yet");
+    write(folder.path(), "main.rhai", "fn route(image, from) { to(\"vna\") }");
+    let first = open(destinations())
+        .unwrap_or_else(|wrong| panic!("{wrong:?}"))
+        .0
+        .epoch();
+    write(folder.path(), "main.rhai", "fn route(image, from) { to(\"vnaa\") }");
+    let (store, metrics) = open(destinations()).unwrap_or_else(|wrong| panic!("{wrong:?}"));
+    assert_eq!((store.epoch(), metrics.rules_reload_failed.get()), (first, 1));
+    assert!(store.is_stale() && store.is_refused());
+    assert_eq!(store.decide(&facts(), &empty_head()).epoch, first);
+    let wrong = refused(vec![DestinationId::parse("other").unwrap()]);
+    let said: Vec<String> = wrong.iter().map(ToString::to_string).collect();
+    assert!(
+        said.iter().any(|line| line.contains("main.rhai:1:28"))
+            && said.iter().any(|line| line.contains("does not fit this configuration")),
+        "{said:?}"
+    );
+    // A set that is loaded later is kept in its turn.
+    write(folder.path(), "main.rhai", "fn route(image, from) { to(\"cad\") }");
+    let second = store.reload().unwrap();
+    assert!(!store.is_stale() && !store.is_refused());
+    std::fs::remove_file(folder.path().join("main.rhai")).unwrap();
+    let (store, _) = open(destinations()).unwrap_or_else(|wrong| panic!("{wrong:?}"));
+    assert_eq!(store.epoch(), second);
 }

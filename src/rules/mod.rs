@@ -25,6 +25,7 @@ mod context;
 mod deliver;
 mod engine;
 mod fault;
+mod kept;
 mod lex;
 mod lint;
 mod load;
@@ -73,6 +74,7 @@ mod words_whole_tests;
 
 pub use bench::{cli, promotion};
 pub use context::{REMEMBERED, StudySeen, remembered};
+pub use kept::{may_stand_in, promoted_problems};
 pub use loops::Neighbour;
 pub use set::RuleSet;
 pub use store::{RuleStore, Site};

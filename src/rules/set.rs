@@ -3,6 +3,7 @@ use super::api::{From, Image};
 use super::bench::probe::{Steps, marked};
 use super::engine::{Modules, Parts};
 use super::fault::{Failure, Fault};
+use super::kept::Sources;
 use super::load::{self, Draft};
 use super::local::Local;
 use super::loops::{self, Neighbour, Passes};
@@ -59,7 +60,33 @@ impl RuleSet {
     /// # Errors
     /// All problems found, with file, line and column. Destinations that rules name but `destinations` lacks are problems.
     pub fn load(folder: &Path, config: &Config, destinations: &[DestinationId]) -> Result<Self, Vec<Problem>> {
-        Self::compile(folder, &load::read(folder)?, (config, false), destinations)
+        Ok(Self::load_with_text(folder, config, destinations)?.0)
+    }
+
+    /// As `load`, with the texts that it was made of.
+    ///
+    /// # Errors
+    /// As `load`.
+    pub(super) fn load_with_text(
+        folder: &Path,
+        config: &Config,
+        destinations: &[DestinationId],
+    ) -> Result<(Self, Sources), Vec<Problem>> {
+        let sources = load::read(folder)?;
+        Ok((Self::from_text(folder, &sources, config, destinations)?, sources))
+    }
+
+    /// As `load`, from texts in memory that came from `folder`.
+    ///
+    /// # Errors
+    /// As `load`.
+    pub(super) fn from_text(
+        folder: &Path,
+        sources: &Sources,
+        config: &Config,
+        destinations: &[DestinationId],
+    ) -> Result<Self, Vec<Problem>> {
+        Self::compile(folder, sources, (config, false), destinations)
     }
 
     /// As `load`, from marked copies of the files: it decides the same, slower, and says which lines ran. With the lines that

@@ -1,9 +1,11 @@
 //! The rule set in force, and its reload. A set that is refused changes nothing: the old one stays, the problems are logged
-//! with file, line and column, and the gauge `waystation_rules_reload_failed` stands at 1 until a good set is loaded.
+//! with file, line and column, and the gauge `waystation_rules_reload_failed` stands at 1 until a good set is loaded. So at a start too: it takes
+//! the set that was in force last (`kept`).
 //!
 //! A decision takes a snapshot (one reference count) and holds nothing while it runs. Blocking work (reading files, compiling)
 //! is in `reload`; `watch` calls it on a blocking thread.
 use super::bench::promotion::{self, Part};
+use super::kept::{self, Texts};
 use super::load::files;
 use super::{Config, Decision, Facts, Hold, HoldKind, Neighbour, Problem, RuleSet};
 use crate::base::clock::Clock;
@@ -35,6 +37,8 @@ pub struct Site {
     pub destinations: Vec<DestinationId>,
     /// Which of them may also send to this box.
     pub neighbours: Vec<Neighbour>,
+    /// `node.state`, where the set in force is kept for a start that finds the folder refused; `None` keeps none.
+    pub state: Option<PathBuf>,
 }
 
 impl Site {
@@ -74,10 +78,10 @@ struct Origin {
 }
 
 impl RuleStore {
-    /// Loads the folder of `config`. Blocking.
+    /// Loads the folder of `config`, or, when that is refused, the set that was in force last. Blocking.
     ///
     /// # Errors
-    /// All problems of the folder, or that no folder is named.
+    /// All problems of the folder, when no set is kept, or that one does not fit either; or that no folder is named.
     pub fn open(config: &Config, site: Site, metrics: Metrics, clock: Clock) -> Result<Self, Vec<Problem>> {
         let Some(folder) = config.path.clone() else {
             return Err(vec![Problem {
@@ -88,13 +92,37 @@ impl RuleStore {
             }]);
         };
         let tried = fingerprint(&folder);
-        let set = InForce::load(&folder, config, &site)?;
         let origin = Origin {
             folder,
             config: config.clone(),
             site,
         };
-        Ok(Self::new(set, Some(origin), tried, metrics, clock))
+        let mut problems = match origin.load() {
+            Ok((set, texts)) => {
+                origin.keep(&texts);
+                let store = Self::new(set, Some(origin), tried, metrics, clock);
+                store.0.loaded();
+                return Ok(store);
+            }
+            Err(problems) => problems,
+        };
+        match origin.last() {
+            Some(Ok(set)) => {
+                tracing::warn!(
+                    "the rule folder is refused at the start; the set that was in force last is in force again"
+                );
+                let store = Self::new(set, Some(origin), tried, metrics, clock);
+                // Whatever lies in the folder is not in force.
+                store.0.loaded.store(!tried, Ordering::Relaxed);
+                store.0.refused(&problems);
+                Ok(store)
+            }
+            Some(Err(unfit)) => {
+                problems.extend(unfit);
+                Err(problems)
+            }
+            None => Err(problems),
+        }
     }
 
     /// A store with one set that never changes.
@@ -104,7 +132,9 @@ impl RuleStore {
             set: Arc::new(set),
             canary: None,
         };
-        Self::new(set, None, 0, metrics, clock)
+        let store = Self::new(set, None, 0, metrics, clock);
+        store.0.loaded();
+        store
     }
 
     fn new(set: InForce, origin: Option<Origin>, tried: u64, metrics: Metrics, clock: Clock) -> Self {
@@ -116,7 +146,6 @@ impl RuleStore {
             metrics,
             clock,
         };
-        store.loaded();
         Self(Arc::new(store))
     }
 
@@ -177,6 +206,12 @@ impl RuleStore {
         set.decide_for(facts, head, destination)
     }
 
+    /// Whether the folder was refused when it was read last.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        self.0.metrics.rules_reload_failed.get() != 0
+    }
+
     /// Whether the folder on the disk is not what is in force: changed and not loaded, or refused. Blocking.
     #[must_use]
     pub fn is_stale(&self) -> bool {
@@ -195,12 +230,12 @@ impl RuleStore {
         let mut tried = self.0.tried.lock().unwrap_or_else(PoisonError::into_inner);
         // Taken before the files are read, so that a change while reading is seen as one more change.
         *tried = fingerprint(&origin.folder);
-        let loaded = contain(|| InForce::load(&origin.folder, &origin.config, &origin.site));
-        match loaded.unwrap_or_else(|Panicked| Err(vec![stumbled(&origin.folder)])) {
-            Ok(set) => {
+        match origin.load() {
+            Ok((set, texts)) => {
                 let epoch = set.set.epoch();
                 let canary = set.canary.as_ref().map(|(_, set)| promotion::name(set));
                 self.0.current.send_replace(set);
+                origin.keep(&texts);
                 self.0.loaded.store(*tried, Ordering::Relaxed);
                 self.0.loaded();
                 tracing::info!(epoch = format_args!("{epoch:016x}"), canary, "rules loaded");
@@ -260,28 +295,53 @@ impl RuleStore {
     }
 }
 
-impl InForce {
-    fn load(folder: &Path, config: &Config, site: &Site) -> Result<Self, Vec<Problem>> {
-        let active = promotion::active(folder).map_err(|problem| vec![problem])?;
-        let ready = |set: RuleSet| Arc::new(site.dress(set));
-        let Some(active) = active else {
-            let set = RuleSet::load(folder, config, &site.destinations)?;
-            return Ok(Self {
-                set: ready(set),
-                canary: None,
-            });
+impl Origin {
+    /// What the folder says is in force. A compiler that stumbles refuses.
+    fn load(&self) -> Result<(InForce, Texts), Vec<Problem>> {
+        let loaded = contain(|| Texts::load(&self.folder, &self.config, &self.site.destinations));
+        let (texts, set, canary) = loaded.unwrap_or_else(|Panicked| Err(vec![stumbled(&self.folder)]))?;
+        Ok((self.in_force(&texts, set, canary), texts))
+    }
+
+    fn in_force(&self, texts: &Texts, set: RuleSet, canary: Option<RuleSet>) -> InForce {
+        let part = texts.canary.as_ref().map(|(part, _)| part.clone());
+        let ready = |set: RuleSet| Arc::new(self.site.dress(set));
+        InForce {
+            set: ready(set),
+            canary: part.zip(canary.map(ready)),
+        }
+    }
+
+    /// The set that was in force last, for a start whose folder is refused; `None` when none is kept.
+    fn last(&self) -> Option<Result<InForce, Vec<Problem>>> {
+        let state = self.site.state.as_deref()?;
+        let unfit = |message: &str| vec![kept::unfit(state, message)];
+        let texts = match Texts::kept(state, &self.folder) {
+            Ok(texts) => texts?,
+            Err(message) => return Some(Err(unfit(&message))),
         };
-        let from = |name: &str| promotion::load(folder, name, config, &site.destinations).map(ready);
-        let canary = match active.canary {
-            None => None,
-            Some(canary) => Some((canary.part, from(&canary.set)?)),
-        };
-        Ok(Self {
-            set: from(&active.current)?,
-            canary,
+        let place = state.join(kept::FILE);
+        let compiled = contain(|| texts.compile(&place, &self.config, &self.site.destinations));
+        let compiled = compiled.unwrap_or_else(|Panicked| Err(vec![stumbled(&place)]));
+        Some(match compiled {
+            Ok((set, canary)) => Ok(self.in_force(&texts, set, canary)),
+            Err(mut problems) => {
+                problems.insert(0, kept::unfit(state, "does not fit this configuration"));
+                Err(problems)
+            }
         })
     }
 
+    fn keep(&self, texts: &Texts) {
+        if let Some(state) = &self.site.state
+            && let Err(error) = texts.keep(state)
+        {
+            tracing::warn!(%error, "the rules in force cannot be kept: a start that finds the rule folder refused has none to take");
+        }
+    }
+}
+
+impl InForce {
     /// The set that decides for this image, and whether it is the canary.
     fn for_image(self, facts: &Facts, head: &Head) -> (Arc<RuleSet>, bool) {
         match self.canary {

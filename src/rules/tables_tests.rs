@@ -109,6 +109,7 @@ fn a_changed_table_is_read_again_and_a_broken_one_changes_nothing() {
         node: "box".to_owned(),
         destinations: destinations(),
         neighbours: Vec::new(),
+        state: None,
     };
     let metrics = Metrics::new();
     let store = RuleStore::open(&config, site, metrics, Clock::System).unwrap_or_else(|wrong| panic!("{wrong:?}"));

@@ -234,3 +234,58 @@ fn the_command_line_checks_rules() {
     station.setup.rule_file("main.rhai", &into("keep"));
     station.cli(&["check"]).ok();
 }
+
+#[test]
+fn a_box_whose_rule_folder_is_refused_starts_with_the_rules_that_were_in_force() {
+    let mut station = Setup::new().rules(&into("one")).folder("one").folder("two").start();
+    station.setup.rule_file("t.csv", "a,b\n1,2\n");
+    station.wait_metric("rules_reloads_total", &[], |n| n >= 2.0);
+    let breaks: [(&str, &str, &str); 2] = [
+        (
+            "main.rhai",
+            "fn route(image, from) {\n    to(\"nowhere\");\n}\n",
+            "main.rhai:2:",
+        ),
+        ("t.csv", "a,b\n1,2,3\n", "t.csv:2"),
+    ];
+    for (file, broken, place) in breaks {
+        let good = std::fs::read_to_string(station.setup.path().join("rules").join(file)).expect("a rule file");
+        station.setup.rule_file(file, broken);
+        station.kill();
+        let told = station.log().len();
+        station.start();
+        let log = station.log();
+        assert!(log[told..].contains(place), "file and line: {}", station.log_tail());
+        assert_eq!(station.metric("rules_reload_failed", &[]), 1.0);
+        let image = sent_one(&station, objects::CT);
+        wait_until("the rules that were in force", SOON, || {
+            station.folder("one").contains_key(&image.sop)
+        });
+        let check = station.cli(&["check"]);
+        assert!(check.code == Some(1) && check.err.contains(place), "{check:?}");
+        assert!(
+            check.err.contains("would start with the rules that were in force last"),
+            "{check:?}"
+        );
+        station.setup.rule_file(file, &good);
+        station.wait_metric("rules_reload_failed", &[], |n| n == 0.0);
+    }
+    // The rules in force name a destination that is gone: nobody may guess what takes its place.
+    station.setup.rule_file("main.rhai", "fn route(");
+    station.kill();
+    let config = station.setup.config();
+    let text = std::fs::read_to_string(&config).expect("a configuration");
+    std::fs::write(&config, text.replace("name = \"one\"", "name = \"other\"")).expect("writable");
+    let refused = refused_start(&station);
+    assert!(
+        refused.contains("does not fit this configuration") && refused.contains("main.rhai"),
+        "{refused}"
+    );
+}
+
+/// What a box says that does not start with the configuration as it lies there.
+fn refused_start(station: &Station) -> String {
+    let ran = station.cli(&["run"]);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    ran.out + &ran.err
+}

@@ -9,6 +9,7 @@ use crate::base::names::{DestinationId, SourceId};
 use crate::dicom::head::Head;
 use crate::rules::{Config, Facts, Problem, RuleSet};
 use serde::{Deserialize, Serialize};
+use crate::rules::kept::Sources;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -145,10 +146,23 @@ pub fn load(
     set: &str,
     config: &Config,
     destinations: &[DestinationId],
+    Ok(load_with_text(folder, set, config, destinations)?.0)
+}
+
+/// As `load`, with the texts that the set was made of.
+///
+/// # Errors
+/// As `load`.
+pub(in crate::rules) fn load_with_text(
+    folder: &Path,
+    set: &str,
+    config: &Config,
+    destinations: &[DestinationId],
+) -> Result<(RuleSet, Sources), Vec<Problem>> {
 ) -> Result<RuleSet, Vec<Problem>> {
     let path = place(folder, set);
-    let loaded = RuleSet::load(&path, config, destinations)?;
-    if name(&loaded) == set {
+    let loaded = RuleSet::load_with_text(&path, config, destinations)?;
+    if name(&loaded.0) == set {
         return Ok(loaded);
     }
     Err(vec![Problem {
