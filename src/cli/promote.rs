@@ -8,7 +8,7 @@ use waystation::base::clock::Clock;
 use waystation::base::names::SourceId;
 use waystation::config;
 use waystation::control::protocol::Request;
-use waystation::rules::promotion::{self, Order, Part, PromotionError};
+use waystation::rules::promotion::{self, Active, Order, Part, PromotionError, Turn};
 use waystation::rules::{RuleSet, cli};
 
 /// What is to be promoted.
@@ -62,25 +62,23 @@ pub async fn promote(args: &Promote) -> ExitCode {
     };
     let order = order(&args.why);
     if args.finish {
-        return end(
-            &folder,
-            promotion::finish(&folder, &order),
-            "finished the canary",
-            &args.why,
-        )
-        .await;
+        let finish = |turn: &Turn| promotion::finish(turn, &order);
+        return change(&folder, finish, "finished the canary", &args.why).await;
     }
     let candidate = args.candidate.clone().unwrap_or_else(|| folder.clone());
-    match tested(&candidate, args) {
+    match tested(&candidate, &folder, args) {
         Err(code) => code,
-        Ok(set) => {
-            let done = promotion::promote(&folder, &candidate, &set, args.canary.clone(), &order);
+        Ok((set, own)) => {
+            let promote = |turn: &Turn| {
+                let from = (candidate.as_path(), &set);
+                promotion::promote(turn, from, own.as_ref(), args.canary.clone(), &order)
+            };
             let words = if args.canary.is_some() {
                 "started a canary"
             } else {
                 "promoted"
             };
-            end(&folder, done, words, &args.why).await
+            change(&folder, promote, words, &args.why).await
         }
     }
 }
@@ -89,7 +87,10 @@ pub async fn promote(args: &Promote) -> ExitCode {
 pub async fn rollback(why: &Why) -> ExitCode {
     match folder(&why.talk) {
         Err(code) => code,
-        Ok(folder) => end(&folder, promotion::rollback(&folder, &order(why)), "rolled back", why).await,
+        Ok(folder) => {
+            let rollback = |turn: &Turn| promotion::rollback(turn, &order(why));
+            change(&folder, rollback, "rolled back", why).await
+        }
     }
 }
 
@@ -120,7 +121,7 @@ pub fn history(talk: &Talk) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn in_force(active: &promotion::Active) -> String {
+fn in_force(active: &Active) -> String {
     let canary = active.canary.as_ref().map(|canary| match &canary.part {
         Part::Share(percent) => format!(", canary {} for {percent} % of the studies", canary.set),
         Part::Sources(names) => {
@@ -131,8 +132,8 @@ fn in_force(active: &promotion::Active) -> String {
     format!("in force: {}{}", active.current, canary.unwrap_or_default())
 }
 
-/// A set that loads and whose fixtures hold, unless it is forced.
-fn tested(candidate: &Path, args: &Promote) -> Result<RuleSet, ExitCode> {
+/// A set that loads and whose fixtures hold, unless it is forced; and the set of the rule folder's own files, if they can be used.
+fn tested(candidate: &Path, folder: &Path, args: &Promote) -> Result<(RuleSet, Option<RuleSet>), ExitCode> {
     let files = config::files_or_default(&args.why.talk.config);
     let (limits, destinations) = config::rules(&files).map_err(|problems| {
         super::check::print(&problems);
@@ -141,7 +142,7 @@ fn tested(candidate: &Path, args: &Promote) -> Result<RuleSet, ExitCode> {
     let (said, _) = cli::test(candidate, &limits, &destinations, &cli::Asked::default());
     let set = RuleSet::load(candidate, &limits, &destinations);
     match set {
-        Ok(set) if said.code == 0 || args.force => Ok(set),
+        Ok(set) if said.code == 0 || args.force => Ok((set, RuleSet::load(folder, &limits, &destinations).ok())),
         Ok(_) | Err(_) => {
             print!("{}", said.text);
             Err(super::fail("not promoted: mend what is named above"))
@@ -165,10 +166,15 @@ fn order(why: &Why) -> Order {
     }
 }
 
-/// Says what is in force now and tells the box. Without a box it is in force at its next start.
-async fn end(folder: &Path, done: Result<promotion::Active, PromotionError>, words: &str, why: &Why) -> ExitCode {
-    let active = match done {
-        Ok(active) => active,
+/// Makes a change, says what is in force now and tells the box. Without a box it is in force at its next start. Another's change
+/// waits until the box has loaded this one: what a command says is in force was.
+async fn change<F>(folder: &Path, change: F, words: &str, why: &Why) -> ExitCode
+where
+    F: FnOnce(&Turn) -> Result<Active, PromotionError>,
+{
+    let changed = Turn::wait(folder).and_then(|turn| Ok((change(&turn)?, turn)));
+    let (active, _turn) = match changed {
+        Ok(changed) => changed,
         Err(error) => return super::fail(&error.to_string()),
     };
     println!("{}: {}", folder.display(), in_force(&active));

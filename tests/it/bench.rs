@@ -198,3 +198,34 @@ fn held_images_are_decided_anew_by_the_rules_in_force() {
     assert!(said.contains("1 changed"), "{said}");
     wait_until("the image", SOON, || station.folder("keep").contains_key(&image.sop));
 }
+
+#[test]
+fn of_two_who_promote_at_once_each_is_told_the_truth() {
+    let station = Setup::new().rules(OLD).folder("keep").folder("other").start();
+    let folder = candidate(&station, NEW, FIXTURE);
+    let own = station.setup.path().join("rules");
+    let folders = [folder, own].map(|folder| folder.to_string_lossy().into_owned());
+    for round in 0..4 {
+        let said: Vec<(Option<i32>, String)> = std::thread::scope(|scope| {
+            let promote = |folder| {
+                let station = &station;
+                scope.spawn(move || {
+                    let ran = station.cli(&["rules", "promote", folder, "--force", "--reason", "at once"]);
+                    (ran.code, ran.out + &ran.err)
+                })
+            };
+            let both: Vec<_> = folders.iter().map(promote).collect();
+            both.into_iter().map(|one| one.join().expect("no panic")).collect()
+        });
+        assert!(said.iter().all(|(code, _)| *code == Some(0)), "round {round}: {said:?}");
+        let lines = station.cli(&["rules", "history", "--json"]).ok().json();
+        let lines = lines.as_array().expect("a list");
+        assert_eq!(lines.len(), 2 * (round + 1), "round {round}");
+        let last = lines.last().expect("a line")["set"]
+            .as_str()
+            .expect("a hash")
+            .to_owned();
+        let active = std::fs::read_to_string(station.setup.path().join("rules/active.json")).expect("a set in force");
+        assert!(active.contains(&format!("\"current\": \"{last}\"")), "{active}");
+    }
+}

@@ -12,6 +12,7 @@ pub(in crate::rules) mod probe;
 pub mod promotion;
 mod reference;
 mod replay;
+mod shelf;
 #[cfg(test)]
 mod tests;
 mod trace;

@@ -5,19 +5,18 @@
 //! Promises: what is in force changes in one rename, so that neither a crash nor a reader in between sees half a set; a set in
 //! `sets/` is never changed, and one whose files no longer have their hash is refused. A folder without `active.json` is in
 //! force as it stands.
+pub use super::shelf::Turn;
+use super::shelf::copy;
 use crate::base::names::{DestinationId, SourceId};
 use crate::dicom::head::Head;
+use crate::rules::kept::Sources;
 use crate::rules::{Config, Facts, Problem, RuleSet};
 use serde::{Deserialize, Serialize};
-use crate::rules::kept::Sources;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 pub(in crate::rules) const ACTIVE: &str = "active.json";
-const SETS: &str = "sets";
-const HISTORY: &str = "history.jsonl";
-/// One file of a set that is copied, and all of its fixtures.
-const COPY_MAX: u64 = 64 << 20;
+pub(super) const SETS: &str = "sets";
+pub(super) const HISTORY: &str = "history.jsonl";
 const REASON_MAX: usize = 200;
 
 /// What is in force.
@@ -146,6 +145,7 @@ pub fn load(
     set: &str,
     config: &Config,
     destinations: &[DestinationId],
+) -> Result<RuleSet, Vec<Problem>> {
     Ok(load_with_text(folder, set, config, destinations)?.0)
 }
 
@@ -159,7 +159,6 @@ pub(in crate::rules) fn load_with_text(
     config: &Config,
     destinations: &[DestinationId],
 ) -> Result<(RuleSet, Sources), Vec<Problem>> {
-) -> Result<RuleSet, Vec<Problem>> {
     let path = place(folder, set);
     let loaded = RuleSet::load_with_text(&path, config, destinations)?;
     if name(&loaded.0) == set {
@@ -179,22 +178,31 @@ pub fn name(set: &RuleSet) -> String {
     format!("{:016x}", set.content())
 }
 
-/// Puts a copy of `candidate` in force: whole, or as a canary for a part of the images.
+/// Puts a copy of `candidate` in force: whole, or as a canary for a part of the images. `own` is the folder's own set, if it can be
+/// used: at the first promotion it is copied too, for a rollback to return to.
 ///
 /// # Errors
 /// The copy cannot be made, or there is no set for the rest of the images yet.
 pub fn promote(
-    folder: &Path,
-    candidate: &Path,
-    set: &RuleSet,
+    turn: &Turn,
+    (candidate, set): (&Path, &RuleSet),
+    own: Option<&RuleSet>,
     part: Option<Part>,
     order: &Order,
 ) -> Result<Active, PromotionError> {
-    let new = name(set);
+    let (folder, new) = (turn.folder(), name(set));
     let before = known(folder)?;
     copy(candidate, &place(folder, &new))?;
     let (next, what) = match (part, before) {
-        (None, None) => (only(&new), "promote"),
+        (None, None) => {
+            let mut next = only(&new);
+            let own = own.map(name).filter(|own| *own != new);
+            if let Some(own) = &own {
+                copy(folder, &place(folder, own))?;
+            }
+            next.before.extend(own);
+            (next, "promote")
+        }
         (None, Some(before)) => (after(before, &new), "promote"),
         (Some(_), None) => {
             let message = "a canary needs a set for the other images: promote the set in force first";
@@ -205,7 +213,7 @@ pub fn promote(
             (Active { canary, ..before }, "canary")
         }
     };
-    write(folder, &next, (what, &new), order)?;
+    record(turn, &next, (what, &new), order)?;
     Ok(next)
 }
 
@@ -213,13 +221,13 @@ pub fn promote(
 ///
 /// # Errors
 /// There is none.
-pub fn finish(folder: &Path, order: &Order) -> Result<Active, PromotionError> {
-    let before = known(folder)?;
+pub fn finish(turn: &Turn, order: &Order) -> Result<Active, PromotionError> {
+    let before = known(turn.folder())?;
     let Some((active, canary)) = before.and_then(|active| Some((active.clone(), active.canary?))) else {
         return Err(PromotionError::Refused("there is no canary".to_owned()));
     };
     let next = after(active, &canary.set);
-    write(folder, &next, ("finish", &canary.set), order)?;
+    record(turn, &next, ("finish", &canary.set), order)?;
     Ok(next)
 }
 
@@ -227,20 +235,42 @@ pub fn finish(folder: &Path, order: &Order) -> Result<Active, PromotionError> {
 ///
 /// # Errors
 /// There is neither a canary nor a set before.
-pub fn rollback(folder: &Path, order: &Order) -> Result<Active, PromotionError> {
-    let refused = |message: &str| PromotionError::Refused(message.to_owned());
-    let Some(mut active) = known(folder)? else {
-        return Err(refused("nothing was promoted yet"));
+pub fn rollback(turn: &Turn, order: &Order) -> Result<Active, PromotionError> {
+    let Some(mut active) = known(turn.folder())? else {
+        let message = "nothing was promoted yet: the rule folder itself is in force";
+        return Err(PromotionError::Refused(message.to_owned()));
     };
     if active.canary.take().is_none() {
-        active.current = active
-            .before
-            .pop()
-            .ok_or_else(|| refused("there is no set before this one"))?;
+        active.current = active.before.pop().ok_or_else(|| {
+            PromotionError::Refused(format!(
+                "there is no set before this one. To use the files of the rule folder itself: run `waystation rules check {}`, remove {}, \
+                 and run `waystation reload`",
+                turn.folder().display(),
+                turn.folder().join(ACTIVE).display()
+            ))
+        })?;
     }
     let set = active.current.clone();
-    write(folder, &active, ("rollback", &set), order)?;
+    record(turn, &active, ("rollback", &set), order)?;
     Ok(active)
+}
+
+/// Puts it in force, with its line in the history.
+fn record(turn: &Turn, active: &Active, (what, set): (&str, &str), order: &Order) -> Result<(), PromotionError> {
+    let line = Line {
+        at: order.at.clone(),
+        who: order.who.clone(),
+        what: what.to_owned(),
+        set: set.to_owned(),
+        before: known(turn.folder())?.map(|active| active.current),
+        reason: order
+            .reason
+            .chars()
+            .filter(|l| !l.is_control())
+            .take(REASON_MAX)
+            .collect(),
+    };
+    turn.record(active, &line)
 }
 
 /// Who did what, the oldest first. Lines that cannot be read are left out.
@@ -279,103 +309,11 @@ fn after(mut active: Active, set: &str) -> Active {
     active
 }
 
-/// A set's own files: rules, tables and fixtures. Made beside its place and renamed, so that a half copy has no name.
-fn copy(from: &Path, to: &Path) -> Result<(), PromotionError> {
-    if to.is_dir() {
-        return Ok(());
-    }
-    let disk = |path: &Path, what: &'static str| {
-        let path = path.to_owned();
-        move |error| PromotionError::Disk { path, what, error }
-    };
-    let parent = to.parent().unwrap_or(to);
-    std::fs::create_dir_all(parent).map_err(disk(parent, "cannot be made"))?;
-    let draft = tempfile::Builder::new()
-        .prefix(".draft-")
-        .tempdir_in(parent)
-        .map_err(disk(parent, "cannot be written to"))?;
-    for (folder, kinds) in [("", &["rhai", "csv"][..]), ("fixtures", &["toml", "json", "dcm"][..])] {
-        let source = from.join(folder);
-        let Ok(entries) = std::fs::read_dir(&source) else {
-            continue;
-        };
-        let target = draft.path().join(folder);
-        std::fs::create_dir_all(&target).map_err(disk(&target, "cannot be made"))?;
-        for path in entries.filter_map(|entry| entry.ok().map(|entry| entry.path())) {
-            let kind = path.extension().and_then(|kind| kind.to_str()).unwrap_or_default();
-            let about = std::fs::metadata(&path).map_err(disk(&path, "cannot be read"))?;
-            let (Some(name), true) = (path.file_name(), about.is_file() && about.len() <= COPY_MAX) else {
-                continue;
-            };
-            if kinds.contains(&kind) {
-                let text = std::fs::read(&path).map_err(disk(&path, "cannot be read"))?;
-                durable(&target.join(name), &text).map_err(disk(&target, "cannot be written"))?;
-            }
-        }
-    }
-    let draft = draft.keep();
-    // The box reads it as a user of its own.
-    readable(&draft).map_err(disk(&draft, "cannot be made readable"))?;
-    std::fs::rename(&draft, to).map_err(disk(to, "cannot be put in place"))?;
-    settle(parent).map_err(disk(parent, "cannot be flushed"))
-}
-
-fn readable(folder: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))
-}
-
-fn durable(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut file = std::fs::File::create(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
-}
-
-fn settle(folder: &Path) -> std::io::Result<()> {
-    std::fs::File::open(folder)?.sync_all()
-}
-
-/// The history first: a change that is in force is always explained, one that is explained may have been cut off.
-fn write(folder: &Path, active: &Active, (what, set): (&str, &str), order: &Order) -> Result<(), PromotionError> {
-    let path = folder.join(ACTIVE);
-    let disk = |what: &'static str| {
-        let path = path.clone();
-        move |error| PromotionError::Disk { path, what, error }
-    };
-    let line = Line {
-        at: order.at.clone(),
-        who: order.who.clone(),
-        what: what.to_owned(),
-        set: set.to_owned(),
-        before: known(folder)?.map(|active| active.current),
-        reason: order
-            .reason
-            .chars()
-            .filter(|l| !l.is_control())
-            .take(REASON_MAX)
-            .collect(),
-    };
-    // Plain strings always serialise.
-    let text = serde_json::to_string(&line).unwrap_or_default() + "\n";
-    let mut log = std::fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(folder.join(SETS).join(HISTORY))
-        .map_err(disk("history cannot be opened"))?;
-    log.write_all(text.as_bytes())
-        .map_err(disk("history cannot be written"))?;
-    log.sync_all().map_err(disk("history cannot be flushed"))?;
-    let draft = folder.join(".active.json.new");
-    let text = serde_json::to_string_pretty(active).unwrap_or_default() + "\n";
-    durable(&draft, text.as_bytes()).map_err(disk("cannot be written"))?;
-    std::fs::rename(&draft, &path).map_err(disk("cannot be put in place"))?;
-    settle(folder).map_err(disk("cannot be flushed"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::rules::tests::{destinations, empty_head, facts};
+    use std::time::Duration;
 
     fn candidate(text: &str) -> (tempfile::TempDir, RuleSet) {
         let folder = tempfile::tempdir().unwrap();
@@ -384,6 +322,10 @@ mod tests {
         std::fs::write(folder.path().join("fixtures/a.toml"), "case = []").unwrap();
         let set = RuleSet::load(folder.path(), &Config::default(), &destinations()).unwrap();
         (folder, set)
+    }
+
+    fn turn(folder: &tempfile::TempDir) -> Turn {
+        Turn::wait_for(folder.path(), Duration::ZERO).unwrap()
     }
 
     fn order(reason: &str) -> Order {
@@ -401,17 +343,17 @@ mod tests {
     fn a_promoted_set_is_in_force_until_it_is_rolled_back() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(active(folder.path()).unwrap(), None);
-        assert!(rollback(folder.path(), &order("")).is_err());
+        assert!(rollback(&turn(&folder), &order("")).is_err());
         let ((a, first), (b, second)) = (candidate(A), candidate(B));
-        promote(folder.path(), a.path(), &first, None, &order("")).unwrap();
-        let now = promote(folder.path(), b.path(), &second, None, &order("new cad")).unwrap();
+        promote(&turn(&folder), (a.path(), &first), None, None, &order("")).unwrap();
+        let now = promote(&turn(&folder), (b.path(), &second), None, None, &order("new cad")).unwrap();
         assert_eq!(active(folder.path()).unwrap(), Some(now.clone()));
         assert_eq!((now.current, now.before), (name(&second), vec![name(&first)]));
         assert!(place(folder.path(), &name(&first)).join("fixtures/a.toml").exists());
         let loaded = load(folder.path(), &name(&first), &Config::default(), &destinations()).unwrap();
         assert_eq!(loaded.epoch(), first.epoch());
-        assert_eq!(rollback(folder.path(), &order("wrong")).unwrap().current, name(&first));
-        assert!(rollback(folder.path(), &order("")).is_err());
+        assert_eq!(rollback(&turn(&folder), &order("wrong")).unwrap().current, name(&first));
+        assert!(rollback(&turn(&folder), &order("")).is_err());
         let lines = history(folder.path());
         let said: Vec<(&str, &str)> = lines.iter().map(|l| (l.what.as_str(), l.reason.as_str())).collect();
         assert_eq!(said, [("promote", ""), ("promote", "new cad"), ("rollback", "wrong")]);
@@ -422,16 +364,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let ((a, first), (b, second)) = (candidate(A), candidate(B));
         let part = || Some(Part::Sources(vec![facts().source]));
-        assert!(promote(folder.path(), b.path(), &second, part(), &order("")).is_err());
-        promote(folder.path(), a.path(), &first, None, &order("")).unwrap();
-        let now = promote(folder.path(), b.path(), &second, part(), &order("")).unwrap();
+        assert!(promote(&turn(&folder), (b.path(), &second), None, part(), &order("")).is_err());
+        promote(&turn(&folder), (a.path(), &first), None, None, &order("")).unwrap();
+        let now = promote(&turn(&folder), (b.path(), &second), None, part(), &order("")).unwrap();
         assert_eq!(now.current, name(&first));
         assert!(now.canary.unwrap().part.holds(&facts(), &empty_head()));
-        assert_eq!(rollback(folder.path(), &order("")).unwrap(), only(&name(&first)));
-        promote(folder.path(), b.path(), &second, part(), &order("")).unwrap();
-        let done = finish(folder.path(), &order("")).unwrap();
+        assert_eq!(rollback(&turn(&folder), &order("")).unwrap(), only(&name(&first)));
+        promote(&turn(&folder), (b.path(), &second), None, part(), &order("")).unwrap();
+        let done = finish(&turn(&folder), &order("")).unwrap();
         assert_eq!((done.current, done.canary), (name(&second), None));
-        assert!(finish(folder.path(), &order("")).is_err());
+        assert!(finish(&turn(&folder), &order("")).is_err());
     }
 
     #[test]
@@ -452,11 +394,77 @@ mod tests {
     fn a_promoted_set_that_was_changed_by_hand_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let (a, first) = candidate(A);
-        promote(folder.path(), a.path(), &first, None, &order("")).unwrap();
+        promote(&turn(&folder), (a.path(), &first), None, None, &order("")).unwrap();
         std::fs::write(place(folder.path(), &name(&first)).join("main.rhai"), B).unwrap();
         let problems = load(folder.path(), &name(&first), &Config::default(), &destinations());
         assert!(problems.err().unwrap()[0].message.contains("promote the change"));
         std::fs::write(folder.path().join(ACTIVE), "{").unwrap();
         assert!(active(folder.path()).is_err());
+    }
+
+    #[test]
+    fn the_first_rollback_returns_to_the_folders_own_set_as_it_was() {
+        let ((folder, own), (b, second)) = (candidate(A), candidate(B));
+        promote(&turn(&folder), (b.path(), &second), Some(&own), None, &order("")).unwrap();
+        std::fs::write(folder.path().join("main.rhai"), "half a line").unwrap();
+        let now = rollback(&turn(&folder), &order("")).unwrap();
+        assert_eq!((now.current.clone(), now.before), (name(&own), Vec::new()));
+        let loaded = load(folder.path(), &now.current, &Config::default(), &destinations()).unwrap();
+        assert_eq!(loaded.epoch(), own.epoch());
+        let said = rollback(&turn(&folder), &order("")).unwrap_err().to_string();
+        assert!(
+            said.contains("active.json") && said.contains("waystation reload"),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn one_changes_it_at_a_time_and_who_fails_leaves_all_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let ((a, first), (b, second)) = (candidate(A), candidate(B));
+        let held = turn(&folder);
+        let said = Turn::wait_for(folder.path(), Duration::from_millis(120))
+            .unwrap_err()
+            .to_string();
+        assert!(said.contains("another promote or rollback"), "{said}");
+        promote(&held, (a.path(), &first), None, None, &order("")).unwrap();
+        drop(held);
+        let stands = || (active(folder.path()).unwrap(), history(folder.path()));
+        let before = stands();
+        // What cannot be written in the place of a folder, and what cannot be put there.
+        std::fs::create_dir(folder.path().join(".active.json.new")).unwrap();
+        assert!(promote(&turn(&folder), (b.path(), &second), None, None, &order("")).is_err());
+        std::fs::remove_dir(folder.path().join(".active.json.new")).unwrap();
+        assert_eq!(stands(), before);
+        let away = folder.path().join("away");
+        std::fs::rename(folder.path().join(ACTIVE), &away).unwrap();
+        std::fs::create_dir_all(folder.path().join(ACTIVE).join("full")).unwrap();
+        let next = only(&name(&second));
+        assert!(turn(&folder).record(&next, &before.1[0]).is_err());
+        std::fs::remove_dir_all(folder.path().join(ACTIVE)).unwrap();
+        std::fs::rename(away, folder.path().join(ACTIVE)).unwrap();
+        assert_eq!(stands(), before);
+        assert!(!folder.path().join(".active.json.new").exists());
+    }
+
+    #[test]
+    fn many_at_once_are_one_after_the_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let sets = [candidate(A), candidate(B)];
+        std::thread::scope(|scope| {
+            for (from, set) in sets.iter().cycle().take(8) {
+                let folder = &folder;
+                scope.spawn(move || {
+                    let turn = Turn::wait(folder.path()).unwrap();
+                    let now = promote(&turn, (from.path(), set), None, None, &order("")).unwrap();
+                    assert_eq!(active(folder.path()).unwrap(), Some(now));
+                });
+            }
+        });
+        let lines = history(folder.path());
+        assert_eq!(lines.len(), 8);
+        for pair in lines.windows(2) {
+            assert_eq!(pair[1].before.as_ref(), Some(&pair[0].set), "each knows the one before");
+        }
     }
 }
