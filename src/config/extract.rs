@@ -250,9 +250,11 @@ impl Parts<'_> {
         for source in sources.unwrap_or_default() {
             let text = |key: &str| Some(source.find_ref(key)?.as_str()?.to_owned());
             let name = text("name").and_then(|name| SourceId::parse(&name).ok());
-            if let (Some(name), Some(charset)) = (name, text("charset")) {
-                rules.charsets.insert(name, charset);
+            let Some(name) = name else { continue };
+            if let Some(charset) = text("charset") {
+                rules.charsets.insert(name.clone(), charset);
             }
+            rules.sources.insert(name);
         }
         Some(rules)
     }

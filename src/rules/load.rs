@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 const FILES_MAX: usize = 64;
+const BYTE_ORDER_MARK: char = '\u{FEFF}';
 const FILE_BYTES_MAX: u64 = 256 << 10;
 /// For compiling and evaluating the top level of all files.
 pub(super) const DEADLINE: Duration = Duration::from_secs(10);
@@ -381,11 +382,16 @@ fn text(path: &Path, room: &mut u64) -> Result<String, Unread> {
     if bytes.len() as u64 != about.len() {
         return Err((None, "changed while it was read".to_owned()));
     }
-    String::from_utf8(bytes).map_err(|error| {
+    let mut text = String::from_utf8(bytes).map_err(|error| {
         let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = 1 + good.iter().filter(|byte| **byte == b'\n').count();
         (Some(line), "is not UTF-8 text".to_owned())
-    })
+    })?;
+    // As Notepad begins a file. It takes no place on its line. Tables pass it over where they are read.
+    if !is_table(&path.to_string_lossy()) && text.starts_with(BYTE_ORDER_MARK) {
+        text.drain(..BYTE_ORDER_MARK.len_utf8());
+    }
+    Ok(text)
 }
 
 pub(super) fn whole(file: &Path, message: String) -> Problem {

@@ -213,6 +213,34 @@ fn a_link_out_of_the_folder_is_no_rule_file() {
 }
 
 #[test]
+fn a_byte_order_mark_takes_no_place() {
+    let folder = tempfile::tempdir().unwrap();
+    write(
+        folder.path(),
+        "main.rhai",
+        "\u{FEFF}fn route(image, from) { to(\"vna\") }",
+    );
+    let load = || RuleSet::load(folder.path(), &Config::default(), &destinations());
+    let marked = load().unwrap_or_else(|wrong| panic!("{wrong:?}"));
+    write(folder.path(), "main.rhai", "fn route(image, from) { to(\"vna\") }");
+    assert_eq!(
+        load().unwrap_or_else(|wrong| panic!("{wrong:?}")).content(),
+        marked.content()
+    );
+    write(
+        folder.path(),
+        "main.rhai",
+        "\u{FEFF}fn route(image, from) { to(\"vnaa\") }",
+    );
+    let wrong = load().err().unwrap();
+    assert_eq!(
+        (wrong.len(), wrong[0].line, wrong[0].column),
+        (1, Some(1), Some(28)),
+        "{wrong:?}"
+    );
+}
+
+#[test]
 fn a_start_whose_folder_is_refused_takes_the_set_that_was_in_force_last() {
     let (folder, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let config = Config {

@@ -14,7 +14,7 @@ use crate::base::names::{AeTitle, DestinationId, SourceId, Uid};
 use crate::base::phi::Phi;
 use crate::base::units::{Size, Span};
 use crate::dicom::edit::Plan;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 mod aliases;
@@ -197,6 +197,9 @@ pub struct Config {
     /// The character sets that `[[sources]]` name, by source.
     #[serde(skip)]
     pub charsets: BTreeMap<SourceId, String>,
+    /// The names of `[[sources]]`, for fixtures; empty when there are none, or nobody has asked.
+    #[serde(skip)]
+    pub sources: BTreeSet<SourceId>,
 }
 
 impl Default for Config {
@@ -211,6 +214,7 @@ impl Default for Config {
             zone: None,
             key_file: None,
             charsets: BTreeMap::new(),
+            sources: BTreeSet::new(),
         }
     }
 }

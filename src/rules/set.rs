@@ -346,7 +346,7 @@ impl RuleSet {
         let mut draft = Draft::new(folder, sources, parts.text);
         let mut trees = draft.parse(&compiler, probed)?;
         draft.known.shapes = parts.word_shapes.clone();
-        draft.known.tables = tables::read_all(folder, sources, &mut draft.problems);
+        (draft.known.tables, draft.known.faulty_tables) = tables::read_all(folder, sources, &mut draft.problems);
         draft.known.local = Local::read(config)?;
         let natives = parts.function_names();
         let functions = draft.lint(sources, destinations, (&natives, &parts.word_names));

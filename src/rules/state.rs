@@ -39,6 +39,8 @@ pub(super) struct Knowledge {
     pub(super) shapes: Shapes,
     /// The CSV files beside the rules.
     pub(super) tables: Tables,
+    /// The names of those that cannot be read: a set with one is not put in force.
+    pub(super) faulty_tables: BTreeSet<String>,
     /// A rule has a word of `study`.
     pub(super) asks_for_study: bool,
     pub(super) local: Local,

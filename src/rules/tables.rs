@@ -5,7 +5,7 @@
 //! lock; a table that cannot be read as a whole is a problem with file and line, never a shorter table. No cell can carry a
 //! backslash or a control character into a data set.
 use super::Problem;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// All tables of a rule folder together: they live in memory, with an index of every column.
@@ -188,15 +188,24 @@ pub(super) fn is_table(name: &str) -> bool {
 }
 
 /// The tables among the files of a rule set.
-pub(super) fn read_all(folder: &Path, sources: &[(String, String)], problems: &mut Vec<Problem>) -> Tables {
-    let mut tables = Tables::new();
+pub(super) fn read_all(
+    folder: &Path,
+    sources: &[(String, String)],
+    problems: &mut Vec<Problem>,
+) -> (Tables, BTreeSet<String>) {
+    let stem = |name: &str| name.trim_end_matches(".csv").to_owned();
+    let (mut tables, mut faulty) = (Tables::new(), BTreeSet::new());
     for (name, text) in sources.iter().filter(|(name, _)| is_table(name)) {
         match Table::read(&folder.join(name), text) {
-            Ok(table) => drop(tables.insert(name.trim_end_matches(".csv").to_owned(), table)),
-            Err(found) => problems.extend(found),
+            Ok(table) => drop(tables.insert(stem(name), table)),
+            Err(found) => {
+                problems.extend(found);
+                // A rule that names it is not wrong as well.
+                faulty.insert(stem(name));
+            }
         }
     }
-    tables
+    (tables, faulty)
 }
 
 #[cfg(test)]

@@ -257,3 +257,13 @@ fn several_values_and_undecodable_ones_are_held_not_mended() {
         assert_eq!(decision.deliveries[0].plan.edits, [], "{element}");
     }
 }
+
+#[test]
+fn a_faulty_table_is_said_once_and_not_at_the_rules_that_name_it() {
+    let rule = morph(r#"identity::map(image, "xref"); identity::map(image, "xreff");"#);
+    let wrong = problems(&[("main.rhai", &rule), ("xref.csv", "issuer,value\nN\n")]);
+    assert!(
+        wrong.len() == 2 && wrong[0].contains("xreff") && wrong[1].contains("xref.csv:2"),
+        "{wrong:?}"
+    );
+}

@@ -3,8 +3,8 @@
 pub use super::fixtures::Origin;
 use super::replay::Replay;
 use super::{coverage, fixtures, promotion, reference, trace};
-use crate::base::names::DestinationId;
-use crate::rules::{Config, Facts, Problem, RuleSet, load};
+use crate::base::names::{DestinationId, SourceId};
+use crate::rules::{Config, Facts, Problem, RuleSet, lint, load};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -96,13 +96,18 @@ fn unreached(folder: &Path, config: &Config, destinations: &[DestinationId]) -> 
         message,
     };
     let fixtures = folder.join("fixtures");
-    let all = fixtures::run(&set, &fixtures, "").unwrap_or_default();
+    let all = match fixtures::run(&set, &fixtures, "") {
+        Ok(all) => all,
+        // Without the folder: none.
+        Err(_) if !fixtures.exists() => Vec::new(),
+        Err(message) => return vec![at(fixtures, None, message)],
+    };
     if all.is_empty() {
         let message = "holds no fixture: nothing shows that these rules do what they should".to_owned();
         return vec![at(fixtures, None, message)];
     }
     let reached = coverage::coverage(&all, &lines);
-    let mut found = Vec::new();
+    let mut found = strangers(&all, &fixtures, config);
     for destination in destinations {
         let delivered = all
             .iter()
@@ -122,6 +127,21 @@ fn unreached(folder: &Path, config: &Config, destinations: &[DestinationId]) -> 
         }
     }
     found
+}
+
+/// Cases that say that they came from a source that the configuration has not: what they show, no image will do.
+fn strangers(all: &[fixtures::Ran], folder: &Path, config: &Config) -> Vec<Problem> {
+    let names = || config.sources.iter().map(SourceId::as_str);
+    let is_stranger = |source: &&SourceId| !config.sources.is_empty() && !config.sources.contains(*source);
+    let problem = |ran: &fixtures::Ran| {
+        let source = ran.source.as_ref().filter(is_stranger)?;
+        let message = lint::unknown("source", source.as_str(), names());
+        Some(load::whole(
+            &folder.join(&ran.file),
+            format!("{message} (in the case `{}`)", ran.name),
+        ))
+    };
+    all.iter().filter_map(problem).collect()
 }
 
 /// What `rules test` is asked for besides its verdict.
@@ -161,6 +181,8 @@ pub fn test(folder: &Path, config: &Config, destinations: &[DestinationId], aske
     if short {
         text += "coverage: less than --at-least asks for\n";
     }
+    let strangers = strangers(&all, &folder.join("fixtures"), config);
+    text.extend(strangers.iter().map(|problem| line(problem, "warning")));
     // The counts stay the last line.
     text += &coverage::text(&all);
     let good = coverage::failed(&all) == 0 && !short;

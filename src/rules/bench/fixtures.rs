@@ -113,6 +113,8 @@ pub(super) struct Ran {
     pub(super) steps: Steps,
     /// The destinations that it was delivered to.
     pub(super) reached: Vec<String>,
+    /// Where it says that it came from.
+    pub(super) source: Option<SourceId>,
 }
 
 /// Runs the cases of all `*.toml` files of `folder` whose name contains `only`.
@@ -144,6 +146,7 @@ pub(super) fn run(set: &RuleSet, folder: &Path, only: &str) -> Result<Vec<Ran>, 
                 took: began.elapsed(),
                 steps,
                 reached,
+                source: case.from.source,
             });
         }
     }
@@ -156,7 +159,20 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>, String> {
     let paths = entries
         .take(FILES_MAX)
         .filter_map(|entry| entry.ok().map(|entry| entry.path()));
+    let is = |path: &Path, kinds: &[&str]| {
+        let kind = path.extension().and_then(|kind| kind.to_str()).unwrap_or_default();
+        kinds.iter().any(|known| kind.eq_ignore_ascii_case(known))
+    };
+    let paths: Vec<PathBuf> = paths.collect();
+    if let Some(path) = paths.iter().find(|path| is(path, &["yaml", "yml"])) {
+        return Err(format!(
+            "{}: cases are written in TOML, and no case of this file would run: write them as {}, or move the file out of the folder",
+            path.display(),
+            path.with_extension("toml").file_name().unwrap_or_default().display()
+        ));
+    }
     let mut files: Vec<PathBuf> = paths
+        .into_iter()
         .filter(|path| path.extension().is_some_and(|kind| kind == "toml"))
         .collect();
     files.sort();
@@ -173,6 +189,9 @@ fn text(path: &Path) -> Result<String, String> {
     file.take(FILE_BYTES_MAX)
         .read_to_string(&mut text)
         .map_err(|e| e.kind().to_string())?;
+    if text.starts_with('\u{FEFF}') {
+        text.remove(0);
+    }
     Ok(text)
 }
 

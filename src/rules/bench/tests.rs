@@ -1,6 +1,7 @@
 //! The bench's own reports: coverage, JUnit, JSON fixtures, filters.
 use super::cli::Said;
 use super::cli::{self, Asked};
+use crate::base::names::SourceId;
 use crate::rules::Config;
 use crate::rules::tests::destinations;
 use std::path::Path;
@@ -108,4 +109,40 @@ fn a_case_says_when_its_image_came() {
         let said = run_with(wrong);
         assert!(said.text.contains("with Z or an offset"), "{wrong}: {}", said.text);
     }
+}
+
+#[test]
+fn a_source_that_the_site_has_not_is_said_and_a_file_that_would_not_run_is_refused() {
+    let case =
+        "[[case]]\nname = \"a\"\nfrom = { source = \"ct2\" }\n[case.expect]\ndeliveries = { vna = \"routine\" }\n";
+    let folder = folder(&[("a.toml", case)]);
+    let with = |names: &[&str]| Config {
+        sources: names.iter().map(|name| SourceId::parse(name).unwrap()).collect(),
+        ..Config::default()
+    };
+    let test = |config: &Config| cli::test(folder.path(), config, &destinations(), &Asked::default()).0;
+    let said = test(&with(&["ct1"]));
+    assert!(
+        said.code == 0
+            && said
+                .text
+                .contains("a.toml: warning: unknown source `ct2`; did you mean `ct1`?"),
+        "{}",
+        said.text
+    );
+    assert!(said.text.ends_with("1 passed, 0 failed\n"), "{}", said.text);
+    for config in [with(&["ct2"]), with(&[])] {
+        assert!(!test(&config).text.contains("unknown source"));
+    }
+    let check = cli::check(folder.path(), &with(&["ct1"]), &destinations(), cli::Form::default());
+    assert!(check.text.contains("unknown source `ct2`"), "{}", check.text);
+    std::fs::write(folder.path().join("fixtures/b.yaml"), "case: []").unwrap();
+    let said = test(&with(&[]));
+    assert!(
+        said.code == 1 && said.text.contains("b.yaml") && said.text.contains("b.toml"),
+        "{}",
+        said.text
+    );
+    let check = cli::check(folder.path(), &with(&[]), &destinations(), cli::Form::default());
+    assert!(check.text.contains("b.yaml"), "{}", check.text);
 }

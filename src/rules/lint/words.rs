@@ -23,6 +23,7 @@ impl Lint<'_> {
             match parameter.trim_matches([' ', '[', ']']) {
                 "table" => match known.tables.get(&literal) {
                     Some(found) => table = Some((span.0, found)),
+                    None if known.faulty_tables.contains(&literal) => {}
                     None => {
                         let names = known.tables.keys().map(String::as_str);
                         self.problem(span.0, unknown("table", &literal, names));
