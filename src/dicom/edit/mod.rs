@@ -17,6 +17,8 @@ mod survey;
 #[cfg(test)]
 mod survey_tests;
 #[cfg(test)]
+mod survey_words_tests;
+#[cfg(test)]
 mod tests;
 mod tree;
 

@@ -7,6 +7,7 @@
 //!
 //! Two letters of a Thai, Kana or Chinese name are now and then valid UTF-8 by accident. A declared set that is not Latin and
 //! reads everything is therefore believed, unless something speaks for UTF-8 that such text does not have: see `is_plain_utf8`.
+//! Of a Latin set UTF-8 is believed, unless it makes nonsense of what are words in that set: see `is_better_as_declared`.
 use super::Edit;
 use super::places::{Place, Places, Text};
 use super::recode::moved;
@@ -270,9 +271,8 @@ impl<'a> Scene<'a> {
             }
         }
         let upper = || texts.iter().filter(|(raw, _)| !raw.is_ascii());
-        let believes_utf8 = declared.is_latin()
-            || (upper().all(|(raw, _)| std::str::from_utf8(raw).is_ok())
-                && upper().any(|(raw, _)| is_plain_utf8(raw, &declared)));
+        let believes_utf8 = upper().all(|(raw, _)| std::str::from_utf8(raw).is_ok())
+            && upper().any(|(raw, _)| is_plain_utf8(raw, &declared));
         Self {
             texts,
             declared,
@@ -295,7 +295,11 @@ impl<'a> Scene<'a> {
             return clean(certain, raw, form).map(|_| (certain.clone(), By::Person));
         }
         let is_utf8 = !raw.is_ascii() && !raw.contains(&ESC) && std::str::from_utf8(raw).is_ok();
-        if is_utf8 && (declared.is_none() || self.believes_utf8 || is_plain_utf8(raw, &self.declared)) {
+        let is_likely = || match self.declared.is_latin() {
+            true => !is_better_as_declared(raw, form, &self.declared),
+            false => self.believes_utf8 || is_plain_utf8(raw, &self.declared),
+        };
+        if is_utf8 && (declared.is_none() || is_likely()) {
             return Some((Charset::utf8(), By::Itself));
         }
         let fallback = || {
@@ -307,8 +311,9 @@ impl<'a> Scene<'a> {
 }
 
 /// Whether valid UTF-8 shows what text of other sets does not: a byte that no set of ISO 2022 uses for a character, an
-/// accented Latin letter inside a word in small letters, or, where two bytes make a character, two characters of three. One of those
-/// proves nothing: of 400,000 pairs of letters of GBK, drawn by chance, a hundredth had it. Two have no room in a pair.
+/// accented Latin letter inside a word in small letters, nothing but letters of the declared set's own script, or, where two bytes make
+/// a character, two characters of three. One of those proves nothing: of 400,000 pairs of letters of GBK, drawn by chance, a hundredth
+/// had it. Two have no room in a pair.
 fn is_plain_utf8(raw: &[u8], declared: &Charset) -> bool {
     let Ok(text) = std::str::from_utf8(raw) else {
         return false;
@@ -323,7 +328,65 @@ fn is_plain_utf8(raw: &[u8], declared: &Charset) -> bool {
     let is_wide = |letter: &&char| letter.len_utf8() > 2 && !matches!(**letter, '\u{E000}'..='\u{F8FF}');
     raw.iter().any(|byte| matches!(byte, 0x80..=0x9F)) && !declared.is_whole()
         || in_word
+        || is_its_script(&letters, declared)
         || declared.is_multi_byte() && letters.iter().filter(is_wide).count() > 1
+}
+
+/// Whether all that is not ASCII is of the script of the declared set, or a sign beside it. Text of that set would have to go strangely
+/// to look so: Cyrillic as `аПбА`, Greek as `ΞΏΟ½`, Thai as `เธกเธฒ` throughout. One letter proves nothing: `เนต` is a word, `Ο΄` a number.
+fn is_its_script(letters: &[char], declared: &Charset) -> bool {
+    let is_own = |letter: &&char| declared.is_of_its_script(**letter);
+    let is_sign = |letter: &char| matches!(*letter, '\u{A0}'..='\u{BF}' | '\u{2000}'..='\u{206F}');
+    let mut upper = letters.iter().filter(|letter| !letter.is_ascii());
+    letters.iter().filter(is_own).count() > 1 && upper.all(|letter| is_own(&letter) || is_sign(letter))
+}
+
+/// Whether a Latin set makes good words of what is strange in UTF-8: `KALNIŅŠ` of ISO_IR 110 would be `KALNIѩ`.
+fn is_better_as_declared(raw: &[u8], form: Form, declared: &Charset) -> bool {
+    // A sign that touches a word is what a wrong set makes of a letter; in UTF-8 it is a quotation mark or a degree.
+    let is_strange = |set: &Charset, sides: usize| {
+        let values = set.decode(raw, form).values;
+        values.iter().any(|value| has_strange_word(value, sides))
+    };
+    is_strange(&Charset::utf8(), 2) && !is_strange(declared, 1)
+}
+
+/// Whether a word mixes Latin letters with those of another script, has a small letter above ASCII among capitals, or touches a sign
+/// above ASCII with letters on so many of its sides.
+fn has_strange_word(text: &str, sides: usize) -> bool {
+    let letters: Vec<char> = text.chars().collect();
+    let near = |at: Option<usize>| {
+        let letter = at.and_then(|at| letters.get(at)).copied();
+        letter.filter(|letter| letter.is_ascii_alphabetic() || is_european(*letter))
+    };
+    let is_strange = |at: usize, letter: char| {
+        let (before, after) = (near(at.checked_sub(1)), near(Some(at + 1)));
+        let is_capital = |letter: char| letter.is_uppercase();
+        match letter {
+            // `Sá` has its small letter where names have it.
+            _ if is_european(letter) && letter.is_lowercase() => match after {
+                Some(after) => is_capital(after) && before.is_none_or(is_capital),
+                None => before.is_some_and(is_capital) && near(at.checked_sub(2)).is_some(),
+            },
+            _ if is_european(letter) => false,
+            // A blank, a hyphen that is not seen, the dot of `col·lega`, and what is punctuation everywhere.
+            '\u{A0}' | '\u{AD}' | '\u{B7}' | '\u{2000}'..='\u{206F}' => false,
+            // The sign of a millionth stands before a letter.
+            '\u{A1}'..='\u{BF}' => {
+                let touched = usize::from(before.is_some()) + usize::from(after.is_some());
+                touched >= sides && (letter, sides) != ('µ', 2)
+            }
+            _ => before.is_some() || after.is_some(),
+        }
+    };
+    let mut upper = letters.iter().enumerate().filter(|(_, letter)| !letter.is_ascii());
+    upper.any(|(at, letter)| is_strange(at, *letter))
+}
+
+/// Whether it is a Latin letter above ASCII of a language of Europe or of Vietnam.
+fn is_european(letter: char) -> bool {
+    matches!(letter, '\u{C0}'..='\u{17F}' | 'Ơ' | 'ơ' | 'Ư' | 'ư' | 'Ș'..='ț' | '\u{1E00}'..='\u{1EFF}')
+        && letter.is_alphabetic()
 }
 
 /// A text as a set reads it, when the set reads all of it and makes nothing strange of it.

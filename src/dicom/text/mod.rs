@@ -176,6 +176,20 @@ impl Charset {
         self.whole.is_none() && is_latin(&self.initial) && self.extensions.iter().all(is_latin)
     }
 
+    /// Whether `letter` is of the script that one of its single-byte sets is for: Cyrillic, Greek, Arabic, Hebrew or Thai.
+    #[must_use]
+    pub fn is_of_its_script(&self, letter: char) -> bool {
+        let is_own = |set: &Active| match set.g1 {
+            G1::Single(144) => matches!(letter, '\u{400}'..='\u{52F}'),
+            G1::Single(126) => matches!(letter, '\u{370}'..='\u{3FF}' | '\u{1F00}'..='\u{1FFF}'),
+            G1::Single(127) => matches!(letter, '\u{600}'..='\u{6FF}' | '\u{750}'..='\u{77F}'),
+            G1::Single(138) => matches!(letter, '\u{590}'..='\u{5FF}'),
+            G1::Single(166) => matches!(letter, '\u{E00}'..='\u{E7F}'),
+            G1::None | G1::Single(_) | G1::Korean | G1::Chinese => false,
+        };
+        is_own(&self.initial) || self.extensions.iter().any(is_own)
+    }
+
     /// From the bytes of (0008,0005).
     #[must_use]
     pub fn of_bytes(bytes: &[u8]) -> Self {
