@@ -30,6 +30,9 @@ pub(super) const FACTS: [&str; 8] = [
 /// The methods of `image` that take a path first.
 pub(super) const PATH_METHODS: [&str; 5] = ["has", "remove", "values", "set_values", "items"];
 
+/// The tag of the `()` that a lookup answers, so that an assignment can tell it from the `()` that a rule wrote to remove an element.
+const NOT_FOUND: i32 = 1;
+
 const REASON_MAX: usize = 200;
 
 type Raised<T> = Result<T, Box<EvalAltResult>>;
@@ -102,9 +105,20 @@ fn joined(evaluation: &Evaluation, text: &str) -> Result<String, Fault> {
     Ok(values.join("\\"))
 }
 
+/// The `()` of what was looked for and not found. It equals any other; only an assignment to an element refuses it.
+pub(super) fn not_found() -> Dynamic {
+    let mut nothing = Dynamic::UNIT;
+    nothing.set_tag(NOT_FOUND);
+    nothing
+}
+
 fn write(c: &Context, image: &Image, text: &str, value: &Dynamic) -> Raised<()> {
     let evaluation = &image.0;
     let done = evaluation.path(text).and_then(|path| match value {
+        value if value.is_unit() && value.tag() == NOT_FOUND => Err(Fault::error(
+            "a lookup found nothing, and `()` would remove the element: ask `if answer != ()` before the assignment, or write \
+             `image.remove(path)` to remove it",
+        )),
         value if value.is_unit() => evaluation.remove(path),
         value => evaluation.set(path, split(&written(value)?)),
     });

@@ -267,3 +267,59 @@ fn a_faulty_table_is_said_once_and_not_at_the_rules_that_name_it() {
         "{wrong:?}"
     );
 }
+
+#[test]
+fn what_a_table_lacks_removes_nothing() {
+    let decide = |rule: &str, id: &str| {
+        let rules = format!("fn found(id) {{ table::lookup(\"pats\", id) }} {}", morph(rule));
+        let set = files(&[("main.rhai", &rules), ("pats.csv", "old,new\n1,901\n2,7\n2,8\n")]).unwrap();
+        let head = head_of(&[("PatientID", id)]);
+        let decision = set.decide(&facts(), &head);
+        match &decision.hold {
+            Some(_) => reason(&decision).1,
+            None => element_text(&decision, &head, 0, "PatientID").unwrap_or("removed".to_owned()),
+        }
+    };
+    let gap = "a lookup found nothing, and `()` would remove the element";
+    for (rule, id, wanted) in [
+        (
+            r#"image.PatientID = table::lookup("pats", image.PatientID);"#,
+            "1",
+            "901",
+        ),
+        (r#"image.PatientID = table::lookup("pats", image.PatientID);"#, "3", gap),
+        (
+            r#"image["PatientID"] = table::lookup("pats", "old", image.PatientID, "new");"#,
+            "3",
+            gap,
+        ),
+        (
+            r#"let to = table::lookup("pats", image.PatientID); image.PatientID = to;"#,
+            "3",
+            gap,
+        ),
+        (
+            r#"let to = #{ id: found(image.PatientID) }; image.PatientID = to.id;"#,
+            "3",
+            gap,
+        ),
+        (
+            r#"image.PatientID = table::lookup("pats", image.PatientID) ?? "none";"#,
+            "3",
+            "none",
+        ),
+        (
+            r#"if found(image.PatientID) == () { image.PatientID = "none"; }"#,
+            "3",
+            "none",
+        ),
+        // Two answers hold the image, and nothing is removed either.
+        (r#"image.PatientID = table::lookup("pats", image.PatientID);"#, "2", gap),
+        // What a rule writes to remove still removes.
+        ("image.PatientID = ();", "3", "removed"),
+        ("let nothing = (); image.PatientID = nothing;", "3", "removed"),
+    ] {
+        let found = decide(rule, id);
+        assert!(found.contains(wanted), "{rule} {id}: {found}");
+    }
+}

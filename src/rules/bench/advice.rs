@@ -45,6 +45,11 @@ pub(in crate::rules) fn warnings(file: &FilePath, all: &[Placed], calls: &[&[Pla
             found.push(place(file, &all[at], message.to_owned()));
         }
     }
+    found.extend(looked_up(all).map(|at| {
+        let message = "holds the image when the table has no row for the value: ask `if answer != ()` before the assignment, or name \
+            another value after `??`";
+        place(file, &all[at], message.to_owned())
+    }));
     found.extend(unreachable(all).map(|at| {
         place(
             file,
@@ -120,6 +125,30 @@ fn assignments(all: &[Placed]) -> impl Iterator<Item = (usize, Path, Option<&str
             .and_then(Placed::text)
             .filter(|_| is(all, after + 2, ';'));
         Some((at + 2, path, value))
+    })
+}
+
+/// Assignments of what `table::lookup(…)` answers, with nothing for a value that the table lacks: the place of `table`.
+fn looked_up(all: &[Placed]) -> impl Iterator<Item = usize> {
+    assignments(all).filter_map(|(at, _, _)| {
+        // Behind the path, or behind the path and its bracket.
+        let equals = (at + 1..at + 3).find(|next| is(all, *next, '='))?;
+        let words = ["table", ":", ":", "lookup", "("];
+        let is_lookup = words
+            .iter()
+            .zip(all.get(equals + 1..)?)
+            .all(|(wanted, token)| match &token.token {
+                Token::Word(word) => word == wanted,
+                Token::Mark(mark) => wanted.len() == 1 && wanted.starts_with(*mark),
+                Token::Text(_) => false,
+            });
+        let mut depth = 0_usize;
+        let end = (equals + words.len()..all.len()).find(|next| {
+            depth += usize::from(is(all, *next, '('));
+            depth -= usize::from(is(all, *next, ')') && depth > 0);
+            depth == 0
+        })?;
+        (is_lookup && !is(all, end + 1, '?')).then_some(equals + 1)
     })
 }
 
@@ -243,6 +272,18 @@ mod tests {
             fn help(image) { image.StudyInstanceUID == \"1.2\" }\nfn route(image, from) { let a = [\"cad\"]; to(a[0]); }\n\
             fn morph_for_cad(image, from) { if image.PatientID == \"A\" { } if image.PatientID == \"A\" { } }";
         assert_eq!(warned(source), [""; 0]);
+    }
+
+    #[test]
+    fn an_assigned_lookup_says_what_else_to_write() {
+        let source = "fn morph(image, from) {\n  image.PatientID = table::lookup(\"t\", f(image.PatientID));\n  \
+            image.PatientID = table::lookup(\"t\", image.PatientID) ?? \"x\";\n  image.remove(\"PatientName\"); let x = table::lookup(\"t\", \"y\");\n}";
+        let all = warned(source);
+        assert_eq!(all.len(), 1, "{all:?}");
+        assert!(
+            all[0].starts_with("m:2:21: holds the image when the table has no row"),
+            "{all:?}"
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Words that look values up in the CSV tables beside the rules. They change nothing.
 use super::lookup::{self, Twice};
 use super::{Book, Gives, Hand, Sample, Word};
-use crate::rules::api::{Image, evaluation};
+use crate::rules::api::{Image, evaluation, not_found};
 use crate::rules::fault::Fault;
 use crate::rules::tables::Table;
 use rhai::{Dynamic, EvalAltResult, NativeCallContext};
@@ -18,7 +18,8 @@ pub(super) fn register(book: &mut Book) {
             does: "Answers the text in the table's second column where the first one holds the value, or `()` when no row does. \
                 With four arguments, `table::lookup(table, key, value, column)`, it looks in the column `key` and answers from `column`.",
             limits: "Leading zeros and case count; blanks at the ends do not. An empty value is never found.",
-            errors: "Holds the instance, and answers `()`, when two rows give different answers. Fails when there is no such table or column.",
+            errors: "Holds the instance, and answers `()`, when two rows give different answers. Fails when there is no such table or column, \
+                and when an element is assigned the `()` of a value that was not found: nothing is removed by a gap in a table.",
             samples: &[
                 Sample {
                     given: &[("StationName", "CT01"), ("InstitutionName", "")],
@@ -28,8 +29,14 @@ pub(super) fn register(book: &mut Book) {
                 },
                 Sample {
                     given: &[("StationName", "CT01")],
-                    rule: r#"image.InstitutionalDepartmentName = table::lookup("stations", "station", image.StationName, "department");"#,
+                    rule: r#"let department = table::lookup("stations", "station", image.StationName, "department");
+    image.InstitutionalDepartmentName = department ?? "unknown";"#,
                     gives: Gives::Elements(&[("InstitutionalDepartmentName", "Radiology")]),
+                },
+                Sample {
+                    given: &[("StationName", "CT99"), ("InstitutionName", "Chest Clinic")],
+                    rule: r#"image.InstitutionName = table::lookup("stations", image.StationName);"#,
+                    gives: Gives::Hold(crate::rules::HoldKind::Error),
                 },
                 Sample {
                     given: &[("StationName", "MR09")],
@@ -92,10 +99,10 @@ fn at<T: std::fmt::Debug>(c: &Context, name: &str, work: impl FnOnce(&Hand, &Tab
 fn answer(hand: &Hand, table: &Table, (key, value): (usize, &str), column: usize) -> Raised<Dynamic> {
     match lookup::one_row(table, table.rows(key, value), &[column]) {
         Ok(Some(row)) => Ok(table.cell(row, column).to_owned().into()),
-        Ok(None) => Ok(Dynamic::UNIT),
+        Ok(None) => Ok(not_found()),
         Err(Twice) => {
             hand.incomplete("a table gives different answers for one value");
-            Ok(Dynamic::UNIT)
+            Ok(not_found())
         }
     }
 }
