@@ -125,6 +125,7 @@ impl<'a> Draft<'a> {
         for (name, tokens) in &all {
             let file = self.folder.join(name);
             found.extend(advice::warnings(&file, tokens, &calls, *name == entry));
+            found.extend(advice::sites(&file, tokens, &self.known.tables));
             if *name == entry {
                 found.extend(advice::never_routed(&file, tokens, &calls));
             }

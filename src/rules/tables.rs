@@ -45,6 +45,11 @@ impl Table {
         self.columns.iter().position(|column| column == name)
     }
 
+    /// How many rows it has.
+    pub(super) fn count(&self) -> usize {
+        self.orders.first().map_or(0, |order| order.len())
+    }
+
     pub(super) fn cell(&self, row: usize, column: usize) -> &str {
         let at = row * self.columns.len() + column;
         let start = at.checked_sub(1).map_or(0, |before| self.ends[before]);

@@ -323,3 +323,51 @@ fn what_a_table_lacks_removes_nothing() {
         assert!(found.contains(wanted), "{rule} {id}: {found}");
     }
 }
+
+#[test]
+fn a_table_with_a_prefix_of_digits_and_no_issuer_is_named() {
+    let warned = |table: &str| {
+        let rule = morph(r#"identity::prefix_by(image, "sites", from.source);"#);
+        let set = files(&[("main.rhai", &rule), ("sites.csv", table)]).unwrap();
+        set.warnings().iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let found = warned("source,prefix,issuer\nct1,N-,\nct2,1,\n");
+    assert!(
+        found.len() == 1 && found[0].starts_with("main.rhai:1:52: a prefix of digits only"),
+        "{found:?}"
+    );
+    assert_eq!(warned("source,prefix,issuer\nct1,N-,\nct2,1,SITE1\nct3,,\n"), [""; 0]);
+}
+
+#[test]
+fn a_prefix_of_digits_is_told_from_a_number_by_its_issuer() {
+    let decide = |rule: &str, id: &str, issuer: &str| {
+        let head = head_of(&[("PatientID", id), ("IssuerOfPatientID", issuer)]);
+        let decision = files(&[("main.rhai", &morph(rule))]).unwrap().decide(&facts(), &head);
+        assert_eq!(decision.hold, None, "{rule}");
+        element_text(&decision, &head, 0, "PatientID").unwrap()
+    };
+    let site = r#"identity::prefix(image, "1", "SITE1");"#;
+    let normalised = r#"identity::normalise(image, #{ policy: "strip-separators" }); identity::normalise(image, #{ policy: "lower" });
+        identity::prefix(image, "NRT-", "NORTH");"#;
+    let short = r#"identity::normalise(image, #{ policy: "strip-separators" }); identity::prefix(image, "1-");"#;
+    for (rule, id, issuer, wanted) in [
+        (site, "234", "", "1234"),
+        (site, "1234", "", "11234"),
+        (site, "1234", "OTHER", "11234"),
+        (site, "1234", "SITE1", "1234"),
+        (site, "11234", "SITE1", "11234"),
+        // Policies before a prefix: on the second pass they meet what the first one wrote.
+        (normalised, "47-11", "", "NRT-4711"),
+        (normalised, "NRT-4711", "NORTH", "NRT-4711"),
+        (normalised, "NRT-47-11", "NORTH", "NRT-4711"),
+        (normalised, "NRT4711", "", "NRT-nrt4711"),
+        (normalised, "NRT-nrt4711", "NORTH", "NRT-nrt4711"),
+        (short, "2-34", "", "1-234"),
+        (short, "1-234", "", "1-234"),
+        (short, "1234", "", "1-1234"),
+        (short, "1-1234", "", "1-1234"),
+    ] {
+        assert_eq!(decide(rule, id, issuer), wanted, "{rule} {id} {issuer}");
+    }
+}

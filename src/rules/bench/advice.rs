@@ -6,6 +6,7 @@ use crate::dicom::path::{Path, Selector};
 use crate::dicom::syntax::Syntax;
 use crate::rules::Problem;
 use crate::rules::lex::{Placed, Token};
+use crate::rules::tables::{Table, Tables};
 use dicom_core::VR;
 use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry};
 use dicom_dictionary_std::StandardDataDictionary;
@@ -14,6 +15,8 @@ use std::path::Path as FilePath;
 /// The functions that Waystation calls by itself.
 const ENTRIES: [&str; 2] = ["morph", "route"];
 const MORPH_FOR: &str = "morph_for_";
+const DIGITS: &str = "a prefix of digits only cannot be told from a number that begins with it: two patients or orders could become one; \
+    end it with a letter or a dash, or name the issuer of a Patient ID";
 const SET_VALUES: &str = "set_values";
 
 /// Literals that can never be written where a line puts them: errors.
@@ -50,6 +53,7 @@ pub(in crate::rules) fn warnings(file: &FilePath, all: &[Placed], calls: &[&[Pla
             another value after `??`";
         place(file, &all[at], message.to_owned())
     }));
+    found.extend(digits_before(all).map(|at| place(file, &all[at], DIGITS.to_owned())));
     found.extend(unreachable(all).map(|at| {
         place(
             file,
@@ -126,6 +130,39 @@ fn assignments(all: &[Placed]) -> impl Iterator<Item = (usize, Path, Option<&str
             .filter(|_| is(all, after + 2, ';'));
         Some((at + 2, path, value))
     })
+}
+
+/// Prefixes of digits only, where nothing else tells whether a number has its prefix: the places of their literals.
+fn digits_before(all: &[Placed]) -> impl Iterator<Item = usize> {
+    let words =
+        (3..all.len()).filter(|at| all[*at].word() == Some("prefix") && is(all, at - 1, ':') && is(all, at + 1, '('));
+    words.filter_map(|at| {
+        let namespace = all[at - 3].word()?;
+        let prefix = all.get(at + 4)?.text()?.trim();
+        let has_issuer = namespace == "identity" && is(all, at + 5, ',');
+        let is_digits = !prefix.is_empty() && prefix.bytes().all(|byte| byte.is_ascii_digit());
+        (matches!(namespace, "identity" | "accession") && is_digits && !has_issuer).then_some(at + 4)
+    })
+}
+
+/// Calls of `identity::prefix_by` whose table has a prefix of digits only, and no issuer in that row.
+pub(in crate::rules) fn sites(file: &FilePath, all: &[Placed], tables: &Tables) -> Vec<Problem> {
+    let is_doubtful = |table: &Table| {
+        let (prefix, issuer) = (table.column("prefix"), table.column("issuer"));
+        (0..table.count()).any(|row| {
+            let prefix = prefix.map_or("", |column| table.cell(row, column));
+            let has_issuer = issuer.is_some_and(|column| !table.cell(row, column).is_empty());
+            !prefix.is_empty() && prefix.bytes().all(|byte| byte.is_ascii_digit()) && !has_issuer
+        })
+    };
+    let named = (0..all.len()).filter(|at| all[*at].word() == Some("prefix_by"));
+    let doubtful = named.filter(|at| {
+        let name = all.get(at + 4).and_then(Placed::text);
+        name.and_then(|name| tables.get(name)).is_some_and(is_doubtful)
+    });
+    doubtful
+        .map(|at| place(file, &all[at + 4], DIGITS.to_owned()))
+        .collect()
 }
 
 /// Assignments of what `table::lookup(…)` answers, with nothing for a value that the table lacks: the place of `table`.
@@ -272,6 +309,18 @@ mod tests {
             fn help(image) { image.StudyInstanceUID == \"1.2\" }\nfn route(image, from) { let a = [\"cad\"]; to(a[0]); }\n\
             fn morph_for_cad(image, from) { if image.PatientID == \"A\" { } if image.PatientID == \"A\" { } }";
         assert_eq!(warned(source), [""; 0]);
+    }
+
+    #[test]
+    fn a_prefix_that_numbers_begin_with_is_named() {
+        let source = "fn morph(image, from) {\n  identity::prefix(image, \"1\");\n  accession::prefix(image, \"12\", #{ too_long: \"keep\" });\n  \
+            identity::prefix(image, \"1\", \"SITE1\"); identity::prefix(image, \"N1\"); accession::prefix(image, \"1-\");\n}";
+        let all = warned(source);
+        assert_eq!(all.len(), 2, "{all:?}");
+        assert!(
+            all[0].starts_with("m:2:27: a prefix of digits only") && all[1].starts_with("m:3:28: "),
+            "{all:?}"
+        );
     }
 
     #[test]

@@ -49,6 +49,8 @@ const MAP_OPTIONS: &[Choice] = &[
     },
 ];
 const POLICIES: &[&str] = &["trim", "strip-zeros", "pad-zeros", "strip-separators", "upper", "lower"];
+/// What `strip-separators` takes away.
+const SEPARATORS: [char; 4] = [' ', '-', '.', '/'];
 const NORMALISE_OPTIONS: &[Choice] = &[
     Choice {
         name: "policy",
@@ -96,7 +98,9 @@ fn prefix(book: &mut Book) {
             does: "Writes the prefix before a Patient ID that does not begin with it, and says who issues it: Issuer of Patient ID \
                 and, with the options, its qualifiers.",
             limits: "An empty Patient ID stays empty and gets no issuer: a prefix alone would make one patient out of many. Without an \
-                issuer in the call the one that came stays.",
+                issuer in the call the one that came stays. A prefix of digits only is written before a number that begins with these \
+                digits too, unless the issuer of the call stands beside it already. A number that came with the prefix keeps it as it \
+                is, also where a policy of `identity::normalise` took its dash or its case away.",
             errors: "Holds the instance when the result is over 64 characters or the Patient ID came with several values.",
             samples: &[
                 Sample {
@@ -117,6 +121,11 @@ fn prefix(book: &mut Book) {
                         ("OtherPatientIDsSequence[0].PatientID", "123"),
                         ("OtherPatientIDsSequence[0].TypeOfPatientID", "TEXT"),
                     ]),
+                },
+                Sample {
+                    given: &[("PatientID", "1234")],
+                    rule: r#"identity::prefix(image, "1", "NORTH");"#,
+                    gives: Gives::Elements(&[("PatientID", "11234"), ("IssuerOfPatientID", "NORTH")]),
                 },
             ],
         },
@@ -153,10 +162,47 @@ fn put_before(hand: &Hand, prefix: &str, issuer: &Issuer, former: &str) -> Raise
     if id.is_empty() {
         return Ok(());
     }
-    if id.starts_with(prefix) {
+    if is_prefixed(hand, &id, prefix, issuer)? {
         return issuer.write(hand, Place::Patient);
     }
-    rename(hand, &format!("{prefix}{id}"), issuer, former)
+    let is_bare = !id.starts_with(prefix);
+    match bare(&id, &came(hand)?, prefix).filter(|_| is_bare) {
+        Some(number) => {
+            hand.set_text("PatientID", format!("{prefix}{number}"))?;
+            issuer.write(hand, Place::Patient)
+        }
+        None => rename(hand, &format!("{prefix}{id}"), issuer, former),
+    }
+}
+
+/// Whether the number has its prefix. Where a prefix is digits only, a number may begin with it and be another patient's: there the
+/// issuer that goes with the prefix must stand beside it, if the rule names one.
+fn is_prefixed(hand: &Hand, id: &str, prefix: &str, issuer: &Issuer) -> Raised<bool> {
+    if !id.starts_with(prefix) {
+        return Ok(false);
+    }
+    let is_telling = prefix.is_empty() || !prefix.bytes().all(|byte| byte.is_ascii_digit());
+    Ok(is_telling || issuer.name().is_empty() || hand.single("IssuerOfPatientID")? == issuer.name())
+}
+
+/// Patient ID as the instance came; `""` when it has none.
+fn came(hand: &Hand) -> Raised<String> {
+    let values = hand.original("PatientID")?.unwrap_or_default();
+    Ok(values.first().map(|value| value.trim().to_owned()).unwrap_or_default())
+}
+
+/// What stands behind the prefix in a number that came with it, when a policy took a separator or the case of the prefix away since:
+/// `NRT4711`, which came as `NRT-4711`, is `4711`.
+fn bare<'a>(id: &'a str, came: &str, prefix: &str) -> Option<&'a str> {
+    let key = |text: &str| text.replace(SEPARATORS, "").to_lowercase();
+    if !came.starts_with(prefix) || key(came) != key(id) {
+        return None;
+    }
+    let of_prefix = key(prefix);
+    let ends = id.char_indices().map(|(at, letter)| at + letter.len_utf8());
+    let end = ends.into_iter().find(|end| key(&id[..*end]) == of_prefix);
+    let rest = id[end.unwrap_or(0)..].trim_start_matches(SEPARATORS);
+    Some(rest).filter(|rest| !rest.is_empty() && !prefix.is_empty())
 }
 
 /// Writes another Patient ID and its issuer; the former one moves to Other Patient IDs Sequence when `former` says so.
@@ -378,7 +424,7 @@ fn normalised(c: &Context, image: &Image, given: &Map) -> Raised<()> {
             rest => rest.to_owned(),
         },
         "pad-zeros" if is_number => format!("{old:0>length$}"),
-        "strip-separators" => old.replace([' ', '-', '.', '/'], ""),
+        "strip-separators" => old.replace(SEPARATORS, ""),
         "upper" => super::text::upper(&old),
         "lower" => super::text::lower(&old),
         _ => old.clone(),

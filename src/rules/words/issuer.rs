@@ -79,6 +79,11 @@ impl Issuer {
         Self::named(cell("issuer"), cell)
     }
 
+    /// The local name; `""` where none was given.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Called `name`, with the rest from `text`.
     pub(super) fn named<T: Into<String>>(name: &str, text: impl Fn(&str) -> T) -> Self {
         Self {
