@@ -56,6 +56,8 @@ mod load_tests;
 #[cfg(test)]
 mod local_tests;
 #[cfg(test)]
+mod passes_tests;
+#[cfg(test)]
 mod privacy_tests;
 #[cfg(test)]
 mod tables_tests;

@@ -1,7 +1,9 @@
 //! Words for the parts of a person's name, in the alphabetic, ideographic or phonetic group. Names are taken apart after decoding,
 //! never in the bytes.
 use super::{Book, Gives, Hand, Sample, Word};
+use crate::dicom::path::{Path, Selector};
 use crate::dicom::text::name::{Group, Part, part, swapped, with_part};
+use crate::dicom::text::{Charset, Form};
 use crate::rules::api::Image;
 use crate::rules::fault::Fault;
 use rhai::{EvalAltResult, NativeCallContext};
@@ -104,7 +106,8 @@ fn swap(book: &mut Book) {
             does: "Exchanges two parts of a person's name in all its groups, without the blanks around the two, for modalities that send \
                 GIVEN^FAMILY.",
             limits: "Once only: a name that the box exchanged already, in this call or, by the record of changes in Original Attributes \
-                Sequence, on an earlier pass, stays.",
+                Sequence, on an earlier pass, stays, also where other words changed its case or its other parts since. Words of \
+                `privacy` leave no record: after them an exchange on a second pass would take the first one back.",
             errors: "Fails for a part of another name. Holds the instance when the element is no text.",
             samples: &[
                 Sample {
@@ -125,11 +128,35 @@ fn swap(book: &mut Book) {
             let Some(names) = hand.values(path)? else {
                 return Ok(());
             };
-            let all = |names: &[String]| -> Vec<String> { names.iter().map(|name| swapped(name, one, other)).collect() };
-            let is_done = earlier(&hand, path)?.iter().any(|before| all(before) == names);
-            if is_done { Ok(()) } else { hand.set(path, all(&names)) }
+            let is_done = earlier(&hand, path)?.iter().any(|before| are_swapped(before, &names, one, other));
+            if is_done {
+                return Ok(());
+            }
+            hand.set(path, names.iter().map(|name| swapped(name, one, other)).collect())
         },
     );
+}
+
+/// Whether the two parts of the names `before` stand exchanged in `now`. What other words do to a name does not count: case, blanks,
+/// and the other parts.
+fn are_swapped(before: &[String], now: &[String], one: Part, other: Part) -> bool {
+    let same = |a: &str, b: &str| {
+        let words = |text: &str| {
+            text.to_lowercase()
+                .split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        words(a) == words(b)
+    };
+    let is_swapped = |(before, now): (&String, &String)| {
+        let groups = Group::NAMES.iter().filter_map(|name| Group::parse(name));
+        groups.into_iter().all(|group| {
+            same(part(before, group, one), part(now, group, other))
+                && same(part(before, group, other), part(now, group, one))
+        })
+    };
+    before.len() == now.len() && before.iter().zip(now).all(is_swapped)
 }
 
 /// What stood at `path` before: as the instance came, and in each record of changes.
@@ -141,10 +168,53 @@ fn earlier(hand: &Hand, path: &str) -> Raised<Vec<Vec<String>>> {
         found.extend(came);
     }
     for item in 0..hand.items("OriginalAttributesSequence")? {
-        let record = format!("OriginalAttributesSequence[{item}].ModifiedAttributesSequence[0].{path}");
-        found.extend(hand.values(&record)?);
+        let record = format!("OriginalAttributesSequence[{item}]");
+        let modified = format!("{record}.ModifiedAttributesSequence[0].{path}");
+        found.extend(hand.values(&modified)?);
+        found.extend(raw(hand, &modified).into_iter().flat_map(readings));
+        found.extend(nonconforming(hand, &record, path)?.into_iter().flat_map(readings));
     }
     Ok(found)
+}
+
+fn raw<'a>(hand: &Hand<'a, '_>, path: &str) -> Option<&'a [u8]> {
+    let head = &hand.evaluation().head;
+    head.find(&Path::parse(path).ok()?).map(|node| head.raw(node))
+}
+
+/// A former name as every set reads it that can: a record keeps the bytes with the declaration with which they came, right or wrong.
+fn readings(bytes: &[u8]) -> Vec<Vec<String>> {
+    let end = bytes
+        .iter()
+        .rposition(|byte| !matches!(byte, 0 | b' '))
+        .map_or(0, |last| last + 1);
+    let bytes = &bytes[..end];
+    let sets = Charset::NAMES
+        .iter()
+        .filter(|_| !bytes.is_ascii())
+        .filter_map(|name| Charset::named(name));
+    let read = sets
+        .map(|set| set.decode(bytes, Form::Names))
+        .filter(|read| !read.lossy);
+    read.map(|read| read.values).collect()
+}
+
+/// What stood at `path` of the root in bytes that broke their own declaration (PS3.3 C.12.1.1.9).
+fn nonconforming<'a>(hand: &Hand<'a, '_>, record: &str, path: &str) -> Raised<Vec<&'a [u8]>> {
+    let leaf = match hand.placed(hand.evaluation().path(path))? {
+        Path {
+            items,
+            leaf: Selector::Tag(tag),
+        } if items.is_empty() => [tag.0.to_le_bytes(), tag.1.to_le_bytes()].concat(),
+        _ => return Ok(Vec::new()),
+    };
+    let sequence = format!("{record}.NonconformingModifiedAttributesSequence");
+    let one = |item: usize| {
+        let of = |keyword: &str| raw(hand, &format!("{sequence}[{item}].{keyword}"));
+        let is_it = of("SelectorAttribute") == Some(&leaf[..]) && of("SelectorSequencePointer").is_none();
+        of("NonconformingDataElementValue").filter(|_| is_it)
+    };
+    Ok((0..hand.items(&sequence)?).filter_map(one).collect())
 }
 
 fn a_part(hand: &Hand, name: &str) -> Raised<Part> {
