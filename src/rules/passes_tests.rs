@@ -1,5 +1,6 @@
-//! What a second box makes of what a first one has sent, where words follow one another.
-use super::tests::{element_text, facts, files};
+//! What a second box makes of what a first one has sent, where words follow one another; and what a rule may write at all.
+use super::HoldKind;
+use super::tests::{element_text, facts, files, reason};
 use super::words_tests::head_of;
 use crate::dicom::head::Head;
 use crate::dicom::head::tests::{EXPLICIT, element, syntax};
@@ -93,4 +94,131 @@ fn a_name_is_exchanged_once_whatever_other_words_do_to_it() {
         passes(SWAP, &[("PatientName", "DOE^JANE")], "PatientName"),
         ["JANE^DOE"; 2]
     );
+}
+
+#[test]
+fn what_a_vr_forbids_is_never_written_and_what_came_wrong_stays() {
+    let decide = |morph: &str, elements: &[(&str, &str)], path: &str| {
+        let head = head_of(elements);
+        let decision = files(&[("main.rhai", &rules(morph))]).unwrap().decide(&facts(), &head);
+        match &decision.hold {
+            Some(_) => {
+                let (kind, reason) = reason(&decision);
+                assert_eq!(kind, HoldKind::Edit, "{morph}");
+                reason
+            }
+            None => element_text(&decision, &head, 0, path).unwrap_or_default(),
+        }
+    };
+    let (control, parts, single) = (
+        "a line end or another control character",
+        "would become two values",
+        "would get several",
+    );
+    let comments = |text| [("PatientComments", text), ("PatientID", "2"), ("StudyDescription", "x")];
+    for (morph, text, path, wanted) in [
+        (
+            r#"text::copy(image, "PatientComments", "StudyDescription");"#,
+            "left\r\nknee\u{C}",
+            "StudyDescription",
+            control,
+        ),
+        (
+            r#"text::copy(image, "PatientComments", "StudyDescription");"#,
+            "left\tknee",
+            "StudyDescription",
+            control,
+        ),
+        (
+            r#"text::copy(image, "PatientComments", "StudyDescription");"#,
+            "a\\b",
+            "StudyDescription",
+            parts,
+        ),
+        (
+            r#"text::copy(image, "PatientComments", "StudyDescription");"#,
+            "knee",
+            "StudyDescription",
+            "knee",
+        ),
+        (
+            r#"text::copy(image, "PatientComments", "AdditionalPatientHistory");"#,
+            "a\r\n\tb\u{C}",
+            "AdditionalPatientHistory",
+            "a\r\n\tb\u{C}",
+        ),
+        (
+            r#"text::copy(image, "PatientComments", "AdditionalPatientHistory");"#,
+            "a\u{7}b",
+            "AdditionalPatientHistory",
+            control,
+        ),
+        (
+            r#"text::move_to(image, "PatientComments", "PatientID");"#,
+            "left\r\nknee",
+            "PatientID",
+            control,
+        ),
+        (
+            "image.PatientID = image.PatientComments;",
+            "left\nknee",
+            "PatientID",
+            control,
+        ),
+        ("image.PatientID = image.PatientComments;", "a\\b", "PatientID", single),
+        (
+            r#"image.set_values("PatientID", ["a", "b"]);"#,
+            "x",
+            "PatientID",
+            single,
+        ),
+        (
+            r#"image.set_values("ImageType", ["DERIVED", "A\\B"]);"#,
+            "x",
+            "ImageType",
+            parts,
+        ),
+        (
+            r#"image.ImageType = "DERIVED\\SECONDARY";"#,
+            "x",
+            "ImageType",
+            "DERIVED\\SECONDARY",
+        ),
+        (
+            r#"text::if_empty(image, "ImageType", "DERIVED\\SECONDARY");"#,
+            "x",
+            "ImageType",
+            "DERIVED\\SECONDARY",
+        ),
+        (
+            "image.PatientComments = \"one\\r\\ntwo \\\\ three\";",
+            "x",
+            "PatientComments",
+            "one\r\ntwo \\ three",
+        ),
+        ("image.PatientName = \"DOE\\tJANE\";", "x", "PatientName", control),
+    ] {
+        let found = decide(morph, &comments(text), path);
+        assert!(
+            found == wanted || wanted.len() > 15 && found.contains(wanted),
+            "{morph} {text:?}: {found}"
+        );
+    }
+    // What came wrong is passed on, and by words that change something else of it.
+    let wrong = [("StudyDescription", "left\tknee"), ("PatientID", "1\u{1}2")];
+    assert_eq!(
+        decide("image.PatientID = \"7\";", &wrong, "StudyDescription"),
+        "left\tknee"
+    );
+    assert_eq!(
+        decide("text::upper(image, \"StudyDescription\");", &wrong, "StudyDescription"),
+        "LEFT\tKNEE"
+    );
+    assert_eq!(
+        decide("identity::prefix(image, \"N-\");", &wrong, "PatientID"),
+        "N-1\u{1}2"
+    );
+    let several = [("PatientID", "1\\2")];
+    assert_eq!(decide("image.PatientID = \"3\\\\4\";", &several, "PatientID"), "3\\4");
+    assert!(decide("image.PatientID = \"3\\\\4\\\\5\";", &several, "PatientID").contains(single));
 }

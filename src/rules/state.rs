@@ -19,12 +19,30 @@ use crate::dicom::edit::{Edit, EditError};
 use crate::dicom::head::{Head, HeadEnd, PIXEL_GROUP};
 use crate::dicom::path::{Path, PathError, Selector};
 use crate::dicom::profile::Table;
+use dicom_core::Tag;
 use regex::Regex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 const EVENTS_MAX: usize = 10_000;
+
+/// Elements that tell one patient, one study or one image from another and have one value (PS3.6): a second one would be another's.
+const SINGLE: [Tag; 13] = [
+    Tag(0x0008, 0x0016),
+    Tag(0x0008, 0x0018),
+    Tag(0x0008, 0x0020),
+    Tag(0x0008, 0x0050),
+    Tag(0x0008, 0x0060),
+    Tag(0x0010, 0x0010),
+    Tag(0x0010, 0x0020),
+    Tag(0x0010, 0x0021),
+    Tag(0x0010, 0x0030),
+    Tag(0x0010, 0x0040),
+    Tag(0x0020, 0x000D),
+    Tag(0x0020, 0x000E),
+    Tag(0x0020, 0x0010),
+];
 
 /// What is known from the load, shared by all evaluations of a rule set.
 #[derive(Default)]
@@ -269,6 +287,7 @@ impl Evaluation {
             self.state().changes.forget(&path);
             return Ok(());
         }
+        self.may_hold(&path, &values)?;
         // What stands there undecodable may stay; it is never written as the sign for what could not be read.
         if values.iter().any(|value| value.contains('\u{FFFD}')) {
             return Err(refused(&EditError::Unencodable));
@@ -302,6 +321,7 @@ impl Evaluation {
         };
         self.may_change()?;
         self.in_reach(&path)?;
+        self.may_hold(&path, &values)?;
         let edit = Edit::text_anew(&self.head, path.clone(), &values).map_err(|e| refused(&e))?;
         match &edit {
             Edit::Set { value, .. } if value[..] == *self.head.raw(node) => Ok(()),
@@ -310,6 +330,39 @@ impl Evaluation {
                 edit,
                 values: Some(values),
             }),
+        }
+    }
+
+    /// Whether the element may hold the values (PS3.5 6.2): a line end, a form feed, a tabulator and a backslash are letters of long texts
+    /// only, other control characters of none, and an element of one value has one. What came wrong may stay as it came.
+    fn may_hold(&self, path: &Path, values: &[String]) -> Result<(), Fault> {
+        let is_long = self.head.is_long_text(path);
+        let is_wrong = |letter: &char| match letter {
+            '\\' | '\n' | '\r' | '\t' | '\u{C}' => !is_long,
+            letter => letter.is_control(),
+        };
+        let is_single = matches!(path.leaf, Selector::Tag(tag) if SINGLE.contains(&tag));
+        let mut wrong = values
+            .iter()
+            .flat_map(|value| value.chars())
+            .filter(is_wrong)
+            .peekable();
+        if wrong.peek().is_none() && !(is_single && values.len() > 1) {
+            return Ok(());
+        }
+        let came = self.original(path).ok().flatten().unwrap_or_default();
+        if is_single && values.len() > 1 && came.len() < values.len() {
+            return Err(Fault::edit(
+                "an element that has one value only would get several: a backslash parts values",
+            ));
+        }
+        match wrong.find(|letter| !came.iter().any(|value| value.contains(*letter))) {
+            None => Ok(()),
+            Some('\\') => Err(Fault::edit("a text with a backslash would become two values")),
+            Some(_) => Err(Fault::edit(
+                "the value has a line end or another control character, which this element may not hold: \
+                 text::strip_controls or text::replace takes it away",
+            )),
         }
     }
 

@@ -178,10 +178,13 @@ fn fill(book: &mut Book) {
         |c: NativeCallContext, image: &mut Image, path: &str, value: &str| {
             let hand = Hand::new(&c, image);
             let there = hand.values(path)?.unwrap_or_default();
-            if there.iter().all(|text| text.trim().is_empty()) {
-                hand.set_text(path, value)
-            } else {
-                Ok(())
+            if !there.iter().all(|text| text.trim().is_empty()) {
+                return Ok(());
+            }
+            // As in an assignment: backslashes part values, and are letters of long texts.
+            match hand.is_long_text(path)? {
+                true => hand.set_text(path, value),
+                false => hand.set(path, value.split('\\').map(str::to_owned).collect()),
             }
         },
     );
@@ -195,7 +198,8 @@ fn carry(book: &mut Book) {
             parameters: "image, from_path, to_path",
             does: "Writes the values of one element into another.",
             limits: "An absent or empty element is not copied: what stands at the target stays.",
-            errors: "Holds the instance when a value does not fit the target's VR; it is never cut.",
+            errors: "Holds the instance when a value does not fit the target's VR: too long, or with a line end or a backslash that only \
+                long texts may have. It is never cut.",
             samples: &[Sample {
                 given: &[("StudyDescription", "CHEST"), ("SeriesDescription", "x")],
                 rule: r#"text::copy(image, "StudyDescription", "SeriesDescription");"#,
@@ -213,7 +217,7 @@ fn carry(book: &mut Book) {
             parameters: "image, from_path, to_path",
             does: "Writes the values of one element into another and removes the first.",
             limits: "An absent or empty element is not moved: what stands at the target stays.",
-            errors: "Holds the instance when a value does not fit the target's VR; it is never cut.",
+            errors: "The same as those of `text::copy`.",
             samples: &[Sample {
                 given: &[("PatientComments", "left knee"), ("StudyComments", "")],
                 rule: r#"text::move_to(image, "PatientComments", "StudyComments");"#,
@@ -236,10 +240,6 @@ fn carried(hand: &Hand, from: &str, to: &str) -> Raised<bool> {
     let values = hand.values(from)?.unwrap_or_default();
     if values.iter().all(|value| value.trim().is_empty()) || hand.is_same(from, to)? {
         return Ok(false);
-    }
-    // In a long text a backslash is a letter; elsewhere it would make two values of one.
-    if values.iter().any(|value| value.contains('\\')) && !hand.is_long_text(to)? {
-        return hand.raise(Fault::edit("a text with a backslash would become two values"));
     }
     hand.set(to, values)?;
     Ok(true)
