@@ -418,7 +418,7 @@ fn wrong_options_and_sets_are_named() {
     let routed = "fn route(image, from) { to(\"vna\"); if charset::of(image) != \"ascii\" { hold(\"x\") } }";
     assert_eq!(decide(routed, &head).hold, None);
     assert!(
-        set("fn route(image, from) { charset::repair(image); to(\"vna\"); }")
+        set("fn mend(image) { charset::repair(image); } fn route(image, from) { mend(image); to(\"vna\"); }")
             .unwrap()
             .decide(&facts(), &head)
             .hold

@@ -170,7 +170,8 @@ const BODIES: &[(&str, &str, End)] = &[
         End::Harmless,
     ),
     ("unknown function", "nothing()", End::Refused),
-    ("wrong arguments", "to(1, 2, 3)", End::Held(HoldKind::Error)),
+    ("wrong number of arguments", "to(1, 2, 3)", End::Refused),
+    ("wrong arguments", "to(1, 2)", End::Held(HoldKind::Error)),
     (
         "caught budget",
         "loop { try { loop { } } catch { } }",
@@ -185,7 +186,7 @@ const BODIES: &[(&str, &str, End)] = &[
         End::Harmless,
     ),
     ("image in itself", "let a = [image]; a.push(a); a.len", End::Harmless),
-    ("edit in route", "image.PatientID = \"X\"", End::Held(HoldKind::Error)),
+    ("edit in route", "image.PatientID = \"X\"", End::Refused),
     (
         "computed destination",
         "let d = \"PATIENT\"; to(d + \"^NAME\")",

@@ -13,6 +13,7 @@ use crate::dicom::path::Path;
 use std::collections::BTreeSet;
 use std::path::Path as FilePath;
 
+mod calls;
 mod words;
 
 /// What one file may refer to.
@@ -79,6 +80,7 @@ struct Lint<'a> {
 
 impl Lint<'_> {
     fn run(&mut self, known: &mut Knowledge) {
+        self.places();
         for at in 0..self.all.len() {
             match &self.all[at].token {
                 Token::Text(text) => drop(known.literals.insert(text.clone())),
@@ -170,6 +172,9 @@ impl Lint<'_> {
         let (method, qualified) = (self.after(at, '.'), self.after(at, ':'));
         if !method && !qualified {
             self.function_exists(at, word);
+            if matches!(word, "hold" | "to" | "to_first" | "to_one_of") {
+                self.plain_numbers(at, word);
+            }
         }
         if qualified {
             self.word_exists(at, word, known);
@@ -209,6 +214,7 @@ impl Lint<'_> {
         let all: Vec<&str> = self.names.words.iter().map(String::as_str).filter(of).collect();
         let name = format!("{namespace}::{word}");
         if all.contains(&name.as_str()) {
+            self.numbers(at, &name, known);
             self.word_call(at, &name, known);
             if namespace == "charset" {
                 for (place, message) in charset_lint::problems(word, &self.all[at + 1..]) {

@@ -364,7 +364,7 @@ fn an_edit_that_cannot_be_made_is_a_hold_of_its_own_kind() {
 #[test]
 fn to_and_edits_stand_where_they_make_sense() {
     let (kind, text) = reason(&decide(
-        "fn morph(image, from) { to(\"vna\") } fn route(image, from) { to(\"vna\") }",
+        "fn send() { to(\"vna\") } fn morph(image, from) { send() } fn route(image, from) { to(\"vna\") }",
         &ct(),
     ));
     assert_eq!(
@@ -373,7 +373,7 @@ fn to_and_edits_stand_where_they_make_sense() {
         "{text}"
     );
     let (kind, text) = reason(&decide(
-        "fn route(image, from) { to(\"vna\"); image.PatientID = \"1\" }",
+        "fn number(image) { image.PatientID = \"1\" } fn route(image, from) { to(\"vna\"); number(image) }",
         &ct(),
     ));
     assert_eq!(

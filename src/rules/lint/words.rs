@@ -128,12 +128,12 @@ impl Lint<'_> {
     }
 
     /// The text of an argument that is one text literal.
-    fn literal(&self, (start, end): Span) -> Option<String> {
+    pub(super) fn literal(&self, (start, end): Span) -> Option<String> {
         self.text(start).filter(|_| end == start + 1).map(str::to_owned)
     }
 
     /// The arguments of the call whose `(` stands at `open`.
-    fn spans(&self, open: usize) -> Vec<Span> {
+    pub(super) fn spans(&self, open: usize) -> Vec<Span> {
         let (mut depth, mut start, mut found) = (0_usize, open + 1, Vec::new());
         for at in open..self.all.len() {
             let token = &self.all[at];

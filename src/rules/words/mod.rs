@@ -102,6 +102,8 @@ pub(super) struct Book {
 #[derive(Clone, Copy, Default)]
 pub(super) struct Shape {
     pub(super) parameters: &'static str,
+    /// The numbers of arguments that it takes, as bits.
+    pub(super) arities: u16,
     pub(super) choices: &'static [Choice],
     /// The columns that it needs in its table, each with the option that names another one.
     pub(super) columns: &'static [(&'static str, &'static str)],
@@ -180,6 +182,7 @@ impl Book {
     ) where
         R: Clone + Send + Sync + 'static,
     {
+        self.shapes.entry(format!("{namespace}::{name}")).or_default().arities |= 1 << N;
         let module = self.modules.entry(namespace).or_default();
         FuncRegistration::new(name).set_into_module(module, function);
     }
