@@ -85,7 +85,7 @@ impl<'a, 'c> Hand<'a, 'c> {
     pub(in crate::rules) fn single(&self, path: &str) -> Raised<String> {
         let element = self.placed(self.evaluation.path(path))?;
         if self.evaluation.is_repeated(&element) {
-            self.hold("an element that may stand once only came twice");
+            self.incomplete("an element that may stand once only came twice");
             return Ok(String::new());
         }
         let values = self.values(path)?.unwrap_or_default();
