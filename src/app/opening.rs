@@ -26,6 +26,9 @@ pub(super) async fn open_spool(
     opening.await.map_err(|_| AppError::Interrupted)?
 }
 
+/// Of what lies below `payload/` and is no payload, so many are named in the log.
+const OTHERS_TOLD: usize = 20;
+
 /// What the spool found at its start, in the log: each loss by its own name.
 pub(super) fn found(report: &OpenReport) {
     if let Some(from) = report.migrated_from {
@@ -46,7 +49,21 @@ pub(super) fn found(report: &OpenReport) {
         "spool opened"
     );
     for id in &report.unreadable {
-        tracing::error!(instance = %id, "a payload without a record cannot be read; it lies in quarantine");
+        tracing::error!(instance = %id, "a payload without a record is damaged or cannot be read; it lies in quarantine");
+    }
+    for id in &report.brought_home {
+        tracing::warn!(instance = %id, "a payload lay in a wrong place below the spool; it is back where it belongs");
+    }
+    let others = report.others.shown();
+    for path in others.iter().take(OTHERS_TOLD) {
+        tracing::warn!(
+            %path,
+            "this is not a payload of this spool: nothing reads it, and it stays; move it away (`waystation spool fsck` says its whole name)"
+        );
+    }
+    if report.others.count > OTHERS_TOLD as u64 {
+        let count = report.others.count;
+        tracing::warn!(count, "so many below payload/ are not payloads of this spool");
     }
     for id in &report.missing {
         tracing::error!(instance = %id, "payload missing: this instance is lost on this box; send it again from its modality");

@@ -158,6 +158,12 @@ fn fsck(at: &At, deep: bool) -> Result<ExitCode, String> {
 fn rebuild(at: &At) -> Result<ExitCode, String> {
     let report = spool::rebuild(&at.spool()?, &Clock::System).map_err(|error| error.to_string())?;
     show(at, &report, || {
+        if report.brought_home > 0 {
+            println!(
+                "{} payloads lay in a wrong place and are back where they belong",
+                report.brought_home
+            );
+        }
         if let Some(aside) = &report.aside {
             println!("the old index is now {}", aside.display());
         }
@@ -175,6 +181,9 @@ fn rebuild(at: &At) -> Result<ExitCode, String> {
         }
         for id in &report.quarantined {
             println!("{id}: damaged, put into quarantine");
+        }
+        for path in &report.passed_over {
+            println!("{path}: is not a payload of this spool: nothing reads it; it stays until a person moves it away");
         }
         for id in &report.lost {
             println!("{id}: no whole payload; its jobs are held");
@@ -212,11 +221,12 @@ fn reports(at: &At, all: bool, limit: usize) -> Result<ExitCode, String> {
             for named in &report.named {
                 let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "?".to_owned());
                 println!(
-                    "  {}  {}  {}  {}",
+                    "  {}  {}  {}  {}{}",
                     word(named.fate),
                     named.instance,
                     text(&named.sop_instance),
-                    text(&named.source)
+                    text(&named.source),
+                    if named.unverified { "  (UID not verified)" } else { "" }
                 );
             }
             let counts = report

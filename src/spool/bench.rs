@@ -454,7 +454,7 @@ fn reconcile(
         // Strays are files of the list.
         match recover::fate(found(&files[&id]), db, &mut opened.report).map_err(|error| error.to_string())? {
             Fate::Remove => opened.removed.push(id),
-            Fate::SetAside => opened.set_aside.push(id),
+            Fate::SetAside | Fate::Quarantine => opened.set_aside.push(id),
             Fate::Adopt(record) => adopted.push(*record),
         }
     }

@@ -1,8 +1,8 @@
 //! Payload files of the simulated spool (`bench.rs`): what a start would find in them. In builds with planted faults only.
+use super::inspect::Found;
 use super::model::Instance;
 use super::payload::FileState;
 use super::record::InstanceRecord;
-use super::recover::Found;
 
 /// A payload file as a start finds it.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -1,12 +1,14 @@
 //! The instances of a spool from their payload files alone, for whoever only reads: works beside a running box and after the
 //! index is lost. The bench looks at heads this way.
 use super::db::{Cf, Db};
+use super::folder;
+use super::inspect::{Found, inspect};
 use super::keys;
 use super::ledger::{FactKind, decode};
 use super::model::Instance;
 use super::payload::path_of;
 use super::query::Filter;
-use super::recover::{self, Found};
+use super::recover;
 use super::schema;
 use crate::base::clock::Wall;
 use crate::base::names::InstanceId;
@@ -26,9 +28,9 @@ pub fn browse(
     since: Wall,
     mut visit: impl FnMut(&Instance, PathBuf) -> ControlFlow<()>,
 ) -> io::Result<()> {
-    for id in recover::list(path)? {
+    for id in folder::list(path)?.payloads {
         // An id begins with the time its file was made, which is never after the arrival.
-        let Ok(Found::Whole(record, _)) = recover::inspect(path, id, false) else {
+        let Ok(Found::Whole(record, _)) = inspect(path, id, false) else {
             continue;
         };
         let wanted = record.instance.arrival >= since && filter.is_about(&record.instance);

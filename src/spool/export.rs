@@ -1,9 +1,10 @@
 //! `spool export`: copies payloads out under readable names. Needs the files only, no index, and disturbs nobody:
 //! it works beside a running box, and after the index is lost.
+use super::folder;
+use super::inspect::{Found, inspect};
 use super::model::{Instance, OpenError};
 use super::payload::path_of;
 use super::query::Filter;
-use super::recover::{self, Found};
 use crate::base::names::Uid;
 use std::fs::{self, File};
 use std::io;
@@ -32,8 +33,9 @@ pub fn export(path: &Path, to: &Path, filter: &Filter) -> Result<ExportReport, O
         move |error: io::Error| OpenError::Io { path, what, error }
     };
     let mut report = ExportReport::default();
-    for id in recover::list(path).map_err(failed("payloads cannot be listed"))? {
-        match recover::inspect(path, id, true) {
+    let listing = folder::list(path).map_err(failed("payloads cannot be listed"))?;
+    for id in listing.payloads {
+        match inspect(path, id, true) {
             Ok(Found::Empty) => {}
             Ok(Found::Whole(record, _)) if filter.is_about(&record.instance) => {
                 let bytes =
@@ -42,7 +44,7 @@ pub fn export(path: &Path, to: &Path, filter: &Filter) -> Result<ExportReport, O
                 report.bytes += bytes;
             }
             Ok(Found::Whole(..)) => {}
-            Ok(Found::Partial) | Err(_) => report.skipped.push(id.to_string()),
+            Ok(Found::Partial | Found::Damaged(_) | Found::Other(..)) | Err(_) => report.skipped.push(id.to_string()),
         }
     }
     Ok(report)

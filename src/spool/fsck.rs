@@ -2,6 +2,8 @@
 use super::chain;
 use super::commitment;
 use super::db::{Cf, Db, DbError};
+use super::folder::{self, Listing, Others};
+use super::inspect::{Found, digest, inspect};
 use super::keys;
 use super::model::OpenError;
 use super::payload::path_of;
@@ -118,15 +120,40 @@ fn instances(db: &Db, path: &Path, report: &mut FsckReport) -> Result<(), DbErro
         }
         true
     })?;
-    match recover::differences(path, db) {
-        Ok(compared) => {
-            for id in compared.strays {
-                if !matches!(recover::inspect(path, id, false), Ok(recover::Found::Empty)) {
-                    report.problem(format!("payload {id}: no record"));
-                }
-            }
-        }
+    match folder::list(path) {
+        Ok(listing) => files(db, path, &listing, report)?,
         Err(detail) => report.problem(format!("payload files cannot be listed: {detail}")),
+    }
+    Ok(())
+}
+
+/// What lies below `payload/` and has no record, or is no payload at all.
+fn files(db: &Db, path: &Path, listing: &Listing, report: &mut FsckReport) -> Result<(), DbError> {
+    for id in recover::compare(&listing.payloads, db)?.strays {
+        if !matches!(inspect(path, id, false), Ok(Found::Empty)) {
+            report.problem(format!("payload {id}: no record"));
+        }
+    }
+    for (file, id) in &listing.misplaced {
+        let file = file.strip_prefix(path).unwrap_or(file).display();
+        let place = path_of(Path::new(""), *id);
+        report.problem(format!(
+            "{file}: belongs at {}, where nothing lies: the next start looks at it, and moves it there if an instance needs it",
+            place.display()
+        ));
+    }
+    let Others { named, count } = &listing.others;
+    for other in named {
+        let other = other.display();
+        report.problem(format!(
+            "{other}: is not a payload of this spool: nothing reads it; it stays until a person moves it away"
+        ));
+    }
+    let unnamed = count - named.len() as u64;
+    if unnamed > 0 {
+        report.problem(format!(
+            "{unnamed} more files below payload/ are not payloads of this spool"
+        ));
     }
     Ok(())
 }
@@ -270,9 +297,8 @@ fn digests(db: &Db, path: &Path, report: &mut FsckReport) -> Result<(), DbError>
             return true;
         };
         let id: InstanceId = record.instance.id;
-        let digest =
-            File::open(path_of(path, id)).and_then(|mut file| recover::digest(&mut file, record.data_set_offset));
-        match digest {
+        let found = File::open(path_of(path, id)).and_then(|mut file| digest(&mut file, record.data_set_offset));
+        match found {
             Ok(digest) if digest == record.instance.digest => report.bytes_verified += record.instance.length,
             Ok(_) => report.problem(format!("instance {id}: payload is not what arrived")),
             Err(_) => report.problem(format!("instance {id}: payload cannot be read")),

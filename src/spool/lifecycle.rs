@@ -8,12 +8,12 @@ use super::former::Known;
 use super::keeper::{Keeper, MARKS};
 use super::model::{CommitError, HoldKind, OpenError, OpenReport};
 use super::payload::Mark;
-use super::record::InstanceRecord;
+use super::recover::Taken;
 use super::salvage::{self, Fate, Named};
 use super::scrub::Scrub;
 use super::study::{self, Fresh};
 use super::txn::{Book, Txn};
-use super::{Config, Spool, adopt, count, migrate as migration, recover, trace, witness};
+use super::{Config, Spool, adopt, count, folder, migrate as migration, recover, trace, witness};
 use crate::base::clock::Clock;
 use crate::base::names::InstanceId;
 use crate::telemetry::metrics::Metrics;
@@ -170,25 +170,32 @@ impl Prepared {
         // A million files take as long to list as their records take to read, so both are done at once. Nothing changes either:
         // no other process has this spool, and nothing is taken in yet.
         let (opened, files) = std::thread::scope(|scope| {
-            let listing = scope.spawn(|| recover::list(&root));
+            let listing = scope.spawn(|| folder::list(&root));
             let opened = Self::index(&core, &root);
             let broken = |_| Err(std::io::Error::other("the listing ended by a panic"));
             (opened, listing.join().unwrap_or_else(broken))
         });
         let (db, book, mut report) = opened?;
-        let files = recover::listed(files, &root)?;
+        let mut files = folder::listed(files, &root)?;
         let index = |error: DbError| recover::index_error(&root, &error);
-        let compared = recover::compare(&files, &db).map_err(index)?;
-        drop(files);
+        let compared = recover::compare(&files.payloads, &db).map_err(index)?;
+        files.payloads = Vec::new();
         report.instances = compared.records;
         count::stock(&core, &report);
         trace::begin(&core, &db, report.instances == 0).map_err(index)?;
-        let (strays, missing) = (compared.strays, compared.missing);
-        let adopted = recover::strays(&core, &db, &strays, &mut report).map_err(io("strays cannot be put aside"))?;
+        let (strays, mut missing) = (compared.strays, compared.missing);
+        let aside = || io("a payload without a record cannot be put in its place");
+        let mut taken = recover::strays(&core, &db, &strays, &mut report).map_err(aside())?;
+        let found = recover::misplaced(&core, &db, &mut files, &mut report).map_err(aside())?;
+        taken.adopted.extend(found);
+        recover::in_order(&mut taken.adopted);
+        report.others = files.others;
+        report.brought_home.sort_unstable();
+        missing.retain(|id| report.brought_home.binary_search(id).is_err());
         report.quarantined = count_quarantine(&db).map_err(index)?;
         let mut prepared = Self { core, db, book, report };
         let named = prepared
-            .reconcile(missing, &adopted)
+            .reconcile(missing, taken)
             .map_err(|error| OpenError::IndexTrouble {
                 path: root.clone(),
                 detail: error.to_string(),
@@ -215,9 +222,12 @@ impl Prepared {
     }
 
     /// Holds what misses its payload, takes in what misses its record. Answers what is to be named.
-    fn reconcile(&mut self, missing: Vec<InstanceId>, adopted: &[InstanceRecord]) -> Result<Vec<Named>, CommitError> {
+    fn reconcile(&mut self, missing: Vec<InstanceId>, taken: Taken) -> Result<Vec<Named>, CommitError> {
         let Self { core, db, book, report } = self;
-        let mut named: Vec<Named> = report.unreadable.iter().map(|id| Named::cut(&id.to_string())).collect();
+        let Taken {
+            adopted,
+            damaged: mut named,
+        } = taken;
         for id in missing {
             let (held, record) = apply_now(core, db, book, |txn| {
                 let record = txn.instance(id)?;
@@ -240,7 +250,7 @@ impl Prepared {
             witness::standing(&core.config.path)
         };
         let mut fresh = Fresh::default();
-        for record in adopted {
+        for record in &adopted {
             let id = record.instance.id;
             let known = Known::default().with_orders(id, orders.as_ref(), core.config.salvage.hold());
             let held = apply_now(core, db, book, |txn| {

@@ -4,9 +4,9 @@ use super::admit::{add_job, undecided};
 use super::adopt::hold_corrupt;
 use super::core::Core;
 use super::db::Cf;
+use super::inspect::{Found, inspect};
 use super::keys;
 use super::model::{CommitError, HoldKind, JobKey};
-use super::recover::{Found, inspect};
 use super::txn::{Effect, Txn};
 use crate::base::names::InstanceId;
 
@@ -48,7 +48,7 @@ fn restore(txn: &mut Txn<'_>, id: InstanceId) -> Result<bool, CommitError> {
             txn.put_instance(&record);
             Ok(true)
         }
-        Ok(Found::Empty | Found::Partial) | Err(_) => Ok(false),
+        Ok(_) | Err(_) => Ok(false),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The spool's vocabulary: what other rooms hand in and get back. Plain values; no disk here.
 use super::alias::Alias;
+use super::folder::Others;
 use super::payload::Guarded;
 use super::study::{StudyNote, StudySeen};
 use super::trace::Trait;
@@ -389,7 +390,7 @@ pub struct OpenReport {
     pub awaiting: u64,
     /// Empty files of the pool that were cleared.
     pub pool_cleared: u64,
-    /// Files cut by the stop, never acknowledged, removed.
+    /// Files cut by the stop, never sealed, removed.
     pub partial: u64,
     /// Whole payloads without a record that were never acknowledged, moved to `orphans/`.
     pub orphans: u64,
@@ -397,8 +398,12 @@ pub struct OpenReport {
     pub adopted: Vec<InstanceId>,
     /// Instances whose payload file is gone. Their jobs are held with kind `corrupt`.
     pub missing: Vec<InstanceId>,
-    /// Payload files without a record that could not be read: put into `quarantine/`.
+    /// Payload files without a record that are damaged or could not be read: put into `quarantine/`.
     pub unreadable: Vec<InstanceId>,
+    /// Whole payloads that lay in a wrong place: moved to the place of their id.
+    pub brought_home: Vec<InstanceId>,
+    /// What lies below `payload/` and is no payload: left where it is.
+    pub others: Others,
     /// Records that could not be read and were put into quarantine.
     pub quarantined: u64,
 }

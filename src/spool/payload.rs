@@ -23,7 +23,7 @@ use tokio::task::JoinHandle;
 
 /// Bytes that a header reserves for the spool's private record.
 pub const PRIVATE_LEN: usize = 512;
-const MAGIC: &[u8; 8] = b"WAYSPOOL";
+pub(super) const MAGIC: &[u8; 8] = b"WAYSPOOL";
 /// Magic, state and length stand before the identity record.
 const FIXED: usize = 11;
 /// A header is at most this long (`dicom::part10::META_MAX`).

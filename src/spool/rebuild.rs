@@ -12,13 +12,13 @@ use super::config::{Config, Salvage};
 use super::core::Core;
 use super::db::{Cf, Db, DbError};
 use super::former::{Former, Known};
+use super::gather::{self, File};
 use super::keys;
 use super::ledger::{Fact, FactKind};
 use super::lifecycle::apply_now;
 use super::model::{CommitError, HoldKind, HoldReason, OpenError};
-use super::payload::{FileState, path_of};
 use super::record::InstanceRecord;
-use super::recover::{self, Found};
+use super::recover;
 use super::salvage::{Fate, Named};
 use super::study::{self, Fresh};
 use super::txn::{Book, Effect, SUSPENDED, Txn, encode_number, meta_key};
@@ -48,6 +48,10 @@ pub struct RebuildReport {
     pub quarantined: Vec<String>,
     /// Our ids of instances that the old index knew as not delivered and that have no whole file; their jobs are held.
     pub lost: Vec<String>,
+    /// Whole payloads that lay in a wrong place, and were moved to the place of their id.
+    pub brought_home: u64,
+    /// What lies below `payload/` and is no payload, left where it is. A name that is not ours is a `*`.
+    pub passed_over: Vec<String>,
     /// Empty files that were removed.
     pub empty: u64,
     /// Where the old index lies now.
@@ -126,7 +130,8 @@ pub(super) fn remake(
     let former = former(path, &mut report);
     let orders = witness::standing(path);
     report.orders_lost = orders.is_none();
-    let mut files = look(path, manner.deep, &mut report).map_err(failed("a payload cannot be read"))?;
+    let (mut files, damaged_files) =
+        gather::look(path, manner.deep, &mut report).map_err(failed("a payload cannot be read"))?;
     // The first content under a UID is the one that the others conflict with.
     files.sort_unstable();
     let index = |error: DbError| recover::index_error(path, &error);
@@ -155,14 +160,14 @@ pub(super) fn remake(
     };
     site.carry_over(&files).map_err(|error| damaged(&error))?;
     for chunk in files.chunks(BATCH) {
-        let records = again(path, chunk).map_err(failed("a payload cannot be read"))?;
+        let records = gather::again(path, chunk).map_err(failed("a payload cannot be read"))?;
         let named = site.take_in(&records).map_err(|error| damaged(&error))?;
         named
             .into_iter()
             .try_for_each(&mut *name)
             .map_err(failed("the report cannot be written"))?;
     }
-    let named = site.lost(&files).map_err(|error| damaged(&error))?;
+    let named = site.lost(&files, damaged_files).map_err(|error| damaged(&error))?;
     named
         .into_iter()
         .try_for_each(&mut *name)
@@ -228,9 +233,6 @@ fn replace(path: &Path, building: &Path, now: Wall, report: &mut RebuildReport) 
     }
     super::pool::sync_directory(path)
 }
-
-/// A payload file: when it arrived, its name, and whether it was delivered.
-type File = (Wall, InstanceId, bool);
 
 /// The new index in the making.
 struct Site {
@@ -361,7 +363,7 @@ impl Site {
     }
 
     /// What the old index knew as not delivered and has no whole file: held, visibly, so that its modality can send it again.
-    fn lost(&mut self, files: &[File]) -> Result<Vec<Named>, CommitError> {
+    fn lost(&mut self, files: &[File], damaged: Vec<Named>) -> Result<Vec<Named>, CommitError> {
         let present: HashSet<InstanceId> = files.iter().map(|(_, id, _)| *id).collect();
         let mut lost = Vec::new();
         let asked = self.former.as_ref().map(|former| {
@@ -389,9 +391,7 @@ impl Site {
             named.push(Named::of(&record.instance, fate));
         }
         let told: HashSet<String> = lost.iter().map(|record| record.instance.id.to_string()).collect();
-        for id in self.report.quarantined.iter().filter(|id| !told.contains(*id)) {
-            named.push(Named::cut(id));
-        }
+        named.extend(damaged.into_iter().filter(|one| !told.contains(&one.instance)));
         Ok(named)
     }
 }
@@ -407,40 +407,6 @@ impl Salvage {
             Self::Deliver => None,
         }
     }
-}
-
-/// Reads every file once, whole when `deep`. What is not what arrived is put aside here.
-fn look(root: &Path, deep: bool, report: &mut RebuildReport) -> io::Result<Vec<File>> {
-    let mut found = Vec::new();
-    for id in recover::list(root)? {
-        match recover::inspect(root, id, deep) {
-            Ok(Found::Empty) => {
-                fs::remove_file(path_of(root, id))?;
-                report.empty += 1;
-            }
-            Ok(Found::Whole(record, state)) => {
-                found.push((record.instance.arrival, id, state == FileState::Delivered));
-            }
-            Err(error) if recover::is_passing(&error) => return Err(error),
-            Ok(Found::Partial) | Err(_) => {
-                fs::rename(path_of(root, id), root.join("quarantine").join(format!("{id}.dcm")))?;
-                report.quarantined.push(id.to_string());
-            }
-        }
-    }
-    Ok(found)
-}
-
-/// The records of files that were looked at, kept out of memory until now.
-fn again(root: &Path, files: &[File]) -> io::Result<Vec<(InstanceRecord, bool)>> {
-    let mut records = Vec::with_capacity(files.len());
-    for (_, id, delivered) in files {
-        match recover::inspect(root, *id, false)? {
-            Found::Whole(record, _) => records.push((*record, *delivered)),
-            Found::Empty | Found::Partial => return Err(io::Error::other("it changed while it was read")),
-        }
-    }
-    Ok(records)
 }
 
 /// An instance without its payload: its jobs, or one undecided, are held; a resend is taken in.

@@ -2,17 +2,20 @@
 //! difference is named. Nothing acknowledged is dropped, nothing that never was is delivered.
 use super::core::Core;
 use super::db::{Cf, Db, DbError};
+use super::folder::{self, Listing, bring_home, is_free, naming, put_aside};
+use super::inspect::{Found, inspect, inspect_at, is_passing};
 use super::keys;
 use super::ledger::Head;
 use super::model::{OpenError, OpenReport};
-use super::payload::{FileState, HEADER_MAX, find_private, path_of};
+use super::payload::{FileState, path_of};
 use super::record::{InstanceRecord, SeenEntry, SeenRecord};
+use super::salvage::Named;
 use super::txn::{DESTINATION, SCHEMA, SUSPENDED, WAITS, aside, decode_number};
 use super::{schema, witness};
 use crate::base::names::{DestinationId, InstanceId};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
@@ -61,11 +64,12 @@ pub(super) fn lock(root: &Path, create: bool) -> Result<(File, bool), OpenError>
 pub(super) fn directories(root: &Path) -> Result<(), OpenError> {
     let make = || {
         for name in ["payload", "orphans", "quarantine"] {
-            fs::create_dir_all(root.join(name))?;
+            fs::create_dir_all(root.join(name)).map_err(naming(root, &root.join(name)))?;
         }
         spread(&root.join("payload"));
         for shard in 0..=u8::MAX {
-            fs::create_dir_all(root.join("payload").join(format!("{shard:02x}")))?;
+            let shard = root.join("payload").join(format!("{shard:02x}"));
+            fs::create_dir_all(&shard).map_err(naming(root, &shard))?;
         }
         super::pool::sync_directory(&root.join("payload"))?;
         super::pool::sync_directory(root)
@@ -104,7 +108,7 @@ pub(super) fn open_index(root: &Path) -> Result<Db, OpenError> {
     let path = index_path(root);
     let create = !Db::exists(&path);
     if create {
-        let payloads = payloads(root).map_err(failed(root, "payloads cannot be listed"))?;
+        let payloads = folder::count(root).map_err(failed(root, "payloads cannot be listed"))?;
         // A ledger that had facts says the same when everything has been delivered and has left the cache.
         if payloads > 0 || witness::lost_facts(root, &Head::default()) > 0 {
             return Err(OpenError::IndexMissing {
@@ -116,7 +120,7 @@ pub(super) fn open_index(root: &Path) -> Result<Db, OpenError> {
     let damaged = |error: DbError| index_error(root, &error);
     let opened = match Db::open(&path, create) {
         // A first start that was cut leaves an index without all its families, and nothing was taken in yet.
-        Err(_) if !create && payloads(root).is_ok_and(|payloads| payloads == 0) => Db::open(&path, true),
+        Err(_) if !create && folder::count(root).is_ok_and(|payloads| payloads == 0) => Db::open(&path, true),
         opened => opened,
     };
     let db = opened.map_err(damaged)?;
@@ -239,119 +243,96 @@ fn numbers_in_use(db: &Db) -> Result<BTreeSet<u32>, DbError> {
     }
 }
 
-/// The ids of all payload files, sorted.
-pub(super) fn list(root: &Path) -> io::Result<Vec<InstanceId>> {
-    let mut ids = Vec::new();
-    let shards = match fs::read_dir(root.join("payload")) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(ids),
-        shards => shards?,
-    };
-    for shard in shards {
-        for entry in fs::read_dir(shard?.path())? {
-            let name = entry?.file_name();
-            let id = name
-                .to_str()
-                .and_then(|name| InstanceId::parse(name.strip_suffix(".dcm")?).ok());
-            ids.extend(id);
+/// What a start made of the files that have no record.
+#[derive(Default)]
+pub(super) struct Taken {
+    /// To be taken in again.
+    pub adopted: Vec<InstanceRecord>,
+    /// In `quarantine/` now. They may have been acknowledged.
+    pub damaged: Vec<Named>,
+}
+
+/// Files without record: what to do with each. A file whose id has a record is never touched here.
+pub(super) fn strays(core: &Core, db: &Db, strays: &[InstanceId], report: &mut OpenReport) -> io::Result<Taken> {
+    let root = &core.config.path;
+    let mut taken = Taken::default();
+    for id in strays {
+        let path = path_of(root, *id);
+        let found = match inspect(root, *id, true) {
+            Err(error) if is_passing(&error) => return Err(naming(root, &path)(error)),
+            found => found,
+        };
+        let fate = match found {
+            // It may have been acknowledged: put aside, and named.
+            Err(_) => Fate::Quarantine,
+            Ok(Found::Other(record, state)) => {
+                let home = record.instance.id;
+                if is_free(root, home) && is_wanted(db, &record, state, report)? {
+                    bring_home(root, &path, home)?;
+                    report.brought_home.push(home);
+                    taken.adopted.extend((!has_record(db, home)?).then_some(*record));
+                    continue;
+                }
+                // A copy: the instance itself lies where it belongs, or needs its payload no more.
+                report.orphans += 1;
+                Fate::SetAside
+            }
+            Ok(found) => fate(found, db, report)?,
+        };
+        match fate {
+            Fate::Remove => fs::remove_file(&path).map_err(naming(root, &path))?,
+            Fate::SetAside => drop(put_aside(root, &path, "orphans", *id)?),
+            Fate::Quarantine => {
+                let aside = put_aside(root, &path, "quarantine", *id)?;
+                report.unreadable.push(*id);
+                taken.damaged.push(Named::damaged(root, &aside, *id));
+            }
+            Fate::Adopt(record) => taken.adopted.push(*record),
         }
     }
-    ids.sort_unstable();
-    Ok(ids)
+    Ok(taken)
 }
 
-/// Payload files that hold something.
-fn payloads(root: &Path) -> io::Result<u64> {
-    Ok(list(root)?.iter().filter(|id| length(root, **id) > 0).count() as u64)
-}
-
-fn length(root: &Path, id: InstanceId) -> u64 {
-    fs::metadata(path_of(root, id)).map_or(0, |meta| meta.len())
-}
-
-/// What a payload file is, seen from itself alone.
-pub(super) enum Found {
-    Empty,
-    /// Cut short, or never sealed.
-    Partial,
-    Whole(Box<InstanceRecord>, FileState),
-}
-
-/// Looks at a file; with `deep`, its digest must be right too.
-pub(super) fn inspect(root: &Path, id: InstanceId, deep: bool) -> io::Result<Found> {
-    let mut file = File::open(path_of(root, id))?;
-    let size = file.metadata()?.len();
-    if size == 0 {
-        return Ok(Found::Empty);
-    }
-    let mut start = Vec::new();
-    (&mut file).take(HEADER_USUAL).read_to_end(&mut start)?;
-    let mut private = find_private(&start);
-    if private.is_none() {
-        (&mut file)
-            .take(HEADER_MAX as u64 - HEADER_USUAL)
-            .read_to_end(&mut start)?;
-        private = find_private(&start);
-    }
-    let Some((record, state)) = private else {
-        return Ok(Found::Partial);
-    };
-    let whole = record.instance.id == id && size == u64::from(record.data_set_offset) + record.instance.length;
-    if !whole || (deep && digest(&mut file, record.data_set_offset)? != record.instance.digest) {
-        return Ok(Found::Partial);
-    }
-    Ok(Found::Whole(Box::new(record), state))
-}
-
-/// Our own header fits; a longer one is read in a second step.
-const HEADER_USUAL: u64 = 4_096;
-
-/// An error that says nothing of this file: the process or the machine is out of something.
-pub(super) fn is_passing(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    let errno = Errno::from_io_error(error);
-    matches!(
-        errno,
-        Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::INTR | Errno::AGAIN)
-    )
-}
-
-pub(super) fn digest(file: &mut File, data_set_offset: u32) -> io::Result<[u8; 32]> {
-    use std::io::{Seek, SeekFrom};
-    file.seek(SeekFrom::Start(data_set_offset.into()))?;
-    let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(file)?;
-    Ok(*hasher.finalize().as_bytes())
-}
-
-/// Files without record: what to do with each. Answers the records to take in again.
-pub(super) fn strays(
+/// Files with a payload's name in a folder that is not theirs: those that the index misses, or has lost, are moved to their place. All
+/// others stay where they are.
+pub(super) fn misplaced(
     core: &Core,
     db: &Db,
-    strays: &[InstanceId],
+    listing: &mut Listing,
     report: &mut OpenReport,
 ) -> io::Result<Vec<InstanceRecord>> {
     let root = &core.config.path;
     let mut adopted = Vec::new();
-    for id in strays {
-        let path = path_of(root, *id);
-        let found = match inspect(root, *id, true) {
-            Err(error) if is_passing(&error) => return Err(error),
-            // It may have been acknowledged: put aside, and named.
-            Err(_) => {
-                fs::rename(path, root.join("quarantine").join(format!("{id}.dcm")))?;
-                report.unreadable.push(*id);
+    for (path, id) in std::mem::take(&mut listing.misplaced) {
+        let record = match inspect_at(&path, id, true) {
+            Err(error) if is_passing(&error) => return Err(naming(root, &path)(error)),
+            // Two of one name may have been found: the first was it.
+            Ok(Found::Whole(record, state)) if is_free(root, id) && is_wanted(db, &record, state, report)? => record,
+            _ => {
+                listing.pass_over(root, &path);
                 continue;
             }
-            Ok(found) => found,
         };
-        match fate(found, db, report)? {
-            Fate::Remove => fs::remove_file(path)?,
-            Fate::SetAside => fs::rename(path, root.join("orphans").join(format!("{id}.dcm")))?,
-            Fate::Adopt(record) => adopted.push(*record),
-        }
+        bring_home(root, &path, id)?;
+        report.brought_home.push(id);
+        adopted.extend((!has_record(db, id)?).then_some(*record));
     }
-    in_order(&mut adopted);
     Ok(adopted)
+}
+
+/// Whether a whole file in a wrong place is the payload of an instance that needs it.
+fn is_wanted(db: &Db, record: &InstanceRecord, state: FileState, report: &OpenReport) -> io::Result<bool> {
+    if has_record(db, record.instance.id)? {
+        return Ok(true);
+    }
+    // Only looked at: what it counts is forgotten.
+    let decided = fate(Found::Whole(Box::new(record.clone()), state), db, &mut report.clone())?;
+    Ok(matches!(decided, Fate::Adopt(_)))
+}
+
+fn has_record(db: &Db, id: InstanceId) -> io::Result<bool> {
+    let record = db.get(Cf::Instance, &id.0).map_err(io::Error::other)?;
+    Ok(record.is_some())
 }
 
 /// The first content under a UID is the one that the others conflict with.
@@ -363,6 +344,8 @@ pub(super) fn in_order(adopted: &mut [InstanceRecord]) {
 pub(super) enum Fate {
     Remove,
     SetAside,
+    /// Damaged, and perhaps acknowledged: put aside, and named.
+    Quarantine,
     Adopt(Box<InstanceRecord>),
 }
 
@@ -377,6 +360,13 @@ pub(super) fn fate(found: Found, db: &Db, report: &mut OpenReport) -> io::Result
             report.partial += 1;
             Fate::Remove
         }
+        // Another id's file says nothing of this one.
+        Found::Damaged(None) | Found::Other(..) => Fate::Quarantine,
+        // Eviction was cut between the record and the file.
+        Found::Damaged(Some((_, FileState::Delivered))) | Found::Whole(_, FileState::Delivered) => Fate::Remove,
+        Found::Damaged(Some((record, _))) if was_evicted(db, &record)? => Fate::Remove,
+        // Its letter is never flushed: one that only says `sealed` may have been acknowledged.
+        Found::Damaged(Some(_)) => Fate::Quarantine,
         Found::Whole(_, FileState::Sealed) => {
             report.orphans += 1;
             Fate::SetAside
@@ -384,13 +374,11 @@ pub(super) fn fate(found: Found, db: &Db, report: &mut OpenReport) -> io::Result
         Found::Whole(record, FileState::Committed) if was_evicted(db, &record)? => Fate::Remove,
         // Its commit was durable once: the index has lost it.
         Found::Whole(record, FileState::Committed) => Fate::Adopt(record),
-        // Eviction was cut between the record and the file.
-        Found::Whole(_, FileState::Delivered) => Fate::Remove,
     })
 }
 
 /// The letter `delivered` is a hint and may be lost. The index remembers what it evicted, and forgets both together when
-/// it loses a batch. A record in quarantine is no eviction.
+/// it loses a batch. A record in quarantine is no eviction, and an instance that has its record was not evicted.
 fn was_evicted(db: &Db, record: &InstanceRecord) -> io::Result<bool> {
     let instance = &record.instance;
     let seen = db
@@ -401,7 +389,7 @@ fn was_evicted(db: &Db, record: &InstanceRecord) -> io::Result<bool> {
     let aside = db
         .get(Cf::Quarantine, &aside(Cf::Instance, &instance.id.0))
         .map_err(io::Error::other)?;
-    Ok(aside.is_none() && seen.entries.iter().any(known))
+    Ok(aside.is_none() && seen.entries.iter().any(known) && !has_record(db, instance.id)?)
 }
 
 /// Files and records, held against each other.
@@ -415,18 +403,7 @@ pub(super) struct Compared {
     pub records: u64,
 }
 
-/// Both ways, from the disk.
-pub(super) fn differences(root: &Path, db: &Db) -> Result<Compared, OpenError> {
-    let files = listed(list(root), root)?;
-    compare(&files, db).map_err(|error| index_error(root, &error))
-}
-
-/// A list of files, or why there is none.
-pub(super) fn listed(files: io::Result<Vec<InstanceId>>, root: &Path) -> Result<Vec<InstanceId>, OpenError> {
-    files.map_err(failed(root, "payloads cannot be listed"))
-}
-
-/// The same for a sorted list of files.
+/// Holds a sorted list of files and the records against each other.
 pub(super) fn compare(files: &[InstanceId], db: &Db) -> Result<Compared, DbError> {
     let (mut found, mut at) = (Compared::default(), 0);
     db.scan(Cf::Instance, &[], &[], |key, _| {
@@ -437,9 +414,12 @@ pub(super) fn compare(files: &[InstanceId], db: &Db) -> Result<Compared, DbError
             found.strays.push(files[at]);
             at += 1;
         }
-        if files.get(at) == Some(&id) {
+        let from = at;
+        // An id that is listed twice has its record all the same: no file of it is a stray.
+        while files.get(at) == Some(&id) {
             at += 1;
-        } else {
+        }
+        if at == from {
             found.missing.push(id);
         }
         found.records += 1;

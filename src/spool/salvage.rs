@@ -6,11 +6,14 @@
 //! Our own ids, UIDs and names from the configuration only; a report is never deleted by the box.
 use super::Spool;
 use super::config::Config;
+use super::folder::is_free;
+use super::inspect::{Found, inspect_at, shown_uid};
 use super::ledger::{Fact, FactKind};
 use super::model::{CommitError, Instance, OpenError};
 use super::pool::sync_directory;
 use super::rebuild::{Manner, RebuildReport, remake};
 use crate::base::clock::{Clock, Wall};
+use crate::base::names::InstanceId;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
@@ -46,6 +49,9 @@ pub struct Named {
     /// `None` when nothing but the id is left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sop_instance: Option<String>,
+    /// The UID was found in a damaged file, by nothing but its tag: it may be damaged too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unverified: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub study: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -60,9 +66,34 @@ impl Named {
             fate,
             instance: instance.id.to_string(),
             sop_instance: Some(instance.sop_instance.to_string()),
+            unverified: false,
             study: instance.study.as_ref().map(ToString::to_string),
             source: Some(instance.source.to_string()),
             arrival: Some(instance.arrival.iso()),
+        }
+    }
+
+    /// A damaged file, with what it still tells: by its own identity, which has a checksum; else by its SOP Instance UID as it stands there.
+    pub(super) fn damaged(root: &Path, path: &Path, id: InstanceId) -> Self {
+        let instance = id.to_string();
+        match inspect_at(path, id, false) {
+            Ok(Found::Whole(record, _) | Found::Damaged(Some((record, _)))) => {
+                Self::of(&record.instance, Fate::Damaged)
+            }
+            // A second file of an instance that has its own: what was here before is not told by it.
+            Ok(Found::Other(record, _)) if !is_free(root, record.instance.id) => Self::cut(&instance),
+            Ok(Found::Other(record, _)) => Self {
+                instance,
+                ..Self::of(&record.instance, Fate::Damaged)
+            },
+            Ok(Found::Empty | Found::Partial | Found::Damaged(None)) | Err(_) => {
+                let uid = shown_uid(path).map(|uid| uid.to_string());
+                Self {
+                    unverified: uid.is_some(),
+                    sop_instance: uid,
+                    ..Self::cut(&instance)
+                }
+            }
         }
     }
 
@@ -72,6 +103,7 @@ impl Named {
             fate: Fate::Damaged,
             instance: id.to_owned(),
             sop_instance: None,
+            unverified: false,
             study: None,
             source: None,
             arrival: None,

@@ -6,6 +6,7 @@ mod committed;
 mod crash;
 mod grouped;
 mod migrated;
+mod misplaced;
 mod model;
 mod queue;
 mod rebuilt;
