@@ -323,8 +323,12 @@ fn export(at: &At, to: &Path, which: Which) -> Result<ExitCode, String> {
     for id in &report.skipped {
         eprintln!("{id}: cut or damaged, not exported");
     }
+    let already = match report.already {
+        0 => String::new(),
+        already => format!("; {already} were there already"),
+    };
     println!(
-        "{} files, {} bytes, below {}",
+        "{} files, {} bytes, below {}{already}",
         report.exported,
         report.bytes,
         to.display()

@@ -2,12 +2,13 @@
 //! it works beside a running box, and after the index is lost.
 use super::folder;
 use super::inspect::{Found, inspect};
-use super::model::{Instance, OpenError};
-use super::payload::path_of;
+use super::model::OpenError;
+use super::payload::{HEADER_MAX, path_of, state_offset};
 use super::query::Filter;
+use super::record::InstanceRecord;
 use crate::base::names::Uid;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 /// What was copied.
@@ -15,15 +16,20 @@ use std::path::{Path, PathBuf};
 pub struct ExportReport {
     pub exported: u64,
     pub bytes: u64,
+    /// Whole copies that were there already.
+    pub already: u64,
     /// Our ids of files that are cut, damaged or still arriving.
     pub skipped: Vec<String>,
 }
 
 /// Two instances of one UID get `_1`, `_2` up to this.
 const SAME_NAME_MAX: usize = 10_000;
+/// How a copy ends that is not whole yet.
+const UNFINISHED: &str = ".part";
 
 /// Copies what matches `filter` (its source, instance, study and SOP instance; the rest is about jobs and not looked
-/// at) to `to/STUDY/SOPINSTANCE.dcm`. Existing files are never overwritten.
+/// at) to `to/STUDY/SOPINSTANCE.dcm`. A copy has its name when it is whole and flushed, and not before. Existing files are never
+/// overwritten; one with the same content is the copy already.
 ///
 /// # Errors
 /// The spool cannot be listed or the copies cannot be written.
@@ -38,10 +44,13 @@ pub fn export(path: &Path, to: &Path, filter: &Filter) -> Result<ExportReport, O
         match inspect(path, id, true) {
             Ok(Found::Empty) => {}
             Ok(Found::Whole(record, _)) if filter.is_about(&record.instance) => {
-                let bytes =
-                    copy(&path_of(path, id), to, &record.instance).map_err(failed("a copy cannot be written"))?;
-                report.exported += 1;
-                report.bytes += bytes;
+                match copy(&path_of(path, id), to, &record).map_err(failed("a copy cannot be written"))? {
+                    Some(bytes) => {
+                        report.exported += 1;
+                        report.bytes += bytes;
+                    }
+                    None => report.already += 1,
+                }
             }
             Ok(Found::Whole(..)) => {}
             Ok(Found::Partial | Found::Damaged(_) | Found::Other(..)) | Err(_) => report.skipped.push(id.to_string()),
@@ -50,25 +59,96 @@ pub fn export(path: &Path, to: &Path, filter: &Filter) -> Result<ExportReport, O
     Ok(report)
 }
 
-fn copy(from: &Path, to: &Path, instance: &Instance) -> io::Result<u64> {
+/// Answers how many bytes were copied, `None` when the copy was there already.
+fn copy(from: &Path, to: &Path, record: &InstanceRecord) -> io::Result<Option<u64>> {
+    let instance = &record.instance;
     let own = instance.id.to_string();
     let directory = to.join(instance.study.as_ref().map_or(own.clone(), |study| part(study, &own)));
     fs::create_dir_all(&directory)?;
     let name = part(&instance.sop_instance, &own);
     for count in 0..SAME_NAME_MAX {
         let path = numbered(&directory, &name, count);
-        match File::options().write(true).create_new(true).open(&path) {
-            Ok(mut copy) => {
-                let bytes = io::copy(&mut File::open(from)?, &mut copy)?;
-                copy.sync_all()?;
-                return Ok(bytes);
+        if is_copy(from, &path, record)? {
+            return Ok(None);
+        }
+        if is_there(&path)? {
+            continue;
+        }
+        // Of this process alone: an export that was cut, or another one, has its own.
+        let unfinished = directory.join(format!(".waystation-{own}-{}{UNFINISHED}", std::process::id()));
+        let written = write(from, &unfinished).and_then(|bytes| Ok((bytes, publish(&unfinished, &path)?)));
+        match written {
+            Ok((bytes, true)) => return Ok(Some(bytes)),
+            // Somebody else has just written one of that name.
+            Ok((_, false)) => drop(fs::remove_file(unfinished)),
+            Err(error) => {
+                drop(fs::remove_file(unfinished));
+                return Err(error);
             }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
         }
     }
     Err(io::Error::from(io::ErrorKind::AlreadyExists))
 }
+
+fn write(from: &Path, to: &Path) -> io::Result<u64> {
+    let mut copy = File::create(to)?;
+    let bytes = io::copy(&mut File::open(from)?, &mut copy)?;
+    copy.sync_all()?;
+    Ok(bytes)
+}
+
+/// Gives a whole copy its name, never that of another file. Answers whether it has it.
+fn publish(from: &Path, to: &Path) -> io::Result<bool> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    use rustix::io::Errno;
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Ok(()) => Ok(true),
+        Err(Errno::EXIST) => Ok(false),
+        // Some file systems of sticks and shares cannot do both at once.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) if is_there(to)? => Ok(false),
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => fs::rename(from, to).map(|()| true),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn is_there(path: &Path) -> io::Result<bool> {
+    match fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a file is a whole copy of the payload. Its state letter may differ: the payload may have been delivered since.
+fn is_copy(payload: &Path, copy: &Path, record: &InstanceRecord) -> io::Result<bool> {
+    let Ok(mut copy) = File::open(copy) else {
+        return Ok(false);
+    };
+    let mut payload = File::open(payload)?;
+    let mut left = payload.metadata()?.len();
+    if copy.metadata()?.len() != left {
+        return Ok(false);
+    }
+    let (mut ours, mut theirs) = (vec![0; COMPARED], vec![0; COMPARED]);
+    let mut letter = usize::try_from(state_offset(record.private_offset)).ok();
+    while left > 0 {
+        let length = left.min(COMPARED as u64) as usize;
+        payload.read_exact(&mut ours[..length])?;
+        copy.read_exact(&mut theirs[..length])?;
+        // It stands in the header, and so in the first piece.
+        if let Some(at) = letter.take().filter(|at| *at < length) {
+            theirs[at] = ours[at];
+        }
+        if ours[..length] != theirs[..length] {
+            return Ok(false);
+        }
+        left -= length as u64;
+    }
+    Ok(true)
+}
+
+/// Bytes that are compared at once: more than the longest header.
+const COMPARED: usize = 2 * HEADER_MAX;
 
 fn numbered(directory: &Path, name: &str, count: usize) -> PathBuf {
     if count == 0 {

@@ -139,7 +139,7 @@ impl Mark {
     }
 }
 
-fn state_offset(private_offset: u32) -> u64 {
+pub(super) fn state_offset(private_offset: u32) -> u64 {
     u64::from(private_offset) + MAGIC.len() as u64
 }
 

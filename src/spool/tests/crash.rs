@@ -225,6 +225,68 @@ async fn export_writes_readable_names_and_overwrites_nothing() {
 }
 
 #[tokio::test]
+async fn a_second_export_copies_nothing_again_and_takes_no_cut_file_for_a_copy() {
+    let mut bench = Bench::new();
+    let long = vec![7; 300_000];
+    bench.store("1.1", b"x", vec![to("a")]).await;
+    bench.store("1.2", &long, vec![to("b")]).await;
+    let out = tempfile::tempdir().unwrap();
+    let export = |bench: &Bench| export(bench.path(), out.path(), &Filter::default()).unwrap();
+    let first = export(&bench);
+    assert_eq!((first.exported, first.already), (2, 0));
+    // Its state letter changes; what it is does not.
+    bench.confirm("a").await;
+    bench.reopen_after(|_| {});
+    let folder = out.path().join("1.2.9");
+    let names = |folder: &Path| {
+        let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    let second = export(&bench);
+    assert_eq!((second.exported, second.already, second.bytes), (0, 2, 0));
+    assert_eq!(names(&folder), ["1.1.dcm", "1.2.dcm"]);
+    // As a full disk once left it, and one whose last byte is another.
+    let copy = fs::read(folder.join("1.2.dcm")).unwrap();
+    fs::write(folder.join("1.2.dcm"), &copy[..200_000]).unwrap();
+    let mut other = copy.clone();
+    *other.last_mut().unwrap() ^= 1;
+    fs::write(folder.join("1.2_1.dcm"), &other).unwrap();
+    let third = export(&bench);
+    assert_eq!((third.exported, third.already), (1, 1));
+    assert_eq!(names(&folder), ["1.1.dcm", "1.2.dcm", "1.2_1.dcm", "1.2_2.dcm"]);
+    assert_eq!(fs::read(folder.join("1.2_2.dcm")).unwrap(), copy);
+    assert_eq!(
+        fs::read(folder.join("1.2_1.dcm")).unwrap(),
+        other,
+        "nothing is written over"
+    );
+}
+
+#[tokio::test]
+async fn a_copy_that_the_disk_refuses_leaves_nothing_behind() {
+    let bench = Bench::new();
+    bench.store("1.1", b"x", vec![to("a")]).await;
+    let out = tempfile::tempdir().unwrap();
+    // A folder stands where the unfinished copy would: it cannot be written, as on a full disk.
+    let own = {
+        let listed = super::super::folder::list(bench.path()).unwrap();
+        let full = |id: &&InstanceId| fs::metadata(payload::path_of(bench.path(), **id)).unwrap().len() > 0;
+        *listed.payloads.iter().find(full).unwrap()
+    };
+    let unfinished = format!("1.2.9/.waystation-{own}-{}.part", std::process::id());
+    fs::create_dir_all(out.path().join(&unfinished)).unwrap();
+    assert!(export(bench.path(), out.path(), &Filter::default()).is_err());
+    assert!(!out.path().join("1.2.9/1.1.dcm").exists());
+    fs::remove_dir(out.path().join(unfinished)).unwrap();
+    assert_eq!(
+        export(bench.path(), out.path(), &Filter::default()).unwrap().exported,
+        1
+    );
+}
+
+#[tokio::test]
 async fn an_eviction_that_was_cut_is_finished_even_when_the_file_does_not_say_delivered() {
     let mut bench = Bench::new();
     let id = id_of(bench.store("1.1", b"x", vec![to("a")]).await);
