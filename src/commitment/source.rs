@@ -224,7 +224,13 @@ impl Case {
         self.count("waiting");
         let (mut from, mut pause) = (0, LOOK_MIN);
         loop {
-            let judged = self.shared.parts.spool.judge(self.open.id, from, self.patience()).await;
+            let spool = &self.shared.parts.spool;
+            // A request for a whole day may be read for minutes; the next life begins anew.
+            let judged = tokio::select! {
+                biased;
+                judged = spool.judge(self.open.id, from, self.patience()) => judged,
+                () = self.shared.parts.drain.stopping() => return None,
+            };
             match judged {
                 Ok(Judgement::Gone) => return None,
                 Ok(Judgement::Decided { committed, failed }) => {

@@ -1,4 +1,5 @@
 //! What all parts of an open spool share. Threads hold it; it holds no thread and no sender, so it ends with them.
+use super::commitment::judging;
 use super::config::Config;
 use super::db::{Db, Store};
 use super::direct::Buffers;
@@ -19,6 +20,7 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
 
 pub(super) struct Core {
     pub config: Config,
@@ -34,6 +36,8 @@ pub(super) struct Core {
     pub witness: Witness,
     pub scrub: Desk,
     pub tally: Tally,
+    /// Places for the reading of what is about to be promised.
+    pub verifying: Semaphore,
     trace_key: OnceLock<trace::Key>,
     /// When an instance last began to arrive, in milliseconds since this was made.
     arrived_ms: AtomicU64,
@@ -55,6 +59,7 @@ impl Core {
             witness: Witness::new(&config.path, metrics.clone()),
             scrub: Desk::default(),
             tally: Tally::default(),
+            verifying: Semaphore::new(judging::READS),
             trace_key: OnceLock::new(),
             arrived_ms: AtomicU64::new(0),
             made: Instant::now(),

@@ -2,7 +2,7 @@
 //! `waystation_spool_damaged`, named by `waystation spool scrub`. The damaged file stays for a person to look at.
 //!
 //! A resend of the same bytes heals: the new payload takes over all jobs of the damaged one, with what persons and rules
-//! held back, and the damaged file goes to `quarantine/`. Called by admit, settle, recover and the scrub.
+//! held back, and the damaged file goes to `quarantine/`. Called by admit, settle, recover, the scrub and `commitment/judging.rs`.
 use super::admit::displace;
 use super::adopt::hold_corrupt;
 use super::cache;
@@ -15,7 +15,8 @@ use super::operator::reserve;
 use super::record::{Done, InstanceRecord, SeenEntry};
 use super::txn::{Effect, Txn};
 use super::wait;
-use crate::base::names::{InstanceId, Uid};
+use crate::base::names::{InstanceId, SourceId, Uid};
+use crate::telemetry::metrics::Metrics;
 
 pub(super) const DAMAGED: &[u8] = b"damaged/";
 
@@ -83,7 +84,13 @@ pub(super) fn leave(txn: &mut Txn<'_>, id: InstanceId) -> Result<(), CommitError
     Ok(())
 }
 
-/// What the scrub found of an instance that is still there: its open jobs are held, a cached one leaves. False: it is gone.
+/// Says of an instance that was quarantined whose it is.
+pub(super) fn tell(metrics: &Metrics, instance: InstanceId, source: &SourceId) {
+    metrics.quarantined_total.with_label_values(&["payload"]).inc();
+    tracing::error!(%instance, %source, "a payload is not what arrived: send it again from its modality");
+}
+
+/// What the scrub, or the look before a promise, found of an instance that is still there: its open jobs are held, a cached one leaves. False: it is gone.
 pub(super) fn quarantine(txn: &mut Txn<'_>, id: InstanceId, why: &str) -> Result<bool, CommitError> {
     if txn.instance(id)?.is_none() {
         return Ok(false);

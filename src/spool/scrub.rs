@@ -287,8 +287,7 @@ impl Scrub {
         metrics.scrub_payloads_total.with_label_values(&[word]).inc();
         let (instance, source) = (record.instance.id, &record.instance.source);
         if word == "damaged" {
-            metrics.quarantined_total.with_label_values(&["payload"]).inc();
-            tracing::error!(%instance, %source, "a payload is not what arrived: send it again from its modality");
+            damaged::tell(metrics, instance, source);
         } else if word == "header" {
             tracing::warn!(%instance, %source, "a payload's own record of itself is damaged: a rebuild would not know it");
         }

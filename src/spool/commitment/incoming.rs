@@ -3,9 +3,8 @@
 //! A request is `waiting` until every instance of it has an answer, `decided` until that was delivered, then `answered`: its
 //! list goes, its transaction UID stays for `spool.commitment_memory`, so that it is known as used.
 use super::Named;
-use super::standing::{NO_SUCH_INSTANCE, PROCESSING_FAILURE, RESOURCE_LIMITATION, Standing, standing};
 use crate::base::clock::Wall;
-use crate::base::names::{AeTitle, InstanceId, SourceId, Uid};
+use crate::base::names::{AeTitle, SourceId, Uid};
 use crate::spool::codec::{Damaged, Reader, Writer};
 use crate::spool::db::{Cf, Db, DbError};
 use crate::spool::keys;
@@ -105,12 +104,12 @@ pub struct Answer {
 /// What was asked, as it lies in the index.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(in crate::spool) struct Request {
-    demand: Demand,
+    pub(super) demand: Demand,
     at: Wall,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Stage {
+pub(super) enum Stage {
     Waiting = 1,
     Decided = 2,
     Over = 3,
@@ -119,13 +118,13 @@ enum Stage {
 /// How it stands, as it lies in the index.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(in crate::spool) struct State {
-    stage: Stage,
+    pub(super) stage: Stage,
     /// Since when.
-    at: Wall,
+    pub(super) at: Wall,
     /// The key of its transaction UID.
-    uid: Vec<u8>,
+    pub(super) uid: Vec<u8>,
     /// Of the decided: places in the list, and reasons.
-    failed: Vec<(u32, u16)>,
+    pub(super) failed: Vec<(u32, u16)>,
 }
 
 impl Request {
@@ -168,7 +167,7 @@ impl Request {
 }
 
 impl State {
-    fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         let mut w = Writer::new();
         w.u8(self.stage as u8);
         w.u64(self.at.0);
@@ -244,27 +243,6 @@ impl crate::spool::Spool {
         self.read(open).await
     }
 
-    /// Looks into a request from `from` on (what lies before has an answer); decides it, durably, when all have one.
-    ///
-    /// # Errors
-    /// The index cannot be read or written.
-    pub async fn judge(&self, id: u64, from: usize, patience: Patience) -> Result<Judgement, CommitError> {
-        let core = self.core.clone();
-        let no_room = move |source: &SourceId, uid: &Uid| core.disk.low() || core.tally.had_no_room(source, uid);
-        let found = self.read(move |db| look(db, (id, from), patience, no_room)).await;
-        let (demand, verdicts) = match found {
-            Err(_) => return Err(CommitError::GateLatched),
-            Ok(Look::Gone) => return Ok(Judgement::Gone),
-            Ok(Look::Open { at, absent }) => return Ok(Judgement::Open { at, absent }),
-            Ok(Look::Known { committed, failed }) => return Ok(Judgement::Decided { committed, failed }),
-            Ok(Look::All(demand, verdicts)) => (demand, verdicts),
-        };
-        let failed = verdicts.iter().filter(|(_, reason)| reason.is_some()).count();
-        let committed = verdicts.len() - failed;
-        self.submit(move |txn| decide(txn, id, &demand, &verdicts)).await?;
-        Ok(Judgement::Decided { committed, failed })
-    }
-
     /// What the source of a decided request is to be told; `None` when it is not decided, or over.
     ///
     /// # Errors
@@ -331,12 +309,12 @@ fn accept(txn: &mut Txn<'_>, demand: Demand) -> Result<Accepted, CommitError> {
 /// Failure Reason: the Transaction UID is already in use.
 const DUPLICATE_TRANSACTION: u16 = 0x0131;
 
-fn request(db: &Db, id: u64) -> Result<Option<Request>, DbError> {
+pub(super) fn request(db: &Db, id: u64) -> Result<Option<Request>, DbError> {
     let raw = db.get(Cf::Meta, &keys::numbered(keys::INCOMING, id))?;
     Ok(raw.and_then(|raw| Request::decode(&raw).ok()))
 }
 
-fn state(db: &Db, id: u64) -> Result<Option<State>, DbError> {
+pub(super) fn state(db: &Db, id: u64) -> Result<Option<State>, DbError> {
     let raw = db.get(Cf::Meta, &keys::numbered(keys::INCOMING_STATE, id))?;
     Ok(raw.and_then(|raw| State::decode(&raw).ok()))
 }
@@ -375,79 +353,6 @@ fn open(db: &Db) -> Result<Vec<Open>, DbError> {
         true
     })?;
     failed.map_or(Ok(found), Err)
-}
-
-/// Each instance with the failure, or none, and our id of it.
-type Verdict = (Option<InstanceId>, Option<u16>);
-
-enum Look {
-    Gone,
-    Open { at: usize, absent: bool },
-    Known { committed: usize, failed: usize },
-    All(Demand, Vec<Verdict>),
-}
-
-/// `no_room`: whether an instance that is not here was, or would now be, refused for want of resources.
-fn look(
-    db: &Db,
-    (id, from): (u64, usize),
-    patience: Patience,
-    no_room: impl Fn(&SourceId, &Uid) -> bool,
-) -> Result<Look, DbError> {
-    let Some(Request { demand, .. }) = request(db, id)? else {
-        return Ok(Look::Gone);
-    };
-    if let Some(state) = state(db, id)?.filter(|state| state.stage != Stage::Waiting) {
-        let failed = state.failed.len();
-        let committed = demand.references.len().saturating_sub(failed);
-        return Ok(Look::Known { committed, failed });
-    }
-    // First only on from where it stopped; once that is through, all of it, so that one look answers for all.
-    for start in [from, 0] {
-        let mut verdicts = Vec::with_capacity(demand.references.len());
-        for (at, named) in demand.references.iter().enumerate().skip(start) {
-            let (standing, instance) = standing(db, demand.level, named)?;
-            let failure = match standing {
-                Standing::Committed => None,
-                Standing::Failed(reason) => Some(reason),
-                Standing::Absent if patience.no_more_arrivals => Some(match no_room(&demand.source, &named.instance) {
-                    true => RESOURCE_LIMITATION,
-                    false => NO_SUCH_INSTANCE,
-                }),
-                Standing::Pending if patience.no_more_deliveries => Some(PROCESSING_FAILURE),
-                Standing::Absent | Standing::Pending => {
-                    let absent = standing == Standing::Absent;
-                    return Ok(Look::Open { at, absent });
-                }
-            };
-            verdicts.push((instance, failure));
-        }
-        if start == 0 {
-            return Ok(Look::All(demand, verdicts));
-        }
-    }
-    unreachable!("the second look begins at 0")
-}
-
-fn decide(txn: &mut Txn<'_>, id: u64, demand: &Demand, verdicts: &[Verdict]) -> Result<(), CommitError> {
-    let key = keys::numbered(keys::INCOMING_STATE, id);
-    let (mut failed, (source, transaction)) = (Vec::new(), (&demand.source, &demand.transaction));
-    for (place, (instance, failure)) in (0_u32..).zip(verdicts) {
-        failed.extend(failure.map(|reason| (place, reason)));
-        if let Some(instance) = instance {
-            let word = failure.map_or(demand.level.word().to_owned(), |reason| format!("failed {reason:04X}"));
-            let text = format!("{source}: {word}, transaction {transaction}");
-            txn.fact(Fact::new(FactKind::CommitmentAnswered).instance(*instance).text(text));
-        }
-    }
-    let state = State {
-        stage: Stage::Decided,
-        at: txn.now,
-        uid: keys::incoming_uid(source.as_str(), transaction),
-        failed,
-    };
-    txn.put(Cf::Meta, key, state.encode());
-    Ok(())
 }
 
 fn answer(request: Request, state: &State) -> Answer {

@@ -10,11 +10,13 @@
 //! | `outgoing.rs` | requests of this box to destinations |
 //! | `answer.rs` | what a destination's answer, or a person's, does to the jobs |
 //! | `incoming.rs` | requests of sources to this box, persisted until their answer was taken |
-//! | `standing.rs` | what this box can promise of one instance |
+//! | `judging.rs` | what their instances are answered, and the reading before a promise |
+//! | `standing.rs` | what this box can promise of one instance, by the index |
 //! | `gone.rs` | what is remembered of instances that have left the cache |
 mod answer;
 pub(super) mod gone;
 mod incoming;
+pub(super) mod judging;
 mod outgoing;
 mod standing;
 

@@ -1,5 +1,6 @@
 //! What this box can promise of one instance, at one of two levels. Pure reading of the index; never says more than is proved:
-//! where it does not know, the answer is a failure, for a modality deletes on this word.
+//! where it does not know, the answer is a failure, for a modality deletes on this word. What a promise rests on, beyond the
+//! index, it names: `judging.rs` reads that.
 use super::gone::{Gone, How};
 use super::{Level, Named};
 use crate::base::names::InstanceId;
@@ -31,8 +32,27 @@ struct Content<'a> {
     entry: &'a SeenEntry,
 }
 
-/// What can be said of an instance now, and our ids of it.
-pub(super) fn standing(db: &Db, level: Level, named: &Named) -> Result<(Standing, Option<InstanceId>), DbError> {
+/// What can be said of an instance now.
+pub(super) struct Basis {
+    pub standing: Standing,
+    /// Our id of it.
+    pub id: Option<InstanceId>,
+    /// Of a promise: whose payloads must be sound for it, for nobody else is known to have them.
+    pub rests_on: Vec<InstanceId>,
+}
+
+impl Basis {
+    fn of_index(standing: Standing, id: Option<InstanceId>) -> Self {
+        Self {
+            standing,
+            id,
+            rests_on: Vec::new(),
+        }
+    }
+}
+
+/// What can be said of an instance now, by the index.
+pub(super) fn standing(db: &Db, level: Level, named: &Named) -> Result<Basis, DbError> {
     let seen = db.get(Cf::Seen, &keys::seen(&named.instance))?;
     let seen = seen.and_then(|raw| SeenRecord::decode(&raw).ok()).unwrap_or_default();
     let mut here = Vec::new();
@@ -49,22 +69,33 @@ pub(super) fn standing(db: &Db, level: Level, named: &Named) -> Result<(Standing
     })?;
     let id = here.first().map(|content| content.record.instance.id);
     if here.is_empty() && gone.is_empty() {
-        return Ok((forgotten(&seen), seen.entries.first().map(|entry| entry.instance)));
+        let id = seen.entries.first().map(|entry| entry.instance);
+        return Ok(Basis::of_index(forgotten(&seen), id));
     }
     here.retain(|content| content.record.instance.sop_class == named.class);
     gone.retain(|gone| gone.class == named.class);
     if here.is_empty() && gone.is_empty() {
-        return Ok((Standing::Failed(CLASS_CONFLICT), id));
+        return Ok(Basis::of_index(Standing::Failed(CLASS_CONFLICT), id));
     }
-    let mut worst = of_gone(level, &gone);
+    let mut basis = Basis::of_index(of_gone(level, &gone), id);
     for content in &here {
+        let (elsewhere, damaged) = (
+            end_to_end(db, content)?,
+            damaged::mark_of(db, content.record.instance.id)?,
+        );
         let found = match level {
-            Level::Edge => at_edge(db, content)?,
-            Level::EndToEnd => end_to_end(db, content)?,
+            // What cannot be delivered is not waited for.
+            _ if damaged => Standing::Failed(PROCESSING_FAILURE),
+            Level::EndToEnd => elsewhere,
+            Level::Edge => at_edge(content),
         };
-        worst = worse(worst, found);
+        // What every destination has is safe, whatever becomes of the file here.
+        if level == Level::Edge && elsewhere != Standing::Committed {
+            basis.rests_on.push(content.record.instance.id);
+        }
+        basis.standing = worse(basis.standing, found);
     }
-    Ok((worst, id))
+    Ok(basis)
 }
 
 /// An entry whose instance left before tombstones were kept: every job of it had been confirmed, or it would be open still.
@@ -100,16 +131,12 @@ fn of_gone(level: Level, gone: &[Gone]) -> Standing {
     }
 }
 
-/// Safe here: the payload is whole, as far as anybody knows, and is not on its way out unread.
-fn at_edge(db: &Db, content: &Content<'_>) -> Result<Standing, DbError> {
-    let id = content.record.instance.id;
-    if damaged::mark_of(db, id)? {
-        return Ok(Standing::Failed(PROCESSING_FAILURE));
-    }
+/// Here, and not on its way out unread. Whether the payload is whole is for the caller to see.
+fn at_edge(content: &Content<'_>) -> Standing {
     if content.record.delivered && discarded(content) {
-        return Ok(Standing::Failed(PROCESSING_FAILURE));
+        return Standing::Failed(PROCESSING_FAILURE);
     }
-    Ok(Standing::Committed)
+    Standing::Committed
 }
 
 /// Every destination that it was routed to has it, on its word.

@@ -6,7 +6,7 @@ use super::super::{cache, commit};
 use super::*;
 
 /// No failure.
-const NONE: [u16; 0] = [];
+pub(super) const NONE: [u16; 0] = [];
 const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
 
 fn ask() -> Ask {
@@ -17,7 +17,7 @@ fn ask() -> Ask {
     }
 }
 
-fn named(uid: &str) -> Named {
+pub(super) fn named(uid: &str) -> Named {
     Named {
         class: Uid::known(CT),
         instance: Uid::parse(uid).unwrap(),
@@ -60,7 +60,7 @@ fn done(committed: u64, again: u64, held: u64) -> Told {
     }
 }
 
-async fn evict(bench: &Bench) -> usize {
+pub(super) async fn evict(bench: &Bench) -> usize {
     let queue = bench.spool().owner.queue().unwrap();
     let core = &bench.spool().core;
     let gone = commit::submit(core, &queue, move |txn| cache::evict(txn, 99))
@@ -216,7 +216,7 @@ async fn a_person_may_take_the_store_for_the_commitment() {
     assert_eq!(problems(&mut bench), Vec::<String>::new());
 }
 
-async fn demand(bench: &Bench, transaction: &str, level: Level, references: Vec<Named>) -> u64 {
+pub(super) async fn demand(bench: &Bench, transaction: &str, level: Level, references: Vec<Named>) -> u64 {
     let demand = Demand {
         transaction: Uid::parse(transaction).unwrap(),
         source: SourceId::parse("ct1").unwrap(),
@@ -230,13 +230,13 @@ async fn demand(bench: &Bench, transaction: &str, level: Level, references: Vec<
     }
 }
 
-const IMPATIENT: Patience = Patience {
+pub(super) const IMPATIENT: Patience = Patience {
     no_more_arrivals: true,
     no_more_deliveries: true,
 };
 
 /// What the source is told, by the reasons of the failures.
-async fn told(bench: &Bench, transaction: &str, level: Level, references: Vec<Named>) -> Vec<u16> {
+pub(super) async fn told(bench: &Bench, transaction: &str, level: Level, references: Vec<Named>) -> Vec<u16> {
     let id = demand(bench, transaction, level, references).await;
     let judged = bench.spool().judge(id, 0, IMPATIENT).await.unwrap();
     assert!(matches!(judged, Judgement::Decided { .. }), "{judged:?}");

@@ -8,6 +8,7 @@ mod grouped;
 mod migrated;
 mod misplaced;
 mod model;
+mod promised;
 mod queue;
 mod rebuilt;
 mod repeats;

@@ -3,7 +3,7 @@ use super::*;
 use std::fs;
 use std::time::Instant;
 
-fn flip(bench: &Bench, id: InstanceId) {
+pub(super) fn flip(bench: &Bench, id: InstanceId) {
     let path = payload::path_of(bench.path(), id);
     let mut bytes = fs::read(&path).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
@@ -11,7 +11,7 @@ fn flip(bench: &Bench, id: InstanceId) {
 }
 
 /// A whole pass, asked for by a person.
-async fn scrub(bench: &Bench) -> ScrubStatus {
+pub(super) async fn scrub(bench: &Bench) -> ScrubStatus {
     bench.spool().scrub_now();
     for _ in 0..600 {
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -23,7 +23,7 @@ async fn scrub(bench: &Bench) -> ScrubStatus {
     panic!("the pass does not end: {:?}", bench.spool().scrub_status());
 }
 
-async fn held(bench: &Bench, kind: HoldKind) -> u64 {
+pub(super) async fn held(bench: &Bench, kind: HoldKind) -> u64 {
     let filter = Filter {
         kind: Some(kind),
         ..Filter::default()
