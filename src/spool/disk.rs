@@ -106,9 +106,12 @@ impl Disk {
         let low = below(self.low(), space.free_bytes, low_bytes) || below(self.low(), space.free_inodes, low_inodes);
         let critical = below(self.critical(), space.free_bytes, self.critical)
             || below(self.critical(), space.free_inodes, low_inodes / 4);
-        let cache_inodes = inodes_mark(self.cache, space.inodes);
+        // Whatever is configured, the cache gives way until instances are taken again: from behind the hysteresis of either mark.
+        let cache_bytes = self.cache.of(space.bytes);
+        let cache_bytes = cache_bytes.max(raised(low_bytes)).max(raised(self.critical));
+        let cache_inodes = inodes_mark(self.cache, space.inodes).max(raised(low_inodes));
         self.wants_room.store(
-            space.free_bytes < self.cache.of(space.bytes) || space.free_inodes < cache_inodes,
+            space.free_bytes < cache_bytes || space.free_inodes < cache_inodes,
             Ordering::Relaxed,
         );
         if (low || critical) && !self.low() {
@@ -264,6 +267,54 @@ mod tests {
         ] {
             disk.judge(space(free, inodes));
             assert_eq!((disk.low(), disk.critical()), (low, critical), "{free} {inodes}");
+        }
+    }
+
+    /// Whatever the marks are: where instances are refused, the cache gives way, down to the last byte and inode.
+    #[test]
+    fn the_cache_gives_way_until_instances_are_taken_again() {
+        let size = |bytes| Share::Bytes(bytes);
+        let marks = [
+            // Out of inodes, with 2,400 of them: a hundredth for the cache, a tenth for low water.
+            (Share::Percent(10.0), size(24 << 20), 1),
+            // 700: a hundredth for either, but no fewer than the ballast's own for low water.
+            (size(16 << 20), size(24 << 20), 1),
+            // No room for the hysteresis between the two.
+            (size(24 << 20), size(24 << 20), 1),
+            (Share::Percent(5.0), Share::Percent(5.1), 1),
+            // A critical mark above the other two, which only the disk's size tells.
+            (Share::Percent(1.0), Share::Percent(2.0), 64 << 20),
+        ];
+        for (low_water, cache_high_water, critical) in marks {
+            let config = Config {
+                low_water,
+                cache_high_water,
+                critical: Size(critical),
+                ..Config::default()
+            };
+            for inodes in [0, 700, 2_400, 1_000_000] {
+                let disk = Disk::new(&config, Metrics::new());
+                let space = |free_bytes, free_inodes| Space {
+                    bytes: 200 << 20,
+                    free_bytes,
+                    inodes,
+                    free_inodes,
+                };
+                let plenty = (200 << 20, inodes);
+                // Full, then ever more free: it may stop giving way only when instances are taken again.
+                disk.judge(space(0, plenty.1));
+                for step in 0..=400 {
+                    disk.judge(space(plenty.0 / 400 * step, plenty.1));
+                    assert!(disk.wants_room() || !disk.low(), "{config:?}, bytes, {step}");
+                }
+                disk.judge(space(plenty.0, 0));
+                for free in (0..=plenty.1).step_by(usize::try_from(inodes / 700 + 1).unwrap()) {
+                    disk.judge(space(plenty.0, free));
+                    assert!(disk.wants_room() || !disk.low(), "{config:?}, {inodes} inodes, {free}");
+                }
+                disk.judge(space(plenty.0, plenty.1));
+                assert!(!disk.low() && !disk.wants_room());
+            }
         }
     }
 
