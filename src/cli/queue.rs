@@ -87,7 +87,7 @@ pub struct FilterArgs {
     #[arg(long)]
     pub undecided: bool,
     /// Without it, all jobs that have not ended
-    #[arg(long, value_parser = ["queued", "held", "inflight", "awaiting", "delivered"])]
+    #[arg(long, value_parser = ["queued", "held", "inflight", "awaiting", "delivered", "discarded"])]
     pub state: Option<String>,
     #[arg(long)]
     pub source: Option<String>,
@@ -149,25 +149,7 @@ impl FilterArgs {
 }
 
 fn state(word: &str) -> Option<JobState> {
-    [
-        JobState::Queued,
-        JobState::Held,
-        JobState::Inflight,
-        JobState::Awaiting,
-        JobState::Delivered,
-    ]
-    .into_iter()
-    .find(|s| word_of(*s) == word)
-}
-
-fn word_of(state: JobState) -> &'static str {
-    match state {
-        JobState::Queued => "queued",
-        JobState::Held => "held",
-        JobState::Inflight => "inflight",
-        JobState::Awaiting => "awaiting",
-        JobState::Delivered => "delivered",
-    }
+    JobState::ALL.into_iter().find(|state| state.word() == word)
 }
 
 fn kind(word: &str) -> Result<HoldKind, String> {
@@ -380,6 +362,7 @@ mod tests {
         assert!(verb("retry --all").is_ok());
         assert!(verb("discard 7").unwrap_err().contains("--reason"));
         assert!(verb("discard 7 --reason test").is_ok());
+        assert!(verb("discard 7 --dry-run").is_ok(), "it only counts");
         assert!(verb("release --destination vna --dry-run").is_ok());
     }
 
@@ -405,5 +388,8 @@ mod tests {
         assert!(verb("ls --study 1.2.x").unwrap_err().starts_with("--study: "));
         assert!(verb("ls --older-than soon").unwrap_err().contains("is not a duration"));
         assert!(verb("ls --state lost").is_err());
+        for state in JobState::ALL {
+            assert!(verb(&format!("ls --state {}", state.word())).is_ok());
+        }
     }
 }

@@ -348,7 +348,10 @@ impl Request {
             };
         }
         let Self::Act {
-            filter, action, reason, ..
+            filter,
+            action,
+            reason,
+            dry_run,
         } = self
         else {
             return Ok(());
@@ -357,7 +360,7 @@ impl Request {
             return Err(FilterError::Everything);
         }
         let said = reason.as_ref().is_some_and(|reason| !reason.trim().is_empty());
-        if *action == Action::Discard && !said {
+        if *action == Action::Discard && !said && !dry_run {
             Err(FilterError::Reason)
         } else {
             Ok(())

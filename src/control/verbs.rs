@@ -209,19 +209,23 @@ impl Verbs {
         to: &DestinationId,
         reason: &str,
     ) -> Result<Acted, CommitError> {
+        // What is meant are the jobs that are there now, as a dry run counts them; those that the rules make of them are not met.
+        let now = spool::Filter {
+            made_before: Some(self.spool.next_job().await?),
+            ..meant(filter)
+        };
+        let verb = Verb::Reroute(to.clone());
+        let counted = self.spool.act(now.clone(), verb.clone(), who, reason, true).await?.matched;
         let decided = self.decide_anew(who, filter, &[], Some(to)).await;
         let decided = decided.map_err(|_| CommitError::GateLatched)?;
         // What the rules could not decide for this destination must not go there as it is, nor what a word has left undone.
         let moved = spool::Filter {
             decided: true,
             except: vec![HoldKind::Incomplete],
-            ..meant(filter)
+            ..now
         };
-        let mut acted = self
-            .spool
-            .act(moved, Verb::Reroute(to.clone()), who, reason, false)
-            .await?;
-        acted.matched = acted.matched.max(decided.changed);
+        let mut acted = self.spool.act(moved, verb, who, reason, false).await?;
+        acted.matched = acted.matched.max(counted);
         acted.changed += decided.changed;
         Ok(acted)
     }
@@ -370,16 +374,9 @@ pub(super) fn meant(filter: &Filter) -> spool::Filter {
 }
 
 fn job(row: &Row) -> Job {
-    let state = match row.state {
-        JobState::Queued => "queued",
-        JobState::Held => "held",
-        JobState::Inflight => "inflight",
-        JobState::Awaiting => "awaiting",
-        JobState::Delivered => "delivered",
-    };
     let mut job = Job {
         job: row.job.0,
-        state: state.to_owned(),
+        state: row.state.word().to_owned(),
         destination: row.destination.as_ref().map(ToString::to_string),
         priority: row.priority.word().to_owned(),
         attempts: row.attempts,
@@ -387,7 +384,11 @@ fn job(row: &Row) -> Job {
         due: (row.state == JobState::Queued).then(|| row.due.iso()),
         outcome: Some(row.outcome.clone()).filter(|outcome| !outcome.is_empty()),
         hold_kind: row.hold.as_ref().map(|hold| hold.kind.word().to_owned()),
-        reason: row.hold.as_ref().map(|hold| hold.text.clone()),
+        reason: row
+            .hold
+            .as_ref()
+            .map(|hold| hold.text.clone())
+            .or(row.discarded.clone()),
         ..Job::default()
     };
     if let Some(instance) = &row.instance {
@@ -397,6 +398,7 @@ fn job(row: &Row) -> Job {
         job.instance = instance.id.to_string();
         job.sop_class = instance.sop_class.to_string();
         job.sop_instance = instance.sop_instance.to_string();
+        made_before: None,
         job.study = instance.study.as_ref().map(ToString::to_string);
         job.transfer_syntax = instance.transfer_syntax.to_string();
         job.length = instance.length;

@@ -92,12 +92,12 @@ pub use holding::{HeldJob, Holding, Look, Place};
 pub use ledger::{Arrival, Break, Detail, Fact, FactKind, Gap, Planned, Refusals};
 pub use lifecycle::migrate;
 pub use model::{
-    ArriveError, Arriving, Attempt, Commit, CommitError, Committed, Health, HoldKind, HoldReason, Instance, NewJob,
-    OpenError, OpenReport, Priority, ReadError, Repeat, Sealed, Settlement,
+    ArriveError, Arriving, Attempt, Commit, CommitError, Committed, Health, HoldKind, HoldReason, Instance, JobState,
+    NewJob, OpenError, OpenReport, Priority, ReadError, Repeat, Sealed, Settlement,
 };
 pub use operator::{Acted, Verb};
 pub use payload::Incoming;
-pub use query::{Filter, JobState, Row};
+pub use query::{Filter, Row};
 pub use reader::Payload;
 pub use rebuild::{RebuildReport, rebuild};
 pub use recover::is_there;

@@ -63,7 +63,7 @@ impl Spool {
         reason: &str,
         dry_run: bool,
     ) -> Result<Acted, CommitError> {
-        if verb == Verb::Discard && reason.trim().is_empty() {
+        if verb == Verb::Discard && !dry_run && reason.trim().is_empty() {
             return Err(CommitError::Gone);
         }
         let order = Order {
@@ -74,7 +74,7 @@ impl Spool {
         let mut acted = Acted::default();
         let mut after: Option<String> = None;
         // What is added while the verb runs (a reroute's own new jobs) is not met again.
-        let newest = self.submit(|txn| Ok(txn.book.next_job)).await?;
+        let newest = self.next_job().await?;
         loop {
             let (rows, last) = self.page(filter.clone(), after, newest).await?;
             acted.matched += rows.len() as u64;
@@ -92,6 +92,14 @@ impl Spool {
             self.core.metrics.queue_verbs_total.with_label_values(&[word]).inc();
         }
         Ok(acted)
+    }
+
+    /// The number that the next job gets.
+    ///
+    /// # Errors
+    /// The index takes nothing.
+    pub async fn next_job(&self) -> Result<u64, CommitError> {
+        self.submit(|txn| Ok(txn.book.next_job)).await
     }
 
     /// The next jobs to act on; the cursor is `None` when there are no more.

@@ -3,25 +3,13 @@ use super::Spool;
 use super::core::Core;
 use super::db::{Cf, Db, DbError};
 use super::keys;
-use super::model::{HoldKind, HoldReason, Instance, JobKey, Priority, ReadError};
-use super::record::{InstanceRecord, JobRecord, SeenRecord};
+use super::ledger::{Fact, FactKind, of_instance};
+use super::model::{HoldKind, HoldReason, Instance, JobKey, JobState, Priority, ReadError};
+use super::record::{Done, InstanceRecord, JobRecord, SeenRecord};
 use crate::base::clock::Wall;
 use crate::base::names::{DestinationId, InstanceId, JobId, SourceId, Uid};
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Where a job stands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum JobState {
-    Queued,
-    Held,
-    Inflight,
-    /// Sent; waits for its destination's commitment.
-    Awaiting,
-    /// Ended: confirmed by the destination, or discarded by a person. Listed while the instance is in the cache.
-    Delivered,
-}
 
 /// Which jobs are meant: all that match every field that is set. Without `state`, all that have not ended.
 #[derive(Clone, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize)]
@@ -45,6 +33,8 @@ pub struct Filter {
     pub study: Option<Uid>,
     /// Waiting since before now minus this.
     pub older_than: Option<Duration>,
+    /// Only jobs with a smaller number: those that were there when something began.
+    pub made_before: Option<u64>,
 }
 
 /// One job, as a listing shows it.
@@ -63,6 +53,8 @@ pub struct Row {
     pub outcome: String,
     pub hold: Option<HoldReason>,
     pub held_since: Option<Wall>,
+    /// Why a person discarded it, while the ledger has the line.
+    pub discarded: Option<String>,
     pub plan: Vec<u8>,
     /// `None` when its record could not be read.
     pub instance: Option<Arc<Instance>>,
@@ -193,8 +185,8 @@ pub(super) fn walk(
         key.push(0);
         key
     });
-    if filter.state == Some(JobState::Delivered) {
-        return walk.ended(from.unwrap_or_default(), &mut each);
+    if let Some(state @ (JobState::Delivered | JobState::Discarded)) = filter.state {
+        return walk.ended(state, from.unwrap_or_default(), &mut each);
     }
     if let Some(mut narrow) = walk.narrow()? {
         narrow.sort_unstable();
@@ -306,6 +298,7 @@ impl Walk<'_> {
 
     fn row(&self, cursor: Vec<u8>, key: JobKey) -> Result<Option<Row>, DbError> {
         let Some(raw) = self.db.get(Cf::Job, &keys::job(key))? else {
+            && filter.made_before.is_none_or(|before| key.job.0 < before)
             return Ok(None);
         };
         let Ok(job) = JobRecord::decode(&raw) else {
@@ -331,6 +324,7 @@ impl Walk<'_> {
         if !wanted {
             return Ok(None);
         }
+            discarded: None,
         let raw = self.db.get(Cf::Instance, &job.instance.0)?;
         let instance = raw
             .and_then(|raw| InstanceRecord::decode(&raw).ok())
@@ -367,9 +361,17 @@ impl Walk<'_> {
     }
 
     /// Ended jobs, out of the instance records. A page may be longer by the jobs of one instance.
-    fn ended(&self, from: Vec<u8>, each: &mut dyn FnMut(Row) -> bool) -> Result<(), DbError> {
+    fn ended(&self, state: JobState, from: Vec<u8>, each: &mut dyn FnMut(Row) -> bool) -> Result<(), DbError> {
+        let mut failed = None;
         self.db.scan(Cf::Instance, &from, &[], |raw, value| {
             let Ok(record) = InstanceRecord::decode(value) else {
+                    let discarded = match self.reason(instance.id, &done) {
+                        Ok(reason) => reason,
+                        Err(error) => {
+                            failed = Some(error);
+                            return false;
+                        }
+                    };
                 return true;
             };
             if !self.about(Some(&record.instance)) {
@@ -379,8 +381,10 @@ impl Walk<'_> {
             let instance = Arc::new(record.instance);
             for done in record.done {
                 let destination = self.core.lanes.by_number(done.dest).map(|lane| lane.name.clone());
-                let wanted = (self.filter.destination.is_none() || self.filter.destination == destination)
+                let wanted = JobState::of_end(done.status) == state
+                    && (self.filter.destination.is_none() || self.filter.destination == destination)
                     && (self.filter.jobs.is_empty() || self.filter.jobs.contains(&done.job.0))
+                        discarded,
                     && self
                         .filter
                         .older_than
@@ -393,7 +397,7 @@ impl Walk<'_> {
                         cursor: hex(raw),
                         job: done.job,
                         destination,
-                        state: JobState::Delivered,
+                        state,
                         priority: Priority::Routine,
                         attempts: 0,
                         enqueued: instance.arrival,
@@ -411,7 +415,18 @@ impl Walk<'_> {
                 }
             }
             more
-        })
+        })?;
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Why a person discarded a job, by the ledger.
+    fn reason(&self, id: InstanceId, done: &Done) -> Result<Option<String>, DbError> {
+        if done.status.is_some() {
+            return Ok(None);
+        }
+        let facts = of_instance(self.db, id)?.into_iter();
+        let of_job = |fact: &Fact| fact.kind == FactKind::Discarded && fact.job == Some(done.job.0);
+        Ok(facts.rev().find(of_job).map(|fact| fact.text))
     }
 }
 

@@ -68,6 +68,7 @@ fn a_dry_run_counts_and_changes_nothing() {
         vec!["retry"],
         vec!["reroute", "--to", "keep"],
         vec!["discard", "--reason", "test"],
+        vec!["discard"],
     ] {
         let mut arguments = verb.clone();
         arguments.extend(["--destination", "vna", "--dry-run"]);
@@ -78,6 +79,27 @@ fn a_dry_run_counts_and_changes_nothing() {
     let careless = station.cli(&["queue", "discard", "--reason", "test"]);
     assert_ne!(careless.code, Some(0), "a bulk verb without a filter needs --all");
     assert_eq!(station.jobs(&[]).len(), 4);
+}
+
+#[test]
+fn a_release_counts_the_jobs_that_were_there_and_not_those_that_the_rules_made_of_them() {
+    let setup = Setup::new();
+    let archive = Archive::down(&setup.folder_of("vna-peer"));
+    let broken = "fn route(image, from) {\n    let x = [1];\n    x[7];\n}\n";
+    let station = setup
+        .rules(broken)
+        .archive("vna", archive.port, "")
+        .folder("keep")
+        .start();
+    let sent = Object::many(objects::CT, 5);
+    send(station.setup.dicom, station.setup.path(), &sent);
+    let mended = "fn route(image, from) { to(\"vna\"); to(\"keep\"); }";
+    station.setup.rule_file("main.rhai", mended);
+    station.wait_metric("rules_reloads_total", &[], |n| n >= 2.0);
+    assert_eq!(acted(&station, &["release", "--source", "test", "--dry-run"]), (5, 0));
+    assert_eq!(acted(&station, &["release", "--source", "test"]), (5, 5));
+    wait_until("the folder has them", SOON, || station.folder("keep").len() == 5);
+    assert_eq!(station.jobs(&["--destination", "vna"]).len(), 5);
 }
 
 #[test]
@@ -135,6 +157,17 @@ fn discard_needs_a_reason_and_is_for_ever() {
     archive.wait_stored(2);
     station.wait_drained(SOON);
     archive.holds_exactly(&sent[1..]);
+    assert_eq!(station.jobs(&["--state", "delivered"]).len(), 2);
+    let discarded = station.jobs(&["--state", "discarded"]);
+    assert_eq!(discarded.len(), 1);
+    assert_eq!(
+        (
+            &discarded[0]["state"],
+            &discarded[0]["reason"],
+            &discarded[0]["sop_instance"]
+        ),
+        (&json!("discarded"), &json!("sent by mistake"), &json!(sent[0].sop))
+    );
     // Sent again, it is an instance like any other.
     send(station.setup.dicom, station.setup.path(), &sent[..1]);
     archive.wait_stored(3);

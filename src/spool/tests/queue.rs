@@ -273,6 +273,22 @@ async fn a_discard_needs_a_reason_and_frees_the_instance() {
     let facts = spool.facts(None, 9).await.unwrap();
     let fact = facts.iter().find(|f| f.kind == FactKind::Discarded).unwrap();
     assert_eq!((fact.who.as_deref(), &*fact.text), (Some("it"), "test image"));
+    // It is not called delivered, and says why.
+    let of = |state| Filter {
+        state: Some(state),
+        ..all()
+    };
+    let listed = spool.list(of(JobState::Delivered), None, 9).await.unwrap();
+    let to_b = |row: &Row| row.destination == Some(dest("b")) && row.discarded.is_none();
+    assert!(listed.len() == 1 && to_b(&listed[0]), "{listed:?}");
+    let listed = spool.list(of(JobState::Discarded), None, 9).await.unwrap();
+    let to_a = |row: &Row| row.destination == Some(dest("a")) && row.discarded.as_deref() == Some("test image");
+    assert!(listed.len() == 1 && to_a(&listed[0]), "{listed:?}");
+    // Counting needs no reason.
+    bench.store("1.2", b"y", vec![to("a")]).await;
+    let counted = spool.act(all(), Verb::Discard, "it", "", true).await.unwrap();
+    assert_eq!((counted.matched, counted.changed), (1, 0));
+    assert_eq!(spool.count(all()).await.unwrap(), 1);
 }
 
 #[tokio::test]
