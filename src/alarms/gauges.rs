@@ -80,6 +80,7 @@ impl Gauges {
         let doubts = self.doubts(at, samples, metrics);
         let silent = self.silent(at, now, habits, (config, zone), metrics);
         metrics.alarms.rules_stale.set(i64::from(sight.rules_stale));
+        strangers(samples, sight, metrics);
         Found {
             drains,
             full_seconds,
@@ -189,6 +190,19 @@ fn last_received(samples: &Samples) -> BTreeMap<String, f64> {
     let found = samples.get("waystation_source_last_received_timestamp_seconds");
     let entry = |sample: &Sample| Some((sample.labels.get("source")?.clone(), sample.value));
     found.into_iter().flatten().filter_map(entry).collect()
+}
+
+/// Those that were strangers and are none any more are said to have nothing.
+fn strangers(samples: &Samples, sight: &Sight, metrics: &Metrics) {
+    let before = samples.get("waystation_jobs_unconfigured").into_iter().flatten();
+    let before = before.filter_map(|sample| sample.labels.get("destination"));
+    for name in before.filter(|name| !sight.strangers.contains_key(*name)) {
+        metrics.alarms.jobs_unconfigured.with_label_values(&[name]).set(0);
+    }
+    for (name, jobs) in &sight.strangers {
+        let jobs = i64::try_from(*jobs).unwrap_or(i64::MAX);
+        metrics.alarms.jobs_unconfigured.with_label_values(&[name]).set(jobs);
+    }
 }
 
 fn drains(

@@ -126,6 +126,16 @@ fn spool(facts: &Facts<'_>, found: &mut Vec<Condition>) {
 fn destinations(facts: &Facts<'_>, config: &Config, found: &mut Vec<Condition>) {
     let queued = facts.by("waystation_jobs_queued", "destination");
     let in_flight = facts.by("waystation_jobs_in_flight", "destination");
+    for (name, jobs) in facts.by("waystation_jobs_unconfigured", "destination") {
+        if jobs > 0.0 {
+            let detail = format!("{} for it, and nobody delivers them", count(jobs, "waiting job"));
+            found.push(Condition {
+                cause: name.to_owned(),
+                subject: name.to_owned(),
+                ..single(Kind::DestinationUnconfigured, Severity::Ticket, detail)
+            });
+        }
+    }
     for (name, up) in facts.by("waystation_destination_up", "destination") {
         let of = |sums: &BTreeMap<&str, f64>| sums.get(name).copied().unwrap_or(0.0);
         let waiting = of(&queued) + of(&in_flight);
@@ -165,8 +175,7 @@ fn outage(facts: &Facts<'_>, name: &str, waiting: f64) -> String {
     }
     words += match facts.reasons.get(name) {
         Some(Some(reason)) => format!("; last trouble: {}", plain(reason)),
-        Some(None) => String::new(),
-        None => "; it is not in the configuration any more: configure it again, or reroute its jobs".to_owned(),
+        Some(None) | None => String::new(),
     }
     .as_str();
     words += &match facts.drains.get(name).copied().flatten() {

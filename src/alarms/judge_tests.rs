@@ -104,10 +104,21 @@ fn an_outage_says_backlog_reason_drain_and_room() {
     down.drains.insert("vna".to_owned(), None);
     down.reasons.clear();
     let detail = &down.judged()[0].detail;
-    assert!(
-        detail.contains("not in the configuration any more") && detail.contains("not known yet"),
-        "{detail}"
-    );
+    assert!(detail.contains("not known yet"), "{detail}");
+}
+
+#[test]
+fn what_waits_for_a_destination_that_is_not_configured_is_told_at_once() {
+    let gone = with(&[
+        "jobs_unconfigured{destination=old} 4",
+        "jobs_unconfigured{destination=older} 0",
+        "jobs_queued{destination=old,priority=routine} 4",
+        "destination_up{destination=vna} 1",
+    ]);
+    assert_eq!(gone.words(), ["destination_unconfigured old old 1 ticket"]);
+    let found = &gone.judged()[0];
+    assert_eq!(found.detail, "4 waiting jobs for it, and nobody delivers them");
+    assert_eq!(found.persist, Duration::ZERO);
 }
 
 #[test]

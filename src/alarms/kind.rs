@@ -30,6 +30,7 @@ pub enum Kind {
     DiskFills,
     DestinationDown,
     DestinationSuspended,
+    DestinationUnconfigured,
     SourceSilent,
     JobsHeld,
     RulesStale,
@@ -44,12 +45,13 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::GateLatched,
         Self::DiskLow,
         Self::DiskFills,
         Self::DestinationDown,
         Self::DestinationSuspended,
+        Self::DestinationUnconfigured,
         Self::SourceSilent,
         Self::JobsHeld,
         Self::RulesStale,
@@ -72,6 +74,7 @@ impl Kind {
             Self::DiskFills => "disk_fills",
             Self::DestinationDown => "destination_down",
             Self::DestinationSuspended => "destination_suspended",
+            Self::DestinationUnconfigured => "destination_unconfigured",
             Self::SourceSilent => "source_silent",
             Self::JobsHeld => "jobs_held",
             Self::RulesStale => "rules_stale",
@@ -100,6 +103,7 @@ impl Kind {
             Self::DiskFills => "the-disk-is-filling",
             Self::DestinationDown => "the-archive-has-no-new-images-wan-or-archive-down",
             Self::DestinationSuspended => "a-destination-is-suspended",
+            Self::DestinationUnconfigured => "images-wait-for-a-destination-that-is-not-configured",
             Self::SourceSilent => "a-modality-is-silent",
             Self::JobsHeld => "images-are-held",
             Self::RulesStale => "a-rule-change-has-no-effect",

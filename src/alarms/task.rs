@@ -34,6 +34,8 @@ use tokio::time::Instant;
 pub struct Sight {
     /// The last trouble of each configured destination, in words.
     pub lanes: BTreeMap<String, Option<String>>,
+    /// Jobs of destinations that are not configured.
+    pub strangers: BTreeMap<String, u64>,
     /// Bytes above the low-water mark of the spool's disk.
     pub room_bytes: f64,
     /// The rule folder is not what was loaded.

@@ -201,6 +201,7 @@ pub fn title(incident: &Incident) -> String {
         Kind::DestinationDown if many == 1 => format!("{list} cannot be reached, and images wait for it"),
         Kind::DestinationDown => format!("{many} destinations cannot be reached, and images wait for them: {list}"),
         Kind::DestinationSuspended => format!("{list} is suspended"),
+        Kind::DestinationUnconfigured => format!("images wait for {list}, which is not configured any more"),
         Kind::SourceSilent if many == 1 => format!("{list} is silent"),
         Kind::SourceSilent => format!("{many} modalities are silent: {list}"),
         Kind::JobsHeld => format!("images are held ({})", incident.cause),
@@ -240,6 +241,11 @@ pub fn advice(kind: Kind) -> (&'static str, &'static str) {
         Kind::DestinationSuspended => (
             "nothing is sent there until a person resumes it; everything is kept.",
             "ask who suspended it and why; then: waystation queue resume NAME.",
+        ),
+        Kind::DestinationUnconfigured => (
+            "it was renamed in the configuration, or taken out of it. Its images are kept and nobody delivers them, for ever.",
+            "waystation queue reroute --destination NAME --to OTHER sends them elsewhere; waystation queue discard --destination NAME \
+             --reason \"...\" gives them up; or configure it again under its old name, and restart.",
         ),
         Kind::SourceSilent => (
             "it usually sends at these hours, and has not. Either nobody examines (a holiday, a service), or its images do not get out.",

@@ -12,12 +12,17 @@ impl Parts {
         let (spool, scheduler, rules) = (self.spool.clone(), self.scheduler.clone(), self.rules.clone());
         let look: alarms::Look = Arc::new(move || {
             let health = spool.health();
-            let lanes = scheduler.status().into_iter();
+            let lanes = scheduler.status();
+            let strangers = spool.strangers(&scheduler.names()).into_iter();
             #[allow(clippy::cast_precision_loss)]
             let room_bytes = health.free_bytes.saturating_sub(health.low_water_bytes) as f64;
             Sight {
                 lanes: lanes
+                    .into_iter()
                     .map(|lane| (lane.destination.to_string(), lane.last_failure))
+                    .collect(),
+                strangers: strangers
+                    .map(|(name, waiting)| (name.to_string(), waiting.all()))
                     .collect(),
                 room_bytes,
                 rules_stale: rules.is_stale(),

@@ -162,7 +162,7 @@ impl Parts {
             .await
             .map_err(|_| AppError::Interrupted)?
             .map_err(|problems| refused(&problems))?;
-        strangers(&spool, &names, &metrics).await;
+        strangers(&spool, &names);
         custody::tell_promotions(&spool, config.rules.path.clone()).await;
         let desk = custody::desk(&spool, &clock, &metrics, config);
         let (inward, outward, service) = (Drain::new(), Drain::new(), Drain::new());
@@ -254,7 +254,7 @@ impl Parts {
 
     /// Why peers should not be sent here now, in constant words.
     fn readiness(&self) -> web::Readiness {
-        let (spool, inward) = (self.spool.clone(), self.inward.clone());
+        let (spool, inward, scheduler) = (self.spool.clone(), self.inward.clone(), self.scheduler.clone());
         Arc::new(move || {
             let health = spool.health();
             let facts = [
@@ -270,6 +270,10 @@ impl Parts {
                     "instances were lost or are doubtful: read `waystation spool salvage`",
                 ),
                 (health.damaged > 0, "payloads are damaged: see `waystation spool scrub`"),
+                (
+                    !spool.strangers(&scheduler.names()).is_empty(),
+                    "jobs wait for a destination that is not configured: see `waystation lanes`",
+                ),
             ];
             let that_hold = |facts: &[(bool, &'static str)]| {
                 let holding = facts.iter().filter(|(holds, _)| *holds);

@@ -71,14 +71,9 @@ pub(super) fn found(report: &OpenReport) {
 }
 
 /// Jobs for destinations that the configuration no longer has: they wait for ever, unless a person reroutes them.
-pub(super) async fn strangers(spool: &Spool, configured: &[DestinationId], metrics: &Metrics) {
-    match spool.unconfigured(configured).await {
-        Ok(strangers) => {
-            for (destination, jobs) in strangers {
-                metrics.lane_open.with_label_values(&[destination.as_str()]).set(0);
-                tracing::error!(%destination, jobs, "jobs wait for a destination that is not configured: configure it again, or reroute them");
-            }
-        }
-        Err(error) => tracing::warn!(%error, "jobs of destinations that are not configured cannot be looked for"),
+pub(super) fn strangers(spool: &Spool, configured: &[DestinationId]) {
+    for (destination, waiting) in spool.strangers(configured) {
+        let jobs = waiting.all();
+        tracing::error!(%destination, jobs, "jobs wait for a destination that is not configured: configure it again, or see `waystation queue reroute` and `waystation queue discard`");
     }
 }

@@ -258,9 +258,13 @@ pub struct Job {
 #[serde(default)]
 pub struct Lane {
     pub destination: String,
-    /// `up`, `down`, `probing`, `suspended`.
+    /// `up`, `slowed`, `down`, `probing`, `suspended`; `not configured`: jobs wait for it and nobody delivers them.
     pub state: String,
     pub in_flight: usize,
+    pub queued: u64,
+    pub held: u64,
+    /// Sent, and not committed.
+    pub awaiting: u64,
     /// Associations that are open or being opened, and those that backlog and line call for, within the site's limit.
     pub associations: usize,
     pub wanted: usize,

@@ -7,7 +7,7 @@ use crate::alarms::Alarms;
 use crate::base::names::{DestinationId, JobId};
 use crate::custody::{Custody, Reconciler};
 use crate::scheduler::{LaneState, LaneStatus, Scheduler};
-use crate::spool::{self, Acted, CommitError, HoldKind, JobState, ReadError, Row, Spool, Verb};
+use crate::spool::{self, Acted, CommitError, HoldKind, JobState, ReadError, Row, Spool, Verb, Waiting};
 use crate::transcode::Known;
 use std::sync::Arc;
 
@@ -62,11 +62,9 @@ impl Verbs {
                 dry_run,
             } => {
                 if let Action::Reroute { to, .. } = &action
-                    && !self.exists(to)
+                    && let Err(message) = self.exists(to)
                 {
-                    return Response::Refused {
-                        message: format!("there is no destination {to}"),
-                    };
+                    return Response::Refused { message };
                 }
                 let reason = reason.unwrap_or_default();
                 self.act(who, &filter, action, &reason, dry_run)
@@ -246,9 +244,7 @@ impl Verbs {
         reason: Option<String>,
         stop: bool,
     ) -> Result<Response, String> {
-        if !self.exists(destination) {
-            return Err(format!("there is no destination {destination}"));
-        }
+        self.exists(destination)?;
         let reason = reason.unwrap_or_default();
         let done = if stop {
             self.spool.suspend(destination, who, &reason).await
@@ -265,15 +261,37 @@ impl Verbs {
         })
     }
 
-    fn exists(&self, destination: &DestinationId) -> bool {
-        let lanes = self.scheduler.status();
-        lanes.iter().any(|lane| lane.destination == *destination)
+    /// Whether a destination is configured; else what to do about the jobs that it may have left.
+    fn exists(&self, destination: &DestinationId) -> Result<(), String> {
+        let configured = self.scheduler.names();
+        if configured.contains(destination) {
+            return Ok(());
+        }
+        let strangers = self.spool.strangers(&configured);
+        match strangers.iter().find(|(name, _)| name == destination) {
+            None => Err(format!("there is no destination {destination}")),
+            Some((_, waiting)) => Err(format!(
+                "{destination} is not configured any more; {}",
+                left(destination, *waiting)
+            )),
+        }
     }
 
     fn lanes(&self) -> Response {
-        let lanes = self.scheduler.status();
+        let lanes = self.scheduler.status().into_iter();
+        let lanes = lanes.map(|lane| self.lane(&lane));
+        let strangers = self.spool.strangers(&self.scheduler.names()).into_iter();
+        let strangers = strangers.map(|(destination, waiting)| Lane {
+            state: "not configured".to_owned(),
+            queued: waiting.queued,
+            held: waiting.held,
+            awaiting: waiting.awaiting,
+            reason: Some(left(&destination, waiting)),
+            destination: destination.to_string(),
+            ..Lane::default()
+        });
         Response::Lanes {
-            lanes: lanes.iter().map(|lane| self.lane(lane)).collect(),
+            lanes: lanes.chain(strangers).collect(),
         }
     }
 
@@ -289,10 +307,14 @@ impl Verbs {
             .last_failure_at
             .as_ref()
             .map_or(String::new(), |at| format!(" ({at})"));
+        let waiting = self.spool.waiting(&status.destination);
         Lane {
             destination: status.destination.to_string(),
             state: state.to_owned(),
             in_flight: status.in_flight,
+            queued: waiting.queued,
+            held: waiting.held,
+            awaiting: waiting.awaiting,
             associations: status.sessions,
             wanted: status.wanted,
             learned: self.scheduler.matrix(&status.destination).unwrap_or_default(),
@@ -356,6 +378,15 @@ impl Verbs {
     }
 }
 
+/// What waits for a destination that is not configured, and what to do.
+fn left(destination: &DestinationId, waiting: Waiting) -> String {
+    let Waiting { queued, held, awaiting } = waiting;
+    format!(
+        "{queued} queued, {held} held, {awaiting} awaiting: `waystation queue reroute --destination {destination} --to NAME`, \
+         `waystation queue discard --destination {destination} --reason \"...\"`, or configure it again and restart"
+    )
+}
+
 pub(super) fn meant(filter: &Filter) -> spool::Filter {
     spool::Filter {
         destination: filter.destination.clone(),
@@ -370,6 +401,7 @@ pub(super) fn meant(filter: &Filter) -> spool::Filter {
         sop_instance: filter.sop_instance.clone(),
         study: filter.study.clone(),
         older_than: filter.older_than.map(|span| span.0),
+        made_before: None,
     }
 }
 
@@ -398,7 +430,6 @@ fn job(row: &Row) -> Job {
         job.instance = instance.id.to_string();
         job.sop_class = instance.sop_class.to_string();
         job.sop_instance = instance.sop_instance.to_string();
-        made_before: None,
         job.study = instance.study.as_ref().map(ToString::to_string);
         job.transfer_syntax = instance.transfer_syntax.to_string();
         job.length = instance.length;

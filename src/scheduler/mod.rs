@@ -165,6 +165,12 @@ impl Scheduler {
         self.lanes.iter().map(status).collect()
     }
 
+    /// The destinations that are configured.
+    #[must_use]
+    pub fn names(&self) -> Vec<DestinationId> {
+        self.lanes.iter().map(|entry| entry.name.clone()).collect()
+    }
+
     /// What was learned of a destination and still counts; `None`: there is no such lane.
     #[must_use]
     pub fn matrix(&self, destination: &DestinationId) -> Option<Vec<Learned>> {

@@ -129,26 +129,6 @@ impl Spool {
         .await
     }
 
-    /// Destinations that are not among these but have jobs, with their number: nobody will ever deliver them there. To be told
-    /// at start; a person reroutes or discards them, or configures the destination again.
-    ///
-    /// # Errors
-    /// The index cannot be read.
-    pub async fn unconfigured(&self, configured: &[DestinationId]) -> Result<Vec<(DestinationId, u64)>, ReadError> {
-        let mut found = Vec::new();
-        for lane in self.core.lanes.all() {
-            if !configured.contains(&lane.name) {
-                let filter = Filter {
-                    destination: Some(lane.name.clone()),
-                    ..Filter::default()
-                };
-                found.push((lane.name.clone(), self.count(filter).await?));
-            }
-        }
-        found.retain(|(_, jobs)| *jobs > 0);
-        Ok(found)
-    }
-
     /// Jobs held without a destination, of one kind.
     ///
     /// # Errors
@@ -298,7 +278,6 @@ impl Walk<'_> {
 
     fn row(&self, cursor: Vec<u8>, key: JobKey) -> Result<Option<Row>, DbError> {
         let Some(raw) = self.db.get(Cf::Job, &keys::job(key))? else {
-            && filter.made_before.is_none_or(|before| key.job.0 < before)
             return Ok(None);
         };
         let Ok(job) = JobRecord::decode(&raw) else {
@@ -320,11 +299,11 @@ impl Walk<'_> {
             && (!filter.undecided || key.dest == keys::UNDECIDED)
             && (!filter.decided || key.dest != keys::UNDECIDED)
             && (filter.destination.is_none() || filter.destination == destination)
+            && filter.made_before.is_none_or(|before| key.job.0 < before)
             && filter.older_than.is_none_or(|age| self.now.since(job.enqueued) >= age);
         if !wanted {
             return Ok(None);
         }
-            discarded: None,
         let raw = self.db.get(Cf::Instance, &job.instance.0)?;
         let instance = raw
             .and_then(|raw| InstanceRecord::decode(&raw).ok())
@@ -345,6 +324,7 @@ impl Walk<'_> {
             outcome: job.outcome,
             hold,
             held_since,
+            discarded: None,
             plan: job.plan,
             instance: instance.map(Arc::new),
             key,
@@ -365,13 +345,6 @@ impl Walk<'_> {
         let mut failed = None;
         self.db.scan(Cf::Instance, &from, &[], |raw, value| {
             let Ok(record) = InstanceRecord::decode(value) else {
-                    let discarded = match self.reason(instance.id, &done) {
-                        Ok(reason) => reason,
-                        Err(error) => {
-                            failed = Some(error);
-                            return false;
-                        }
-                    };
                 return true;
             };
             if !self.about(Some(&record.instance)) {
@@ -384,7 +357,6 @@ impl Walk<'_> {
                 let wanted = JobState::of_end(done.status) == state
                     && (self.filter.destination.is_none() || self.filter.destination == destination)
                     && (self.filter.jobs.is_empty() || self.filter.jobs.contains(&done.job.0))
-                        discarded,
                     && self
                         .filter
                         .older_than
@@ -393,6 +365,13 @@ impl Walk<'_> {
                     && (!self.filter.decided || done.dest != keys::UNDECIDED)
                     && self.filter.kind.is_none();
                 if wanted {
+                    let discarded = match self.reason(instance.id, &done) {
+                        Ok(reason) => reason,
+                        Err(error) => {
+                            failed = Some(error);
+                            return false;
+                        }
+                    };
                     more &= each(Row {
                         cursor: hex(raw),
                         job: done.job,
@@ -405,6 +384,7 @@ impl Walk<'_> {
                         outcome: done.status.map_or("discarded".into(), |status| format!("{status:04X}")),
                         hold: None,
                         held_since: None,
+                        discarded,
                         plan: Vec::new(),
                         instance: Some(instance.clone()),
                         key: JobKey {

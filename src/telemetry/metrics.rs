@@ -113,6 +113,7 @@ pub struct Table {
 pub struct Watched {
     pub source_last_received: GaugeVec,
     pub source_silent: IntGaugeVec,
+    pub jobs_unconfigured: IntGaugeVec,
     pub drain_seconds: GaugeVec,
     pub spool_room_bytes: IntGauge,
     pub spool_full_seconds: Gauge,
@@ -196,6 +197,21 @@ impl Metrics {
             );
         }
         all
+    }
+
+    /// Jobs held of one destination, of all kinds.
+    #[must_use]
+    pub fn held_of(&self, destination: &str) -> u64 {
+        let families = self.jobs_held.collect();
+        let samples = families.iter().flat_map(|family| family.get_metric());
+        let own = samples.filter(|sample| {
+            let mut labels = sample.get_label().iter();
+            labels.any(|pair| pair.name() == "destination" && pair.value() == destination)
+        });
+        let sum: f64 = own.map(|sample| sample.get_gauge().get_value()).sum();
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let count = sum.max(0.0) as u64;
+        count
     }
 
     /// The time of one C-STORE; with the instance that it ended in, when it was stored.
@@ -350,6 +366,7 @@ impl Watched {
         Self {
             source_last_received: float_gauges(&r, "waystation_source_last_received_timestamp_seconds", "When a source last sent an instance that was stored; across restarts", &["source"]),
             source_silent: gauges(&r, "waystation_source_silent", "1 while a source is silent for longer than it ever is at these hours (learned, or by configuration)", &["source"]),
+            jobs_unconfigured: gauges(&r, "waystation_jobs_unconfigured", "Jobs of a destination that is not in the configuration: nobody delivers them until it is there again, or a person reroutes or discards them", &["destination"]),
             drain_seconds: float_gauges(&r, "waystation_destination_drain_seconds", "Time to deliver what waits, at the observed rates, counted from when the destination answers; +Inf when more arrives than it takes; absent until a rate was observed", &["destination"]),
             spool_room_bytes: gauge(&r, "waystation_spool_room_bytes", "Bytes that may still come before instances are refused: free space above the low-water mark, and delivered instances that may leave"),
             spool_full_seconds: float_gauge(&r, "waystation_spool_full_seconds", "Time until instances are refused for want of room, at the observed rates; +Inf while the room does not shrink"),

@@ -195,6 +195,43 @@ fn suspend_stops_a_lane_across_restarts_and_resume_starts_it() {
 }
 
 #[test]
+fn a_destination_that_is_not_configured_any_more_is_told_with_what_waits_for_it() {
+    let (mut station, mut archive, sent) = loaded(3);
+    let number = job_of(&station, &sent[0])["job"].to_string();
+    assert_eq!(acted(&station, &["hold", &number]), (1, 1));
+    station.kill();
+    station.setup.rename("vna", "pacs");
+    station
+        .setup
+        .rule_file("main.rhai", "fn route(image, from) { to(\"pacs\"); }");
+    station.start();
+    archive.start();
+    let lanes = station.cli(&["lanes"]).ok().out;
+    assert!(
+        lanes.contains("not configured") && lanes.contains("2 queued, 1 held, 0 awaiting"),
+        "{lanes}"
+    );
+    let refused = station.cli(&["queue", "suspend", "vna"]);
+    assert_ne!(refused.code, Some(0));
+    assert!(
+        refused.err.contains("vna is not configured any more") && refused.err.contains("queue reroute"),
+        "{refused:?}"
+    );
+    station.wait_metric("jobs_unconfigured", &[("destination", "vna")], |n| n == 3.0);
+    station.wait_metric("incidents_open", &[("kind", "destination_unconfigured")], |n| n == 1.0);
+    let told = station.cli(&["alarms", "ls"]).ok().out;
+    assert!(told.contains("not configured any more"), "{told}");
+    assert_eq!(
+        acted(&station, &["reroute", "--destination", "vna", "--to", "pacs"]),
+        (3, 3)
+    );
+    archive.wait_stored(3);
+    archive.holds_exactly(&sent);
+    station.wait_metric("jobs_unconfigured", &[("destination", "vna")], |n| n == 0.0);
+    assert!(!station.cli(&["lanes"]).ok().out.contains("not configured"));
+}
+
+#[test]
 fn retry_does_not_wait_for_the_schedule() {
     let setup = Setup::new();
     let archive = Archive::up(&setup.folder_of("vna-peer"));

@@ -485,14 +485,16 @@ async fn jobs_of_a_destination_that_is_gone_are_told() {
     bench.store("1.2", b"y", vec![to("gone"), to("b")]).await;
     bench.confirm("b").await;
     bench.reopen_after(|_| {});
-    let told = bench.spool().unconfigured(&[dest("a")]).await.unwrap();
-    assert_eq!(told, [(dest("gone"), 2)]);
-    assert!(
-        bench
-            .spool()
-            .unconfigured(&[dest("a"), dest("gone")])
-            .await
-            .unwrap()
-            .is_empty()
-    );
+    let held = Filter {
+        sop_instance: Some(Uid::known("1.2")),
+        ..all()
+    };
+    bench.spool().act(held, Verb::Hold, "it", "", false).await.unwrap();
+    let waiting = Waiting {
+        queued: 1,
+        held: 1,
+        awaiting: 0,
+    };
+    assert_eq!(bench.spool().strangers(&[dest("a")]), [(dest("gone"), waiting)]);
+    assert!(bench.spool().strangers(&[dest("a"), dest("gone")]).is_empty());
 }

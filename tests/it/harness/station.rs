@@ -119,6 +119,12 @@ impl Setup {
         self
     }
 
+    /// A destination gets another name, from the next start on.
+    pub fn rename(&mut self, from: &str, to: &str) {
+        let line = |name: &str| format!("\nname = \"{name}\"\n");
+        self.toml = self.toml.replace(&line(from), &line(to));
+    }
+
     /// Further lines of the first listener.
     pub fn listener(mut self, lines: &str) -> Self {
         self.listener.push_str(lines);
