@@ -213,7 +213,11 @@ impl Verbs {
             ..meant(filter)
         };
         let verb = Verb::Reroute(to.clone());
-        let counted = self.spool.act(now.clone(), verb.clone(), who, reason, true).await?.matched;
+        let counted = self
+            .spool
+            .act(now.clone(), verb.clone(), who, reason, true)
+            .await?
+            .matched;
         let decided = self.decide_anew(who, filter, &[], Some(to)).await;
         let decided = decided.map_err(|_| CommitError::GateLatched)?;
         // What the rules could not decide for this destination must not go there as it is, nor what a word has left undone.

@@ -3,10 +3,9 @@
 //!
 //! Knows no spool: it is handed what to say, and hands back what it heard.
 use super::config::Dicom;
-use super::dimse::down;
 use super::outcome::{Down, DownKind};
 use super::tls::{self, Connector};
-use super::transport::{self, Progress};
+use super::transport::{self, Progress, down};
 use crate::base::fault::{Moment, die_at};
 use crate::base::names::{AeTitle, Uid};
 use crate::base::units::Span;

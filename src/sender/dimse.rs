@@ -11,12 +11,12 @@ use super::data_set::Fault;
 use super::outcome::{Down, DownKind, Ended, Interruption, Job, Left, Outcome};
 use super::outgoing::{Load, Outgoing};
 use super::payload::PayloadReader;
-use super::tls::{self, Connector};
-use super::transport::{self, Line, Progress};
+use super::tls::Connector;
+use super::transport::{self, Line, Progress, down};
 use super::wrong_port;
 use crate::base::fault::{Plant, planted};
 use crate::base::names::{JobId, Uid};
-use crate::dicom::association::{Association, Event, Local, Rejection, Stream, UlError};
+use crate::dicom::association::{Association, Event, Local, Stream, UlError};
 use crate::dicom::dimse::{Command, StoreRq, StoreRsp};
 use crate::dicom::part10::{IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION};
 pub use crate::transcode::Pair;
@@ -466,30 +466,6 @@ impl From<Broken> for Outcome {
             }),
         }
     }
-}
-
-pub(super) fn down(error: &UlError) -> Down {
-    // With TLS 1.3 a peer refuses our certificate only after the handshake.
-    if let UlError::Io(cause) = error
-        && let Some(refusal) = tls::refusal(cause)
-    {
-        return Down::because(DownKind::Tls, refusal.reason.word(), refusal.to_string());
-    }
-    if let UlError::Foreign(dialect) = error {
-        return wrong_port::speaks(*dialect);
-    }
-    let kind = match error {
-        UlError::Rejected(Rejection { result: 1, .. }) => DownKind::RejectedPermanent,
-        UlError::Rejected(_) => DownKind::RejectedTransient,
-        UlError::Closed
-        | UlError::Io(_)
-        | UlError::Timeout(_)
-        | UlError::Protocol(_)
-        | UlError::Foreign(_)
-        | UlError::Aborted { .. }
-        | UlError::Poisoned => DownKind::Association,
-    };
-    Down::new(kind, error.to_string())
 }
 
 const VERIFICATION: &str = "1.2.840.10008.1.1";

@@ -5,9 +5,9 @@
 use super::ceiling::Governor;
 use super::config::Dicom;
 use super::outcome::{Down, DownKind};
-use super::tls::Connector;
+use super::tls::{self, Connector};
 use super::wrong_port;
-use crate::dicom::association::Stream;
+use crate::dicom::association::{Rejection, Stream, UlError};
 use crate::dicom::prompt::Prompt;
 use std::future::Future as _;
 use std::io;
@@ -254,6 +254,31 @@ const ADDRESSES_MAX: usize = 8;
 const _: () = assert!(
     KEEPALIVE_TIME.as_secs() + KEEPALIVE_INTERVAL.as_secs() * KEEPALIVE_RETRIES as u64 <= HALF_OPEN_MAX.as_secs()
 );
+
+/// Why no association came about, in our words.
+pub(super) fn down(error: &UlError) -> Down {
+    // With TLS 1.3 a peer refuses our certificate only after the handshake.
+    if let UlError::Io(cause) = error
+        && let Some(refusal) = tls::refusal(cause)
+    {
+        return Down::because(DownKind::Tls, refusal.reason.word(), refusal.to_string());
+    }
+    if let UlError::Foreign(dialect) = error {
+        return wrong_port::speaks(*dialect);
+    }
+    let kind = match error {
+        UlError::Rejected(Rejection { result: 1, .. }) => DownKind::RejectedPermanent,
+        UlError::Rejected(_) => DownKind::RejectedTransient,
+        UlError::Closed
+        | UlError::Io(_)
+        | UlError::Timeout(_)
+        | UlError::Protocol(_)
+        | UlError::Foreign(_)
+        | UlError::Aborted { .. }
+        | UlError::Poisoned => DownKind::Association,
+    };
+    Down::new(kind, error.to_string())
+}
 
 #[cfg(test)]
 mod tests {

@@ -39,6 +39,7 @@ mod gather;
 mod group;
 mod holding;
 mod inspect;
+mod job_state;
 mod keeper;
 mod keys;
 mod ledger;
@@ -90,11 +91,12 @@ pub use export::{ExportReport, export};
 pub use folder::Others;
 pub use fsck::{FsckReport, fsck};
 pub use holding::{HeldJob, Holding, Look, Place};
+pub use job_state::JobState;
 pub use ledger::{Arrival, Break, Detail, Fact, FactKind, Gap, Planned, Refusals};
 pub use lifecycle::migrate;
 pub use model::{
-    ArriveError, Arriving, Attempt, Commit, CommitError, Committed, Health, HoldKind, HoldReason, Instance, JobState,
-    NewJob, OpenError, OpenReport, Priority, ReadError, Repeat, Sealed, Settlement,
+    ArriveError, Arriving, Attempt, Commit, CommitError, Committed, Health, HoldKind, HoldReason, Instance, NewJob,
+    OpenError, OpenReport, Priority, ReadError, Repeat, Sealed, Settlement,
 };
 pub use operator::{Acted, Verb};
 pub use payload::Incoming;

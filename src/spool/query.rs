@@ -2,9 +2,10 @@
 use super::Spool;
 use super::core::Core;
 use super::db::{Cf, Db, DbError};
+use super::job_state::JobState;
 use super::keys;
 use super::ledger::{Fact, FactKind, of_instance};
-use super::model::{HoldKind, HoldReason, Instance, JobKey, JobState, Priority, ReadError};
+use super::model::{HoldKind, HoldReason, Instance, JobKey, Priority, ReadError};
 use super::record::{Done, InstanceRecord, JobRecord, SeenRecord};
 use crate::base::clock::Wall;
 use crate::base::names::{DestinationId, InstanceId, JobId, SourceId, Uid};
