@@ -8,7 +8,7 @@ use super::casting::{Caster, Offer};
 use super::ceiling::Governor;
 use super::config::Dicom;
 use super::data_set::Fault;
-use super::outcome::{Down, DownKind, Ended, Interruption, Job, Left, Outcome};
+use super::outcome::{Down, Ended, Interruption, Job, Left, Outcome};
 use super::outgoing::{Load, Outgoing};
 use super::payload::PayloadReader;
 use super::tls::Connector;
