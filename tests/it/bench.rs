@@ -207,14 +207,15 @@ fn of_two_who_promote_at_once_each_is_told_the_truth() {
     let folders = [folder, own].map(|folder| folder.to_string_lossy().into_owned());
     for round in 0..4 {
         let said: Vec<(Option<i32>, String)> = std::thread::scope(|scope| {
-            let promote = |folder| {
+            let promote = |folder: &str| {
+                let folder = folder.to_owned();
                 let station = &station;
                 scope.spawn(move || {
-                    let ran = station.cli(&["rules", "promote", folder, "--force", "--reason", "at once"]);
-                    (ran.code, ran.out + &ran.err)
+                    let ran = station.cli(&["rules", "promote", &folder, "--force", "--reason", "at once"]);
+                    (ran.code, format!("{}{}", ran.out, ran.err))
                 })
             };
-            let both: Vec<_> = folders.iter().map(promote).collect();
+            let both: Vec<_> = folders.iter().map(|folder| promote(folder)).collect();
             both.into_iter().map(|one| one.join().expect("no panic")).collect()
         });
         assert!(said.iter().all(|(code, _)| *code == Some(0)), "round {round}: {said:?}");

@@ -285,7 +285,8 @@ fn route(image, from) { to("keep"); if image.Modality == "MR" { hold("MR needs a
 
 fn table(patients: &[&str]) -> String {
     let row = |patient: &&str| format!("NORTH,{patient},EMPI,EMPI-{patient}\n");
-    "issuer,value,to_issuer,to_value\n".to_owned() + &patients.iter().map(row).collect::<String>()
+    let rows: String = patients.iter().map(row).collect();
+    format!("issuer,value,to_issuer,to_value\n{rows}")
 }
 
 fn has(station: &Station, object: &Object, patient: &str) -> bool {
@@ -351,7 +352,7 @@ fn a_hold_of_a_rule_goes_as_it_was_decided_or_by_the_rules_of_today() {
     assert_eq!(job_of(&station, &look)["hold_kind"], "incomplete");
     station.setup.rule_file("patients.csv", &table(&["MAPPED-1"]));
     station.wait_metric("rules_reloads_total", &[], |n| n >= 3.0);
-    assert_eq!(acted(&station, &["release", "--kind", "incomplete"]), (1, 0));
+    assert_eq!(acted(&station, &["release", "--kind", "incomplete"]), (2, 0));
     assert_eq!(job_of(&station, &look)["hold_kind"], "rule");
     assert_eq!(acted(&station, &["release", "--kind", "rule"]), (1, 1));
     wait_until("the one that was looked at", SOON, || {

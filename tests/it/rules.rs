@@ -287,5 +287,5 @@ fn a_box_whose_rule_folder_is_refused_starts_with_the_rules_that_were_in_force()
 fn refused_start(station: &Station) -> String {
     let ran = station.cli(&["run"]);
     assert_eq!(ran.code, Some(1), "{ran:?}");
-    ran.out + &ran.err
+    format!("{}{}", ran.out, ran.err)
 }
