@@ -110,8 +110,10 @@ impl Look<'_> {
         for (path, id) in std::mem::take(&mut listing.misplaced) {
             match inspect_at(&path, id, true) {
                 Err(error) if is_passing(&error) => return Err(naming(self.root, &path)(error)),
-                Ok(Found::Whole(record, state)) if is_free(self.root, id) => {
-                    bring_home(self.root, &path, id)?;
+                Ok(Found::Whole(record, state) | Found::Other(record, state))
+                    if is_free(self.root, record.instance.id) =>
+                {
+                    bring_home(self.root, &path, record.instance.id)?;
                     self.report.brought_home += 1;
                     self.take(&record, state);
                 }

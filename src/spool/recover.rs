@@ -304,18 +304,24 @@ pub(super) fn misplaced(
     let root = &core.config.path;
     let mut adopted = Vec::new();
     for (path, id) in std::mem::take(&mut listing.misplaced) {
-        let record = match inspect_at(&path, id, true) {
+        let (record, state) = match inspect_at(&path, id, true) {
             Err(error) if is_passing(&error) => return Err(naming(root, &path)(error)),
-            // Two of one name may have been found: the first was it.
-            Ok(Found::Whole(record, state)) if is_free(root, id) && is_wanted(db, &record, state, report)? => record,
+            // What it is, its own identity says; its name may be another too.
+            Ok(Found::Whole(record, state) | Found::Other(record, state)) => (record, state),
             _ => {
                 listing.pass_over(root, &path);
                 continue;
             }
         };
-        bring_home(root, &path, id)?;
-        report.brought_home.push(id);
-        adopted.extend((!has_record(db, id)?).then_some(*record));
+        let home = record.instance.id;
+        // Two of one instance may have been found: the first was it.
+        if !is_free(root, home) || !is_wanted(db, &record, state, report)? {
+            listing.pass_over(root, &path);
+            continue;
+        }
+        bring_home(root, &path, home)?;
+        report.brought_home.push(home);
+        adopted.extend((!has_record(db, home)?).then_some(*record));
     }
     Ok(adopted)
 }

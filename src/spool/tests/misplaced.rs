@@ -150,6 +150,8 @@ async fn a_payload_in_a_wrong_folder_is_brought_home_when_its_place_is_empty_wit
         let moved = store(&bench, "1.2.1", b"moved").await;
         let renamed = store(&bench, "1.2.2", b"its folder has another name").await;
         let other = store(&bench, "1.2.3", b"has another's name").await;
+        let both = store(&bench, "1.2.4", b"has another's name, in a wrong folder").await;
+        let copied = store(&bench, "1.2.5", b"is copied").await;
         let unknown = InstanceId::new(5, 0xabcd);
         bench.reopen_after(|path| {
             fs::rename(path_of(path, moved), wrong(path, moved)).unwrap();
@@ -157,13 +159,15 @@ async fn a_payload_in_a_wrong_folder_is_brought_home_when_its_place_is_empty_wit
             fs::create_dir(&aside).unwrap();
             fs::rename(path_of(path, renamed), aside.join(format!("{renamed}.dcm"))).unwrap();
             fs::rename(path_of(path, other), path_of(path, InstanceId::new(4, 4))).unwrap();
-            // Nothing knows this one, and it is not what it is called.
-            fs::copy(wrong(path, moved), wrong(path, unknown)).unwrap();
+            fs::rename(path_of(path, both), wrong(path, InstanceId::new(4, 5))).unwrap();
+            // Nothing knows this one, and what it is lies where it belongs.
+            fs::copy(path_of(path, copied), wrong(path, unknown)).unwrap();
             if lost {
                 fs::remove_dir_all(path.join("index")).unwrap();
             }
         });
-        assert_eq!(deliverable(&bench).await, ["1.2.1", "1.2.2", "1.2.3"], "lost {lost}");
+        let all = ["1.2.1", "1.2.2", "1.2.3", "1.2.4", "1.2.5"];
+        assert_eq!(deliverable(&bench).await, all, "lost {lost}");
         assert!(bench.report.missing.is_empty(), "lost {lost}");
         assert!(wrong(bench.path(), unknown).exists());
         assert!(
@@ -181,7 +185,7 @@ async fn a_payload_in_a_wrong_folder_is_brought_home_when_its_place_is_empty_wit
         bench.spool = None;
         rebuild(bench.path(), &bench.clock).unwrap();
         bench.reopen_after(|_| {});
-        assert_eq!(bench.report.instances, 3, "lost {lost}");
+        assert_eq!(bench.report.instances, 5, "lost {lost}");
     }
 }
 
