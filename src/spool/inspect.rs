@@ -94,7 +94,7 @@ pub(super) fn shown_uid(path: &Path) -> Option<Uid> {
     let mut start = Vec::new();
     File::open(path).ok()?.take(SEARCHED).read_to_end(&mut start).ok()?;
     // Tag and VR in explicit little endian, in explicit big endian, and the tag alone of implicit little endian.
-    let ways: [(&[u8], fn(&[u8]) -> Option<&[u8]>); 4] = [
+    let ways: [(&[u8], Value); 4] = [
         (b"\x02\0\x03\0UI", short_little),
         (b"\x08\0\x18\0UI", short_little),
         (b"\0\x08\0\x18UI", short_big),
@@ -107,6 +107,9 @@ pub(super) fn shown_uid(path: &Path) -> Option<Uid> {
             .find_map(|(at, _)| uid(value(&start[at + mark.len()..])?))
     })
 }
+
+/// Takes a value from behind its tag and VR.
+type Value = fn(&[u8]) -> Option<&[u8]>;
 
 fn short_little(raw: &[u8]) -> Option<&[u8]> {
     let length = u16::from_le_bytes(*raw.first_chunk()?);
