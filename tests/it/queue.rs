@@ -1,6 +1,6 @@
 //! The operator's verbs against a running box: what they would do, what they do, and that it stays done.
 use crate::harness::peers::send;
-use crate::harness::{Archive, Object, SOON, Setup, Station, objects, wait_until};
+use crate::harness::{Archive, Object, SOON, Setup, Station, http, objects, wait_until};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -211,6 +211,9 @@ fn a_destination_that_is_not_configured_any_more_is_told_with_what_waits_for_it(
         lanes.contains("not configured") && lanes.contains("2 queued, 1 held, 0 awaiting"),
         "{lanes}"
     );
+    let (status, body) = http::get(station.setup.web, "/readyz").expect("an answer");
+    let body = String::from_utf8_lossy(&body);
+    assert!(status == 200 && body.contains("not configured"), "{body}");
     let refused = station.cli(&["queue", "suspend", "vna"]);
     assert_ne!(refused.code, Some(0));
     assert!(
