@@ -148,6 +148,7 @@ impl Parts {
         let state = config.node.state.clone();
         std::fs::create_dir_all(&state).map_err(|error| AppError::State { path: state, error })?;
         let (spool, report) = open_spool(config, &clock, &metrics).await?;
+        spool.reads_plans(scheduler::written_uid);
         found(&report);
         let names: Vec<DestinationId> = config.destinations.iter().map(|to| to.name().clone()).collect();
         let site = rules::Site {

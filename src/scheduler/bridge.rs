@@ -1,5 +1,7 @@
 //! From the spool's words to the sender's: a lease becomes a job, a payload becomes a reader.
+use crate::base::names::Uid;
 use crate::dicom::dimse;
+use crate::dicom::edit::Plan;
 use crate::sender::{Job, PayloadReader, ReadFault};
 use crate::spool::{Lease, Payload, Priority, ReadError};
 use bytes::Bytes;
@@ -20,6 +22,13 @@ pub(super) fn job(lease: &Lease) -> Job {
             Priority::Low => dimse::Priority::Low,
         },
     }
+}
+
+/// The SOP Instance UID that a job's plan writes, for the spool, which knows no plan. One that cannot be read writes none: the sender
+/// holds its job.
+#[must_use]
+pub fn written_uid(plan: &[u8]) -> Option<Uid> {
+    Plan::decode(plan).ok()?.sop_instance()
 }
 
 /// A spool payload, read once from its start.

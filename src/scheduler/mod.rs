@@ -27,6 +27,8 @@ mod tests;
 mod width;
 mod worker;
 
+pub use bridge::written_uid;
+
 use crate::base::clock::Clock;
 use crate::base::drain::Drain;
 use crate::base::names::DestinationId;

@@ -14,7 +14,7 @@ use super::study::StudySeen;
 use super::trace::{self, Trait};
 use super::txn::{Effect, Txn, WAITS, meta_key};
 use super::witness::Order;
-use super::{alias, study, wait};
+use super::{alias, leaving, study, wait};
 use crate::base::fault::{Plant, planted};
 use crate::base::names::{InstanceId, JobId, Uid};
 
@@ -93,6 +93,8 @@ fn enter(
     let instance = &record.instance;
     let (mut keyed, mut planned) = (Vec::new(), Vec::new());
     for (dest, mut job) in jobs {
+        let taken = leaving::taken(txn, &instance.sop_instance, dest, &job.plan)?;
+        job.hold = leaving::with(taken, job.hold.take());
         if conflict {
             job.hold = Some(HoldReason::new(
                 HoldKind::Conflict,

@@ -6,6 +6,7 @@ use super::direct::Buffers;
 use super::disk::Disk;
 use super::due::Lanes;
 use super::gate::{Gate, is_full, is_passing};
+use super::leaving::PlanReader;
 use super::model::{ArriveError, CommitError};
 use super::payload::DISK_DEADLINE;
 use super::pool::Pool;
@@ -15,6 +16,7 @@ use super::tally::Tally;
 use super::trace;
 use super::witness::Witness;
 use crate::base::clock::Clock;
+use crate::base::names::Uid;
 use crate::telemetry::metrics::Metrics;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,6 +41,7 @@ pub(super) struct Core {
     /// Places for the reading of what is about to be promised.
     pub verifying: Semaphore,
     trace_key: OnceLock<trace::Key>,
+    plan_reader: OnceLock<PlanReader>,
     /// When an instance last began to arrive, in milliseconds since this was made.
     arrived_ms: AtomicU64,
     made: Instant,
@@ -61,6 +64,7 @@ impl Core {
             tally: Tally::default(),
             verifying: Semaphore::new(judging::READS),
             trace_key: OnceLock::new(),
+            plan_reader: OnceLock::new(),
             arrived_ms: AtomicU64::new(0),
             made: Instant::now(),
             db: RwLock::new(None),
@@ -73,6 +77,16 @@ impl Core {
     /// The secret of the trace index; of zeros until it was read.
     pub(super) fn trace_key(&self) -> trace::Key {
         self.trace_key.get().copied().unwrap_or_default()
+    }
+
+    /// The SOP Instance UID that a plan writes, when anybody has said how that is read.
+    pub(super) fn written_uid(&self, plan: &[u8]) -> Option<Uid> {
+        self.plan_reader.get().and_then(|reader| reader(plan))
+    }
+
+    pub(super) fn read_plans_by(&self, reader: PlanReader) {
+        // The first word counts: all are the same.
+        let _ = self.plan_reader.set(reader);
     }
 
     /// Reads the secret of the trace index, or makes one.

@@ -6,6 +6,7 @@ use super::commitment;
 use super::db::{Cf, Db, DbError};
 use super::due::LATEST;
 use super::keys;
+use super::leaving::Leaves;
 use super::model::{CommitError, HoldKind, HoldReason, NewJob, Priority};
 use super::record::{Alternative, Done, Failover, InstanceRecord, JobRecord, SeenEntry, SeenRecord};
 use super::study::StudySeen;
@@ -239,6 +240,7 @@ impl Former {
             let sound = match cf {
                 Cf::Study => keys::is_study(key) && StudySeen::decode(value).is_ok(),
                 Cf::Meta if keys::is_alias(key) => value.is_empty() || Mapped::decode(value).is_ok(),
+                Cf::Meta if key.starts_with(keys::LEAVES) => Leaves::decode(value).is_ok(),
                 Cf::Meta => commitment::outlives(key, value),
                 _ => false,
             };

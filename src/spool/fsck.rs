@@ -5,6 +5,7 @@ use super::db::{Cf, Db, DbError};
 use super::folder::{self, Listing, Others};
 use super::inspect::{Found, digest, inspect};
 use super::keys;
+use super::leaving::Leaves;
 use super::model::OpenError;
 use super::payload::path_of;
 use super::record::{InstanceRecord, JobRecord, SeenRecord};
@@ -278,6 +279,12 @@ fn rest(db: &Db, path: &Path, report: &mut FsckReport) -> Result<(), DbError> {
         true
     })?;
     commitment::check(db, |text| report.problem(text))?;
+    db.scan(Cf::Meta, keys::LEAVES, &keys::behind(keys::LEAVES), |_, value| {
+        if Leaves::decode(value).is_err() {
+            report.problem("a record of renamed instances cannot be read".into());
+        }
+        true
+    })?;
     db.scan(Cf::Quarantine, &[], &[], |_, _| {
         report.quarantined += 1;
         true

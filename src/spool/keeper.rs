@@ -9,7 +9,7 @@ use super::keys;
 use super::model::JobKey;
 use super::payload::Mark;
 use super::record::{InstanceRecord, JobRecord};
-use super::{alias, commitment, prune, study};
+use super::{alias, commitment, leaving, prune, study};
 use crate::base::clock::Wall;
 use crate::base::names::JobId;
 use std::collections::BTreeMap;
@@ -38,6 +38,7 @@ pub(super) struct Keeper {
     studies: Vec<u8>,
     aliases: Vec<u8>,
     commitments: Vec<u8>,
+    leaving: Vec<u8>,
     /// Per destination, the first job key that may still be there: jobs leave at the front.
     oldest: BTreeMap<u32, Vec<u8>>,
 }
@@ -51,6 +52,7 @@ impl Keeper {
             studies: Vec::new(),
             aliases: Vec::new(),
             commitments: Vec::new(),
+            leaving: Vec::new(),
             oldest: BTreeMap::new(),
         }
     }
@@ -187,6 +189,11 @@ impl Keeper {
         self.aliases = next;
         if !found.is_empty() {
             let _ = submit_blocking(&self.queue, move |txn| alias::sweep(txn, found, before));
+        }
+        let (found, next) = leaving::to_sweep(&self.core, &self.leaving, before);
+        self.leaving = next;
+        if !found.is_empty() {
+            let _ = submit_blocking(&self.queue, move |txn| leaving::sweep(txn, found, before));
         }
         let before = older(self.core.config.commitment_memory.0);
         let (found, next) = commitment::to_sweep(&self.core, &self.commitments, before);

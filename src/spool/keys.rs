@@ -1,7 +1,7 @@
 //! The keys of the index, big-endian, so that byte order is the order meant. Nothing else builds or cuts a key.
 use super::model::{JobKey, Priority};
 use crate::base::clock::Wall;
-use crate::base::names::{InstanceId, JobId, Uid};
+use crate::base::names::{DestinationId, InstanceId, JobId, Uid};
 use std::time::Duration;
 
 /// The number of "no destination yet".
@@ -151,6 +151,23 @@ pub(super) fn failover_of(raw: &[u8]) -> Option<JobKey> {
         dest: u32_at(rest, 0)?,
         job: JobId(u64_at(rest, 12)?),
     })
+}
+
+/// Under which SOP Instance UID renamed instances leave, in `meta`: `as/ | hash of destination and UID as it leaves`, and
+/// `from/ | hash of destination and UID as it came`. By the destination's name: its number changes in a rebuild.
+pub(super) const LEAVES: &[u8] = b"leaves/";
+
+pub(super) fn leaves_as(destination: &DestinationId, uid: &Uid) -> Vec<u8> {
+    [LEAVES, b"as/", &short_hash(&format!("{destination}/{}", uid.as_str()))].concat()
+}
+
+pub(super) fn left_from(destination: &DestinationId, uid: &Uid) -> Vec<u8> {
+    [
+        LEAVES,
+        b"from/",
+        &short_hash(&format!("{destination}/{}", uid.as_str())),
+    ]
+    .concat()
 }
 
 /// Everything of storage commitment, in `meta`. Below it the families that follow.

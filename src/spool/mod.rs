@@ -42,6 +42,7 @@ mod inspect;
 mod job_state;
 mod keeper;
 mod keys;
+mod leaving;
 mod ledger;
 mod lifecycle;
 #[cfg(feature = "planted")]

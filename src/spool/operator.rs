@@ -5,6 +5,7 @@ use super::admit::{add_job, displace, forget, place, queued, rename, undecided};
 use super::commitment::Pledge;
 use super::db::Cf;
 use super::keys;
+use super::leaving;
 use super::ledger::{Fact, FactKind};
 use super::model::{CommitError, HoldKind, HoldReason, JobKey, NewJob, ReadError};
 use super::query::{Filter, Row, find, walk};
@@ -371,6 +372,7 @@ fn reroute(txn: &mut Txn<'_>, key: JobKey, mut job: JobRecord, fact: Fact) -> Re
     place(txn, to, &job);
     if let Some(record) = txn.instance(job.instance)? {
         rename(txn, &record.instance.sop_instance, key, &[to])?;
+    leaving::hold_taken(txn, to, &mut job)?;
     }
     Ok(true)
 }
@@ -432,6 +434,9 @@ pub(super) fn redecide(
             let id = add_job(txn, job.instance, dest, new);
             added.push(JobKey { dest, job: id });
         }
+            let mut new = new;
+            let taken = leaving::taken(txn, &record.instance.sop_instance, dest, &new.plan)?;
+            new.hold = leaving::with(taken, new.hold.take());
     }
     // Nothing left to do is an end only when the other deliveries exist; otherwise the instance would be lost.
     let others = !txn.keys(Cf::Ref, &job.instance.0, 1)?.is_empty();

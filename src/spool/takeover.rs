@@ -4,6 +4,7 @@ use super::Spool;
 use super::admit::{displace, place, queued, rename};
 use super::db::Cf;
 use super::keys;
+use super::leaving;
 use super::ledger::{Fact, FactKind};
 use super::model::{CommitError, JobKey};
 use super::operator::{has_job, reserve};
@@ -135,6 +136,7 @@ fn one(txn: &mut Txn<'_>, raw: &[u8], usable: &[DestinationId]) -> Result<Option
         .job(key.job, Some(name.clone()));
     txn.fact(fact.who("failover").text("its destination is down"));
     queued(txn, job.instance, to);
+    leaving::hold_taken(txn, to, &mut job)?;
     place(txn, to, &job);
     if let Some(record) = txn.instance(job.instance)? {
         rename(txn, &record.instance.sop_instance, key, &[to])?;

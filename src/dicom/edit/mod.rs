@@ -24,7 +24,8 @@ mod tree;
 
 use super::head::Head;
 use super::path::Path;
-use dicom_core::VR;
+use crate::base::names::Uid;
+use dicom_core::{Tag, VR};
 pub use survey::{Advice, Declaration, Survey};
 
 /// One change. Values are raw bytes in little endian, already padded to even length.
@@ -105,11 +106,25 @@ pub enum EditError {
     Unreadable,
 }
 
+const SOP_INSTANCE_UID: Tag = Tag(0x0008, 0x0018);
+
 impl Plan {
     /// Whether the place of the stamp's items lies in the head; where it does not, a stamped plan cannot be applied.
     #[must_use]
     pub fn can_stamp(head: &Head) -> bool {
         stamp::is_in_reach(head)
+    }
+
+    /// The SOP Instance UID that it writes into the data set; `None` when it writes none, or what it writes is no UID.
+    #[must_use]
+    pub fn sop_instance(&self) -> Option<Uid> {
+        let path = Path::tag(SOP_INSTANCE_UID);
+        let value = self.edits.iter().rev().find_map(|edit| match edit {
+            Edit::Set { path: at, value, .. } if *at == path => Some(value),
+            Edit::Set { .. } | Edit::Remove { .. } => None,
+        })?;
+        let text = std::str::from_utf8(value).ok()?;
+        Uid::parse(text.trim_end_matches(['\0', ' '])).ok()
     }
 
     #[must_use]

@@ -480,3 +480,15 @@ fn un_of_declared_length_is_edited_and_stamped_as_the_sequence_it_is() {
         );
     }
 }
+
+#[test]
+fn the_sop_instance_uid_that_a_plan_writes_is_told() {
+    let uid = |value: &[u8]| set("SOPInstanceUID", VR::UI, value);
+    let told = |edits: Vec<Edit>| plan(edits).sop_instance().map(|uid| uid.to_string());
+    assert_eq!(told(vec![uid(b"1.2.9\0")]).as_deref(), Some("1.2.9"));
+    assert_eq!(told(vec![uid(b"1.2.9\0"), uid(b"1.2.10")]).as_deref(), Some("1.2.10"));
+    let inner = set("ReferencedSOPSequence[0].SOPInstanceUID", VR::UI, b"1.2.9\0");
+    for none in [uid(b"no UID"), inner, set("PatientID", VR::LO, b"77")] {
+        assert_eq!(told(vec![none]), None);
+    }
+}

@@ -12,6 +12,7 @@ mod promised;
 mod queue;
 mod rebuilt;
 mod repeats;
+mod renamed;
 mod salvaged;
 mod scrubbed;
 mod seated;
