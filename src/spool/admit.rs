@@ -7,7 +7,7 @@ use super::due::LATEST;
 use super::group;
 use super::keys;
 use super::ledger::{Arrival, Detail, Fact, FactKind, Planned};
-use super::model::{Commit, CommitError, Committed, HoldKind, HoldReason, JobKey, NewJob, Priority, Repeat};
+use super::model::{Commit, CommitError, Committed, HoldKind, HoldReason, Instance, JobKey, NewJob, Priority, Repeat};
 use super::payload::path_of;
 use super::record::{InstanceRecord, JobRecord, SEEN_MAX, SeenEntry, SeenRecord};
 use super::study::StudySeen;
@@ -309,15 +309,19 @@ pub(super) fn remember(seen: &mut SeenRecord, record: &InstanceRecord, added: Ve
     }
 }
 
-/// A job that a person discarded, or whose payload is lost, is forgotten here: a resend is delivered again.
-pub(super) fn forget(txn: &mut Txn<'_>, sop_instance: &Uid, key: JobKey) -> Result<(), CommitError> {
-    let mut seen = txn.seen(sop_instance)?;
+/// A job that a person discarded is forgotten here: a resend is delivered again. Answers whether its content is forgotten with it,
+/// because it goes and went nowhere else.
+pub(super) fn forget(txn: &mut Txn<'_>, instance: &Instance, key: JobKey) -> Result<bool, CommitError> {
+    let mut seen = txn.seen(&instance.sop_instance)?;
     for entry in &mut seen.entries {
         entry.jobs.retain(|known| *known != (key.dest, key.job));
     }
-    seen.entries.retain(|entry| !entry.jobs.is_empty());
-    txn.put_seen(sop_instance, &seen);
-    Ok(())
+    let known = seen.entries.len();
+    // Another content without jobs is one whose payload is damaged: a resend must find it.
+    seen.entries
+        .retain(|entry| !entry.jobs.is_empty() || entry.digest != instance.digest);
+    txn.put_seen(&instance.sop_instance, &seen);
+    Ok(seen.entries.len() < known)
 }
 
 /// A job goes on under another key.

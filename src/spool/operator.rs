@@ -2,7 +2,7 @@
 //! small that commits are never stalled. A job that a worker has in hand is left alone.
 use super::Spool;
 use super::admit::{add_job, displace, forget, place, queued, rename, undecided};
-use super::commitment::Pledge;
+use super::commitment::{Pledge, gone};
 use super::db::Cf;
 use super::keys;
 use super::leaving;
@@ -326,8 +326,11 @@ fn one(txn: &mut Txn<'_>, key: JobKey, order: &Order) -> Result<bool, CommitErro
             txn.fact(fact(FactKind::Discarded, name));
             displace(txn, key, &job);
             end(txn, key, &job, None)?;
-            if let Some(record) = txn.instance(job.instance)? {
-                forget(txn, &record.instance.sop_instance, key)?;
+            if let Some(record) = txn.instance(job.instance)?
+                && forget(txn, &record.instance, key)?
+                && record.delivered
+            {
+                gone::remember(txn, &record);
             }
         }
         Verb::Hold | Verb::Release | Verb::Retry => return Ok(false),
@@ -369,10 +372,10 @@ fn reroute(txn: &mut Txn<'_>, key: JobKey, mut job: JobRecord, fact: Fact) -> Re
     // A person has chosen: neither the study nor another destination has a say any more.
     (job.quiet, job.failover) = (None, None);
     queued(txn, job.instance, to);
+    leaving::hold_taken(txn, to, &mut job)?;
     place(txn, to, &job);
     if let Some(record) = txn.instance(job.instance)? {
         rename(txn, &record.instance.sop_instance, key, &[to])?;
-    leaving::hold_taken(txn, to, &mut job)?;
     }
     Ok(true)
 }
@@ -431,12 +434,12 @@ pub(super) fn redecide(
             .iter()
             .any(|done| served_by.contains(&done.dest) && done.status.is_some());
         if !confirmed && !has_any_job(txn, job.instance, &served_by)? {
-            let id = add_job(txn, job.instance, dest, new);
-            added.push(JobKey { dest, job: id });
-        }
             let mut new = new;
             let taken = leaving::taken(txn, &record.instance.sop_instance, dest, &new.plan)?;
             new.hold = leaving::with(taken, new.hold.take());
+            let id = add_job(txn, job.instance, dest, new);
+            added.push(JobKey { dest, job: id });
+        }
     }
     // Nothing left to do is an end only when the other deliveries exist; otherwise the instance would be lost.
     let others = !txn.keys(Cf::Ref, &job.instance.0, 1)?.is_empty();

@@ -1,7 +1,7 @@
 //! What this box can promise of one instance, at one of two levels. Pure reading of the index; never says more than is proved:
 //! where it does not know, the answer is a failure, for a modality deletes on this word. What a promise rests on, beyond the
 //! index, it names: `judging.rs` reads that.
-use super::gone::{Gone, How};
+use super::gone::{Gone, How, counting};
 use super::{Level, Named};
 use crate::base::names::InstanceId;
 use crate::spool::damaged;
@@ -67,6 +67,7 @@ pub(super) fn standing(db: &Db, level: Level, named: &Named) -> Result<Basis, Db
         gone.extend(Gone::decode(value));
         true
     })?;
+    let mut gone = counting(db, &seen, gone)?;
     let id = here.first().map(|content| content.record.instance.id);
     if here.is_empty() && gone.is_empty() {
         let id = seen.entries.first().map(|entry| entry.instance);
@@ -76,6 +77,10 @@ pub(super) fn standing(db: &Db, level: Level, named: &Named) -> Result<Basis, Db
     gone.retain(|gone| gone.class == named.class);
     if here.is_empty() && gone.is_empty() {
         return Ok(Basis::of_index(Standing::Failed(CLASS_CONFLICT), id));
+    }
+    if here.is_empty() && gone.iter().all(|gone| gone.how == How::Dropped) {
+        // As if it had never come: it may be sent again.
+        return Ok(Basis::of_index(Standing::Absent, None));
     }
     let mut basis = Basis::of_index(of_gone(level, &gone), id);
     for content in &here {
@@ -123,7 +128,7 @@ fn of_gone(level: Level, gone: &[Gone]) -> Standing {
     let any = |how| gone.iter().any(|gone| gone.how == how);
     match level {
         _ if gone.is_empty() => Standing::Committed,
-        _ if any(How::Discarded) => Standing::Failed(PROCESSING_FAILURE),
+        _ if any(How::Discarded) || any(How::Dropped) => Standing::Failed(PROCESSING_FAILURE),
         _ if any(How::Delivered) => Standing::Committed,
         Level::Edge => Standing::Committed,
         // A rebuild that had lost the old index does not know where it went.

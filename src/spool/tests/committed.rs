@@ -9,7 +9,7 @@ use super::*;
 pub(super) const NONE: [u16; 0] = [];
 const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
 
-fn ask() -> Ask {
+pub(super) fn ask() -> Ask {
     Ask {
         quiet: Duration::from_secs(60),
         at_most: Duration::from_secs(600),
@@ -24,7 +24,7 @@ pub(super) fn named(uid: &str) -> Named {
     }
 }
 
-fn spoken(transaction: &str, committed: &[&str], failed: &[&str]) -> Spoken {
+pub(super) fn spoken(transaction: &str, committed: &[&str], failed: &[&str]) -> Spoken {
     Spoken {
         transaction: Uid::parse(transaction).unwrap(),
         committed: committed.iter().map(|uid| named(uid)).collect(),
@@ -36,7 +36,7 @@ fn spoken(transaction: &str, committed: &[&str], failed: &[&str]) -> Spoken {
 }
 
 /// Sent to `a`, which commits, and asked for under the transaction.
-async fn asked(bench: &Bench, uids: &[&str], transaction: &str) -> u64 {
+pub(super) async fn asked(bench: &Bench, uids: &[&str], transaction: &str) -> u64 {
     bench.spool().commits(&dest("a"), true);
     for uid in uids {
         bench.store(uid, uid.as_bytes(), vec![to("a")]).await;
@@ -71,7 +71,7 @@ pub(super) async fn evict(bench: &Bench) -> usize {
     gone.len()
 }
 
-fn problems(bench: &mut Bench) -> Vec<String> {
+pub(super) fn problems(bench: &mut Bench) -> Vec<String> {
     let problems = bench.fsck().problems;
     bench.reopen_after(|_| {});
     bench.spool().commits(&dest("a"), true);

@@ -1,0 +1,85 @@
+//! What a person discards, and what sources and archives are told of it then.
+use super::super::commitment::Level;
+use super::committed::{NONE, evict, named, problems, told};
+use super::*;
+
+/// A person discards everything that matches.
+async fn discard(bench: &Bench, filter: Filter) {
+    let acted = bench
+        .spool()
+        .act(filter, Verb::Discard, "it", "test", false)
+        .await
+        .unwrap();
+    assert!(acted.changed > 0);
+}
+
+#[tokio::test]
+async fn a_content_that_was_discarded_is_committed_to_nobody_in_the_cache_or_out_of_it() {
+    let mut bench = Bench::new();
+    bench.store("1.1", b"x", vec![to("a")]).await;
+    bench.confirm("a").await;
+    bench.store("1.1", b"other", vec![to("a")]).await;
+    let conflict = Filter {
+        kind: Some(HoldKind::Conflict),
+        ..Filter::default()
+    };
+    discard(&bench, conflict.clone()).await;
+    for round in 1..3 {
+        if round == 2 {
+            assert_eq!(evict(&bench).await, 2);
+        }
+        for level in [Level::Edge, Level::EndToEnd] {
+            let transaction = format!("2.25.{round}{}", level as u8);
+            let reasons = told(&bench, &transaction, level, vec![named("1.1")]).await;
+            assert_eq!(reasons, [0x0110], "{round} {level:?}");
+        }
+    }
+    // It is sent again, and let go this time: now both are where they must be.
+    bench.store("1.1", b"other", vec![to("a")]).await;
+    bench
+        .spool()
+        .act(conflict, Verb::Release, "it", "", false)
+        .await
+        .unwrap();
+    bench.confirm("a").await;
+    assert_eq!(told(&bench, "2.25.7", Level::EndToEnd, vec![named("1.1")]).await, NONE);
+    assert_eq!(evict(&bench).await, 1);
+    assert_eq!(told(&bench, "2.25.8", Level::EndToEnd, vec![named("1.1")]).await, NONE);
+    assert_eq!(problems(&mut bench), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_delivery_that_was_made_anew_counts_whichever_copies_have_left_the_cache() {
+    for (first, second) in [(false, false), (true, false), (false, true), (true, true)] {
+        let mut bench = Bench::new();
+        bench.store("1.1", b"x", vec![to("a")]).await;
+        bench.store("1.2", b"y", vec![to("a"), to("b")]).await;
+        bench.confirm("b").await;
+        discard(&bench, Filter::default()).await;
+        let both = || vec![named("1.1"), named("1.2")];
+        // 1.1 went nowhere, as if it had never come; of 1.2 one delivery is missing.
+        assert_eq!(told(&bench, "2.25.1", Level::EndToEnd, both()).await, [0x0112, 0x0110]);
+        if first {
+            assert_eq!(evict(&bench).await, 2);
+        }
+        assert_eq!(told(&bench, "2.25.2", Level::EndToEnd, both()).await, [0x0112, 0x0110]);
+        bench.store("1.1", b"x", vec![to("a")]).await;
+        bench.store("1.2", b"y", vec![to("a"), to("b")]).await;
+        assert_eq!(
+            told(&bench, "2.25.3", Level::EndToEnd, both()).await,
+            [0x0110, 0x0110],
+            "on their way"
+        );
+        bench.confirm("a").await;
+        bench.confirm("a").await;
+        if second {
+            evict(&bench).await;
+        }
+        assert_eq!(
+            told(&bench, "2.25.4", Level::EndToEnd, both()).await,
+            NONE,
+            "{first} {second}"
+        );
+        assert_eq!(problems(&mut bench), Vec::<String>::new());
+    }
+}
