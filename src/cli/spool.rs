@@ -237,6 +237,9 @@ fn reports(at: &At, all: bool, limit: usize) -> Result<ExitCode, String> {
             if let Some(words) = report.rebuilt.as_ref().map(requests_words) {
                 println!("  {words}");
             }
+            if let Some(words) = report.rebuilt.as_ref().and_then(changed_words) {
+                println!("  {words}");
+            }
         }
         if reports.is_empty() {
             println!("nothing to report");
@@ -255,6 +258,16 @@ fn requests_words(rebuilt: &serde_json::Value) -> String {
         }
     };
     format!("requests for storage commitment: {kept} kept{lost}")
+}
+
+/// The lines of the ledger that a rebuild found changed, for people.
+fn changed_words(rebuilt: &serde_json::Value) -> Option<String> {
+    let lines = rebuilt["ledger_changed"].as_array()?;
+    let numbers: Vec<String> = lines.iter().map(ToString::to_string).collect();
+    Some(format!(
+        "CHANGED lines of the ledger, or the lines before them: {}; somebody has written into the index: see `waystation ledger verify`",
+        numbers.join(", ")
+    ))
 }
 
 fn word(fate: Fate) -> &'static str {

@@ -1,11 +1,12 @@
 //! Verifies the ledger's chain: each line's hash covers the line before it, its own time, number and words. What was changed, taken
 //! out, put in or moved is found at the first line that does not follow from the one before; what was cut off at the end, by
 //! the `witness` file. The beginning is vouched for by the anchor of what was pruned, and that by a fact in the chain itself.
-//! A salvage leaves a `Break` fact: what it names is shown, and not taken for tampering. Changes nothing.
+//! A salvage leaves a `Break` fact: lines that it names as missing are shown, and not taken for tampering. A line that is there and is
+//! not what was written is no loss of a disk: nothing excuses it, and a salvage names it for ever. Changes nothing.
 use super::codec::{unwrap_body, wrap};
 use super::db::{Cf, Change, Db, DbError};
 use super::keys;
-use super::ledger::{Detail, FactKind, Gap, Head, decode, link};
+use super::ledger::{Break, Detail, FactKind, Gap, Head, decode, link};
 use super::model::{OpenError, ReadError};
 use super::{recover, schema, witness};
 use crate::base::clock::Wall;
@@ -42,6 +43,7 @@ pub struct Broken {
     pub why: String,
 }
 
+const MISSING: &str = "lines before it are missing";
 /// Places that are named.
 const BROKEN_MAX: usize = 1_000;
 
@@ -79,13 +81,22 @@ pub(super) fn anchored(head: &Head) -> Change {
     (Cf::Meta, ANCHOR.to_vec(), Some(wrap(&body)))
 }
 
+/// A place where the chain does not hold together.
+struct Place {
+    broken: Broken,
+    /// The line before it.
+    before: Head,
+    /// Lines are missing there. Otherwise one that is there is not what was written.
+    missing: bool,
+}
+
 /// A walk along the chain.
 struct Walk {
     report: ChainReport,
     /// The line before, as far as the walk has come.
     before: Head,
-    /// Places not yet named by a break fact, by line, each with the line before it.
-    open: BTreeMap<u64, (Broken, Head)>,
+    /// Places not yet named by a break fact, by line.
+    open: BTreeMap<u64, Place>,
     anchor: Option<Head>,
     /// What a fact in the chain says of the pruned part.
     vouched: BTreeMap<u64, String>,
@@ -131,12 +142,12 @@ impl Walk {
             Ok(_) if keys::ledger_of(key).is_none() => Some("its key is none of a line"),
             Ok((_, fact)) if fact.at_us != at.0 => Some("its time was changed"),
             Ok(_) if seq <= self.before.seq => Some("a line with its number, or a later one, stands before it"),
-            Ok(_) if seq > self.before.seq + 1 => Some("lines before it are missing"),
+            Ok(_) if seq > self.before.seq + 1 => Some(MISSING),
             Ok((previous, _)) if *previous != self.before.hash => Some("it does not follow from the line before it"),
             Ok(_) => None,
         };
         if let Some(why) = why {
-            self.found(seq, at, why);
+            self.found(seq, at, why, why == MISSING);
         }
         if self.report.lines == 0 {
             self.report.first = seq;
@@ -145,49 +156,34 @@ impl Walk {
         self.before = Head { hash, seq, at };
         match self.witness {
             Some((known, expected)) if known == seq && expected != hash => {
-                self.found(seq, at, "it is not the line that the witness file knows");
+                self.found(seq, at, "it is not the line that the witness file knows", false);
             }
             _ => {}
         }
         if let Ok((_, fact)) = decoded {
-            self.told(seq, hash, fact.kind, fact.detail.as_deref());
+            self.told((seq, at), hash, fact.kind, fact.detail.as_deref());
         }
     }
 
-    fn found(&mut self, line: u64, at: Wall, why: &str) {
+    fn found(&mut self, line: u64, at: Wall, why: &str, missing: bool) {
         if self.open.len() < BROKEN_MAX {
             let why = why.to_owned();
             let time = at.iso();
-            self.open
-                .entry(line)
-                .or_insert((Broken { line, time, why }, self.before));
+            self.open.entry(line).or_insert(Place {
+                broken: Broken { line, time, why },
+                before: self.before,
+                missing,
+            });
         }
     }
 
     /// What the facts say of the chain itself.
-    fn told(&mut self, seq: u64, hash: [u8; 32], kind: FactKind, detail: Option<&Detail>) {
+    fn told(&mut self, (seq, at): (u64, Wall), hash: [u8; 32], kind: FactKind, detail: Option<&Detail>) {
         match (kind, detail) {
             (FactKind::Pruned, Some(Detail::Pruned { seq: upto, hash })) => {
                 self.vouched.insert(*upto, hash.clone());
             }
-            (FactKind::Break, Some(Detail::Break(told))) => {
-                let meant = |line: u64, before: &Head| {
-                    let (after, hash) = (before.seq, hex(&before.hash));
-                    let here = line == seq && after == told.carried && hash == told.carried_hash;
-                    told.many || here || told.gaps.contains(&Gap { line, after, hash })
-                };
-                let named: Vec<u64> = self
-                    .open
-                    .iter()
-                    .filter(|(line, (_, before))| meant(**line, before))
-                    .map(|(line, _)| *line)
-                    .collect();
-                for line in named {
-                    self.report
-                        .breaks
-                        .extend(self.open.remove(&line).map(|(broken, _)| broken));
-                }
-            }
+            (FactKind::Break, Some(Detail::Break(told))) => self.broke((seq, at), told),
             _ => {}
         }
         self.hashes.insert(seq, hash);
@@ -197,17 +193,38 @@ impl Walk {
         }
     }
 
+    /// What a salvage says of its losses, and of what it found changed.
+    fn broke(&mut self, (seq, at): (u64, Wall), told: &Break) {
+        let meant = |line: u64, place: &Place| {
+            let (after, hash) = (place.before.seq, hex(&place.before.hash));
+            let here = line == seq && after == told.carried && hash == told.carried_hash;
+            // It follows from what the witness file knew, and not from what stood there in its place.
+            let beside = here && told.changed.contains(&after);
+            beside || (place.missing && (told.many || here || told.gaps.contains(&Gap { line, after, hash })))
+        };
+        let named = self.open.extract_if(.., |line, place| meant(*line, place));
+        self.report.breaks.extend(named.map(|(_, place)| place.broken));
+        for line in &told.changed {
+            self.found(
+                *line,
+                at,
+                "it is not what was written: a salvage has found it changed",
+                false,
+            );
+        }
+    }
+
     fn end(mut self) -> ChainReport {
         self.check_anchor();
         let last = self.before;
         if let Some((known, _)) = self.witness.filter(|(known, _)| *known > last.seq) {
             let gone = known - last.seq;
             let why = format!("{gone} lines at the end are missing, by the witness file");
-            self.found(last.seq + 1, last.at, &why);
+            self.found(last.seq + 1, last.at, &why, true);
         }
         self.report.last = last.seq;
         self.report.head = hex(&last.hash);
-        self.report.broken = self.open.into_values().map(|(broken, _)| broken).collect();
+        self.report.broken = self.open.into_values().map(|place| place.broken).collect();
         self.report
     }
 
@@ -220,6 +237,7 @@ impl Walk {
                 anchor.seq,
                 anchor.at,
                 "lines up to it are missing, and no fact says that they were pruned",
+                false,
             );
         };
         let found = match *upto == anchor.seq {
@@ -228,7 +246,7 @@ impl Walk {
         };
         let told = found.map(|found| blake3::Hash::from_bytes(found).to_hex().to_string());
         if told.is_some_and(|told| told != *hash) {
-            self.found(anchor.seq, anchor.at, "it is not the line that was pruned up to");
+            self.found(anchor.seq, anchor.at, "it is not the line that was pruned up to", false);
         }
     }
 }
@@ -237,19 +255,22 @@ pub(super) fn hex(hash: &[u8; 32]) -> String {
     blake3::Hash::from_bytes(*hash).to_hex().to_string()
 }
 
-/// The places where the chain of an index does not hold together, for a salvage that carries it over.
-pub(super) fn gaps(db: &Db) -> Result<Vec<Gap>, DbError> {
-    let mut walk = Walk::new(db, None)?;
+/// The places where the chain of an index does not hold together, for a salvage that carries it over: where lines are missing, and
+/// the lines that are there and are not what was written.
+pub(super) fn gaps(db: &Db, witness: Option<(u64, [u8; 32])>) -> Result<(Vec<Gap>, Vec<u64>), DbError> {
+    let mut walk = Walk::new(db, witness)?;
     db.scan(Cf::Ledger, &[], &[], |key, value| {
         walk.line(key, value);
         true
     })?;
-    let gap = |(line, (_, before)): (u64, (Broken, Head))| Gap {
+    let changed = walk.open.extract_if(.., |_, place| !place.missing);
+    let changed = changed.map(|(line, _)| line).collect();
+    let gap = |(line, place): (u64, Place)| Gap {
         line,
-        after: before.seq,
-        hash: hex(&before.hash),
+        after: place.before.seq,
+        hash: hex(&place.before.hash),
     };
-    Ok(walk.open.into_iter().map(gap).collect())
+    Ok((walk.open.into_iter().map(gap).collect(), changed))
 }
 
 /// Hashes kept from the chain's beginning: more than one pruning takes away.

@@ -161,6 +161,9 @@ pub struct Break {
     /// More of them than could be listed: every earlier break is meant.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub many: bool,
+    /// Lines that are there and are not what was written: no loss of a disk, and never excused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changed: Vec<u64>,
     /// The last line that could be carried over, with its hash, and the last that the witness knew.
     pub carried: u64,
     pub carried_hash: String,

@@ -217,6 +217,12 @@ impl Prepared {
                 detail: format!("it lacks the last {lost} facts of its ledger"),
             });
         }
+        if let Some(line) = witness::contradicted(root, &db).map_err(index)? {
+            return Err(OpenError::IndexDamaged {
+                path: root.to_owned(),
+                detail: format!("line {line} of its ledger is not what was written"),
+            });
+        }
         let report = count::queue(core, &db).map_err(index)?;
         Ok((db, book, report))
     }

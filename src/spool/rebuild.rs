@@ -64,6 +64,9 @@ pub struct RebuildReport {
     pub orders_lost: bool,
     /// Requests of sources for storage commitment, open or over, that the old index still told of.
     pub requests: u64,
+    /// Lines of the ledger that are there and are not what was written: somebody has changed it. `ledger verify` names them for ever.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ledger_changed: Vec<u64>,
     /// Others may have been lost with the old index: their sources are not answered, keep their images, and ask again.
     pub requests_lost: bool,
 }
@@ -145,7 +148,8 @@ pub(super) fn remake(
         .map_err(failed("trace.key cannot be read or made"))?;
     db.write(std::iter::once(schema::stamp())).map_err(index)?;
     let old = former.as_ref().map(Former::db);
-    let unread = relink::carry_ledger(old, &db, witness::last(path), clock.now()).map_err(index)?;
+    let (unread, changed) = relink::carry_ledger(old, &db, witness::last(path), clock.now()).map_err(index)?;
+    report.ledger_changed = changed;
     report.forgotten = report.forgotten.or(unread);
     let book = Book::load(core.clone(), &db).map_err(index)?;
     let mut site = Site {

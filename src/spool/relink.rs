@@ -1,6 +1,7 @@
 //! A salvage carries the old ledger over, line by line as it is, with the index of instances and patients that belongs to it. What cannot
-//! be read is left out; a `Break` fact then says in the chain itself where it does not hold together, and how many lines at its
-//! end are lost. The new line follows from the last one that anybody knew: carried over, or in the witness file. Called by a rebuild.
+//! be read is left out; a `Break` fact then says in the chain itself where it does not hold together, how many lines at its end are
+//! lost, and which are not what was written. The new line follows from the last one that anybody knew: carried over, or in the
+//! witness file. Called by a rebuild.
 use super::chain;
 use super::db::{Cf, Change, Db, DbError};
 use super::keys;
@@ -13,13 +14,13 @@ const BATCH: usize = 4_096;
 const NAMED_MAX: usize = 500;
 
 /// Brings ledger, history and trace of the old index over, and says where the chain is broken. Answers why the old index could not
-/// be read to its end. `witness` is the last line that was known outside of it.
+/// be read to its end, and the lines that are not what was written. `witness` is the last line that was known outside of it.
 pub(super) fn carry_ledger(
     former: Option<&Db>,
     db: &Db,
     witness: Option<(u64, [u8; 32])>,
     now: Wall,
-) -> Result<Option<String>, DbError> {
+) -> Result<(Option<String>, Vec<u64>), DbError> {
     let mut unread = None;
     if let Some(former) = former {
         if let Ok(Some(anchor)) = chain::anchor(former) {
@@ -39,23 +40,28 @@ pub(super) fn carry_ledger(
         }
     }
     let carried = Head::load(db)?;
-    let mut gaps = chain::gaps(db)?;
+    let (mut gaps, mut changed) = chain::gaps(db, witness)?;
     let (known, hash) = witness
         .filter(|(seq, _)| *seq >= carried.seq)
         .unwrap_or((carried.seq, carried.hash));
     let many = gaps.len() > NAMED_MAX;
     gaps.truncate(NAMED_MAX);
+    changed.truncate(NAMED_MAX);
     let detail = Detail::Break(Break {
         gaps,
         many,
+        changed: changed.clone(),
         carried: carried.seq,
         carried_hash: chain::hex(&carried.hash),
         known,
     });
-    let text = match known - carried.seq {
+    let mut text = match known - carried.seq {
         0 => "the index was made anew; the ledger was carried over".to_owned(),
         lost => format!("the index was made anew; the last {lost} lines of the ledger are lost"),
     };
+    if !changed.is_empty() {
+        text += "; lines of it are not what was written";
+    }
     let mut head = Head {
         hash,
         seq: known,
@@ -63,7 +69,7 @@ pub(super) fn carry_ledger(
     };
     let (key, record) = head.append(Fact::new(FactKind::Break).text(text).detail(detail), now);
     db.write(std::iter::once((Cf::Ledger, key, Some(record))))?;
-    Ok(unread)
+    Ok((unread, changed))
 }
 
 /// One family on its way.

@@ -8,9 +8,9 @@
 //! `orders` lists the holds and suspensions that persons ordered and that still stand; a payload file does not tell them.
 //! Made anew from the index at each start, appended to and flushed with each order (they are few). A salvage reads it.
 use super::codec::{unwrap_body, wrap};
-use super::db::{Cf, Db};
+use super::db::{Cf, Db, DbError};
 use super::keys;
-use super::ledger::Head;
+use super::ledger::{Head, link};
 use super::model::HoldKind;
 use super::pool::sync_directory;
 use super::record::JobRecord;
@@ -153,9 +153,22 @@ pub(super) fn last(root: &Path) -> Option<(u64, [u8; 32])> {
 pub(super) fn lost_facts(root: &Path, head: &Head) -> u64 {
     match last(root) {
         None => 0,
-        Some((seq, hash)) if seq == head.seq && hash != head.hash => 1,
         Some((seq, _)) => seq.saturating_sub(head.seq),
     }
+}
+
+/// The line of the ledger that stands in the index and is not the one that the witness knows under its number.
+pub(super) fn contradicted(root: &Path, db: &Db) -> Result<Option<u64>, DbError> {
+    let Some((known, hash)) = last(root) else {
+        return Ok(None);
+    };
+    let mut other = false;
+    db.scan_back(Cf::Ledger, |key, value| {
+        let seq = keys::ledger_of(key).map_or(0, |(_, seq)| seq);
+        other = seq == known && link(key, value) != hash;
+        seq > known
+    })?;
+    Ok(other.then_some(known))
 }
 
 /// The orders that stand; `None` when the list is gone or damaged, so that nobody knows.
@@ -281,7 +294,6 @@ mod tests {
         assert_eq!(lost_facts(root.path(), &head(9, 1)), 0);
         assert_eq!(lost_facts(root.path(), &head(12, 3)), 0);
         assert_eq!(lost_facts(root.path(), &head(4, 3)), 5);
-        assert_eq!(lost_facts(root.path(), &head(9, 2)), 1);
         fs::remove_file(root.path().join(WITNESS)).unwrap();
         assert_eq!(lost_facts(root.path(), &head(4, 3)), 0);
     }

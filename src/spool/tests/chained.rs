@@ -193,6 +193,65 @@ async fn a_salvage_carries_the_chain_over_and_says_where_it_breaks() {
     assert!(!verify_ledger(bench.path()).unwrap().is_sound());
 }
 
+/// The lines that `verify` takes for tampering.
+fn broken(report: &ChainReport) -> Vec<u64> {
+    report.broken.iter().map(|broken| broken.line).collect()
+}
+
+#[tokio::test]
+async fn a_salvage_excuses_what_is_missing_and_never_what_was_changed() {
+    let mut bench = told().await;
+    let whole = lines(bench.path());
+    // One line is lost, and somebody has given another one other words.
+    let (key, value) = &whole[3];
+    let changed = put(key, &forged(value, "\"0000\"", "\"B000\""));
+    tamper(bench.path(), vec![gone(&whole[1].0), changed]);
+    for round in 0..3 {
+        bench.reopen_after(|root| std::fs::write(root.join("index/CURRENT"), "nonsense").unwrap());
+        assert!(bench.report.salvaged.is_some());
+        let report = bench.spool().verify_ledger().await.unwrap();
+        assert_eq!(broken(&report), [5], "round {round}: {report:?}");
+        assert_eq!(report.breaks.iter().map(|told| told.line).collect::<Vec<_>>(), [3]);
+        let rebuilt = salvages(bench.path(), 9).unwrap().pop().unwrap().rebuilt.unwrap();
+        assert_eq!(rebuilt["ledger_changed"], serde_json::json!([5]));
+    }
+    bench.reopen_after(|_| {});
+    assert_eq!(broken(&bench.spool().verify_ledger().await.unwrap()), [5]);
+    assert!(
+        bench.report.salvaged.is_none(),
+        "a changed line in the middle stops no start"
+    );
+}
+
+#[tokio::test]
+async fn a_changed_last_line_stays_named_after_the_next_start() {
+    let mut bench = told().await;
+    let whole = lines(bench.path());
+    let (key, value) = &whole[5];
+    tamper(bench.path(), vec![put(key, &forged(value, "\"0000\"", "\"B000\""))]);
+    bench.reopen_after(|_| {});
+    let report = bench.spool().verify_ledger().await.unwrap();
+    assert_eq!(broken(&report), [6], "{report:?}");
+    bench.store("1.8", b"x", vec![to("a")]).await;
+    bench.reopen_after(|_| {});
+    assert_eq!(broken(&bench.spool().verify_ledger().await.unwrap()), [6]);
+    // With a line of his own behind it, that follows.
+    let mut bench = told().await;
+    let (key, value) = &lines(bench.path())[5];
+    let value = forged(value, "\"0000\"", "\"B000\"");
+    let (at, seq) = keys::ledger_of(key).unwrap();
+    let mut head = ledger::Head {
+        hash: link(key, &value),
+        seq,
+        at,
+    };
+    let (next, added) = head.append(Fact::new(FactKind::Resumed).text("his own"), Wall(at.0 + 1));
+    tamper(bench.path(), vec![put(key, &value), put(&next, &added)]);
+    bench.reopen_after(|_| {});
+    let report = bench.spool().verify_ledger().await.unwrap();
+    assert_eq!(broken(&report), [6], "{report:?}");
+}
+
 #[tokio::test]
 async fn a_lost_index_leaves_a_chain_that_goes_on_behind_the_last_known_line() {
     let mut bench = told().await;
