@@ -10,7 +10,7 @@
 use super::codec::{unwrap_body, wrap};
 use super::db::{Cf, Db, DbError};
 use super::keys;
-use super::ledger::{Head, link};
+use super::ledger::{Detail, Head, decode, link};
 use super::model::HoldKind;
 use super::pool::sync_directory;
 use super::record::JobRecord;
@@ -157,18 +157,23 @@ pub(super) fn lost_facts(root: &Path, head: &Head) -> u64 {
     }
 }
 
-/// The line of the ledger that stands in the index and is not the one that the witness knows under its number.
+/// The line of the ledger that stands in the index and is not the one that the witness knows under its number; `None` also when a
+/// salvage has named it already.
 pub(super) fn contradicted(root: &Path, db: &Db) -> Result<Option<u64>, DbError> {
     let Some((known, hash)) = last(root) else {
         return Ok(None);
     };
-    let mut other = false;
+    let (mut other, mut named) = (false, false);
     db.scan_back(Cf::Ledger, |key, value| {
         let seq = keys::ledger_of(key).map_or(0, |(_, seq)| seq);
         other = seq == known && link(key, value) != hash;
+        named |= decode(value).is_ok_and(|(_, fact)| match fact.detail.as_deref() {
+            Some(Detail::Break(told)) => told.changed.contains(&known),
+            _ => false,
+        });
         seq > known
     })?;
-    Ok(other.then_some(known))
+    Ok((other && !named).then_some(known))
 }
 
 /// The orders that stand; `None` when the list is gone or damaged, so that nobody knows.
