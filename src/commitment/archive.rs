@@ -13,6 +13,7 @@ use crate::sender::commitment::{Call, CallError, Side};
 use crate::spool::commitment::{Ask, Outcome, Outstanding};
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// The first pause after a failure; each further one is twice as long, up to `PAUSE_MAX`.
@@ -31,8 +32,30 @@ const WAIT_MAX: Duration = Duration::from_secs(86_400);
 struct Trouble {
     /// Requests in a row that did not get through.
     failures: u32,
-    /// Accepted requests in a row that were not answered in time.
+    /// How often in a row the wait was too short, since the archive last answered anything.
     unanswered: u32,
+    /// When that was last counted: requests of before were waited for by the shorter wait, and say nothing of this one.
+    counted: Wall,
+}
+
+impl Trouble {
+    /// A request that was made at `asked` was accepted and not answered in time.
+    fn lapsed(&mut self, asked: Wall, now: Wall) {
+        if asked >= self.counted {
+            self.unanswered = self.unanswered.saturating_add(1);
+            self.counted = now;
+        }
+    }
+
+    /// The archive has answered something, or owes nothing: it does answer.
+    fn answered(&mut self) {
+        self.unanswered = 0;
+    }
+}
+
+/// How long the next answer is waited for.
+fn patience(within: Duration, unanswered: u32) -> Duration {
+    within.saturating_mul(1 << unanswered.min(16)).min(WAIT_MAX.max(within))
 }
 
 /// Runs until the drain stops.
@@ -106,7 +129,9 @@ async fn overdue(shared: &Shared, name: &DestinationId, trouble: &mut Trouble) -
     let (now, metrics) = (shared.parts.clock.now(), &shared.parts.metrics);
     let longest = WAIT_MAX.max(shared.archives[name].config.answer_within.0);
     let (mut oldest, mut count) = (None, 0);
-    let mut accepted = false;
+    if shared.archives[name].answered.swap(false, Ordering::Relaxed) {
+        trouble.answered();
+    }
     for asked in outstanding(shared, name).await {
         // A time further ahead than any was written by a clock that has been put back since.
         let over = |until: Wall| until <= now || until.since(now) > longest;
@@ -114,16 +139,15 @@ async fn overdue(shared: &Shared, name: &DestinationId, trouble: &mut Trouble) -
             tracing::warn!(destination = %name, references = asked.references, "the archive has not answered a request for commitment in time: it is asked again");
             let result = &metrics.commitment.requests_total;
             result.with_label_values(&[name.as_str(), "lapsed"]).inc();
-            trouble.unanswered = trouble.unanswered.saturating_add(1);
+            trouble.lapsed(asked.at, now);
             end(shared, asked.id).await;
             continue;
         }
-        accepted |= asked.until.is_some();
         oldest = Some(oldest.map_or(asked.at, |known: Wall| known.min(asked.at)));
         count += 1;
     }
-    if !accepted && count == 0 && shared.parts.spool.awaiting(name) == 0 {
-        trouble.unanswered = 0;
+    if count == 0 && shared.parts.spool.awaiting(name) == 0 {
+        trouble.answered();
     }
     let gauge = &metrics.commitment.outstanding;
     gauge.with_label_values(&[name.as_str()]).set(count);
@@ -221,8 +245,7 @@ fn judged(
 ) -> (Outcome, &'static str) {
     match answered {
         Ok(status::SUCCESS) => {
-            let wait = within.saturating_mul(1 << unanswered.min(16)).min(WAIT_MAX.max(within));
-            let until = shared.parts.clock.now().plus(wait);
+            let until = shared.parts.clock.now().plus(patience(within, unanswered));
             (Outcome::Accepted { until }, "accepted")
         }
         Ok(_) => (Outcome::Failed, "refused"),
@@ -272,4 +295,35 @@ fn linger(
 fn transaction(shared: &Shared) -> Uid {
     // 2.25 and at most 39 digits.
     Uid::parse(&format!("2.25.{}", shared.random())).unwrap_or_else(|_| unreachable!("digits and dots"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wait_grows_with_each_that_was_too_short_and_an_answer_ends_that() {
+        let within = Duration::from_secs(60);
+        let at = |seconds: u64| Wall(seconds * 1_000_000);
+        let mut trouble = Trouble::default();
+        let wait = |trouble: &Trouble| patience(within, trouble.unanswered).as_secs();
+        assert_eq!(wait(&trouble), 60);
+        // A busy box had ten under way: one silence, not ten.
+        for number in 0..10 {
+            trouble.lapsed(at(number), at(60 + number));
+        }
+        assert_eq!(wait(&trouble), 120);
+        trouble.lapsed(at(60), at(180));
+        assert_eq!(wait(&trouble), 240);
+        // Something is answered, whatever else is not and is asked again.
+        trouble.answered();
+        assert_eq!(wait(&trouble), 60);
+        trouble.lapsed(at(181), at(241));
+        assert_eq!(wait(&trouble), 120);
+        for number in 0..40 {
+            trouble.lapsed(at(1_000 + number), at(1_000 + number));
+        }
+        assert_eq!(wait(&trouble), 86_400, "a day at most");
+        assert_eq!(patience(Duration::from_secs(100_000), 3).as_secs(), 100_000);
+    }
 }

@@ -22,6 +22,7 @@ use crate::telemetry::metrics::Metrics;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, Semaphore};
 
@@ -67,6 +68,8 @@ struct Archive {
     config: Config,
     caller: Caller,
     poke: Notify,
+    /// It has answered since this was last looked at.
+    answered: AtomicBool,
     /// Associations that are kept open for an answer.
     lingering: Arc<Semaphore>,
 }
@@ -105,6 +108,7 @@ impl Commitment {
                     caller: Caller::of(peer, config).map_err(failed)?,
                     config: config.clone(),
                     poke: Notify::new(),
+                    answered: AtomicBool::new(false),
                     lingering: Arc::new(Semaphore::new(LINGERING_MAX)),
                 };
                 archives.insert(peer.name.clone(), archive);
@@ -243,6 +247,7 @@ impl Shared {
             }
             Ok(Told::Repeated) => crate::dicom::status::SUCCESS,
             Ok(Told::Unknown) => {
+                    archive.answered.store(true, Ordering::Relaxed);
                 metrics.commitment.unmatched_total.with_label_values(&[who]).inc();
                 tracing::warn!(
                     source = who,
