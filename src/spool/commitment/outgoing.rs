@@ -161,6 +161,20 @@ impl Outgoing {
         Ok(asked)
     }
 
+    /// Whether a job of it waits for its answer still. What cannot be read may.
+    fn is_awaited(&self, db: &Db, id: u64) -> bool {
+        self.jobs.iter().any(|pledged| {
+            let (dest, job) = (self.dest, pledged.job);
+            match db.get(Cf::Job, &keys::job(JobKey { dest, job })) {
+                Err(_) => true,
+                Ok(raw) => raw.is_some_and(|raw| {
+                    let sent = JobRecord::decode(&raw).ok().and_then(|job| job.pledge.sent);
+                    sent.is_some_and(|sent| sent.asked == Some(id))
+                }),
+            }
+        })
+    }
+
     fn is_open(&self) -> bool {
         matches!(self.stage, Stage::Asking | Stage::Accepted)
     }
@@ -228,18 +242,23 @@ impl crate::spool::Spool {
         self.submit(move |txn| told(txn, &spoken)).await
     }
 
-    /// All requests without an answer, oldest first.
+    /// All requests without an answer, oldest first. One that no job waits for any more, because a person has ended, rerouted or
+    /// requeued them all, ends here.
     ///
     /// # Errors
     /// The index cannot be read.
     pub async fn outstanding(&self) -> Result<Vec<Outstanding>, ReadError> {
         let core = self.core.clone();
-        self.read(move |db| {
-            let mut found = Vec::new();
+        let read = self.read(move |db| {
+            let (mut found, mut idle) = (Vec::new(), Vec::new());
             db.scan(Cf::Meta, keys::OUTGOING, &keys::behind(keys::OUTGOING), |key, value| {
                 if let (Some(id), Ok(asked)) = (keys::number_of(key, keys::OUTGOING), Outgoing::decode(value))
                     && asked.is_open()
                 {
+                    if !asked.is_awaited(db, id) {
+                        idle.push(id);
+                        return true;
+                    }
                     found.push(Outstanding {
                         id,
                         destination: core.lanes.by_number(asked.dest).map(|lane| lane.name.clone()),
@@ -251,9 +270,14 @@ impl crate::spool::Spool {
                 }
                 true
             })?;
-            Ok(found)
-        })
-        .await
+            Ok((found, idle))
+        });
+        let (found, idle) = read.await?;
+        for id in idle {
+            // One that could not be ended is no more outstanding for that, and is found again.
+            let _ = self.lapse(id).await;
+        }
+        Ok(found)
     }
 
     /// Requests that were not answered in time, or whose fate a restart has made unknown: their jobs are asked for again.

@@ -1,6 +1,6 @@
 //! What a person discards, and what sources and archives are told of it then.
 use super::super::commitment::Level;
-use super::committed::{NONE, evict, named, problems, told};
+use super::committed::{NONE, asked, evict, named, problems, spoken, told};
 use super::*;
 
 /// A person discards everything that matches.
@@ -82,4 +82,49 @@ async fn a_delivery_that_was_made_anew_counts_whichever_copies_have_left_the_cac
         );
         assert_eq!(problems(&mut bench), Vec::<String>::new());
     }
+}
+
+#[tokio::test]
+async fn a_request_that_no_job_waits_for_any_more_ends() {
+    let mut bench = Bench::new();
+    asked(&bench, &["1.1", "1.2"], "2.25.1").await;
+    let one = Filter {
+        sop_instance: Some(Uid::known("1.1")),
+        ..Filter::default()
+    };
+    discard(&bench, one).await;
+    assert_eq!(bench.spool().outstanding().await.unwrap().len(), 1, "one waits still");
+    discard(&bench, Filter::default()).await;
+    assert_eq!(bench.spool().outstanding().await.unwrap(), []);
+    asked(&bench, &["1.3"], "2.25.2").await;
+    assert_eq!(bench.spool().outstanding().await.unwrap().len(), 1);
+    bench
+        .spool()
+        .take_as_committed(&dest("a"), "it", "retired")
+        .await
+        .unwrap();
+    assert_eq!(bench.spool().outstanding().await.unwrap(), []);
+    asked(&bench, &["1.4"], "2.25.3").await;
+    let reroute = Verb::Reroute(dest("b"));
+    bench
+        .spool()
+        .act(Filter::default(), reroute, "it", "", false)
+        .await
+        .unwrap();
+    assert_eq!(bench.spool().outstanding().await.unwrap(), []);
+    // Swept in its time, as others that are over; a late answer finds nobody.
+    let told = bench.spool().spoken(spoken("2.25.3", &["1.4"], &[])).await.unwrap();
+    assert!(
+        matches!(
+            told,
+            super::super::commitment::Told::Done {
+                committed: 0,
+                again: 0,
+                held: 0,
+                ..
+            }
+        ),
+        "{told:?}"
+    );
+    assert_eq!(problems(&mut bench), Vec::<String>::new());
 }
