@@ -281,18 +281,20 @@ fn rules(facts: &Facts<'_>, config: &Config, found: &mut Vec<Condition>) {
 /// What archives have not committed, and what the daily reconciliation has found.
 fn books(facts: &Facts<'_>, config: &Config, found: &mut Vec<Condition>) {
     let up = facts.by("waystation_destination_up", "destination");
+    let asked = facts.by("waystation_commitment_outstanding_requests", "destination");
     for (name, age) in facts.by("waystation_commitment_oldest_seconds", "destination") {
         // One that is down answers nothing: that is told already.
         let down = up.get(name).is_some_and(|up| *up <= 0.0);
         if age >= config.commitment_after.0.as_secs_f64() && !down {
+            let mut detail = format!("the oldest has waited for {}", span(age));
+            // Of one that is asked the requests are counted, also when there is none.
+            if !asked.contains_key(name) {
+                detail += ", and nobody asks: the destination has no `commitment` in the configuration";
+            }
             found.push(Condition {
                 cause: name.to_owned(),
                 subject: name.to_owned(),
-                ..single(
-                    Kind::CommitmentLate,
-                    Severity::Ticket,
-                    format!("the oldest has waited for {}", span(age)),
-                )
+                ..single(Kind::CommitmentLate, Severity::Ticket, detail)
             });
         }
     }

@@ -252,6 +252,16 @@ fn commitments_that_do_not_come_and_books_that_do_not_agree_are_told() {
             "reconciliation_differs lost_job 1 ticket",
         ]
     );
+    let unasked = |of: &Box| {
+        let late = of.judged().into_iter().find(|found| found.kind == Kind::CommitmentLate);
+        late.unwrap().detail.contains("nobody asks")
+    };
+    assert!(
+        unasked(&box_of_books),
+        "`commitment` was taken out of the configuration"
+    );
+    let asked = [&lines[..], &["commitment_outstanding_requests{destination=vna} 0"]].concat();
+    assert!(!unasked(&with(&asked)));
     // One that is down answers nothing.
     box_of_books.samples.get_mut("waystation_destination_up").unwrap()[0].value = 0.0;
     assert!(

@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 /// Built before the lanes start: certificates are read, nothing runs yet.
 pub(super) fn build(parts: &scheduler::Parts, config: &Config) -> Result<Commitment, StartError> {
-    for destination in config.destinations.iter().filter(|destination| !destination.commits()) {
-        let jobs = parts.spool.awaiting(destination.name());
-        if jobs > 0 {
-            tracing::warn!(destination = %destination.name(), jobs, "jobs wait for a commitment that nobody asks for any more: configure `commitment` again, or see `waystation commitment`");
+    for destination in parts.spool.awaited() {
+        let mut known = config.destinations.iter();
+        if !known.any(|known| *known.name() == destination && known.commits()) {
+            let jobs = parts.spool.awaiting(&destination);
+            tracing::error!(%destination, jobs, "sent jobs wait for a commitment that nobody asks for: configure `commitment` for the destination again; or `waystation commitment give-up --destination {destination} --reason ...` ends them as delivered by its C-STORE answers; or `waystation queue retry --state awaiting --destination {destination}` sends them again");
         }
     }
     let destinations: &[sender::Config] = &config.destinations;

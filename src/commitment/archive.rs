@@ -22,6 +22,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(300);
 /// How often it is looked whether there is something to ask.
 const LOOK_MIN: Duration = Duration::from_millis(200);
 const LOOK_MAX: Duration = Duration::from_secs(5);
+/// How often it is looked whether what nobody asks for still waits: it reads all of it.
+const LOOK_UNASKED: Duration = Duration::from_secs(30);
 /// Reports that are heard on the association of one request.
 const REPORTS_MAX: usize = 16;
 /// The longest wait for an answer, however often one failed to come.
@@ -295,6 +297,31 @@ fn linger(
 fn transaction(shared: &Shared) -> Uid {
     // 2.25 and at most 39 digits.
     Uid::parse(&format!("2.25.{}", shared.random())).unwrap_or_else(|_| unreachable!("digits and dots"))
+}
+
+/// Looks after jobs that wait for a commitment that nobody asks for: `commitment` was taken out of the configuration. They are
+/// counted in the same metric, so that the same alarm tells of them.
+pub(super) async fn watch_unasked(shared: &Arc<Shared>, mut names: Vec<DestinationId>) {
+    while !names.is_empty() {
+        let mut left = Vec::new();
+        for name in names {
+            // What the spool cannot read it says itself.
+            let since = shared.parts.spool.awaits_since(&name).await;
+            if let Ok(since) = since {
+                let age = since.map_or(0.0, |at| shared.parts.clock.now().since(at).as_secs_f64());
+                let gauge = &shared.parts.metrics.commitment.oldest_seconds;
+                gauge.with_label_values(&[name.as_str()]).set(age);
+            }
+            if !matches!(since, Ok(None)) {
+                left.push(name);
+            }
+        }
+        names = left;
+        tokio::select! {
+            () = shared.parts.drain.stopping() => return,
+            () = tokio::time::sleep(LOOK_UNASKED) => {}
+        }
+    }
 }
 
 #[cfg(test)]

@@ -155,6 +155,12 @@ impl Commitment {
             let drain = shared.parts.drain.clone();
             drain.spawn("commitment requests", async move { archive::run(&shared, &name).await });
         }
+        let mut unasked = shared.parts.spool.awaited();
+        unasked.retain(|name| !shared.archives.contains_key(name));
+        let (watching, drain) = (shared.clone(), shared.parts.drain.clone());
+        drain.spawn("commitment that nobody asks for", async move {
+            archive::watch_unasked(&watching, unasked).await;
+        });
         let shared = shared.clone();
         let drain = shared.parts.drain.clone();
         drain.spawn("commitment answers", async move { source::resume(&shared).await });
@@ -241,13 +247,13 @@ impl Shared {
                     tracing::info!(%destination, committed, "the archive has committed");
                 }
                 if let Some(archive) = self.archives.get(&destination) {
+                    archive.answered.store(true, Ordering::Relaxed);
                     archive.poke.notify_one();
                 }
                 crate::dicom::status::SUCCESS
             }
             Ok(Told::Repeated) => crate::dicom::status::SUCCESS,
             Ok(Told::Unknown) => {
-                    archive.answered.store(true, Ordering::Relaxed);
                 metrics.commitment.unmatched_total.with_label_values(&[who]).inc();
                 tracing::warn!(
                     source = who,

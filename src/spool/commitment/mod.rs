@@ -28,7 +28,7 @@ use super::core::Core;
 use super::db::{Cf, Db, DbError};
 use super::due::Lane;
 use super::keys;
-use super::model::{CommitError, JobKey};
+use super::model::{CommitError, JobKey, ReadError};
 use super::record::JobRecord;
 use super::txn::{Effect, Txn};
 use crate::base::clock::Wall;
@@ -158,6 +158,36 @@ impl super::Spool {
     pub fn awaiting(&self, destination: &DestinationId) -> u64 {
         let gauge = &self.core.metrics.commitment.awaiting;
         u64::try_from(gauge.with_label_values(&[destination.as_str()]).get()).unwrap_or(0)
+    }
+
+    /// The destinations that jobs wait for, asked or not.
+    #[must_use]
+    pub fn awaited(&self) -> Vec<DestinationId> {
+        let lanes = self.core.lanes.all().into_iter();
+        let names = lanes.map(|lane| lane.name.clone());
+        names.filter(|name| self.awaiting(name) > 0).collect()
+    }
+
+    /// When the oldest job was sent that waits for a destination's commitment, asked for or not; `None` when none waits. Reads all
+    /// of them.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub async fn awaits_since(&self, destination: &DestinationId) -> Result<Option<Wall>, ReadError> {
+        let Some(lane) = self.core.lanes.get(destination) else {
+            return Ok(None);
+        };
+        self.read(move |db| {
+            let prefix = [keys::AWAITS, &lane.number.to_be_bytes()].concat();
+            let mut oldest: Option<Wall> = None;
+            db.scan(Cf::Meta, &prefix, &keys::behind(&prefix), |_, value| {
+                let at = super::txn::decode_number(value).map_or(Wall(0), Wall);
+                oldest = Some(oldest.map_or(at, |known| known.min(at)));
+                true
+            })?;
+            Ok(oldest)
+        })
+        .await
     }
 }
 

@@ -98,12 +98,19 @@ async fn a_request_that_no_job_waits_for_any_more_ends() {
     assert_eq!(bench.spool().outstanding().await.unwrap(), []);
     asked(&bench, &["1.3"], "2.25.2").await;
     assert_eq!(bench.spool().outstanding().await.unwrap().len(), 1);
+    let since = bench.spool().awaits_since(&dest("a")).await.unwrap();
+    assert_eq!(
+        (since, bench.spool().awaited()),
+        (Some(START.plus(Duration::from_secs(61))), vec![dest("a")])
+    );
     bench
         .spool()
         .take_as_committed(&dest("a"), "it", "retired")
         .await
         .unwrap();
     assert_eq!(bench.spool().outstanding().await.unwrap(), []);
+    assert_eq!(bench.spool().awaits_since(&dest("a")).await.unwrap(), None);
+    assert_eq!(bench.spool().awaited(), []);
     asked(&bench, &["1.4"], "2.25.3").await;
     let reroute = Verb::Reroute(dest("b"));
     bench
