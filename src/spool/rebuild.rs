@@ -139,13 +139,7 @@ pub(super) fn remake(
     files.sort_unstable();
     let index = |error: DbError| recover::index_error(path, &error);
     let db = Db::open(&building, true).map_err(index)?;
-    let config = Config {
-        path: path.to_owned(),
-        ..Config::default()
-    };
-    let core = Arc::new(Core::new(config, clock.clone(), Metrics::new()));
-    core.read_trace_key()
-        .map_err(failed("trace.key cannot be read or made"))?;
+    let core = core(path, clock).map_err(failed("trace.key cannot be read or made"))?;
     db.write(std::iter::once(schema::stamp())).map_err(index)?;
     let old = former.as_ref().map(Former::db);
     let (unread, changed) = relink::carry_ledger(old, &db, witness::last(path), clock.now()).map_err(index)?;
@@ -184,6 +178,17 @@ pub(super) fn remake(
         schema::end(path)?;
     }
     Ok(report)
+}
+
+/// What the spool's parts share, without a running spool.
+fn core(path: &Path, clock: &Clock) -> io::Result<Arc<Core>> {
+    let config = Config {
+        path: path.to_owned(),
+        ..Config::default()
+    };
+    let core = Core::new(config, clock.clone(), Metrics::new());
+    core.read_trace_key()?;
+    Ok(Arc::new(core))
 }
 
 /// The old index, if it opens; and where it lies when an earlier rebuild was cut after it was moved.
