@@ -4,8 +4,8 @@
 //! Written in the batch of the instance itself. The values are patient data: they stand in the index, are shown to the operator
 //! who asks, and are never logged. Forgotten `map_memory` after they were last used.
 use super::codec::{Damaged, Reader, Writer};
-use super::core::Core;
 use super::db::Cf;
+use super::forget::Family;
 use super::keys;
 use super::model::{CommitError, ReadError};
 use super::txn::Txn;
@@ -37,8 +37,6 @@ pub struct Mapped {
 
 /// Answers of one question.
 const ANSWERS_MAX: usize = 1_000;
-/// Keys looked at in one sweep.
-const SWEEP: usize = 2_048;
 
 impl Mapped {
     pub(super) fn encode(&self) -> Vec<u8> {
@@ -96,51 +94,20 @@ pub(super) fn record(
     Ok(())
 }
 
-/// The next entries that were last used before `before`, and where to go on.
-pub(super) fn to_sweep(core: &Core, from: &[u8], before: Wall) -> (Vec<Vec<u8>>, Vec<u8>) {
-    let (mut found, mut next, mut looked) = (Vec::new(), Vec::new(), 0);
-    let Ok(db) = core.db() else {
-        return (found, next);
-    };
-    let from = from.max(keys::ALIAS);
-    let scan = db.scan(Cf::Meta, from, &keys::behind(keys::ALIAS), |key, value| {
-        if looked == SWEEP {
-            next = key.to_vec();
-            return false;
-        }
-        looked += 1;
-        if Mapped::decode(value).map_or(true, |mapped| mapped.last < before) {
-            found.push(key.to_vec());
-        }
-        true
-    });
-    if scan.is_err() {
-        core.gate.latch("index_read");
-    }
-    (found, next)
-}
-
-/// Forgets entries that were not used since `before`.
-pub(super) fn sweep(txn: &mut Txn<'_>, found: Vec<Vec<u8>>, before: Wall) -> Result<(), CommitError> {
-    for key in found {
-        // Read again inside the batch: it may have been used meanwhile.
-        let Some(raw) = txn.get(Cf::Meta, &key)? else {
-            continue;
-        };
+/// Pairs, both ways: met by the value that was written.
+pub(super) const FAMILY: Family = Family {
+    cf: Cf::Meta,
+    prefix: keys::ALIAS,
+    is_old: |_, raw, before| Mapped::decode(raw).map_or(true, |mapped| mapped.last < before),
+    forget: |txn, key, raw| {
+        txn.delete(Cf::Meta, keys::alias_turned(&key));
         match Mapped::decode(&raw) {
-            Ok(mapped) if mapped.last < before => {
-                txn.delete(Cf::Meta, keys::alias_turned(&key));
-                txn.delete(Cf::Meta, key);
-            }
-            Ok(_) => {}
-            Err(Damaged) => {
-                txn.delete(Cf::Meta, keys::alias_turned(&key));
-                txn.quarantine(Cf::Meta, &key, raw);
-            }
+            Ok(_) => txn.delete(Cf::Meta, key),
+            Err(Damaged) => txn.quarantine(Cf::Meta, &key, raw),
         }
-    }
-    Ok(())
-}
+        Ok(())
+    },
+};
 
 impl super::Spool {
     /// What had been sent where `value` was written, or with `reverse` what was written where `value` had been sent; the last

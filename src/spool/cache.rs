@@ -4,19 +4,17 @@
 use super::commitment::gone;
 use super::core::Core;
 use super::db::Cf;
+use super::forget::Family;
 use super::keys;
 use super::ledger::{Fact, FactKind};
 use super::model::CommitError;
 use super::payload::{Mark, path_of};
 use super::record::SeenRecord;
 use super::txn::{Effect, Txn};
-use crate::base::clock::Wall;
 use crate::base::names::InstanceId;
 
 /// Instances that leave in one batch.
 pub(super) const EVICT_BATCH: usize = 64;
-/// `seen` entries looked at in one sweep.
-const SWEEP: usize = 512;
 
 /// Takes the oldest delivered instances out of the index. Answers whose files may go now.
 pub(super) fn evict(txn: &mut Txn<'_>, max: usize) -> Result<Vec<InstanceId>, CommitError> {
@@ -117,55 +115,34 @@ pub(super) fn prune_orphans(core: &Core, max: usize) -> std::io::Result<usize> {
     Ok(names.len())
 }
 
-/// Forgets `seen` entries that are older than the window and whose instance has left. Answers where to go on.
-pub(super) fn sweep(txn: &mut Txn<'_>, found: Vec<Vec<u8>>) -> Result<(), CommitError> {
+/// What is known of repeats: entries that are older than the window, once their instance has left.
+pub(super) const REPEATS: Family = Family {
+    cf: Cf::Seen,
+    prefix: &[],
+    is_old: |_, raw, before| {
+        SeenRecord::decode(raw).map_or(true, |seen| seen.entries.iter().any(|entry| entry.at < before))
+    },
+    forget: forget_repeats,
+};
+
+fn forget_repeats(txn: &mut Txn<'_>, key: Vec<u8>, raw: Vec<u8>) -> Result<(), CommitError> {
     let window = txn.book.core.config.repeat_window.0;
-    for key in found {
-        // Read again inside the batch: a commit may have added to it meanwhile.
-        let Some(raw) = txn.get(Cf::Seen, &key)? else {
-            continue;
-        };
-        let Ok(mut seen) = SeenRecord::decode(&raw) else {
-            txn.quarantine(Cf::Seen, &key, raw);
-            continue;
-        };
-        let before = seen.entries.len();
-        let mut kept = Vec::with_capacity(before);
-        for entry in seen.entries {
-            if txn.now.since(entry.at) < window || txn.get(Cf::Instance, &entry.instance.0)?.is_some() {
-                kept.push(entry);
-            }
+    let Ok(mut seen) = SeenRecord::decode(&raw) else {
+        txn.quarantine(Cf::Seen, &key, raw);
+        return Ok(());
+    };
+    let before = seen.entries.len();
+    let mut kept = Vec::with_capacity(before);
+    for entry in seen.entries {
+        if txn.now.since(entry.at) < window || txn.get(Cf::Instance, &entry.instance.0)?.is_some() {
+            kept.push(entry);
         }
-        seen.entries = kept;
-        if seen.entries.is_empty() {
-            txn.delete(Cf::Seen, key);
-        } else if seen.entries.len() < before {
-            txn.put(Cf::Seen, key, seen.encode());
-        }
+    }
+    seen.entries = kept;
+    if seen.entries.is_empty() {
+        txn.delete(Cf::Seen, key);
+    } else if seen.entries.len() < before {
+        txn.put(Cf::Seen, key, seen.encode());
     }
     Ok(())
-}
-
-/// The next `seen` records to sweep, only those with an entry older than `before`.
-pub(super) fn to_sweep(core: &Core, from: &[u8], before: Wall) -> (Vec<Vec<u8>>, Vec<u8>) {
-    let (mut found, mut next, mut looked) = (Vec::new(), Vec::new(), 0);
-    let Ok(db) = core.db() else {
-        return (found, next);
-    };
-    let scan = db.scan(Cf::Seen, from, &[], |key, value| {
-        if looked == SWEEP {
-            next = key.to_vec();
-            return false;
-        }
-        looked += 1;
-        let old = SeenRecord::decode(value).map_or(true, |seen| seen.entries.iter().any(|entry| entry.at < before));
-        if old {
-            found.push(key.to_vec());
-        }
-        true
-    });
-    if scan.is_err() {
-        core.gate.latch("index_read");
-    }
-    (found, next)
 }

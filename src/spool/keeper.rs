@@ -2,9 +2,11 @@
 //! reopening when the gate latched, and writes the state letters that the committer hands it.
 use super::cache;
 use super::commit::{Request, submit_blocking};
+use super::config::Config;
 use super::core::Core;
 use super::db::Cf;
 use super::due::Lane;
+use super::forget::Family;
 use super::keys;
 use super::model::JobKey;
 use super::payload::Mark;
@@ -31,14 +33,40 @@ const HELD_PASSED: usize = 256;
 /// Eviction batches between two looks at the disk.
 const EVICTIONS: usize = 16;
 
+/// A family, and how long after its last use an entry is remembered.
+struct Memory {
+    family: &'static Family,
+    span: fn(&Config) -> Duration,
+}
+
+const MEMORIES: [Memory; 5] = [
+    Memory {
+        family: &cache::REPEATS,
+        span: |config| config.repeat_window.0,
+    },
+    Memory {
+        family: &study::FAMILY,
+        span: |config| config.study_memory.0,
+    },
+    Memory {
+        family: &alias::FAMILY,
+        span: |config| config.map_memory.0,
+    },
+    Memory {
+        family: &leaving::FAMILY,
+        span: |config| config.map_memory.0,
+    },
+    Memory {
+        family: &commitment::FAMILY,
+        span: |config| config.commitment_memory.0,
+    },
+];
+
 pub(super) struct Keeper {
     core: Arc<Core>,
     queue: WeakSender<Request>,
-    swept: Vec<u8>,
-    studies: Vec<u8>,
-    aliases: Vec<u8>,
-    commitments: Vec<u8>,
-    leaving: Vec<u8>,
+    /// Where the next sweep of each of `MEMORIES` begins.
+    swept: [Vec<u8>; MEMORIES.len()],
     /// Per destination, the first job key that may still be there: jobs leave at the front.
     oldest: BTreeMap<u32, Vec<u8>>,
 }
@@ -48,18 +76,15 @@ impl Keeper {
         Self {
             core,
             queue,
-            swept: Vec::new(),
-            studies: Vec::new(),
-            aliases: Vec::new(),
-            commitments: Vec::new(),
-            leaving: Vec::new(),
+            swept: Default::default(),
             oldest: BTreeMap::new(),
         }
     }
 
     /// Runs until the commit thread has ended.
     pub(super) fn run(mut self, marks: &Receiver<Mark>) {
-        let (mut tick, mut chores, mut prunes) = (Instant::now(), Instant::now(), Instant::now());
+        let (mut tick, mut chores) = (Instant::now(), Instant::now());
+        let mut prunes = Instant::now() + PRUNES;
         loop {
             match marks.recv_timeout(tick.saturating_duration_since(Instant::now())) {
                 Ok(mark) => {
@@ -158,48 +183,17 @@ impl Keeper {
         }
     }
 
+    /// One stretch of each family. A sweep that did not happen is done when its turn comes again.
     fn sweep(&mut self) {
         let now = self.core.clock.now();
-        let window = u64::try_from(self.core.config.repeat_window.0.as_micros()).unwrap_or(u64::MAX);
-        let (found, next) = cache::to_sweep(&self.core, &self.swept, Wall(now.0.saturating_sub(window)));
-        self.swept = next;
-        if !found.is_empty() {
-            // A sweep that did not happen is done when its turn comes again.
-            let _ = submit_blocking(&self.queue, move |txn| cache::sweep(txn, found));
-        }
-        self.forget(now);
-    }
-
-    /// Studies and renamed values that nobody will ask for any more.
-    fn forget(&mut self, now: Wall) {
-        let older = |span: Duration| {
-            Wall(
-                now.0
-                    .saturating_sub(u64::try_from(span.as_micros()).unwrap_or(u64::MAX)),
-            )
-        };
-        let before = older(self.core.config.study_memory.0);
-        let (found, next) = study::to_sweep(&self.core, &self.studies, before);
-        self.studies = next;
-        if !found.is_empty() {
-            let _ = submit_blocking(&self.queue, move |txn| study::sweep(txn, found, before));
-        }
-        let before = older(self.core.config.map_memory.0);
-        let (found, next) = alias::to_sweep(&self.core, &self.aliases, before);
-        self.aliases = next;
-        if !found.is_empty() {
-            let _ = submit_blocking(&self.queue, move |txn| alias::sweep(txn, found, before));
-        }
-        let (found, next) = leaving::to_sweep(&self.core, &self.leaving, before);
-        self.leaving = next;
-        if !found.is_empty() {
-            let _ = submit_blocking(&self.queue, move |txn| leaving::sweep(txn, found, before));
-        }
-        let before = older(self.core.config.commitment_memory.0);
-        let (found, next) = commitment::to_sweep(&self.core, &self.commitments, before);
-        self.commitments = next;
-        if !found.is_empty() {
-            let _ = submit_blocking(&self.queue, move |txn| commitment::sweep(txn, found, before));
+        for (Memory { family, span }, next) in MEMORIES.iter().zip(&mut self.swept) {
+            let span = u64::try_from(span(&self.core.config).as_micros()).unwrap_or(u64::MAX);
+            let before = Wall(now.0.saturating_sub(span));
+            let (found, behind) = family.old(&self.core, next, before);
+            *next = behind;
+            if !found.is_empty() {
+                let _ = submit_blocking(&self.queue, move |txn| family.sweep(txn, found, before));
+            }
         }
     }
 

@@ -5,8 +5,8 @@
 //! with the UID as it came; and by the UID as it came, so that nobody takes it for one that leaves unchanged. Forgotten
 //! `map_memory` after the last job that was made of it. The spool knows no plan: it is told how to read one (`reads_plans`).
 use super::codec::{Damaged, Reader, Writer};
-use super::core::Core;
 use super::db::Cf;
+use super::forget::Family;
 use super::keys;
 use super::ledger::{Fact, FactKind};
 use super::model::{CommitError, HoldKind, HoldReason, JobKey};
@@ -19,8 +19,6 @@ use crate::base::names::Uid;
 pub type PlanReader = fn(&[u8]) -> Option<Uid>;
 
 const TAKEN: &str = "it would leave under the SOP Instance UID that another instance has at this destination";
-/// Keys looked at in one sweep.
-const SWEEP: usize = 2_048;
 
 /// One entry: the hash of the UID as it came, and when a job was last made of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -101,41 +99,19 @@ pub(super) fn with(taken: Option<HoldReason>, other: Option<HoldReason>) -> Opti
     }
 }
 
-/// The next entries of jobs that were last made before `before`, and where to go on.
-pub(super) fn to_sweep(core: &Core, from: &[u8], before: Wall) -> (Vec<Vec<u8>>, Vec<u8>) {
-    let (mut found, mut next, mut looked) = (Vec::new(), Vec::new(), 0);
-    let Ok(db) = core.db() else {
-        return (found, next);
-    };
-    let from = from.max(keys::LEAVES);
-    let scan = db.scan(Cf::Meta, from, &keys::behind(keys::LEAVES), |key, value| {
-        if looked == SWEEP {
-            next = key.to_vec();
-            return false;
+/// Entries by either UID.
+pub(super) const FAMILY: Family = Family {
+    cf: Cf::Meta,
+    prefix: keys::LEAVES,
+    is_old: |_, raw, before| Leaves::decode(raw).map_or(true, |entry| entry.last < before),
+    forget: |txn, key, raw| {
+        match Leaves::decode(&raw) {
+            Ok(_) => txn.delete(Cf::Meta, key),
+            Err(Damaged) => txn.quarantine(Cf::Meta, &key, raw),
         }
-        looked += 1;
-        if Leaves::decode(value).map_or(true, |entry| entry.last < before) {
-            found.push(key.to_vec());
-        }
-        true
-    });
-    if scan.is_err() {
-        core.gate.latch("index_read");
-    }
-    (found, next)
-}
-
-/// Forgets what `to_sweep` found, looked at again inside the batch.
-pub(super) fn sweep(txn: &mut Txn<'_>, found: Vec<Vec<u8>>, before: Wall) -> Result<(), CommitError> {
-    for key in found {
-        // What cannot be read goes to quarantine by this.
-        let entry = txn.record(Cf::Meta, &key, Leaves::decode)?;
-        if entry.is_some_and(|entry| entry.last < before) {
-            txn.delete(Cf::Meta, key);
-        }
-    }
-    Ok(())
-}
+        Ok(())
+    },
+};
 
 impl super::Spool {
     /// Tells how the SOP Instance UID that a plan writes is read. Said once, before anything is taken; without it the spool knows only

@@ -32,6 +32,7 @@ mod export;
 #[cfg(feature = "planted")]
 pub mod fill;
 mod folder;
+mod forget;
 mod former;
 mod fsck;
 mod gate;

@@ -4,8 +4,8 @@
 //! opaque here (the rules say which they are) and patient data: they stand in the index and nowhere else. The first instance
 //! that commits a value wins; it never changes after. Forgotten `study_memory` after the study's last instance.
 use super::codec::{Damaged, Reader, Writer};
-use super::core::Core;
 use super::db::{Cf, Db, DbError};
+use super::forget::Family;
 use super::keys;
 use super::model::{CommitError, ReadError};
 use super::record::InstanceRecord;
@@ -42,8 +42,6 @@ pub(super) type StudyRecord = StudySeen;
 /// Values of one study, and the bytes of one. A longer one is not remembered.
 const VALUES_MAX: usize = 16;
 const VALUE_MAX: usize = 1_024;
-/// Keys looked at in one sweep.
-const SWEEP: usize = 2_048;
 
 impl StudyRecord {
     pub(super) fn encode(&self) -> Vec<u8> {
@@ -172,44 +170,19 @@ pub(super) fn remember(txn: &mut Txn<'_>, study: &Uid, values: &[Phi<String>]) -
     Ok(())
 }
 
-/// The next studies whose last instance is older than `before`, and where to go on.
-pub(super) fn to_sweep(core: &Core, from: &[u8], before: Wall) -> (Vec<Vec<u8>>, Vec<u8>) {
-    let (mut found, mut next, mut looked) = (Vec::new(), Vec::new(), 0);
-    let Ok(db) = core.db() else {
-        return (found, next);
-    };
-    let scan = db.scan(Cf::Study, from, &[], |key, value| {
-        if looked == SWEEP {
-            next = key.to_vec();
-            return false;
-        }
-        looked += 1;
-        if keys::is_study(key) && StudyRecord::decode(value).map_or(true, |seen| seen.last < before) {
-            found.push(key.to_vec());
-        }
-        true
-    });
-    if scan.is_err() {
-        core.gate.latch("index_read");
-    }
-    (found, next)
-}
-
-/// Forgets studies that have not grown since `before`.
-pub(super) fn sweep(txn: &mut Txn<'_>, found: Vec<Vec<u8>>, before: Wall) -> Result<(), CommitError> {
-    for key in found {
-        // Read again inside the batch: an instance may have come meanwhile.
-        let Some(raw) = txn.get(Cf::Study, &key)? else {
-            continue;
-        };
+/// Studies; what else lies in their column family are their instances, which leave with the cache.
+pub(super) const FAMILY: Family = Family {
+    cf: Cf::Study,
+    prefix: &[],
+    is_old: |key, raw, before| keys::is_study(key) && StudyRecord::decode(raw).map_or(true, |seen| seen.last < before),
+    forget: |txn, key, raw| {
         match StudyRecord::decode(&raw) {
-            Ok(seen) if seen.last < before => txn.delete(Cf::Study, key),
-            Ok(_) => {}
+            Ok(_) => txn.delete(Cf::Study, key),
             Err(Damaged) => txn.quarantine(Cf::Study, &key, raw),
         }
-    }
-    Ok(())
-}
+        Ok(())
+    },
+};
 
 /// An unreadable record tells nothing; the next commit puts it into quarantine.
 fn look_up(db: &Db, key: &[u8]) -> Result<Option<StudySeen>, DbError> {

@@ -24,9 +24,9 @@ pub use incoming::{Accepted, Answer, Demand, Judgement, Level, Open, Patience, P
 pub use outgoing::{Ask, Batch, Outcome, Outstanding, Spoken, Told};
 
 use super::codec::{Damaged, Reader, Writer};
-use super::core::Core;
 use super::db::{Cf, Db, DbError};
 use super::due::Lane;
+use super::forget::Family;
 use super::keys;
 use super::model::{CommitError, JobKey, ReadError};
 use super::record::JobRecord;
@@ -191,29 +191,13 @@ impl super::Spool {
     }
 }
 
-/// What of all this has outlived its use: tombstones, and requests that are over. Keys, at most `max` looked at, and where to go on.
-pub(super) fn to_sweep(core: &Core, from: &[u8], before: Wall) -> (Vec<Vec<u8>>, Vec<u8>) {
-    let (mut found, mut next, mut looked) = (Vec::new(), Vec::new(), 0);
-    let Ok(db) = core.db() else {
-        return (found, next);
-    };
-    let start = if from.is_empty() { keys::COMMITMENT } else { from };
-    let scan = db.scan(Cf::Meta, start, &keys::behind(keys::COMMITMENT), |key, value| {
-        if looked == SWEEP {
-            next = key.to_vec();
-            return false;
-        }
-        looked += 1;
-        if is_over(key, value, before) {
-            found.push(key.to_vec());
-        }
-        true
-    });
-    if scan.is_err() {
-        core.gate.latch("index_read");
-    }
-    (found, next)
-}
+/// What of all this outlives its use: tombstones, and requests that are over.
+pub(super) const FAMILY: Family = Family {
+    cf: Cf::Meta,
+    prefix: keys::COMMITMENT,
+    is_old: is_over,
+    forget,
+};
 
 fn is_over(key: &[u8], value: &[u8], before: Wall) -> bool {
     if key.starts_with(keys::GONE) {
@@ -227,31 +211,19 @@ fn is_over(key: &[u8], value: &[u8], before: Wall) -> bool {
     }
 }
 
-/// Forgets what `to_sweep` found, looked at again inside the batch.
-pub(super) fn sweep(txn: &mut Txn<'_>, found: Vec<Vec<u8>>, before: Wall) -> Result<(), CommitError> {
-    for key in found {
-        let Some(raw) = txn.get(Cf::Meta, &key)? else {
-            continue;
-        };
-        if !is_over(&key, &raw, before) {
-            continue;
-        }
-        let kept = match () {
-            () if key.starts_with(keys::GONE) => gone::Gone::decode(&raw).is_ok(),
-            () if key.starts_with(keys::OUTGOING) => outgoing::forget(txn, &raw),
-            () => incoming::forget(txn, &key)?,
-        };
-        if kept {
-            txn.delete(Cf::Meta, key);
-        } else {
-            txn.quarantine(Cf::Meta, &key, raw);
-        }
+fn forget(txn: &mut Txn<'_>, key: Vec<u8>, raw: Vec<u8>) -> Result<(), CommitError> {
+    let kept = match () {
+        () if key.starts_with(keys::GONE) => gone::Gone::decode(&raw).is_ok(),
+        () if key.starts_with(keys::OUTGOING) => outgoing::forget(txn, &raw),
+        () => incoming::forget(txn, &key)?,
+    };
+    if kept {
+        txn.delete(Cf::Meta, key);
+    } else {
+        txn.quarantine(Cf::Meta, &key, raw);
     }
     Ok(())
 }
-
-/// Keys looked at in one sweep.
-const SWEEP: usize = 2_048;
 
 /// What does not hold together, for `fsck`.
 pub(super) fn check(db: &Db, mut problem: impl FnMut(String)) -> Result<(), DbError> {

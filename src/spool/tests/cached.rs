@@ -66,8 +66,10 @@ async fn repeats_are_forgotten_only_after_the_window_and_the_instance() {
     bench.confirm("a").await;
     let sweep = async |bench: &Bench| {
         let spool = bench.spool();
-        let (found, _) = cache::to_sweep(&spool.core, &[], bench.clock.now());
-        spool.submit(move |txn| cache::sweep(txn, found)).await.unwrap();
+        let now = bench.clock.now();
+        let (found, _) = cache::REPEATS.old(&spool.core, &[], now);
+        let swept = move |txn: &mut super::super::txn::Txn<'_>| cache::REPEATS.sweep(txn, found, now);
+        spool.submit(swept).await.unwrap();
     };
     bench.clock.advance(Duration::from_secs(8 * 86_400));
     sweep(&bench).await;

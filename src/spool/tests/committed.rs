@@ -393,11 +393,11 @@ async fn what_is_over_is_forgotten_in_time() {
     assert_eq!(evict(&bench).await, 1);
     bench.clock.advance(Duration::from_secs(100 * 86_400));
     let before = bench.clock.now();
-    let (found, _) = super::super::commitment::to_sweep(&bench.spool().core, &[], before);
+    let (found, _) = super::super::commitment::FAMILY.old(&bench.spool().core, &[], before);
     assert_eq!(found.len(), 3, "a tombstone, a request, and a source's");
-    let swept = move |txn: &mut super::super::txn::Txn<'_>| super::super::commitment::sweep(txn, found, before);
+    let swept = move |txn: &mut super::super::txn::Txn<'_>| super::super::commitment::FAMILY.sweep(txn, found, before);
     bench.spool().submit(swept).await.unwrap();
-    let (found, _) = super::super::commitment::to_sweep(&bench.spool().core, &[], before);
+    let (found, _) = super::super::commitment::FAMILY.old(&bench.spool().core, &[], before);
     assert!(found.is_empty());
     assert_eq!(
         told(&bench, "2.25.2", Level::Edge, vec![named("1.1")]).await,

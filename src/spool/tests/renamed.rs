@@ -164,12 +164,13 @@ async fn a_rebuild_keeps_what_left_under_which_name_and_time_forgets_it() {
     bench.store("1.2", b"y", vec![renamed("a", "1.9")]).await;
     assert_eq!(conflicts(&bench).await, 1);
     let before = bench.clock.now().plus(Duration::from_secs(1));
-    let (found, _) = super::super::leaving::to_sweep(&bench.spool().core, &[], before);
+    let (found, _) = super::super::leaving::FAMILY.old(&bench.spool().core, &[], before);
     assert_eq!(found.len(), 2, "by either name");
-    let swept = move |txn: &mut super::super::txn::Txn<'_>| super::super::leaving::sweep(txn, found, before);
+    let swept = move |txn: &mut super::super::txn::Txn<'_>| super::super::leaving::FAMILY.sweep(txn, found, before);
     bench.spool().submit(swept).await.unwrap();
     assert!(
-        super::super::leaving::to_sweep(&bench.spool().core, &[], before)
+        super::super::leaving::FAMILY
+            .old(&bench.spool().core, &[], before)
             .0
             .is_empty()
     );

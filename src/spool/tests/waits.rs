@@ -374,19 +374,19 @@ async fn studies_and_renamed_values_are_forgotten_in_time() {
     bench.spool().record_aliases(&source, 1, vec![alias]).await.unwrap();
     let core = &bench.spool().core;
     let old = START.plus(MINUTE);
-    let (studies, _) = study::to_sweep(core, &[], old);
-    let (aliases, _) = alias::to_sweep(core, &[], old);
+    let (studies, _) = study::FAMILY.old(core, &[], old);
+    let (aliases, _) = alias::FAMILY.old(core, &[], old);
     assert_eq!(
         (studies.len(), aliases.len()),
         (1, 1),
         "the instances of a study and the way back are not met"
     );
-    assert_eq!(study::to_sweep(core, &[], START).0.len(), 0);
+    assert_eq!(study::FAMILY.old(core, &[], START).0.len(), 0);
     bench
         .spool()
         .submit(move |txn| {
-            study::sweep(txn, studies, old)?;
-            alias::sweep(txn, aliases, old)
+            study::FAMILY.sweep(txn, studies, old)?;
+            alias::FAMILY.sweep(txn, aliases, old)
         })
         .await
         .unwrap();
