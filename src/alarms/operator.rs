@@ -99,15 +99,19 @@ impl Watch {
         let until = self.steady().plus(span).0;
         let what = format!("alarms: {} silenced for {}", named(&meant), Span(span));
         self.did(&who, &what, &reason);
-        let words = format!("{meant} is silenced");
         let machine = &mut self.memory.machine;
         machine.silences.retain(|silence| silence.meant != meant);
-        machine.silences.push(Silence {
+        let silence = Silence {
             meant,
             until,
             who,
             reason,
-        });
+        };
+        // A name that is misspelt would be heard of at night.
+        let covers_one = machine.incidents.iter().any(|incident| silence.covers(incident));
+        let hint = if covers_one { "" } else { UNMET };
+        let words = format!("{} is silenced{hint}", silence.meant);
+        machine.silences.push(silence);
         Ok(done(words))
     }
 
@@ -189,6 +193,7 @@ impl Watch {
 /// The longest silence: what nobody wants to hear of for ever is switched off in the configuration.
 const SILENCE_MAX: Duration = Duration::from_secs(90 * 86_400);
 const SILENCES_MAX: usize = 256;
+const UNMET: &str = "; it covers nothing that is open now: is the name right?";
 
 /// A number alone says little two years later.
 fn named(meant: &Meant) -> String {

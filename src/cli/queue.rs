@@ -328,14 +328,32 @@ fn json_of(response: &Response) -> serde_json::Result<String> {
 }
 
 fn acted(request: &Request, matched: u64, changed: u64) -> String {
-    let (word, dry) = match request {
-        Request::Act { action, dry_run, .. } => (action.word(), *dry_run),
-        _ => ("order", false),
+    let Request::Act { action, dry_run, .. } = request else {
+        return format!("order: {matched} jobs meant, {changed} changed");
     };
-    if dry {
-        format!("{word}: {matched} jobs would be meant")
-    } else {
-        format!("{word}: {matched} jobs meant, {changed} changed")
+    let word = action.word();
+    if *dry_run {
+        return format!("{word}: {matched} jobs would be meant");
+    }
+    let left = match matched.saturating_sub(changed) {
+        0 => String::new(),
+        left => format!("; {left} left as they were: {}", why_left(action)),
+    };
+    format!("{word}: {matched} jobs meant, {changed} changed{left}")
+}
+
+/// What jobs are that an order does not change.
+fn why_left(action: &Action) -> &'static str {
+    match action {
+        Action::Hold => "held already, on their way now, or sent and waiting for the commitment",
+        Action::Release { .. } => "not held, on their way now, or of a kind that this release does not let go",
+        Action::Retry => {
+            "on their way now, or held for another reason than the destination's answer (`release` lets those go)"
+        }
+        Action::Reroute { .. } => {
+            "on their way now, of an instance that has a job for that destination, or not decided for it by the rules"
+        }
+        Action::Discard => "on their way now (`queue suspend` the destination first)",
     }
 }
 
@@ -354,6 +372,14 @@ mod tests {
             Command::Queue { verb, .. } => request(verb),
             other => Err(format!("{other:?}")),
         }
+    }
+
+    #[test]
+    fn an_order_says_what_it_left_and_why() {
+        let request = verb("hold --all --reason x").unwrap();
+        assert_eq!(acted(&request, 2, 2), "hold: 2 jobs meant, 2 changed");
+        let told = acted(&request, 3, 1);
+        assert!(told.contains("2 left as they were: held already"), "{told}");
     }
 
     #[test]

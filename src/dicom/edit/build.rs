@@ -218,7 +218,7 @@ fn check(vr: VR, value: &str) -> Result<(), EditError> {
     }
     let is_uid = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     if vr == VR::UI && !is_uid(trimmed) {
-        return Err(EditError::Unencodable);
+        return Err(EditError::NotAUid);
     }
     let groups = value.split('=');
     let is_long_name =

@@ -94,6 +94,8 @@ pub enum EditError {
     NotText,
     #[error("the text is not a number that the element can hold")]
     NotANumber,
+    #[error("the text is no UID: digits and dots only")]
+    NotAUid,
     #[error("the value cannot be written in the data set's character set")]
     Unencodable,
     #[error("a text of the data set cannot be carried over into the new character set")]

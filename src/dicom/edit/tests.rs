@@ -317,7 +317,7 @@ fn text_becomes_the_bytes_of_its_vr_and_character_set() {
     for (at, value, wrong) in [
         ("PatientName", "名", EditError::Unencodable),
         ("Modality", "Ü", EditError::Unencodable),
-        ("StudyInstanceUID", "1.x", EditError::Unencodable),
+        ("StudyInstanceUID", "1.x", EditError::NotAUid),
         ("Rows", "70000", EditError::NotANumber),
         ("SeriesNumber", "1.5", EditError::NotANumber),
         ("AccessionNumber", "12345678901234567", EditError::TooLong),

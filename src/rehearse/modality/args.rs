@@ -14,7 +14,7 @@ use std::time::Duration;
 pub struct SendArgs {
     /// Where to: HOST:PORT.
     #[arg(long, value_name = "HOST:PORT")]
-    pub to: String,
+    pub to: Peer,
     /// The AE title that is called.
     #[arg(long, default_value = "WAYSTATION", value_parser = title)]
     pub called: AeTitle,
@@ -56,6 +56,34 @@ pub struct SendArgs {
     pub files: Vec<PathBuf>,
 }
 
+/// Host and port; an IPv6 address in brackets.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Peer {
+    host: String,
+    port: u16,
+}
+
+impl std::str::FromStr for Peer {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (host, port) = text.rsplit_once(':').ok_or("the port is missing, as 104 in pacs:104")?;
+        let port = port.parse().ok().filter(|port| *port > 0);
+        let port = port.ok_or("after the last colon comes a port, 1 to 65535")?;
+        let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        match bracketed.unwrap_or(host) {
+            "" => Err("the host is missing, as pacs in pacs:104"),
+            address if bracketed.is_none() && address.contains(':') => {
+                Err("an IPv6 address stands in brackets, as in [::1]:104")
+            }
+            host => Ok(Self {
+                host: host.to_owned(),
+                port,
+            }),
+        }
+    }
+}
+
 fn title(text: &str) -> Result<AeTitle, String> {
     AeTitle::parse(text).map_err(|error| format!("an AE title that {error}"))
 }
@@ -63,8 +91,6 @@ fn title(text: &str) -> Result<AeTitle, String> {
 /// Arguments that cannot be used.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ArgumentError {
-    #[error("--to is not HOST:PORT")]
-    To,
     #[error("certificates are given, but nothing says how to know the peer: add --tls-ca or --tls-fingerprint")]
     Trust,
 }
@@ -75,13 +101,8 @@ impl SendArgs {
     /// # Errors
     /// See `ArgumentError`.
     pub fn options(&self) -> Result<Options, ArgumentError> {
-        let (host, port) = self.to.rsplit_once(':').ok_or(ArgumentError::To)?;
-        let port = port.parse().map_err(|_| ArgumentError::To)?;
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        if host.is_empty() {
-            return Err(ArgumentError::To);
-        }
-        let mut options = Options::new(host, port, self.called.clone(), self.calling.clone());
+        let Peer { host, port } = &self.to;
+        let mut options = Options::new(host, *port, self.called.clone(), self.calling.clone());
         let wants_tls = self.tls_ca.is_some() || self.tls_fingerprint.is_some();
         if !wants_tls && (self.tls_certificate.is_some() || self.server_name.is_some()) {
             return Err(ArgumentError::Trust);
@@ -167,4 +188,28 @@ fn show(bar: &ProgressBar, sent: &Sent) {
 fn style() -> ProgressStyle {
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {per_sec} {eta}");
     style.unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_to_is_a_host_and_a_port() {
+        for (text, host, port) in [("pacs:104", "pacs", 104), ("[::1]:11112", "::1", 11112)] {
+            let peer = text.parse::<Peer>().unwrap();
+            assert_eq!((peer.host.as_str(), peer.port), (host, port));
+        }
+        for (text, said) in [
+            ("pacs", "the port is missing"),
+            ("pacs:dicom", "comes a port"),
+            ("pacs:0", "comes a port"),
+            ("pacs:65536", "comes a port"),
+            (":104", "the host is missing"),
+            ("::1:104", "in brackets"),
+        ] {
+            let error = text.parse::<Peer>().unwrap_err();
+            assert!(error.contains(said), "{text}: {error}");
+        }
+    }
 }

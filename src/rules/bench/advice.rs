@@ -30,6 +30,7 @@ pub(in crate::rules) fn impossible(file: &FilePath, all: &[Placed]) -> Vec<Probl
         let message = match Edit::text(&empty, path, &values) {
             Err(EditError::TooLong) => "the value is too long for this attribute's VR: every image would be held",
             Err(EditError::NotANumber) => "the value is no number that this attribute can hold",
+            Err(EditError::NotAUid) => "the value is no UID: every image would be held",
             Err(_) | Ok(_) => return None,
         };
         Some(place(file, &all[at], message.to_owned()))
@@ -343,10 +344,11 @@ mod tests {
 
     #[test]
     fn a_literal_that_cannot_be_written_is_an_error() {
-        let source = "fn morph(image, from) { image.AccessionNumber = \"12345678901234567\"; image.PatientID = \"1\"; image.Rows = \"x\"; }";
+        let source = "fn morph(image, from) { image.AccessionNumber = \"12345678901234567\"; image.PatientID = \"1\"; image.Rows = \"x\"; image.StudyInstanceUID = \"abc\"; }";
         let found = impossible(FilePath::new("m"), &tokens(source));
         let texts: Vec<String> = found.iter().map(ToString::to_string).collect();
-        assert_eq!(texts.len(), 2, "{texts:?}");
+        assert_eq!(texts.len(), 3, "{texts:?}");
         assert!(texts[0].starts_with("m:1:31: the value is too long"), "{texts:?}");
+        assert!(texts[2].contains("no UID"), "{texts:?}");
     }
 }
