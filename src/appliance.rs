@@ -1,15 +1,11 @@
 //! The service manager's view of the box: ready, reloading, stopping, a status line, and a watchdog that is fed only while a
-//! real health check answers; and what the box remembers beside its spool: where that was. Layer 5; called by `app`. Without a
-//! service manager the calls for it do nothing.
+//! real health check answers. Layer 5; called by `app`. Without a service manager the calls for it do nothing.
+pub mod home;
+
 use crate::base::drain::Drain;
-use crate::base::fault::{Plant, planted};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
-use std::fs::File;
 use std::future::Future;
-use std::io::Write;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The longest status line that is sent.
@@ -39,62 +35,6 @@ pub fn raise_files() -> u64 {
 }
 
 const FILES_MAX: u64 = 1 << 20;
-
-/// The note in `node.state` that says where this box has had its spool.
-const HOME: &str = "spool-was-at";
-
-/// Why a spool is not begun.
-#[derive(Debug, thiserror::Error)]
-pub enum HomeError {
-    #[error(
-        "{spool} holds no spool, but this box has had one there: is its disk mounted? To begin an empty one, remove {note}"
-    )]
-    Gone { spool: PathBuf, note: PathBuf },
-    #[error("{note} cannot be used: {error}")]
-    Note { note: PathBuf, error: std::io::Error },
-}
-
-/// Refuses to begin a spool where this box has had one: the directory below a mount point looks empty when its disk is not
-/// mounted, and instances spooled there would vanish behind the disk. `there` says whether `spool` holds one. Blocking.
-///
-/// # Errors
-/// See `HomeError`.
-pub fn expect_home(state: &Path, spool: &Path, there: bool) -> Result<(), HomeError> {
-    let note = state.join(HOME);
-    match std::fs::read(&note) {
-        Ok(text) if !there && text == spool.as_os_str().as_bytes() && !planted(Plant::ForgetHome) => {
-            Err(HomeError::Gone {
-                spool: spool.to_owned(),
-                note,
-            })
-        }
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(HomeError::Note { note, error }),
-        Ok(_) | Err(_) => Ok(()),
-    }
-}
-
-/// Notes where the spool is, when the note says something else. Blocking.
-///
-/// # Errors
-/// The note cannot be written.
-pub fn remember_home(state: &Path, spool: &Path) -> Result<(), HomeError> {
-    let (note, fresh) = (state.join(HOME), state.join(format!(".{HOME}")));
-    let text = spool.as_os_str().as_bytes();
-    if std::fs::read(&note).is_ok_and(|found| found == text) {
-        return Ok(());
-    }
-    let write = || {
-        let mut file = File::create(&fresh)?;
-        file.write_all(text)?;
-        file.sync_all()?;
-        std::fs::rename(&fresh, &note)?;
-        File::open(state)?.sync_all()
-    };
-    write().map_err(|error| HomeError::Note {
-        note: note.clone(),
-        error,
-    })
-}
 
 /// Waits for the start, and asks the manager for more time as long as it goes on: making an index anew from the payload files of a full
 /// disk takes hours, and a start that is cut short begins again. Cancel-safe as `start` is.
@@ -241,21 +181,6 @@ mod tests {
         let start = tokio::time::sleep(Duration::from_secs(100));
         wait_for(start, START_STEP, || said += 1).await;
         assert_eq!(said, 7);
-    }
-
-    #[test]
-    fn a_spool_is_not_begun_where_one_was() {
-        let state = tempfile::tempdir().unwrap();
-        let (state, here, there) = (state.path(), Path::new("/data/spool"), Path::new("/other"));
-        assert!(expect_home(state, here, false).is_ok(), "a new box");
-        remember_home(state, here).unwrap();
-        remember_home(state, here).unwrap();
-        assert!(expect_home(state, here, true).is_ok());
-        assert!(expect_home(state, there, false).is_ok(), "another place was configured");
-        let refused = expect_home(state, here, false).unwrap_err();
-        assert!(refused.to_string().contains("is its disk mounted?"), "{refused}");
-        remember_home(state, there).unwrap();
-        assert!(expect_home(state, here, false).is_ok());
     }
 
     #[test]

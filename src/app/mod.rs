@@ -31,7 +31,10 @@ use crate::scheduler::{self, Scheduler};
 use crate::spool::{OpenError, Spool};
 use crate::telemetry::metrics::Metrics;
 use crate::transcode::Known;
-use crate::{appliance, web};
+use crate::{
+    appliance::{self, home::State},
+    web,
+};
 use decider::Decider;
 use opening::{found, open_spool, strangers};
 use signals::{Signals, Told};
@@ -46,7 +49,7 @@ pub enum AppError {
     #[error("node.state: {path} cannot be made: {error}")]
     State { path: PathBuf, error: std::io::Error },
     #[error(transparent)]
-    Home(#[from] appliance::HomeError),
+    Home(#[from] appliance::home::HomeError),
     #[error(transparent)]
     Spool(#[from] OpenError),
     #[error("the rules cannot be used:\n{0}")]
@@ -62,7 +65,7 @@ pub enum AppError {
     #[error("web.listen: {0}")]
     Web(std::io::Error),
     #[error("control.path: {0}")]
-    Control(std::io::Error),
+    Control(control::server::BindError),
     #[error("signals cannot be waited for: {0}")]
     Signals(std::io::Error),
     #[error("the start was interrupted")]
@@ -96,6 +99,8 @@ struct Parts {
     certificates: std::sync::OnceLock<Certificates>,
     /// Descriptors that this process may have open.
     files: u64,
+    /// `node.state` is ours until the end.
+    _home: Arc<State>,
 }
 
 /// Runs a box, on the sockets that the service manager has passed and its own, until it is told to stop. `Ok` after an orderly stop.
@@ -147,7 +152,8 @@ impl Parts {
         panics::watch(move || counted.panics_total.inc());
         let state = config.node.state.clone();
         std::fs::create_dir_all(&state).map_err(|error| AppError::State { path: state, error })?;
-        let (spool, report) = open_spool(config, &clock, &metrics).await?;
+        let home = Arc::new(State::claim(&config.node.state)?);
+        let (spool, report) = open_spool(&home, config, &clock, &metrics).await?;
         spool.reads_plans(scheduler::written_uid);
         found(&report);
         let names: Vec<DestinationId> = config.destinations.iter().map(|to| to.name().clone()).collect();
@@ -200,6 +206,7 @@ impl Parts {
             clock,
             certificates: std::sync::OnceLock::new(),
             files,
+            _home: home,
         })
     }
 

@@ -1,26 +1,28 @@
 //! The spool's start, told: opened or begun, with what it found in the log. Each loss is named; nothing is repaired here.
 use super::AppError;
-use crate::appliance;
+use crate::appliance::home::State;
 use crate::base::clock::Clock;
 use crate::base::names::DestinationId;
 use crate::config::Config;
 use crate::spool::{self, OpenReport, Spool};
 use crate::telemetry::metrics::Metrics;
+use std::sync::Arc;
 
-/// Opens the spool, or begins one, but not where this box has had one that is not there now.
+/// Opens the spool, or begins one, but not while this box has, or has had, one elsewhere.
 pub(super) async fn open_spool(
+    state: &Arc<State>,
     config: &Config,
     clock: &Clock,
     metrics: &Metrics,
 ) -> Result<(Spool, OpenReport), AppError> {
-    let state = config.node.state.clone();
+    let state = state.clone();
     let (mut settings, counted, time) = (config.spool.clone(), metrics.clone(), clock.clone());
     settings.ledger = config.ledger.clone();
     let opening = tokio::task::spawn_blocking(move || {
         let path = settings.path.clone();
-        appliance::expect_home(&state, &path, spool::is_there(&path))?;
+        state.expect(&path, spool::is_there)?;
         let opened = Spool::open(settings, time, counted)?;
-        appliance::remember_home(&state, &path)?;
+        state.remember(&path)?;
         Ok(opened)
     });
     opening.await.map_err(|_| AppError::Interrupted)?

@@ -7,6 +7,7 @@ pub mod custody;
 mod lanes;
 mod listing;
 pub mod map;
+mod owner;
 pub mod papers;
 pub mod probe;
 pub mod promote;

@@ -121,9 +121,9 @@ pub async fn run(verb: Verb) -> ExitCode {
             reports(&at, all, limit)
         }
         Verb::Version { at } => super::version::version(&at),
-        Verb::Migrate { at } => super::version::migrate(&at),
+        Verb::Migrate { at } => as_owner(&at, super::version::migrate),
         Verb::Fsck { at, deep } => fsck(&at, deep),
-        Verb::Rebuild { at } => rebuild(&at),
+        Verb::Rebuild { at } => as_owner(&at, rebuild),
         Verb::Export { at, to, which } => export(&at, &to, which),
     };
     match done {
@@ -132,6 +132,13 @@ pub async fn run(verb: Verb) -> ExitCode {
             eprintln!("waystation: {message}");
             ExitCode::from(FAILED)
         }
+    }
+}
+
+fn as_owner(at: &At, verb: impl Fn(&At) -> Result<ExitCode, String>) -> Result<ExitCode, String> {
+    match super::owner::again_as_owner(&at.spool()?) {
+        Some(ended) => ended,
+        None => verb(at),
     }
 }
 

@@ -2,7 +2,7 @@
 use super::{Config, Request, Response};
 use crate::base::drain::Drain;
 use std::future::Future;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,20 +21,47 @@ const CONNECTIONS_MAX: usize = 8;
 const LINE_DEADLINE: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
-/// The bound socket, not serving yet. Its file is removed when this is dropped.
+/// The bound socket, not serving yet. Its file is removed when this is dropped, unless another has taken its place.
 pub struct Server {
     listener: UnixListener,
     path: PathBuf,
+    /// The file that is ours: its file system and its number.
+    own: (u64, u64),
     deadline: Duration,
 }
 
+/// Why there is no control socket.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    #[error("something that is no socket lies at {0}: name another place, or move it away")]
+    Taken(PathBuf),
+    #[error("another process answers at {0}: a second box needs its own control.path")]
+    InUse(PathBuf),
+    #[error(
+        "the socket {path} cannot be made: {error}; its folder must be there, and the box's user must be allowed to write to it"
+    )]
+    Io { path: PathBuf, error: std::io::Error },
+}
+
 impl Server {
-    /// Makes the socket, mode 0600 from its first moment under its name. One that a dead process left is replaced;
-    /// the spool's lock has already made sure that no living one serves here.
+    /// Makes the socket, mode 0600 from its first moment under its name. One that a dead process left is replaced. Blocks for the
+    /// moment in which a living one answers.
     ///
     /// # Errors
-    /// The socket cannot be made at its path.
-    pub fn bind(config: &Config) -> std::io::Result<Self> {
+    /// See `BindError`; what lies at the path is as it was.
+    pub fn bind(config: &Config) -> Result<Self, BindError> {
+        let path = || config.path.clone();
+        match std::fs::symlink_metadata(&config.path) {
+            Ok(found) if !found.file_type().is_socket() => return Err(BindError::Taken(path())),
+            Ok(_) if std::os::unix::net::UnixStream::connect(&config.path).is_ok() => {
+                return Err(BindError::InUse(path()));
+            }
+            Ok(_) | Err(_) => {}
+        }
+        Self::make(config).map_err(|error| BindError::Io { path: path(), error })
+    }
+
+    fn make(config: &Config) -> std::io::Result<Self> {
         let mut fresh = config.path.clone().into_os_string();
         fresh.push(".new");
         let fresh = Path::new(&fresh);
@@ -44,10 +71,12 @@ impl Server {
         }
         let listener = UnixListener::bind(fresh)?;
         std::fs::set_permissions(fresh, std::fs::Permissions::from_mode(0o600))?;
+        let own = identity(fresh)?;
         std::fs::rename(fresh, &config.path)?;
         Ok(Self {
             listener,
             path: config.path.clone(),
+            own,
             deadline: config.deadline.0,
         })
     }
@@ -92,9 +121,17 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // A file that is gone already is what was wanted.
-        let _gone = std::fs::remove_file(&self.path);
+        if identity(&self.path).is_ok_and(|found| found == self.own) {
+            // A file that is gone already is what was wanted.
+            let _gone = std::fs::remove_file(&self.path);
+        }
     }
+}
+
+/// Which file lies at a path: its file system and its number.
+fn identity(path: &Path) -> std::io::Result<(u64, u64)> {
+    let found = std::fs::symlink_metadata(path)?;
+    Ok((found.dev(), found.ino()))
 }
 
 async fn serve(mut stream: UnixStream, handler: Handler, deadline: Duration) -> std::io::Result<()> {

@@ -81,14 +81,31 @@ pub(super) enum DbError {
     /// The disk or the process could not, now: it may pass, and says nothing of what lies there.
     #[error("{0}")]
     Trouble(String),
+    /// The process may not, or the machine is out of something: it says nothing of what lies there, however often it comes.
+    #[error("{0}")]
+    Withheld(String),
 }
+
+/// How the system words those errors; RocksDB hands its words on, inside other kinds of error too.
+const WITHHELD: [&str; 8] = [
+    "Permission denied",
+    "Operation not permitted",
+    "Read-only file system",
+    "No space left",
+    "Disk quota exceeded",
+    "Too many open files",
+    "Cannot allocate memory",
+    "Resource temporarily unavailable",
+];
 
 impl From<rocksdb::Error> for DbError {
     fn from(error: rocksdb::Error) -> Self {
         let kind = error.kind();
         let text = error.into_string();
+        if WITHHELD.iter().any(|words| text.contains(words)) {
+            Self::Withheld(text)
         // RocksDB has one kind for all errors of the system; a file that is gone is the one that does not pass.
-        if kind == rocksdb::ErrorKind::IOError && !text.contains("No such file or directory") {
+        } else if kind == rocksdb::ErrorKind::IOError && !text.contains("No such file or directory") {
             Self::Trouble(text)
         } else {
             Self::Damaged(text)
@@ -185,9 +202,9 @@ impl Db {
         })
     }
 
-    /// Whether a directory holds an index at all.
+    /// Whether a directory holds an index at all, or may, for all that can be seen of it.
     pub(super) fn exists(path: &Path) -> bool {
-        path.join("CURRENT").exists()
+        path.join("CURRENT").try_exists().unwrap_or(true)
     }
 
     /// Opens, and creates only when `create` says so: an index that vanished must never come back empty.

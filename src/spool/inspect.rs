@@ -68,13 +68,13 @@ fn has_header(start: &[u8]) -> bool {
     start.get(at..at + prefix.len()) == Some(prefix) || start.windows(MAGIC.len()).any(|window| window == MAGIC)
 }
 
-/// An error that says nothing of this file: the process or the machine is out of something.
+/// An error that says nothing of this file: the process may not, or the machine is out of something.
 pub(super) fn is_passing(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let errno = Errno::from_io_error(error);
     matches!(
         errno,
-        Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::INTR | Errno::AGAIN)
+        Some(Errno::ACCESS | Errno::PERM | Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::INTR | Errno::AGAIN)
     )
 }
 

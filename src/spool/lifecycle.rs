@@ -98,7 +98,7 @@ impl Spool {
     /// See `OpenError`; each says what to do.
     pub fn open(config: Config, clock: Clock, metrics: Metrics) -> Result<(Self, OpenReport), OpenError> {
         let root = config.path.clone();
-        let (lock, created) = recover::lock(&root, true)?;
+        let (lock, created) = recover::lock_to_write(&root, true)?;
         let migrated = migration::upgrade(&root, &clock, migration::Manner::default());
         let migrated_from = migrated.as_ref().ok().copied().flatten();
         let prepared = match migrated.and_then(|_| Prepared::of(&config, &clock, &metrics)) {
@@ -282,7 +282,7 @@ impl Prepared {
 /// # Errors
 /// As `Spool::open`; nothing of it is salvaged here.
 pub fn migrate(path: &std::path::Path, clock: &Clock) -> Result<Option<u64>, OpenError> {
-    let (lock, _) = recover::lock(path, false)?;
+    let (lock, _) = recover::lock_to_write(path, false)?;
     let from = migration::upgrade(path, clock, migration::Manner::default())?;
     drop(lock);
     Ok(from)

@@ -348,12 +348,35 @@ pub enum OpenError {
         "the index of spool {path} cannot be read now ({detail}): if this happens again, it is salvaged, or run `waystation spool rebuild`"
     )]
     IndexTrouble { path: PathBuf, detail: String },
+    /// It is not damaged, however often this comes.
+    #[error(
+        "the index of spool {path} cannot be opened ({detail}). That says nothing against what lies there, and a rebuild would not help: {}",
+        remedy(detail)
+    )]
+    IndexWithheld { path: PathBuf, detail: String },
+    #[error(
+        "spool {path} belongs to the user with the number {uid}: what root wrote into it, the box could not read any more. Run this as \
+         that user, as in `sudo -u '#{uid}' waystation ...`, or give the whole folder to root when the box is to run as root"
+    )]
+    Anothers { path: PathBuf, uid: u32 },
     #[error("spool {path}: {what}: {error}")]
     Io {
         path: PathBuf,
         what: &'static str,
         error: std::io::Error,
     },
+}
+
+/// What a person does about an error of the system.
+fn remedy(detail: &str) -> &'static str {
+    match detail {
+        detail if detail.contains("denied") || detail.contains("not permitted") => {
+            "give the spool back to the box's user (`chown -R`, as its `payload` has it), all of it readable and writable for that user"
+        }
+        detail if detail.contains("Read-only") => "have its file system mounted to be written to",
+        detail if detail.contains("No space") || detail.contains("quota") => "make room on its disk, and start again",
+        _ => "give the box more memory or open files, or end what takes them, and start again",
+    }
 }
 
 impl OpenError {
@@ -368,6 +391,8 @@ impl OpenError {
             | Self::Marker(_)
             | Self::NoRoomToMigrate { .. }
             | Self::IndexTrouble { .. }
+            | Self::IndexWithheld { .. }
+            | Self::Anothers { .. }
             | Self::Io { .. } => false,
         }
     }

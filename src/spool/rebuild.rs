@@ -90,7 +90,7 @@ const MEMORY_BATCH: usize = 4_096;
 /// # Errors
 /// It is no spool, is in use, or the disk fails.
 pub fn rebuild(path: &Path, clock: &Clock) -> Result<RebuildReport, OpenError> {
-    let (lock, _) = recover::lock(path, false)?;
+    let (lock, _) = recover::lock_to_write(path, false)?;
     let manner = Manner {
         deep: true,
         salvage: Salvage::Hold,

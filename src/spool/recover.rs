@@ -31,11 +31,33 @@ fn failed(root: &Path, what: &'static str) -> impl FnOnce(io::Error) -> OpenErro
     move |error| OpenError::Io { path, what, error }
 }
 
-/// Whether a directory holds anything: a spool, or what `Spool::open` will say is none.
+/// Whether a directory holds anything: a spool, or what `Spool::open` will say is none. One that may not be looked into does.
 #[must_use]
 pub fn is_there(root: &Path) -> bool {
-    let mut entries = fs::read_dir(root).into_iter().flatten();
-    entries.any(|entry| entry.is_ok_and(|entry| entry.file_name() != "lost+found"))
+    match fs::read_dir(root) {
+        Ok(mut entries) => entries.any(|entry| entry.is_ok_and(|entry| entry.file_name() != "lost+found")),
+        Err(error) => error.kind() == io::ErrorKind::PermissionDenied,
+    }
+}
+
+/// User and group whose the spool is, when it is another's and root asks: what root makes there, the box could not read.
+#[must_use]
+pub fn anothers(root: &Path) -> Option<(u32, u32)> {
+    use std::os::unix::fs::MetadataExt;
+    if !rustix::process::geteuid().is_root() {
+        return None;
+    }
+    let owner = schema::marker(root).metadata().ok()?;
+    (owner.uid() != 0).then(|| (owner.uid(), owner.gid()))
+}
+
+/// As `lock`, for who writes.
+pub(super) fn lock_to_write(root: &Path, create: bool) -> Result<(File, bool), OpenError> {
+    if let Some((uid, _)) = anothers(root) {
+        let path = root.to_owned();
+        return Err(OpenError::Anothers { path, uid });
+    }
+    lock(root, create)
 }
 
 /// Makes or recognises a spool directory and locks it for this process. The lock lives as long as the file.
@@ -149,14 +171,7 @@ pub(super) fn index_error(root: &Path, error: &DbError) -> OpenError {
     let (path, detail) = (root.to_owned(), error.to_string());
     match error {
         DbError::Damaged(_) => OpenError::IndexDamaged { path, detail },
-        // The process or the disk is out of something: no reason to distrust what lies there, however often it comes.
-        DbError::Trouble(text)
-            if ["No space left", "Too many open files"]
-                .iter()
-                .any(|out| text.contains(out)) =>
-        {
-            OpenError::IndexTrouble { path, detail }
-        }
+        DbError::Withheld(_) => OpenError::IndexWithheld { path, detail },
         DbError::Trouble(_) if root.join(SUSPECT).exists() => OpenError::IndexDamaged { path, detail },
         DbError::Trouble(_) => {
             // Without the note the next start only tries once more.

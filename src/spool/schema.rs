@@ -14,7 +14,7 @@ use super::pool::sync_directory;
 use super::txn::{SCHEMA, encode_number};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What this version writes.
 pub const FORMAT: u64 = 2;
@@ -101,9 +101,14 @@ pub(super) fn refuse_newer(root: &Path) -> Result<(), OpenError> {
     }
 }
 
+/// Where the marker of a spool lies. Whose it is, the spool is.
+pub(super) fn marker(root: &Path) -> PathBuf {
+    root.join(MARKER)
+}
+
 /// Whether the folder has a marker.
 pub(super) fn has_marker(root: &Path) -> bool {
-    root.join(MARKER).exists()
+    marker(root).exists()
 }
 
 /// Opens the marker, which is also the file of the lock.
