@@ -250,8 +250,29 @@ mod tests {
         let serving = serving();
         let mode = std::fs::metadata(&serving.config.path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        let again = Server::bind(&serving.config);
-        assert!(again.is_ok());
+        let living = Server::bind(&serving.config);
+        assert!(matches!(living, Err(BindError::InUse(_))), "somebody answers there");
+        serving.drain.stop(Duration::from_secs(1)).await.unwrap();
+        drop(std::os::unix::net::UnixListener::bind(&serving.config.path).unwrap());
+        assert!(Server::bind(&serving.config).is_ok(), "nobody answers there any more");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_socket_is_not_replaced_and_what_another_has_made_is_not_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config {
+            path: folder.path().join("control.sock"),
+            deadline: Span::millis(200),
+        };
+        std::fs::write(&config.path, "a person's").unwrap();
+        assert!(matches!(Server::bind(&config), Err(BindError::Taken(_))));
+        assert_eq!(std::fs::read(&config.path).unwrap(), b"a person's");
+        std::fs::remove_file(&config.path).unwrap();
+        let ours = Server::bind(&config).unwrap();
+        std::fs::remove_file(&config.path).unwrap();
+        std::fs::write(&config.path, "another's").unwrap();
+        drop(ours);
+        assert!(config.path.exists());
     }
 
     #[tokio::test]

@@ -36,6 +36,7 @@ mod memory;
 mod operate;
 mod outages;
 mod own_disk;
+mod owner;
 mod panics;
 mod papers;
 mod privacy;

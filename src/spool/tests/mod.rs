@@ -88,10 +88,20 @@ impl Bench {
         self.spool = None;
         between(self.dir.path());
         self.metrics = Metrics::new();
-        let opened = Spool::open(config(self.dir.path()), self.clock.clone(), self.metrics.clone());
-        let (spool, report) = opened.unwrap();
+        let (spool, report) = self.opened().unwrap();
         self.spool = Some(spool);
         self.report = report;
+    }
+
+    /// A program that another test is about to start has our lock for a moment, between its fork and its exec.
+    fn opened(&self) -> Result<(Spool, OpenReport), OpenError> {
+        for _ in 0..50 {
+            match Spool::open(config(self.dir.path()), self.clock.clone(), self.metrics.clone()) {
+                Err(OpenError::InUse(_)) => std::thread::sleep(Duration::from_millis(10)),
+                opened => return opened,
+            }
+        }
+        Spool::open(config(self.dir.path()), self.clock.clone(), self.metrics.clone())
     }
 
     async fn store(&self, uid: &str, content: &[u8], jobs: Vec<NewJob>) -> Committed {
