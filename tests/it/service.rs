@@ -183,6 +183,60 @@ fn the_filter_of_system_calls_lets_everything_through_that_the_box_does() {
     }
 }
 
+/// `key=value` lines of the unit that run something before the box, or are the box, as words; `-` and the like before a path are left out.
+fn started_by_the_unit() -> Vec<(String, Vec<String>)> {
+    let text = unit_text();
+    let lines = text.lines().filter_map(|line| line.split_once('='));
+    let runs = lines.filter(|(key, _)| ["ExecCondition", "ExecStartPre", "ExecStart"].contains(key));
+    let words = |line: &str| {
+        line.trim_start_matches(['-', '+', '!', ':', '@'])
+            .split(' ')
+            .map(str::to_owned)
+            .collect()
+    };
+    runs.map(|(key, line)| (key.to_owned(), words(line))).collect()
+}
+
+#[test]
+fn what_the_unit_runs_starts_a_box_whose_rule_folder_is_refused() {
+    let mut station = Setup::new().rules(TO_KEEP).folder("keep").start();
+    assert!(station.terminate().success());
+    station.setup.rule_file("main.rhai", "fn route(image, from) { to(");
+    let runs = started_by_the_unit();
+    for (key, words) in &runs {
+        assert_eq!(words[0], "/usr/bin/waystation", "{key}");
+        let (config, own) = ("/etc/waystation/waystation.toml", station.setup.config());
+        let arguments: Vec<&str> = words[1..].iter().map(String::as_str).collect();
+        if key == "ExecStart" {
+            assert_eq!(arguments, ["run", "-c", config]);
+            continue;
+        }
+        let own = own.to_string_lossy();
+        let arguments: Vec<&str> = arguments
+            .into_iter()
+            .map(|word| if word == config { &own } else { word })
+            .collect();
+        let ran = Station::bare(&arguments);
+        assert_eq!(
+            ran.code,
+            Some(0),
+            "{key} {arguments:?} keeps the box from starting: {ran:?}"
+        );
+    }
+    assert_eq!(runs.last().map(|(key, _)| key.as_str()), Some("ExecStart"));
+    // People and scripts are told all the same.
+    let checked = station.cli(&["check"]);
+    assert!(
+        checked.code == Some(1) && checked.err.contains("in force last"),
+        "{checked:?}"
+    );
+    station.start();
+    send(station.setup.dicom, station.setup.path(), &Object::many(objects::CT, 1));
+    wait_until("by the rules that were in force last", SOON, || {
+        station.folder("keep").len() == 1
+    });
+}
+
 /// A service manager's end of the notify socket.
 struct Manager {
     socket: UnixDatagram,

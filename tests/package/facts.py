@@ -268,6 +268,28 @@ def with_systemd_running_it_is_started_restarted_and_stopped():
 
 
 @fact
+def an_upgrade_does_not_end_a_running_box_that_would_not_come_up_again():
+    older, newer = debs()
+    with Fresh() as root:
+        root.pretend_systemd()
+        root.install(older)
+        (root / "etc/waystation/secrets/site.key").write_text("0123456789abcdef" * 4)
+        config = root / "etc/waystation/waystation.toml"
+        right = config.read_text().replace("# key_file =", "key_file =")
+        config.write_text(right.replace("[node]", "[node]\nnmae = 'typo'"))
+        root.told()
+        said = root.install(newer)
+        assert "nmae" in said.all and "NOT RESTARTED" in said.all and "systemctl restart waystation" in said.all, said.all
+        assert not any("waystation.service" in line for line in root.told()), "the old box goes on"
+        # The same with what the manager hands over in its place is no problem, and leaves no copy of a secret.
+        config.write_text(right)
+        said = root.dpkg("--install", f"/tmp/{newer.name}").ok()
+        assert "NOT RESTARTED" not in said.all, said.all
+        assert "restart waystation.service" in root.told()
+        assert not list((root / "run").glob("waystation-check.*"))
+
+
+@fact
 def what_an_administrator_disabled_stays_disabled():
     older, newer = debs()
     with Fresh() as root:
@@ -307,6 +329,41 @@ def a_removal_and_a_purge_never_delete_an_image():
         for lane in ["vna", "folder"]:
             root.run("waystation", "queue", "resume", lane).ok()
         wait_until("delivery", lambda: len(root.state("delivered/**/*.dcm")) == 3)
+        box.stop()
+
+
+@fact
+def a_purge_keeps_images_of_any_name():
+    _, newer = debs()
+    with Fresh() as root:
+        root.install(newer)
+        folder = root / STATE / "delivered/CT of today"
+        folder.mkdir(parents=True)
+        for name, content in [("1.2.3", bytes(128) + b"DICM" + bytes(64)), ("note\n.txt", b"no image")]:
+            (folder / name).write_bytes(content)
+        root.dpkg("--remove", "waystation").ok()
+        purged = root.dpkg("--purge", "waystation").ok()
+        assert "is KEPT: it holds 1 image files" in purged.all, purged.all
+        assert (folder / "1.2.3").exists()
+        (folder / "1.2.3").unlink()
+        root.dpkg("--install", f"/tmp/{newer.name}").ok()
+        root.dpkg("--remove", "waystation").ok()
+        root.dpkg("--purge", "waystation").ok()
+        assert not (root / STATE).exists()
+
+
+@fact
+def a_service_starts_by_the_rules_that_were_in_force_last():
+    _, newer = debs()
+    with Fresh() as root:
+        root.install(newer)
+        Service(root).stop()
+        rules = root / "etc/waystation/rules/main.rhai"
+        rules.write_text(rules.read_text() + "\nfn half(image")
+        box = Service(root)
+        assert ready() == 200 and "refused at the start" in box.said(), box.said()
+        checked = root.run("waystation", "check")
+        assert checked.code == 1 and "in force last" in checked.err, checked.all
         box.stop()
 
 
