@@ -162,6 +162,46 @@ fn every_alert_has_a_case_that_fires_one_that_does_not_and_a_section_of_the_runb
     }
 }
 
+/// What a start has found is in the counter before the first scrape, and no increase.
+#[test]
+fn every_alert_over_a_counter_also_fires_for_what_a_start_has_found() {
+    let (alerts, cases) = (
+        read("config/prometheus/alerts.yml"),
+        read("config/prometheus/tests/alerts.yml"),
+    );
+    let counting = alerts
+        .split("- alert: ")
+        .skip(1)
+        .filter(|alert| alert.contains("increase("));
+    let names: Vec<&str> = counting
+        .map(|alert| {
+            assert!(alert.contains("waystation_start_timestamp_seconds"), "{alert}");
+            alert.lines().next().unwrap_or_default()
+        })
+        .collect();
+    assert!(names.len() >= 4, "{names:?}");
+    for name in names {
+        let absent =
+            |case: &&str| case.starts_with(name) && case.contains("values: '_x5 1x") && case.contains("exp_labels:");
+        assert!(
+            cases.split("  - name: ").any(|case| absent(&case)),
+            "{name} needs a case whose series is absent first"
+        );
+    }
+}
+
+/// The package puts the guide where messages say that the runbook is.
+#[test]
+fn the_runbook_of_the_alarms_is_where_the_package_puts_it() {
+    let manifest = read("Cargo.toml");
+    let asset = regex::Regex::new(r#"\["docs/\*\*/\*\.md", "([^"]+)", "644"\]"#).expect("a pattern");
+    let folder = &asset.captures(&manifest).expect("the guide is in the package")[1];
+    let place = format!("/{folder}runbook.md");
+    assert_eq!(waystation::alarms::Config::default().runbook, place);
+    assert!(read("config/reference.toml").contains(&format!("runbook = \"{place}\"")));
+    assert!(repository().join("docs/runbook.md").exists());
+}
+
 #[test]
 fn every_alarm_of_the_box_has_a_section_of_the_runbook_and_a_row_in_the_guide() {
     let (anchors, guide) = (anchors("docs/runbook.md"), read("docs/alarms.md"));

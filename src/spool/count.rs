@@ -6,6 +6,16 @@ use super::model::{HoldKind, OpenReport, Priority};
 use crate::base::names::DestinationId;
 use crate::telemetry::metrics::IntGauge;
 
+/// Kinds of `waystation_quarantined_total` that are no family of the index.
+const NO_FAMILY: [&str; 3] = ["payload", "missing_payload", "lost_record"];
+
+/// All kinds of what was put aside, at 0: the first one is an increase then, which wakes somebody.
+pub(super) fn quarantined_from_zero(core: &Core) {
+    for kind in Cf::ALL.map(Cf::name).into_iter().chain(NO_FAMILY) {
+        core.metrics.quarantined_total.with_label_values(&[kind]);
+    }
+}
+
 /// Sets the gauges of what lies in the spool. Keys only, no record is read.
 pub(super) fn count(core: &Core, db: &Db) -> Result<OpenReport, DbError> {
     let mut report = queue(core, db)?;

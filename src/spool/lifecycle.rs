@@ -155,6 +155,7 @@ impl Prepared {
     fn of(config: &Config, clock: &Clock, metrics: &Metrics) -> Result<Self, OpenError> {
         let root = config.path.clone();
         let core = Arc::new(Core::new(config.clone(), clock.clone(), metrics.clone()));
+        count::quarantined_from_zero(&core);
         let io = |what| {
             let path = root.clone();
             move |error| OpenError::Io { path, what, error }

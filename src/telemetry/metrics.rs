@@ -2,7 +2,7 @@
 //! a 0/1 gauge for each latch. Labels: names from configuration and words from enums, so cardinality is bounded.
 use super::exemplars::{Exemplar, Exemplars};
 use super::openmetrics;
-use crate::base::clock::Wall;
+use crate::base::clock::{Clock, Wall};
 use crate::base::names::InstanceId;
 use prometheus::core::Collector;
 use prometheus::proto::MetricType;
@@ -38,6 +38,7 @@ pub struct Commitments {
 pub struct Table {
     registry: Registry,
     exemplars: Exemplars,
+    pub start_timestamp_seconds: Gauge,
     pub alarms: Watched,
     pub associations_total: IntCounterVec,
     pub refusals_total: IntCounterVec,
@@ -154,6 +155,7 @@ impl Metrics {
         let table = Table::new();
         // Before the first look nothing is known to grow; 0 would say that the disk is full.
         table.alarms.spool_full_seconds.set(f64::INFINITY);
+        table.start_timestamp_seconds.set(Clock::System.now().seconds());
         Self(Arc::new(table))
     }
 
@@ -262,6 +264,7 @@ impl Table {
         let r = Registry::new();
         gauges(&r, "waystation_build_info", "Always 1; the version is the label", &["version"]).with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         Self {
+            start_timestamp_seconds: float_gauge(&r, "waystation_start_timestamp_seconds", "When this process of the box began: what its counters count began then"),
             associations_total: counters(&r, "waystation_associations_total", "Associations accepted", &["listener", "source"]),
             refusals_total: counters(&r, "waystation_association_refusals_total", "Connections and associations refused, by reason", &["listener", "reason"]),
             associations_open: gauges(&r, "waystation_associations_open", "Associations open now", &["listener"]),

@@ -69,6 +69,17 @@ pub enum Ending {
 }
 
 impl Ending {
+    /// All, as the metric has them from the start.
+    const ALL: [Self; 7] = [
+        Self::NotStarted,
+        Self::Crashed,
+        Self::Deadline,
+        Self::Memory,
+        Self::Processor,
+        Self::Output,
+        Self::Garbage,
+    ];
+
     /// The word in the metric.
     #[must_use]
     pub fn word(self) -> &'static str {
@@ -160,6 +171,12 @@ impl Transcoder {
             _ => {}
         }
         std::fs::create_dir_all(scratch)?;
+        // At 0 from the start: the first failure is an increase then, which is told.
+        for ending in Ending::ALL {
+            metrics
+                .transcode_worker_failures_total
+                .with_label_values(&[ending.word()]);
+        }
         let places = Arc::new(Semaphore::new(config.workers));
         Ok(Self(Arc::new(Inner {
             config,

@@ -213,6 +213,18 @@ fn every_panel_of_every_dashboard_finds_its_data_in_a_prometheus_that_scrapes_a_
         empty.len(),
         empty.join("\n")
     );
+    for watched in [
+        r#"waystation_quarantined_total{kind="missing_payload"} == 0"#,
+        r#"waystation_transcode_worker_failures_total{ending="crashed"} == 0"#,
+        r#"waystation_commitment_reports_total{result="given_up"} == 0"#,
+        "waystation_panics_total == 0",
+        "time() - waystation_start_timestamp_seconds < 3600",
+    ] {
+        assert!(
+            !prometheus.query(watched).is_empty(),
+            "its first event is no increase: {watched}"
+        );
+    }
     exemplars_name_instances(&prometheus);
     rules_are_evaluated(&prometheus);
 }

@@ -57,6 +57,17 @@ async fn a_latched_gate_takes_nothing_then_heals_once_and_then_fails() {
 }
 
 #[tokio::test]
+async fn every_kind_of_what_is_put_aside_is_counted_from_zero() {
+    let bench = Bench::new();
+    let text = bench.metrics.text();
+    let families = Cf::ALL.map(Cf::name).into_iter();
+    for kind in families.chain(["payload", "missing_payload", "lost_record"]) {
+        let line = format!("waystation_quarantined_total{{kind=\"{kind}\"}} 0\n");
+        assert!(text.contains(&line), "{line}{text}");
+    }
+}
+
+#[tokio::test]
 async fn below_low_water_nothing_arrives_and_delivery_goes_on() {
     let bench = Bench::new();
     bench.store("1.1", b"x", vec![to("a")]).await;
