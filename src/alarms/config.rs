@@ -152,7 +152,7 @@ impl Default for Config {
             resolve_after: Span::secs(300),
             group_within: Span::secs(300),
             remind_every: Span::secs(24 * HOUR),
-            runbook: "/usr/share/doc/waystation/runbook.md".to_owned(),
+            runbook: "/usr/share/doc/waystation/guide/runbook.md".to_owned(),
             silence: Vec::new(),
             mail: None,
             webhooks: Vec::new(),

@@ -135,7 +135,8 @@ def installs_where_no_systemd_runs():
         assert {"waystation.1", "waystation-queue-ls.1"} <= pages, pages
         for name in ["bash-completion/completions/waystation", "zsh/vendor-completions/_waystation", "fish/vendor_completions.d/waystation.fish"]:
             assert (root / "usr/share" / name).stat().st_size > 1000, name
-        assert (root / "usr/share/doc/waystation/guide/rules/first.md").exists()
+        for name in ["rules/first.md", "runbook.md"]:
+            assert (root / "usr/share/doc/waystation/guide" / name).exists(), name
 
 
 @fact
