@@ -1,5 +1,6 @@
 //! `rules promote`, `rules rollback`, `rules history`: puts a checked and tested rule set in force, as a whole or for a part of
 //! the images, and takes it back. Works on the rule folder; a running box is told and writes it on its ledger.
+use super::queue::NoAnswer;
 use super::{FAILED, Talk, rules};
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -7,8 +8,8 @@ use std::process::ExitCode;
 use waystation::base::clock::Clock;
 use waystation::base::names::SourceId;
 use waystation::config;
-use waystation::control::protocol::Request;
-use waystation::rules::promotion::{self, Active, Order, Part, PromotionError, Turn};
+use waystation::control::protocol::{Request, Response};
+use waystation::rules::promotion::{self, Active, Order, Part, PromotionError, Standing, Turn};
 use waystation::rules::{RuleSet, cli};
 
 /// What is to be promoted.
@@ -166,18 +167,21 @@ fn order(why: &Why) -> Order {
     }
 }
 
-/// Makes a change, says what is in force now and tells the box. Without a box it is in force at its next start. Another's change
-/// waits until the box has loaded this one: what a command says is in force was.
+/// Makes a change, tells the box, and says what is in force now. Without a box it is in force at its next start; what a running
+/// box refuses, or does not answer to, is taken back. Another's change waits until the box has loaded this one: what a command says
+/// is in force was.
 async fn change<F>(folder: &Path, change: F, words: &str, why: &Why) -> ExitCode
 where
     F: FnOnce(&Turn) -> Result<Active, PromotionError>,
 {
-    let changed = Turn::wait(folder).and_then(|turn| Ok((change(&turn)?, turn)));
-    let (active, _turn) = match changed {
+    let changed = Turn::wait(folder).and_then(|turn| {
+        let before = turn.standing()?;
+        Ok((change(&turn)?, before, turn))
+    });
+    let (active, before, turn) = match changed {
         Ok(changed) => changed,
         Err(error) => return super::fail(&error.to_string()),
     };
-    println!("{}: {}", folder.display(), in_force(&active));
     let note = format!("{} {words} ({})", order(why).who, in_force(&active));
     let reason = why
         .reason
@@ -186,10 +190,36 @@ where
     let request = Request::Reload {
         note: Some(format!("{note}{reason}")),
     };
-    let code = super::queue::ask(&request, &why.talk).await;
-    if code == ExitCode::from(super::NO_BOX) {
-        println!("no running box was told; the set is in force from its next start");
-        return ExitCode::SUCCESS;
+    let absent = ExitCode::from(super::NO_BOX);
+    let said = format!("{}: {}", folder.display(), in_force(&active));
+    match super::queue::answer(&request, &why.talk).await {
+        Ok(response @ Response::Refused { .. }) => {
+            super::queue::show(&request, &response, why.talk.json);
+            take_back(&turn, &before, why).await
+        }
+        Ok(response) => {
+            println!("{said}");
+            super::queue::show(&request, &response, why.talk.json)
+        }
+        Err(NoAnswer::Other(code)) if code != absent => take_back(&turn, &before, why).await,
+        Err(NoAnswer::NotRunning | NoAnswer::Other(_)) => {
+            println!("{said}");
+            println!("no running box was told; the set is in force from its next start");
+            ExitCode::SUCCESS
+        }
     }
-    code
+}
+
+/// After the box's own words: nothing has been changed in the end. The box reads its rules once more, so that it does not count as refused.
+async fn take_back(turn: &Turn, before: &Standing, why: &Why) -> ExitCode {
+    if let Err(error) = turn.take_back(before) {
+        return super::fail(&format!(
+            "{error}; the change could not be taken back, and is in force from the next start: see `waystation rules history`"
+        ));
+    }
+    match super::queue::answer(&Request::Reload { note: None }, &why.talk).await {
+        Ok(Response::Refused { message }) => eprintln!("waystation: {message}"),
+        Ok(_) | Err(_) => {}
+    }
+    super::fail("nothing was changed: what was in force before still is")
 }

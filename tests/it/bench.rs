@@ -130,6 +130,40 @@ fn a_promoted_set_is_in_force_at_once_across_a_restart_and_until_the_rollback() 
 }
 
 #[test]
+fn a_promotion_that_the_running_box_refuses_is_taken_back() {
+    let station = station();
+    let own = station.setup.path().join("rules");
+    let own_text = own.to_str().unwrap();
+    station
+        .cli(&["rules", "promote", own_text, "--force", "--reason", "first"])
+        .ok();
+    let stands = || ["active.json", "sets/history.jsonl"].map(|name| fs::read_to_string(own.join(name)).unwrap());
+    let before = stands();
+    // The command reads the configuration of today; the box has that of its start.
+    let late = station.setup.folder_of("late");
+    let text = fs::read_to_string(station.setup.config()).unwrap();
+    let destination = format!("[[destinations]]\nkind = \"folder\"\nname = \"late\"\npath = {late:?}\n");
+    fs::write(station.setup.config(), format!("{text}\n{destination}")).unwrap();
+    let folder = candidate(
+        &station,
+        &NEW.replace("other", "late"),
+        &FIXTURE.replace("other", "late"),
+    );
+    let said = station.cli(&["rules", "promote", folder.to_str().unwrap(), "--reason", "x"]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(
+        said.err.contains("late") && said.err.contains("nothing was changed"),
+        "{said:?}"
+    );
+    assert!(!said.out.contains("in force:"), "{said:?}");
+    assert_eq!(stands(), before);
+    // What stands is what the box has, and counts as loaded.
+    station.wait_metric("rules_reload_failed", &[], |failed| failed == 0.0);
+    let image = sent(&station, "A");
+    wait_until("keep", SOON, || station.folder("keep").contains_key(&image.sop));
+}
+
+#[test]
 fn a_set_whose_fixtures_fail_is_not_promoted() {
     let station = station();
     let folder = candidate(&station, NEW, &FIXTURE.replace("NEW-1", "NEW-2"));

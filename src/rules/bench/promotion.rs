@@ -5,8 +5,8 @@
 //! Promises: what is in force changes in one rename, so that neither a crash nor a reader in between sees half a set; a set in
 //! `sets/` is never changed, and one whose files no longer have their hash is refused. A folder without `active.json` is in
 //! force as it stands.
-pub use super::shelf::Turn;
 use super::shelf::copy;
+pub use super::shelf::{Standing, Turn};
 use crate::base::names::{DestinationId, SourceId};
 use crate::dicom::head::Head;
 use crate::rules::kept::Sources;
@@ -192,13 +192,13 @@ pub fn promote(
 ) -> Result<Active, PromotionError> {
     let (folder, new) = (turn.folder(), name(set));
     let before = known(folder)?;
-    copy(candidate, &place(folder, &new))?;
+    copy(candidate, folder, &new)?;
     let (next, what) = match (part, before) {
         (None, None) => {
             let mut next = only(&new);
             let own = own.map(name).filter(|own| *own != new);
             if let Some(own) = &own {
-                copy(folder, &place(folder, own))?;
+                copy(folder, folder, own)?;
             }
             next.before.extend(own);
             (next, "promote")

@@ -1,10 +1,12 @@
 //! What promotion does on the disk: one person at a time, copies of sets under their hash, and the step that puts one in force.
-//! A step that fails leaves `active.json` and the history as they were.
-use super::promotion::{ACTIVE, Active, HISTORY, Line, PromotionError, SETS};
+//! A step that fails leaves `active.json` and the history as they were. All that is written has mode and owner of the rule folder: the
+//! box reads it as a user of its own, whatever the umask of who promotes.
+use super::promotion::{ACTIVE, Active, HISTORY, Line, PromotionError, SETS, place};
 use crate::rules::load;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -23,6 +25,14 @@ pub struct Turn {
     _lock: File,
 }
 
+/// What stood before a change, to take it back.
+#[derive(Debug)]
+pub struct Standing {
+    active: Option<Vec<u8>>,
+    /// How long the history was.
+    history: Option<u64>,
+}
+
 impl Turn {
     /// Waits for it, half a minute at most. Blocking.
     ///
@@ -35,10 +45,12 @@ impl Turn {
     pub(super) fn wait_for(folder: &Path, most: Duration) -> Result<Self, PromotionError> {
         let sets = folder.join(SETS);
         std::fs::create_dir_all(&sets).map_err(disk(&sets, "cannot be made"))?;
+        share(folder, &sets)?;
         let path = sets.join(LOCK);
         let mut open = OpenOptions::new();
         let lock = open.create(true).truncate(false).write(true).open(&path);
         let lock = lock.map_err(disk(&path, "cannot be opened"))?;
+        share(folder, &path)?;
         let began = Instant::now();
         while let Err(error) = flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             if error != rustix::io::Errno::WOULDBLOCK {
@@ -71,9 +83,11 @@ impl Turn {
         let draft = self.folder.join(".active.json.new");
         let text = serde_json::to_string_pretty(active).unwrap_or_default() + "\n";
         durable(&draft, text.as_bytes()).map_err(disk(&draft, "cannot be written"))?;
+        share(&self.folder, &draft)?;
         let history = self.folder.join(SETS).join(HISTORY);
         let log = OpenOptions::new().create(true).append(true).open(&history);
         let mut log = log.map_err(disk(&history, "cannot be opened"))?;
+        share(&self.folder, &history)?;
         let before = log.metadata().map_err(disk(&history, "cannot be read"))?.len();
         // Plain strings always serialise.
         let line = serde_json::to_string(line).unwrap_or_default() + "\n";
@@ -90,17 +104,104 @@ impl Turn {
         done?;
         settle(&self.folder).map_err(disk(&self.folder, "cannot be flushed"))
     }
+
+    /// What stands now, for `take_back`.
+    ///
+    /// # Errors
+    /// It cannot be read: then nothing may be changed.
+    pub fn standing(&self) -> Result<Standing, PromotionError> {
+        let (active, history) = (self.folder.join(ACTIVE), self.folder.join(SETS).join(HISTORY));
+        let there = |error: ErrorKind| error != ErrorKind::NotFound;
+        Ok(Standing {
+            active: match std::fs::read(&active) {
+                Err(error) if there(error.kind()) => return Err(disk(&active, "cannot be read")(error)),
+                read => read.ok(),
+            },
+            history: match std::fs::metadata(&history) {
+                Err(error) if there(error.kind()) => return Err(disk(&history, "cannot be read")(error)),
+                about => about.ok().map(|about| about.len()),
+            },
+        })
+    }
+
+    /// Puts what is in force, and then the history, back to what they were: the box has refused the change. A set's copy stays.
+    ///
+    /// # Errors
+    /// The disk. Then the change may still be in force.
+    pub fn take_back(&self, before: &Standing) -> Result<(), PromotionError> {
+        let path = self.folder.join(ACTIVE);
+        match &before.active {
+            None => remove(&path).map_err(disk(&path, "cannot be removed"))?,
+            Some(text) => {
+                let draft = self.folder.join(".active.json.new");
+                durable(&draft, text).map_err(disk(&draft, "cannot be written"))?;
+                share(&self.folder, &draft)?;
+                std::fs::rename(&draft, &path).map_err(disk(&path, "cannot be put in place"))?;
+            }
+        }
+        settle(&self.folder).map_err(disk(&self.folder, "cannot be flushed"))?;
+        let history = self.folder.join(SETS).join(HISTORY);
+        let shortened = match before.history {
+            None => remove(&history),
+            Some(length) => {
+                let log = OpenOptions::new().write(true).open(&history);
+                log.and_then(|log| log.set_len(length).and_then(|()| log.sync_all()))
+            }
+        };
+        shortened.map_err(disk(&history, "cannot be shortened"))
+    }
 }
 
-fn disk(path: &Path, what: &'static str) -> impl FnOnce(std::io::Error) -> PromotionError + use<> {
+fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Gives a file or folder mode and owner of the rule folder. Whoever may not, leaves it: the box says then what it cannot read.
+fn share(rules: &Path, path: &Path) -> Result<(), PromotionError> {
+    let give = || {
+        let (of, own) = (std::fs::metadata(rules)?, std::fs::metadata(path)?);
+        let bits = if own.is_dir() { 0o777 } else { 0o666 };
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(of.mode() & bits))?;
+        match (of.uid(), of.gid()) {
+            owner if owner == (own.uid(), own.gid()) => Ok(()),
+            (user, group) => chown(path, Some(user), Some(group)),
+        }
+    };
+    match give() {
+        Err(error) if error.kind() != ErrorKind::PermissionDenied => Err(disk(path, "cannot be made readable")(error)),
+        _ => Ok(()),
+    }
+}
+
+/// The same for all that lies below, links left out.
+fn share_all(rules: &Path, path: &Path) -> Result<(), PromotionError> {
+    share(rules, path)?;
+    let unread = || disk(path, "cannot be read");
+    for entry in std::fs::read_dir(path).map_err(unread())? {
+        let entry = entry.map_err(unread())?;
+        let kind = entry.file_type().map_err(unread())?;
+        if kind.is_dir() {
+            share_all(rules, &entry.path())?;
+        } else if kind.is_file() {
+            share(rules, &entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn disk(path: &Path, what: &'static str) -> impl FnOnce(io::Error) -> PromotionError + use<> {
     let path = path.to_owned();
     move |error| PromotionError::Disk { path, what, error }
 }
 
 /// A set's own files: rules, tables and fixtures. Made beside its place and renamed, so that a half copy has no name.
-pub(super) fn copy(from: &Path, to: &Path) -> Result<(), PromotionError> {
+pub(super) fn copy(from: &Path, rules: &Path, set: &str) -> Result<(), PromotionError> {
+    let to = &place(rules, set);
     if to.is_dir() {
-        return Ok(());
+        return share_all(rules, to);
     }
     let parent = to.parent().unwrap_or(to);
     std::fs::create_dir_all(parent).map_err(disk(parent, "cannot be made"))?;
@@ -128,28 +229,94 @@ pub(super) fn copy(from: &Path, to: &Path) -> Result<(), PromotionError> {
         }
     }
     let copied = load::read(draft.path()).map(|sources| format!("{:016x}", load::epoch(&sources)));
-    if copied.ok().as_deref() != to.file_name().and_then(|name| name.to_str()) {
+    if copied.ok().as_deref() != Some(set) {
         let message = "was changed while it was copied: try again when nobody writes there";
         return Err(PromotionError::Refused(format!("{}: {message}", from.display())));
     }
     let draft = draft.keep();
-    // The box reads it as a user of its own.
-    readable(&draft).map_err(disk(&draft, "cannot be made readable"))?;
+    share_all(rules, &draft)?;
     std::fs::rename(&draft, to).map_err(disk(to, "cannot be put in place"))?;
     settle(parent).map_err(disk(parent, "cannot be flushed"))
 }
 
-fn readable(folder: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))
-}
-
-fn durable(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+fn durable(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = std::fs::File::create(path)?;
     file.write_all(bytes)?;
     file.sync_all()
 }
 
-fn settle(folder: &Path) -> std::io::Result<()> {
+fn settle(folder: &Path) -> io::Result<()> {
     std::fs::File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::promotion::{self, Order};
+    use super::*;
+    use crate::rules::tests::destinations;
+    use crate::rules::{Config, RuleSet};
+
+    fn candidate(to: &str) -> (tempfile::TempDir, RuleSet) {
+        let folder = tempfile::tempdir().unwrap();
+        let text = format!("fn route(image, from) {{ to(\"{to}\"); }}");
+        std::fs::write(folder.path().join("main.rhai"), text).unwrap();
+        std::fs::create_dir(folder.path().join("fixtures")).unwrap();
+        std::fs::write(folder.path().join("fixtures/a.toml"), "case = []").unwrap();
+        let set = RuleSet::load(folder.path(), &Config::default(), &destinations()).unwrap();
+        (folder, set)
+    }
+
+    fn turn(folder: &tempfile::TempDir) -> Turn {
+        Turn::wait_for(folder.path(), Duration::ZERO).unwrap()
+    }
+
+    fn order(reason: &str) -> Order {
+        Order {
+            who: "root".to_owned(),
+            at: "2026-01-01T00:00:00Z".to_owned(),
+            reason: reason.to_owned(),
+        }
+    }
+
+    #[test]
+    fn what_is_written_has_the_mode_of_the_rule_folder_and_is_taken_back_to_the_byte() {
+        let folder = tempfile::tempdir().unwrap();
+        let ((a, first), (b, second)) = (candidate("vna"), candidate("cad"));
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let set_mode = |mode| std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+        set_mode(0o751);
+        let before = turn(&folder).standing().unwrap();
+        promotion::promote(&turn(&folder), (a.path(), &first), None, None, &order("")).unwrap();
+        let first_stood = promotion::active(folder.path()).unwrap().unwrap();
+        let set = promotion::place(folder.path(), &promotion::name(&first));
+        let sets = folder.path().join(SETS);
+        for place in [&sets, &set, &set.join("fixtures")] {
+            assert_eq!(mode(place), 0o751, "{}", place.display());
+        }
+        let files = [
+            folder.path().join(ACTIVE),
+            sets.join(HISTORY),
+            set.join("main.rhai"),
+            set.join("fixtures/a.toml"),
+        ];
+        for file in &files {
+            assert_eq!(mode(file), 0o640, "{}", file.display());
+        }
+        // Another promotion of the same set mends what another program had written.
+        set_mode(0o755);
+        let first_stands = turn(&folder).standing().unwrap();
+        promotion::promote(&turn(&folder), (b.path(), &second), None, None, &order("")).unwrap();
+        promotion::promote(&turn(&folder), (a.path(), &first), None, None, &order("")).unwrap();
+        assert!(files.iter().all(|file| mode(file) == 0o644));
+        let of = |path: &Path| std::fs::read(path).ok();
+        turn(&folder).take_back(&first_stands).unwrap();
+        assert_eq!(promotion::active(folder.path()).unwrap(), Some(first_stood));
+        assert_eq!((promotion::history(folder.path()).len(), mode(&files[0])), (1, 0o644));
+        turn(&folder).take_back(&before).unwrap();
+        assert_eq!(
+            (of(&files[0]), of(&files[1])),
+            (None, None),
+            "as it was before the first promotion"
+        );
+    }
 }
