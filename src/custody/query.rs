@@ -100,14 +100,17 @@ impl Query {
         }
     }
 
-    /// The ways in which a caller may look for the value. One that may not see patients looks for UIDs only.
+    /// The ways in which a caller may look for the value. One that may not see patients looks for UIDs only; digits without a dot are
+    /// no UID of anything (PS3.5, 9: a root and what is appended to it), but may well be an accession number.
     ///
     /// # Errors
     /// `Forbidden`.
     pub fn ways(&self, caller: &Caller) -> Result<Vec<By>, QueryError> {
         let ways = match self.by {
             Subject::Any if caller.sees_patients => By::ALL.to_vec(),
-            Subject::Any if Uid::parse(self.value.expose()).is_ok() => By::UIDS.to_vec(),
+            Subject::Any if self.value.expose().contains('.') && Uid::parse(self.value.expose()).is_ok() => {
+                By::UIDS.to_vec()
+            }
             Subject::Any | Subject::Patient | Subject::Accession if !caller.sees_patients => {
                 return Err(QueryError::Forbidden);
             }
@@ -187,6 +190,11 @@ mod tests {
         assert_eq!(
             ask("MRN 7", Subject::Any).unwrap().ways(&caller(false)),
             Err(QueryError::Forbidden)
+        );
+        assert_eq!(
+            ask("75", Subject::Any).unwrap().ways(&caller(false)),
+            Err(QueryError::Forbidden),
+            "an accession number of digits"
         );
         assert_eq!(
             ask("1.2", Subject::Any).unwrap().ways(&caller(false)),

@@ -94,7 +94,8 @@ fn unreadable(rejection: &JsonRejection) -> Response {
         StatusCode::PAYLOAD_TOO_LARGE => "the body is too long",
         StatusCode::UNSUPPORTED_MEDIA_TYPE => "the body must be JSON: Content-Type: application/json",
         _ => {
-            "the body must be {\"value\": TEXT, \"by\": KIND, \"after\": ID, \"limit\": NUMBER}, all but the value optional"
+            "the body must be {\"value\": TEXT, \"by\": KIND, \"after\": ID, \"limit\": NUMBER}, all but the value optional; KIND is \
+             any, patient, accession, study, series, sop or instance"
         }
     };
     say(status, words)

@@ -231,6 +231,23 @@ fn over_http_only_known_callers_are_heard_and_patients_shown_to_custodians_only(
     let id = body["instances"][0]["instance"].as_str().expect("an id").to_owned();
 
     assert_eq!(ask(&station, "POST", "/v1/trace", Some(VIEWER), &by_patient).0, 403);
+    let accession = json!({"value": "71"}).to_string();
+    assert_eq!(
+        ask(&station, "POST", "/v1/trace", Some(VIEWER), &accession).0,
+        403,
+        "its accession number"
+    );
+    let (status, _, body) = ask(
+        &station,
+        "POST",
+        "/v1/trace",
+        Some(VIEWER),
+        r#"{"value": "71", "by": "patients"}"#,
+    );
+    assert_eq!(status, 422);
+    for kind in waystation::custody::query::Subject::ALL {
+        assert!(body.to_string().contains(kind.word()), "{body}");
+    }
     assert_eq!(
         ask(
             &station,
