@@ -8,7 +8,7 @@ use waystation::base::clock::Clock;
 use waystation::base::names::{InstanceId, SourceId, Uid};
 use waystation::config;
 use waystation::control::protocol::Request;
-use waystation::spool::{self, DamagedInstance, Fate, Filter, ScrubStatus};
+use waystation::spool::{self, DamagedInstance, Fate, Filter, ScrubStatus, Wanted};
 
 #[derive(Subcommand, Debug)]
 pub enum Verb {
@@ -67,6 +67,9 @@ pub enum Verb {
         /// The folder to write to; existing files are kept
         #[arg(long)]
         to: PathBuf,
+        /// Only what is not delivered: queued, held, or sent and not committed
+        #[arg(long)]
+        waiting: bool,
         #[command(flatten)]
         which: Which,
     },
@@ -124,7 +127,10 @@ pub async fn run(verb: Verb) -> ExitCode {
         Verb::Migrate { at } => as_owner(&at, super::version::migrate),
         Verb::Fsck { at, deep } => fsck(&at, deep),
         Verb::Rebuild { at } => as_owner(&at, rebuild),
-        Verb::Export { at, to, which } => export(&at, &to, which),
+        Verb::Export { at, to, waiting, which } => {
+            let wanted = if waiting { Wanted::Waiting } else { Wanted::All };
+            export(&at, &to, which, wanted)
+        }
     };
     match done {
         Ok(code) => code,
@@ -324,7 +330,7 @@ pub(super) fn code(good: bool) -> ExitCode {
     }
 }
 
-fn export(at: &At, to: &Path, which: Which) -> Result<ExitCode, String> {
+fn export(at: &At, to: &Path, which: Which, wanted: Wanted) -> Result<ExitCode, String> {
     let Which {
         source,
         study,
@@ -339,7 +345,7 @@ fn export(at: &At, to: &Path, which: Which) -> Result<ExitCode, String> {
         instance,
         ..Filter::default()
     };
-    let report = spool::export(&at.spool()?, to, &filter).map_err(|error| error.to_string())?;
+    let report = spool::export(&at.spool()?, to, &filter, wanted).map_err(|error| error.to_string())?;
     for id in &report.skipped {
         eprintln!("{id}: cut or damaged, not exported");
     }
@@ -347,8 +353,12 @@ fn export(at: &At, to: &Path, which: Which) -> Result<ExitCode, String> {
         0 => String::new(),
         already => format!("; {already} were there already"),
     };
+    let ended = match report.ended {
+        0 => String::new(),
+        ended => format!("; {ended} that are delivered or discarded were left out"),
+    };
     println!(
-        "{} files, {} bytes, below {}{already}",
+        "{} files, {} bytes, below {}{already}{ended}",
         report.exported,
         report.bytes,
         to.display()

@@ -3,7 +3,7 @@
 use super::folder;
 use super::inspect::{Found, inspect};
 use super::model::OpenError;
-use super::payload::{HEADER_MAX, path_of, state_offset};
+use super::payload::{FileState, HEADER_MAX, path_of, state_offset};
 use super::query::Filter;
 use super::record::InstanceRecord;
 use crate::base::names::Uid;
@@ -18,8 +18,19 @@ pub struct ExportReport {
     pub bytes: u64,
     /// Whole copies that were there already.
     pub already: u64,
+    /// Left out because they are delivered, or a person has discarded them.
+    pub ended: u64,
     /// Our ids of files that are cut, damaged or still arriving.
     pub skipped: Vec<String>,
+}
+
+/// Which payloads, by where their deliveries stand.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wanted {
+    All,
+    /// Those that still wait: queued, held, sent and not committed. Told by the state letter in the payload file, which is written when all
+    /// deliveries have ended and not flushed: after a power cut some that were delivered may be among them, never one too few.
+    Waiting,
 }
 
 /// Two instances of one UID get `_1`, `_2` up to this.
@@ -33,7 +44,7 @@ const UNFINISHED: &str = ".part";
 ///
 /// # Errors
 /// The spool cannot be listed or the copies cannot be written.
-pub fn export(path: &Path, to: &Path, filter: &Filter) -> Result<ExportReport, OpenError> {
+pub fn export(path: &Path, to: &Path, filter: &Filter, wanted: Wanted) -> Result<ExportReport, OpenError> {
     let failed = |what| {
         let path = path.to_owned();
         move |error: io::Error| OpenError::Io { path, what, error }
@@ -43,6 +54,11 @@ pub fn export(path: &Path, to: &Path, filter: &Filter) -> Result<ExportReport, O
     for id in listing.payloads {
         match inspect(path, id, true) {
             Ok(Found::Empty) => {}
+            Ok(Found::Whole(_, FileState::Delivered) | Found::Damaged(Some((_, FileState::Delivered))))
+                if wanted == Wanted::Waiting =>
+            {
+                report.ended += 1;
+            }
             Ok(Found::Whole(record, _)) if filter.is_about(&record.instance) => {
                 match copy(&path_of(path, id), to, &record).map_err(failed("a copy cannot be written"))? {
                     Some(bytes) => {

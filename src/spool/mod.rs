@@ -89,7 +89,7 @@ pub use commit::Submitted;
 pub use config::{Config, Ledger as LedgerConfig, Salvage};
 pub use damaged::DamagedInstance;
 pub use due::Lease;
-pub use export::{ExportReport, export};
+pub use export::{ExportReport, Wanted, export};
 pub use folder::Others;
 pub use fsck::{FsckReport, fsck};
 pub use holding::{HeldJob, Holding, Look, Place};

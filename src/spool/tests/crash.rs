@@ -215,7 +215,10 @@ async fn export_writes_readable_names_and_overwrites_nothing() {
         sop_instance: Some(Uid::known("1.1")),
         ..Filter::default()
     };
-    assert_eq!(export(bench.path(), out.path(), &filter).unwrap().exported, 2);
+    assert_eq!(
+        export(bench.path(), out.path(), &filter, Wanted::All).unwrap().exported,
+        2
+    );
     bench.spool = None;
     let copied = ["1.1.dcm", "1.1_1.dcm"].map(|name| fs::read(out.path().join("1.2.9").join(name)).unwrap());
     let mut ends = copied.map(|bytes| *bytes.last().unwrap());
@@ -225,13 +228,32 @@ async fn export_writes_readable_names_and_overwrites_nothing() {
 }
 
 #[tokio::test]
+async fn an_export_of_what_waits_leaves_out_what_is_delivered_at_every_destination() {
+    let mut bench = Bench::new();
+    bench.store("1.1", b"x", vec![to("a")]).await;
+    bench.confirm("a").await;
+    bench.store("1.2", b"y", vec![to("a"), to("b")]).await;
+    bench.confirm("a").await;
+    bench.store("1.3", b"z", vec![to("b")]).await;
+    bench.spool = None;
+    let (all, waiting) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let report = export(bench.path(), waiting.path(), &Filter::default(), Wanted::Waiting).unwrap();
+    assert_eq!((report.exported, report.ended), (2, 1));
+    let names = |folder: &Path| ["1.1.dcm", "1.2.dcm", "1.3.dcm"].map(|name| folder.join("1.2.9").join(name).exists());
+    assert_eq!(names(waiting.path()), [false, true, true]);
+    let report = export(bench.path(), all.path(), &Filter::default(), Wanted::All).unwrap();
+    assert_eq!((report.exported, report.ended), (3, 0));
+    assert_eq!(names(all.path()), [true; 3]);
+}
+
+#[tokio::test]
 async fn a_second_export_copies_nothing_again_and_takes_no_cut_file_for_a_copy() {
     let mut bench = Bench::new();
     let long = vec![7; 300_000];
     bench.store("1.1", b"x", vec![to("a")]).await;
     bench.store("1.2", &long, vec![to("b")]).await;
     let out = tempfile::tempdir().unwrap();
-    let export = |bench: &Bench| export(bench.path(), out.path(), &Filter::default()).unwrap();
+    let export = |bench: &Bench| export(bench.path(), out.path(), &Filter::default(), Wanted::All).unwrap();
     let first = export(&bench);
     assert_eq!((first.exported, first.already), (2, 0));
     // Its state letter changes; what it is does not.
@@ -277,11 +299,13 @@ async fn a_copy_that_the_disk_refuses_leaves_nothing_behind() {
     };
     let unfinished = format!("1.2.9/.waystation-{own}-{}.part", std::process::id());
     fs::create_dir_all(out.path().join(&unfinished)).unwrap();
-    assert!(export(bench.path(), out.path(), &Filter::default()).is_err());
+    assert!(export(bench.path(), out.path(), &Filter::default(), Wanted::All).is_err());
     assert!(!out.path().join("1.2.9/1.1.dcm").exists());
     fs::remove_dir(out.path().join(unfinished)).unwrap();
     assert_eq!(
-        export(bench.path(), out.path(), &Filter::default()).unwrap().exported,
+        export(bench.path(), out.path(), &Filter::default(), Wanted::All)
+            .unwrap()
+            .exported,
         1
     );
 }

@@ -144,6 +144,11 @@ fn a_newer_spool_is_refused_by_everything_and_stays_as_it_is() {
     newer(rebuild(root.path(), &Clock::System).map(drop));
     newer(migrate(root.path(), &Clock::System).map(drop));
     newer(verify_ledger(root.path()).map(drop));
+    // Reads the payload files alone, which every format has; the reports of a salvage are files of their own too.
+    let out = tempfile::tempdir().unwrap();
+    let copied = export(root.path(), out.path(), &Filter::default(), Wanted::All).unwrap();
+    assert!(copied.exported > 0 && copied.skipped.is_empty(), "{copied:?}");
+    assert!(salvages(root.path(), 10).is_ok());
     assert!(!schema::version(root.path()).unwrap().is_readable());
     assert_eq!(bytes_below(root.path()), before);
 }
