@@ -5,7 +5,7 @@
 use super::db::{Cf, Change, Db, DbError};
 use super::ledger::{Fact, FactKind, Head};
 use super::model::OpenError;
-use super::txn::{decode_number, encode_number};
+use super::txn::{SCHEMA, decode_number, encode_number};
 use super::{disk, keys, ledger, recover, schema, trace};
 use crate::base::clock::{Clock, Wall};
 use std::io;
@@ -113,7 +113,11 @@ pub(super) fn upgrade(root: &Path, clock: &Clock, manner: Manner) -> Result<Opti
     schema::begin(root, from)?;
     let damaged = |error: DbError| recover::index_error(root, &error);
     let db = Db::open_older(&index, schema::families_since(from)).map_err(damaged)?;
-    let done = run(&db, from, clock.now(), manner).map_err(damaged)?;
+    let done = match is_complete(&db).map_err(damaged)? {
+        // It was cut between its last batch and the end of the note.
+        true => 0,
+        false => run(&db, from, clock.now(), manner).map_err(damaged)?,
+    };
     drop(db);
     schema::end(root)?;
     tracing::info!(from, to = schema::FORMAT, records = done, "the spool is migrated");
@@ -154,6 +158,13 @@ fn run(db: &Db, from: u64, now: Wall, manner: Manner) -> Result<u64, DbError> {
     }
     complete(db, from, now)?;
     Ok(done)
+}
+
+/// Whether the last batch of a migration is in the index: all is done but for the note that says so.
+fn is_complete(db: &Db) -> Result<bool, DbError> {
+    let format = db.get(Cf::Meta, SCHEMA)?;
+    let stamped = format.is_some_and(|raw| decode_number(&raw).is_ok_and(|format| format == schema::FORMAT));
+    Ok(stamped && db.get(Cf::Meta, STEP)?.is_none())
 }
 
 /// The format, and the fact, in one batch.
