@@ -196,7 +196,7 @@ pub(super) fn folder(files: &[PathBuf]) -> Result<PathBuf, String> {
             .ok_or_else(|| "the configuration names no rule folder".to_owned()),
         Err(problems) => {
             super::check::print(&problems);
-            Err("the rule folder cannot be found: mend the configuration".to_owned())
+            Err("which rule folder is meant is not known: mend what is named above".to_owned())
         }
     }
 }
@@ -210,7 +210,12 @@ fn facts(named: Option<&Path>, known: &Known) -> Result<(PathBuf, Config, Vec<De
         Err(_) if named.is_some() && !known.destination.is_empty() => (Config::default(), Vec::new()),
         Err(problems) => {
             super::check::print(&problems);
-            return Err("name the configuration (-c), or the folder and each --destination".to_owned());
+            let read: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+            return Err(format!(
+                "what {} says of rules and destinations cannot be used: mend what is named above, or name another configuration (-c), \
+                 or the rule folder and each --destination",
+                read.join(", ")
+            ));
         }
     };
     let folder = named

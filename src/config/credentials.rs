@@ -31,7 +31,8 @@ pub(super) fn named(text: &str, folder: Option<&str>) -> Result<Option<String>, 
         Some(folder) => Ok(Some(format!("{}/{name}", folder.trim_end_matches('/')))),
         None => Err(format!(
             "{VARIABLE} is not set: the service manager sets it for the service (LoadCredential= in its unit). By hand, as root, \
-             while the service runs: {VARIABLE}=/run/credentials/waystation.service"
+             while the service runs: {VARIABLE}=/run/credentials/waystation.service; while it does not: systemd-run --wait --pipe \
+             -p User=waystation -p LoadCredential=secrets:/etc/waystation/secrets waystation ..."
         )),
     }
 }

@@ -130,6 +130,28 @@ fn a_promoted_set_is_in_force_at_once_across_a_restart_and_until_the_rollback() 
 }
 
 #[test]
+fn without_its_credentials_the_rules_verbs_say_what_to_do_and_of_which_file() {
+    let station = Setup::new().rules(OLD).folder("keep").folder("other").idle();
+    let text = fs::read_to_string(station.setup.config()).unwrap();
+    let key = "[rules]\nkey_file = \"${CREDENTIALS_DIRECTORY}/secrets_site.key\"\n";
+    fs::write(station.setup.config(), text.replace("[rules]\n", key)).unwrap();
+    let config = station.setup.config();
+    for verb in ["check", "test"] {
+        let said = station.cli(&["rules", verb]);
+        assert_eq!(said.code, Some(1), "{said:?}");
+        let last = said.err.lines().last().unwrap();
+        assert!(
+            last.contains(config.to_str().unwrap()) && last.contains("mend what is named above"),
+            "{said:?}"
+        );
+        assert!(
+            said.err.contains("systemd-run") && said.err.contains("LoadCredential=secrets:/etc/waystation/secrets"),
+            "{said:?}"
+        );
+    }
+}
+
+#[test]
 fn a_promotion_that_the_running_box_refuses_is_taken_back() {
     let station = station();
     let own = station.setup.path().join("rules");
