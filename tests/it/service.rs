@@ -85,6 +85,33 @@ fn systemd_finds_nothing_wrong_with_the_units() {
     );
 }
 
+/// The lines of a drop-in that stands in a text, from its `[Unit]` to the line `end`.
+fn drop_in(file: &str, end: &str) -> String {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).expect("a file");
+    let lines = text
+        .lines()
+        .skip_while(|line| *line != "[Unit]")
+        .take_while(|line| *line != end);
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
+#[test]
+fn a_spools_own_disk_is_waited_for_in_the_guide_and_in_the_image() {
+    let guide = drop_in("docs/install.md", "```");
+    assert_eq!(guide, drop_in("firmware-image/build", "UNIT"));
+    assert!(guide.contains("\nExecStartPre=+/usr/bin/mountpoint /data\n"), "{guide}");
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path().join("waystation.service");
+    let own = folder.path().join("waystation.service.d");
+    std::fs::create_dir(&own).expect("writable");
+    std::fs::write(own.join("data.conf"), guide).expect("writable");
+    let unit = unit_text().replace("/usr/bin/waystation", env!("CARGO_BIN_EXE_waystation"));
+    std::fs::write(&at, unit).expect("writable");
+    let arguments = ["verify", "--man=no", &at.to_string_lossy()];
+    let ran = run(&program("systemd-analyze"), &texts(&arguments), SOON);
+    assert!(ran.code == Some(0) && ran.err.is_empty(), "{ran:?}");
+}
+
 /// `key=value` of the unit, as a span of seconds.
 fn seconds(key: &str) -> u64 {
     let text = unit_text();
