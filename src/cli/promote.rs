@@ -217,9 +217,9 @@ async fn take_back(turn: &Turn, before: &Standing, why: &Why) -> ExitCode {
             "{error}; the change could not be taken back, and is in force from the next start: see `waystation rules history`"
         ));
     }
-    match super::queue::answer(&Request::Reload { note: None }, &why.talk).await {
-        Ok(Response::Refused { message }) => eprintln!("waystation: {message}"),
-        Ok(_) | Err(_) => {}
+    let again = super::queue::answer(&Request::Reload { note: None }, &why.talk).await;
+    if let Ok(Response::Refused { message }) = again {
+        eprintln!("waystation: {message}");
     }
     super::fail("nothing was changed: what was in force before still is")
 }
