@@ -6,6 +6,7 @@ use super::config::Dicom;
 use super::outcome::{Down, DownKind};
 use super::tls::{self, Connector};
 use super::transport::{self, Progress, down};
+use super::wrong_port;
 use crate::base::fault::{Moment, die_at};
 use crate::base::names::{AeTitle, Uid};
 use crate::base::units::Span;
@@ -212,6 +213,7 @@ impl Caller {
     /// See `CallError`.
     pub async fn open(&self, side: Side) -> Result<Call, CallError> {
         let (stream, line) = transport::connect((&self.peer, self.tls.as_ref()), None, &Progress::new()).await?;
+        let address = line.address();
         drop(line);
         let class = Uid::known(CLASS);
         let contexts = [(class.clone(), SYNTAXES.map(Uid::known).to_vec())];
@@ -233,7 +235,14 @@ impl Caller {
         timeouts.response = timeouts.response.max(self.linger + Duration::from_secs(1));
         let titles = (&self.peer.calling_ae, &self.peer.called_ae);
         let association = Association::request_as(stream, titles, (&contexts, &roles), &local, timeouts).await;
-        let association = association.map_err(|error| down(&error))?;
+        let association = match association {
+            Ok(association) => association,
+            Err(error) if self.tls.is_none() => {
+                let asked = wrong_port::of_request(&error, address).await;
+                return Err(asked.unwrap_or_else(|| down(&error)).into());
+            }
+            Err(error) => return Err(down(&error).into()),
+        };
         let accepted = association.contexts().iter().find(|context| context.result.is_ok());
         let Some((context, Ok(syntax))) = accepted.map(|context| (context.id, context.result.clone())) else {
             drop(association.release().await);

@@ -118,9 +118,9 @@ impl Session {
         .await;
         let association = match requested {
             Ok(association) => association,
-            Err(UlError::Closed) if tls.is_none() => {
-                let asked = wrong_port::of_request(address).await;
-                return Err(asked.unwrap_or_else(|| down(&UlError::Closed)));
+            Err(error) if tls.is_none() => {
+                let asked = wrong_port::of_request(&error, address).await;
+                return Err(asked.unwrap_or_else(|| down(&error)));
             }
             Err(error) => return Err(down(&error)),
         };

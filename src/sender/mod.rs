@@ -33,7 +33,7 @@ pub mod survey;
 pub mod template;
 pub mod tls;
 pub mod transport;
-mod wrong_port;
+pub mod wrong_port;
 
 #[cfg(test)]
 pub(crate) mod tests;

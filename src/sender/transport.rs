@@ -94,7 +94,10 @@ pub(super) async fn connect(
     };
     match connector.connect(&peer.host, watched, deadline).await {
         Ok(secured) => Ok((Box::new(secured), line)),
-        Err(failure) => Err(wrong_port::of_handshake(failure, address).await),
+        Err(failure) => {
+            let told = wrong_port::of_handshake(failure, address).await;
+            Err(Down::because(DownKind::Tls, told.reason.word(), told.to_string()))
+        }
     }
 }
 

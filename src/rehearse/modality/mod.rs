@@ -90,6 +90,9 @@ pub enum Failure {
     Tls(#[from] TlsError),
     #[error(transparent)]
     Association(#[from] UlError),
+    /// It speaks TLS where plain DICOM was tried.
+    #[error("{0}")]
+    WrongPort(String),
     #[error("the peer does not take this class in this transfer syntax")]
     NoContext,
     #[error("refused with status {0:04X}")]

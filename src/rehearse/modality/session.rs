@@ -8,7 +8,9 @@ use crate::dicom::dimse::{Command, Priority, StoreRq, VERIFICATION};
 use crate::dicom::part10::{IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION};
 use crate::dicom::prompt::Prompt;
 use crate::sender::tls::{Connector, refusal};
+use crate::sender::wrong_port;
 use std::io::SeekFrom;
+use std::net::SocketAddr;
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio::net::TcpStream;
@@ -30,7 +32,7 @@ impl Session {
         connector: Option<&Connector>,
         pairs: &[Pair],
     ) -> Result<Self, Failure> {
-        let stream = connect(options, connector).await?;
+        let (stream, address) = connect(options, connector).await?;
         let mut contexts: Vec<(Uid, Vec<Uid>)> = pairs
             .iter()
             .map(|(class, syntax)| (class.clone(), vec![syntax.clone()]))
@@ -46,8 +48,16 @@ impl Session {
         };
         let (calling, called) = (&options.calling, &options.called);
         let associated = Association::request(stream, calling, called, &contexts, &local, options.timeouts).await;
+        let association = match associated {
+            Ok(association) => association,
+            Err(error) if connector.is_none() => {
+                let asked = wrong_port::of_request(&error, address).await;
+                return Err(asked.map_or_else(|| failure(error), |down| Failure::WrongPort(down.reason)));
+            }
+            Err(error) => return Err(failure(error)),
+        };
         Ok(Self {
-            association: associated.map_err(failure)?,
+            association,
             message_id: 0,
             buffer: Vec::new(),
         })
@@ -126,17 +136,25 @@ impl Session {
     }
 }
 
-async fn connect(options: &Options, connector: Option<&Connector>) -> Result<Box<dyn Stream>, Failure> {
+/// The stream, and where the peer is.
+async fn connect(
+    options: &Options,
+    connector: Option<&Connector>,
+) -> Result<(Box<dyn Stream>, Option<SocketAddr>), Failure> {
     let address = (options.host.as_str(), options.port);
     let stream = timeout(options.connect, TcpStream::connect(address))
         .await
         .map_err(|_| Failure::Connect("timed out".to_owned()))?
         .map_err(|error| Failure::Connect(error.to_string()))?;
+    let address = stream.peer_addr().ok();
     let stream = Prompt::new(stream);
-    Ok(match connector {
-        None => Box::new(stream),
-        Some(connector) => Box::new(connector.connect(&options.host, stream, options.connect).await?),
-    })
+    let Some(connector) = connector else {
+        return Ok((Box::new(stream), address));
+    };
+    match connector.connect(&options.host, stream, options.connect).await {
+        Ok(secured) => Ok((Box::new(secured), address)),
+        Err(failure) => Err(wrong_port::of_handshake(failure, address).await.into()),
+    }
 }
 
 /// With TLS 1.3 a peer refuses our certificate only after the handshake: said in TLS words.

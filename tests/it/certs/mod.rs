@@ -1,5 +1,6 @@
 //! Certificates from outside: what goes wrong with them, on both sides, by other people's tools; and how they are replaced while the
 //! box runs. `make certs` prints the matrix.
+mod boxes;
 mod destination;
 mod listener;
 mod resume;
