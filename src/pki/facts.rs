@@ -80,6 +80,10 @@ pub struct Facts {
     pub chain: Option<Chain>,
     /// Entries of a list.
     pub revoked: Option<u64>,
+    /// A newer list of the same key of the same CA stands beside this one, and counts instead.
+    pub superseded: bool,
+    /// Of an authority, where there are lists: whether its key has signed one.
+    pub has_list: Option<bool>,
     /// Why the file, or an entry of it, cannot be read.
     pub error: Option<String>,
 }
@@ -199,6 +203,20 @@ pub fn has_weak_key(der: &[u8]) -> bool {
 #[must_use]
 pub fn is_self_issued(der: &[u8]) -> bool {
     X509Certificate::from_der(der).is_ok_and(|(_, parsed)| parsed.subject().as_raw() == parsed.issuer().as_raw())
+}
+
+/// Whether a certificate may be shown by a client, or by a server: it has no extended key usage, or the one for that.
+#[must_use]
+pub fn serves(der: &[u8], client: bool) -> bool {
+    let Ok((_, parsed)) = X509Certificate::from_der(der) else {
+        return false;
+    };
+    match parsed.extended_key_usage() {
+        Ok(None) => true,
+        Ok(Some(usage)) if client => usage.value.client_auth,
+        Ok(Some(usage)) => usage.value.server_auth,
+        Err(_) => false,
+    }
 }
 
 /// From when to when a certificate is valid, in seconds since 1970.

@@ -1,5 +1,6 @@
 //! Everything that one `tls` table names: read from the disk as one, judged, and made ready for handshakes.
 use super::facts::{self, Chain, Facts, Kind};
+use super::lists::Lists;
 use super::pem::{self, PemError};
 use super::reason::Reason;
 use super::trust::{self, CrlPolicy, Made, Trust};
@@ -174,7 +175,7 @@ impl Sources {
         };
         let trust = match self.side {
             _ if authorities.is_empty() => None,
-            Side::Server { optional } => Some(Trust::of_clients(made, optional)?),
+            Side::Server { .. } => Some(Trust::of_clients(made)?),
             Side::Client => Some(Trust::of_servers(made)?),
         };
         Ok(Material {
@@ -207,6 +208,7 @@ impl Sources {
         }
         let mut authorities = Vec::new();
         let mut rest = Vec::new();
+        let mut lists = Vec::new();
         for part in &mut bytes.ca {
             match part.take(pem::certificates) {
                 Ok(read) => {
@@ -221,13 +223,41 @@ impl Sources {
         }
         for part in &mut bytes.crl {
             match part.take(pem::lists) {
-                Ok(read) => rest.extend(read.iter().map(|der| placed(Facts::of_list(der), crl_key, part))),
+                Ok(read) => {
+                    rest.extend(read.iter().map(|der| placed(Facts::of_list(der), crl_key, part)));
+                    lists.extend(read);
+                }
                 Err(error) => rest.push(placed(Facts::unreadable(Kind::Crl, error.to_string()), crl_key, part)),
             }
         }
+        relate(&mut rest, &authorities, &chain, &lists);
         found.extend(bytes.own_facts(&chain, &authorities));
         found.extend(rest);
         found
+    }
+}
+
+/// Notes which list counts, and which authority has one. What could not be read has no place among `authorities` and `lists`.
+fn relate(
+    facts: &mut [Facts],
+    authorities: &[CertificateDer<'static>],
+    chain: &[CertificateDer<'static>],
+    lists: &[CertificateRevocationListDer<'static>],
+) {
+    if lists.is_empty() {
+        return;
+    }
+    let known = Lists::of(lists);
+    let cas: Vec<_> = authorities.iter().chain(chain.iter().skip(1)).collect();
+    let superseded = known.superseded(&cas);
+    let listed = authorities.iter().map(|ca| known.covers(ca));
+    // Files that hold nothing readable made one entry without a fingerprint each.
+    let of_kind = |kind| move |of: &&mut Facts| of.kind == kind && !of.fingerprint.is_empty();
+    for (of, listed) in facts.iter_mut().filter(of_kind(Kind::Ca)).zip(listed) {
+        of.has_list = Some(listed);
+    }
+    for (of, superseded) in facts.iter_mut().filter(of_kind(Kind::Crl)).zip(superseded) {
+        of.superseded = superseded;
     }
 }
 

@@ -9,22 +9,29 @@
 //! | `files.rs`, `pem.rs` | one or several files; certificates, keys and lists in them |
 //! | `facts.rs` | what stands in them, for people |
 //! | `reason.rs` | why a handshake failed, in a word and a sentence |
-//! | `trust.rs` | whether a peer's certificate is believed, and if not, why exactly |
+//! | `trust.rs`, `check.rs` | whether a peer's certificate is believed, and if not, why exactly |
+//! | `signed.rs`, `lists.rs`, `revocation.rs` | who signed what; which list counts; whether it revokes |
 //! | `warnings.rs` | what can be said of them before any peer does |
 //! | `material.rs`, `slot.rs` | everything of one `tls` table: read, in force, replaced |
 //! | `config.rs` | `[certificates]` |
 //! | `opening.rs` | the first bytes of a connection |
+mod check;
 pub mod config;
 pub mod facts;
 pub mod files;
+mod lists;
 pub mod material;
 pub mod opening;
 pub mod pem;
 pub mod reason;
+mod revocation;
+mod signed;
 pub mod slot;
 pub mod trust;
 mod warnings;
 
+#[cfg(test)]
+mod list_tests;
 #[cfg(test)]
 pub(crate) mod tests;
 

@@ -21,11 +21,15 @@ pub enum Reason {
     Speaks(Dialect),
     Expired,
     NotYetValid,
+    /// The certificate is in time, one between it and its authority is not.
+    IntermediateExpired,
+    IntermediateNotYetValid,
     WrongName,
     UnknownCa,
     SelfSigned,
     MissingIntermediate,
     Revoked,
+    IntermediateRevoked,
     CrlExpired,
     CrlMissing,
     CrlUnusable,
@@ -38,6 +42,8 @@ pub enum Reason {
     /// What it signed was not signed by its certificate's key.
     KeyMismatch,
     BadCertificate,
+    /// An issuer on the way may not have issued what is below it.
+    BadChain,
     TlsVersion,
     CipherSuite,
     Parameters,
@@ -92,11 +98,14 @@ impl Reason {
             Self::Speaks(Dialect::Unknown) => "not_tls",
             Self::Expired => "expired",
             Self::NotYetValid => "not_yet_valid",
+            Self::IntermediateExpired => "intermediate_expired",
+            Self::IntermediateNotYetValid => "intermediate_not_yet_valid",
             Self::WrongName => "wrong_name",
             Self::UnknownCa => "unknown_ca",
             Self::SelfSigned => "self_signed",
             Self::MissingIntermediate => "missing_intermediate",
             Self::Revoked => "revoked",
+            Self::IntermediateRevoked => "intermediate_revoked",
             Self::CrlExpired => "crl_expired",
             Self::CrlMissing => "crl_missing",
             Self::CrlUnusable => "crl_unusable",
@@ -108,6 +117,7 @@ impl Reason {
             Self::NoCertificate => "no_certificate",
             Self::KeyMismatch => "key_mismatch",
             Self::BadCertificate => "bad_certificate",
+            Self::BadChain => "bad_chain",
             Self::TlsVersion => "tls_version",
             Self::CipherSuite => "cipher_suite",
             Self::Parameters => "parameters",
@@ -174,6 +184,7 @@ impl Reason {
             CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => Self::WrongUsage,
             CertificateError::ApplicationVerificationFailure => Self::WrongFingerprint,
             CertificateError::Other(other) if other.to_string() == CA_AS_LEAF => Self::CaAsLeaf,
+            CertificateError::Other(other) if BAD_CHAIN.contains(&other.to_string().as_str()) => Self::BadChain,
             _ => Self::BadCertificate,
         }
     }
@@ -221,6 +232,12 @@ impl Reason {
 
 /// How webpki says it; there is no variant of rustls for it.
 const CA_AS_LEAF: &str = "CaUsedAsEndEntity";
+const BAD_CHAIN: [&str; 4] = [
+    "EndEntityUsedAsCa",
+    "PathLenConstraintViolated",
+    "NameConstraintViolation",
+    "MaximumPathDepthExceeded",
+];
 
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -239,7 +256,7 @@ impl fmt::Display for Reason {
 }
 
 /// What each word means, and what to do. A test holds it against the words.
-const SENTENCES: [(&str, &str); 37] = [
+const SENTENCES: [(&str, &str); 41] = [
     ("timeout", "the TLS handshake did not end in time"),
     (
         "silent",
@@ -254,6 +271,14 @@ const SENTENCES: [(&str, &str); 37] = [
     (
         "not_yet_valid",
         "the peer's certificate is not valid yet; compare both clocks",
+    ),
+    (
+        "intermediate_expired",
+        "an intermediate certificate in the peer's chain has expired: have the peer send the renewed one of its issuing CA",
+    ),
+    (
+        "intermediate_not_yet_valid",
+        "an intermediate certificate in the peer's chain is not valid yet; compare both clocks",
     ),
     (
         "wrong_name",
@@ -273,20 +298,24 @@ const SENTENCES: [(&str, &str); 37] = [
     ),
     ("revoked", "the peer's certificate is revoked"),
     (
+        "intermediate_revoked",
+        "an intermediate certificate in the peer's chain is revoked, and with it all that it issued: the peer needs a certificate of another issuing CA",
+    ),
+    (
         "crl_expired",
-        "the revocation list for the peer's certificate is out of date and `crl_expired = \"refuse\"`: give a new list",
+        "the revocation list for the peer's certificate, or for an intermediate of its chain, is out of date and `crl_expired = \"refuse\"`: give a new list",
     ),
     (
         "crl_missing",
-        "no revocation list covers the peer's certificate: add the list of its CA, or set `crl_missing = \"accept\"`",
+        "no revocation list covers the peer's certificate, or an intermediate of its chain: add the list of the CA that signed it, or set `crl_missing = \"accept\"`",
     ),
     (
         "crl_unusable",
-        "the revocation list for the peer's certificate is not signed by its CA, or of a kind that cannot be used: give the CA's own full list",
+        "the revocation list for the peer's certificate, or for an intermediate of its chain, is not signed by its CA, or of a kind that cannot be used: give the CA's own full list",
     ),
     (
         "weak_signature",
-        "the peer's certificate is signed with an algorithm that is not accepted (SHA-1 or MD5?): it needs one signed with SHA-256 or better",
+        "the peer's certificate, or an intermediate of its chain, is signed with an algorithm that is not accepted (SHA-1 or MD5?): it needs one signed with SHA-256 or better",
     ),
     (
         "weak_key",
@@ -311,7 +340,11 @@ const SENTENCES: [(&str, &str); 37] = [
     ),
     (
         "bad_certificate",
-        "the peer's certificate cannot be used (damaged, of X.509 version 1, or with a critical extension that is not known)",
+        "the peer's certificate, or an intermediate of its chain, cannot be used (damaged, of X.509 version 1, or with a critical extension that is not known)",
+    ),
+    (
+        "bad_chain",
+        "the peer's chain is not allowed: an issuer in it is no CA, or may not issue for this name, this use or at this depth (basic constraints, path length, name constraints, extended key usage)",
     ),
     ("tls_version", "no TLS version in common: TLS 1.2 or 1.3 is needed"),
     (
@@ -362,7 +395,14 @@ impl fmt::Display for Failure {
         write!(f, "{}", self.reason)?;
         let Some(shown) = &self.shown else { return Ok(()) };
         let (from, to) = (date(shown.not_before), date(shown.not_after));
-        write!(f, " (valid {from} to {to}, SHA-256 {})", hex(&shown.fingerprint))
+        let whose = match self.reason {
+            Reason::IntermediateExpired
+            | Reason::IntermediateNotYetValid
+            | Reason::IntermediateRevoked
+            | Reason::BadChain => "the peer's own certificate: ",
+            _ => "",
+        };
+        write!(f, " ({whose}valid {from} to {to}, SHA-256 {})", hex(&shown.fingerprint))
     }
 }
 

@@ -192,12 +192,15 @@ impl Slot {
         self.read().refused.as_ref().map(|refused| refused.why.clone())
     }
 
-    /// For each kind of what is in force, when the first of it ends: seconds since 1970.
+    /// For each kind of what is in force, when the first of it ends: seconds since 1970. A list that a newer one stands in for is not.
     #[must_use]
     pub fn expiries(&self) -> Vec<(Kind, i64)> {
         let current = self.current();
         let first = |kind: Kind| {
-            let of_kind = current.facts.iter().filter(|facts| facts.kind == kind);
+            let of_kind = current
+                .facts
+                .iter()
+                .filter(|facts| facts.kind == kind && !facts.superseded);
             of_kind.filter_map(|facts| facts.not_after).min().map(|at| (kind, at))
         };
         [Kind::Certificate, Kind::Intermediate, Kind::Ca, Kind::Crl]

@@ -11,7 +11,9 @@ use std::time::Duration;
 
 /// An authority whose files stand in a folder.
 pub(crate) struct Authority {
-    issuer: Issuer<'static, KeyPair>,
+    pub(super) issuer: Issuer<'static, KeyPair>,
+    /// The same key once more, to sign what rcgen does not make.
+    pub(super) key: KeyPair,
     pub folder: PathBuf,
     pub name: String,
     pub ca: PathBuf,
@@ -40,6 +42,7 @@ impl Authority {
         let ca = folder.join(format!("{file}.ca"));
         fs::write(&ca, params.self_signed(&key).unwrap().pem()).unwrap();
         Self {
+            key: KeyPair::from_pem(&key.serialize_pem()).unwrap(),
             issuer: Issuer::new(params, key),
             folder: folder.to_owned(),
             name: file.to_owned(),
@@ -53,13 +56,20 @@ impl Authority {
 
     /// An authority below this one.
     pub(crate) fn intermediate(&self, name: &str) -> Self {
-        let (params, key) = (authority_params(name), KeyPair::generate().unwrap());
-        let ca = self.folder.join(format!("{name}.ca"));
+        self.intermediate_with(name, name, |_| {})
+    }
+
+    /// As `intermediate`, in `file.ca`, not as others are.
+    pub(super) fn intermediate_with(&self, file: &str, name: &str, change: impl Fn(&mut CertificateParams)) -> Self {
+        let (mut params, key) = (authority_params(name), KeyPair::generate().unwrap());
+        change(&mut params);
+        let ca = self.folder.join(format!("{file}.ca"));
         fs::write(&ca, params.signed_by(&key, &self.issuer).unwrap().pem()).unwrap();
         Self {
+            key: KeyPair::from_pem(&key.serialize_pem()).unwrap(),
             issuer: Issuer::new(params, key),
             folder: self.folder.clone(),
-            name: name.to_owned(),
+            name: file.to_owned(),
             ca,
         }
     }
@@ -110,7 +120,7 @@ impl Authority {
     }
 }
 
-fn sources(pair: &Pair, ca: &[&Authority]) -> Sources {
+pub(super) fn sources(pair: &Pair, ca: &[&Authority]) -> Sources {
     Sources {
         side: Side::Server { optional: false },
         certificate: Some(pair.certificate.clone()),
@@ -122,11 +132,11 @@ fn sources(pair: &Pair, ca: &[&Authority]) -> Sources {
     }
 }
 
-fn open(sources: Sources) -> std::sync::Arc<Slot> {
+pub(super) fn open(sources: Sources) -> std::sync::Arc<Slot> {
     Slot::open(Role::Listener, "dicom", sources, now()).unwrap()
 }
 
-fn now() -> Wall {
+pub(super) fn now() -> Wall {
     Clock::System.now()
 }
 
@@ -257,12 +267,12 @@ fn no_step_back_in_time_but_out_of_an_expired_certificate_any_step() {
     assert_eq!(in_force(&slot), next.fingerprint);
 }
 
-fn verify(trust: &Trust, pair: &Pair) -> Result<(), Reason> {
+pub(super) fn verify(trust: &Trust, pair: &Pair) -> Result<(), Reason> {
     let chain = pem::certificates(&pair.certificate, &fs::read(&pair.certificate).unwrap()).unwrap();
     trust.verify(&chain[0], &chain[1..], None, rustls_pki_types::UnixTime::now())
 }
 
-fn append(to: &Path, from: &Path) {
+pub(super) fn append(to: &Path, from: &Path) {
     let both = [fs::read(to).unwrap(), fs::read(from).unwrap()].concat();
     fs::write(to, both).unwrap();
 }

@@ -1,21 +1,19 @@
 //! Whether a peer's certificate is believed, and if not, why exactly.
 //!
-//! The decision is webpki's. What it cannot say (a missing intermediate, a certificate signed by itself, a key too short) is found
-//! out here after the fact, and changes only the reason. A CA that was renewed under its old name has one revocation list for each
-//! of its keys; webpki looks at the first list of a name only, so a decision is asked for with each of them in front.
+//! The decision is webpki's. What it cannot say (a missing intermediate, a certificate signed by itself, a key too short, whose fault
+//! it is) is found out here after the fact, and changes only the reason.
+use super::check::{Check, Peers, Policy};
 use super::facts::{self, has_weak_key, is_self_issued};
+use super::lists::List;
 use super::material::TlsError;
+use super::revocation::{Asked, Revocation};
 use super::{Reason, Shown, provider, sha256};
-use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{VerifierBuilderError, WebPkiServerVerifier};
-use rustls::server::WebPkiClientVerifier;
-use rustls::server::danger::ClientCertVerifier;
 use rustls::{CertRevocationListError, CertificateError, DistinguishedName, Error, RootCertStore};
-use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use x509_parser::prelude::{CertificateRevocationList, FromDer, GeneralName, X509Certificate};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 /// What is done when the revocation lists do not say.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize)]
@@ -38,83 +36,54 @@ pub struct Finding {
 /// Believes what its authorities signed and its lists do not revoke.
 #[derive(Debug)]
 pub struct Trust {
-    /// One for each choice among lists of namesakes.
-    checks: Vec<Check>,
+    /// Everything but the lists.
+    plain: Check,
+    /// Where there are lists.
+    revocation: Option<Revocation>,
     authorities: Vec<CertificateDer<'static>>,
     /// CA certificates that are no authorities here: from the box's own chain, and from chains of peers that were believed.
     /// They serve to tell a missing intermediate from a foreign CA, and decide nothing.
     known: Mutex<Vec<CertificateDer<'static>>>,
 }
 
-#[derive(Debug)]
-enum Check {
-    Clients(Arc<dyn ClientCertVerifier>),
-    Servers(Arc<WebPkiServerVerifier>),
-}
-
 /// Everything that a trust is made of.
 pub(super) struct Made<'a> {
     pub roots: &'a Arc<RootCertStore>,
     pub authorities: &'a [CertificateDer<'static>],
-    pub lists: &'a [CertificateRevocationListDer<'static>],
+    pub lists: &'a [List],
     pub expired: CrlPolicy,
     pub missing: CrlPolicy,
     pub known: Vec<CertificateDer<'static>>,
 }
 
 impl Trust {
-    /// Of a listener: verifies clients. `optional`: none needs to be shown.
-    pub(super) fn of_clients(made: Made<'_>, optional: bool) -> Result<Self, TlsError> {
-        let check = |lists| {
-            let mut builder =
-                WebPkiClientVerifier::builder_with_provider(made.roots.clone(), provider()).with_crls(lists);
-            if optional {
-                builder = builder.allow_unauthenticated();
-            }
-            if made.missing == CrlPolicy::Accept {
-                builder = builder.allow_unknown_revocation_status();
-            }
-            if made.expired == CrlPolicy::Refuse {
-                builder = builder.enforce_revocation_expiration();
-            }
-            builder.build().map(Check::Clients).map_err(library)
-        };
-        let checks = orders(made.lists).into_iter().map(check).collect::<Result<_, _>>()?;
-        Ok(Self::new(checks, made.authorities, made.known))
+    /// Of a listener: verifies clients.
+    pub(super) fn of_clients(made: Made<'_>) -> Result<Self, TlsError> {
+        Self::of(Peers::Clients, made)
     }
 
     /// Of a destination: verifies a server.
     pub(super) fn of_servers(made: Made<'_>) -> Result<Self, TlsError> {
-        let check = |lists| {
-            let mut builder =
-                WebPkiServerVerifier::builder_with_provider(made.roots.clone(), provider()).with_crls(lists);
-            if made.missing == CrlPolicy::Accept {
-                builder = builder.allow_unknown_revocation_status();
-            }
-            if made.expired == CrlPolicy::Refuse {
-                builder = builder.enforce_revocation_expiration();
-            }
-            builder.build().map(Check::Servers).map_err(library)
-        };
-        let checks = orders(made.lists).into_iter().map(check).collect::<Result<_, _>>()?;
-        Ok(Self::new(checks, made.authorities, made.known))
+        Self::of(Peers::Servers, made)
     }
 
-    fn new(checks: Vec<Check>, authorities: &[CertificateDer<'static>], known: Vec<CertificateDer<'static>>) -> Self {
-        Self {
-            checks,
-            authorities: authorities.to_vec(),
-            known: Mutex::new(known),
-        }
+    fn of(peers: Peers, made: Made<'_>) -> Result<Self, TlsError> {
+        let policy = Policy {
+            expired: made.expired,
+            missing: made.missing,
+        };
+        Ok(Self {
+            plain: Check::new(peers, made.roots.clone(), Vec::new(), policy)?,
+            revocation: (!made.lists.is_empty()).then(|| Revocation::new(peers, policy, made.authorities, made.lists)),
+            authorities: made.authorities.to_vec(),
+            known: Mutex::new(made.known),
+        })
     }
 
     /// The names of the authorities, as a server hints them to a client.
     #[must_use]
     pub fn hints(&self) -> &[DistinguishedName] {
-        match self.checks.first() {
-            Some(Check::Clients(check)) => check.root_hint_subjects(),
-            Some(Check::Servers(_)) | None => &[],
-        }
+        self.plain.hints()
     }
 
     /// Believes a chain, or says why not. `name`: what a server must be called.
@@ -128,44 +97,23 @@ impl Trust {
         name: Option<&ServerName<'_>>,
         now: UnixTime,
     ) -> Result<(), Reason> {
-        match self.ask(leaf, intermediates, name, now) {
-            Ok(()) if has_weak_key(leaf) => Err(Reason::WeakKey),
-            Ok(()) => {
-                self.learn(intermediates);
-                Ok(())
-            }
-            Err(error) => Err(self.refine(Reason::of_rustls(&error), leaf, intermediates, name, now)),
+        if let Err(error) = self.plain.ask(leaf, intermediates, name, now) {
+            return Err(self.refine(Reason::of_rustls(&error), leaf, intermediates, name, now));
         }
-    }
-
-    /// The library's word. With several checks the first that believes: it has found the list that the certificate's own issuer has
-    /// signed. Else the most telling: a list of a namesake says nothing.
-    fn ask(
-        &self,
-        leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        name: Option<&ServerName<'_>>,
-        now: UnixTime,
-    ) -> Result<(), Error> {
-        let mut said: Option<Error> = None;
-        for check in &self.checks {
-            let answer: Result<(), Error> = match (check, name) {
-                (Check::Clients(check), _) => check.verify_client_cert(leaf, intermediates, now).map(drop),
-                (Check::Servers(check), Some(name)) => {
-                    check.verify_server_cert(leaf, intermediates, name, &[], now).map(drop)
-                }
-                (Check::Servers(_), None) => Err(CertificateError::NotValidForName.into()),
+        if has_weak_key(leaf) {
+            return Err(Reason::WeakKey);
+        }
+        if let Some(revocation) = &self.revocation {
+            let asked = Asked {
+                leaf,
+                intermediates,
+                name,
+                now,
             };
-            let Err(error) = answer else { return Ok(()) };
-            let telling = !matches!(Reason::of_rustls(&error), Reason::UnknownCa | Reason::CrlUnusable);
-            if telling || said.is_none() {
-                said = Some(error);
-            }
-            if telling {
-                break;
-            }
+            revocation.verify(asked, &self.learned())?;
         }
-        Err(said.unwrap_or_else(|| CertificateError::UnknownIssuer.into()))
+        self.learn(intermediates);
+        Ok(())
     }
 
     fn refine(
@@ -188,6 +136,9 @@ impl Trust {
                 Reason::MissingIntermediate
             }
             Reason::UnknownCa if self.has_weak_authority(leaf, intermediates) => Reason::WeakKey,
+            Reason::Expired if is_valid(leaf, now) => Reason::IntermediateExpired,
+            Reason::NotYetValid if is_valid(leaf, now) => Reason::IntermediateNotYetValid,
+            Reason::WrongUsage if facts::serves(leaf, self.plain.peers() == Peers::Clients) => Reason::BadChain,
             reason => reason,
         }
     }
@@ -204,7 +155,7 @@ impl Trust {
         let mut all = intermediates.to_vec();
         all.extend(self.known().iter().cloned());
         if all.len() > intermediates.len() {
-            let answer = self.ask(leaf, &all, name, now);
+            let answer = self.plain.ask(leaf, &all, name, now);
             if answer.is_ok() || answer.is_err_and(|error| Reason::of_rustls(&error) != Reason::UnknownCa) {
                 return true;
             }
@@ -255,52 +206,11 @@ impl Trust {
 /// Certificates that are remembered from peers' chains.
 const LEARNED_EACH: usize = 4;
 const LEARNED_MAX: usize = 64;
-/// Lists of one name that are tried.
-const NAMESAKES_MAX: usize = 4;
 
-fn library(error: impl std::fmt::Display) -> TlsError {
-    TlsError::Library(error.to_string())
-}
-
-type List = CertificateRevocationListDer<'static>;
-
-/// The newest list of each key of one issuer, with when it was made.
-type OfIssuer<'a> = BTreeMap<Vec<u8>, (i64, &'a List)>;
-
-/// The newest list of each issuer and key; one order for each key that an issuer's name has.
-fn orders(lists: &[List]) -> Vec<Vec<List>> {
-    let mut newest: BTreeMap<Vec<u8>, OfIssuer<'_>> = BTreeMap::new();
-    for der in lists {
-        // One that cannot be read was refused when the files were read.
-        let Ok((_, list)) = CertificateRevocationList::from_der(der) else {
-            continue;
-        };
-        let made = list.last_update().timestamp();
-        let of_issuer = newest.entry(list.issuer().as_raw().to_vec()).or_default();
-        let entry = of_issuer.entry(signer(&list)).or_insert((made, der));
-        if made >= entry.0 {
-            *entry = (made, der);
-        }
-    }
-    let ways = newest.values().map(BTreeMap::len).max().unwrap_or(1);
-    let order = |way: usize| {
-        let pick = |keys: &OfIssuer<'_>| keys.values().nth(way % keys.len()).map(|(_, der)| (*der).clone());
-        newest.values().filter_map(pick).collect()
-    };
-    (0..ways.clamp(1, NAMESAKES_MAX)).map(order).collect()
-}
-
-/// What tells the keys of one name apart: the authority key identifier, when the list has one.
-fn signer(list: &CertificateRevocationList<'_>) -> Vec<u8> {
-    use x509_parser::extensions::ParsedExtension;
-    let id = list
-        .extensions()
-        .iter()
-        .find_map(|extension| match extension.parsed_extension() {
-            ParsedExtension::AuthorityKeyIdentifier(id) => id.key_identifier.as_ref().map(|id| id.0.to_vec()),
-            _ => None,
-        });
-    id.unwrap_or_default()
+/// Whether a certificate's own dates are in order.
+fn is_valid(der: &CertificateDer<'_>, now: UnixTime) -> bool {
+    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    facts::validity(der).is_some_and(|(from, to)| (from..=to).contains(&now))
 }
 
 fn subject(der: &CertificateDer<'_>) -> Option<Vec<u8>> {
@@ -349,9 +259,9 @@ impl Finding {
 #[must_use]
 pub fn alerting(reason: Reason) -> Error {
     let error = match reason {
-        Reason::Expired => CertificateError::Expired,
-        Reason::NotYetValid => CertificateError::NotValidYet,
-        Reason::Revoked => CertificateError::Revoked,
+        Reason::Expired | Reason::IntermediateExpired => CertificateError::Expired,
+        Reason::NotYetValid | Reason::IntermediateNotYetValid => CertificateError::NotValidYet,
+        Reason::Revoked | Reason::IntermediateRevoked => CertificateError::Revoked,
         Reason::WrongName => CertificateError::NotValidForName,
         Reason::UnknownCa | Reason::SelfSigned | Reason::MissingIntermediate => CertificateError::UnknownIssuer,
         Reason::CrlMissing | Reason::CrlExpired | Reason::CrlUnusable => CertificateError::UnknownRevocationStatus,
@@ -364,10 +274,7 @@ pub fn alerting(reason: Reason) -> Error {
 }
 
 /// Whether a list can be used at all, asked when its file is read.
-pub(super) fn usable(
-    roots: &Arc<RootCertStore>,
-    list: &CertificateRevocationListDer<'static>,
-) -> Result<(), &'static str> {
+pub(super) fn usable(roots: &Arc<RootCertStore>, list: &List) -> Result<(), &'static str> {
     let builder = WebPkiServerVerifier::builder_with_provider(roots.clone(), provider());
     match builder.with_crls([list.clone()]).build() {
         Err(VerifierBuilderError::InvalidCrl(error)) => Err(list_words(&error)),

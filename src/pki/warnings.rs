@@ -40,7 +40,8 @@ fn out_of_time(facts: &Facts, now: i64, crl_expired: CrlPolicy) -> Option<String
         Kind::Ca => "a CA certificate",
         Kind::Crl => "the revocation list",
     };
-    let end = facts.not_after.filter(|at| *at < now);
+    // A list that counts no more may be as old as it likes.
+    let end = facts.not_after.filter(|at| *at < now && !facts.superseded);
     match (facts.kind, end) {
         _ if facts.not_before > now => Some(format!("{what} is not valid before {}", date(facts.not_before))),
         (Kind::Crl, Some(at)) => {
@@ -57,7 +58,6 @@ fn out_of_time(facts: &Facts, now: i64, crl_expired: CrlPolicy) -> Option<String
 
 /// Authorities of which there is no list, when there are lists.
 fn without_list(facts: &[Facts], sources: &Sources) -> Vec<(String, String)> {
-    let listed = |subject: &str| facts.iter().any(|of| of.kind == Kind::Crl && of.issuer == subject);
     if sources.crl.is_empty() {
         return Vec::new();
     }
@@ -71,7 +71,7 @@ fn without_list(facts: &[Facts], sources: &Sources) -> Vec<(String, String)> {
     };
     let bare = facts
         .iter()
-        .filter(|of| of.kind == Kind::Ca && of.error.is_none() && !listed(&of.subject));
+        .filter(|of| of.kind == Kind::Ca && of.error.is_none() && of.has_list != Some(true));
     bare.map(|of| {
         (
             key.to_owned(),
