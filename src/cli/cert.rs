@@ -32,7 +32,7 @@ struct Entry {
     not_before_utc: String,
     not_after_utc: Option<String>,
     days_left: Option<i64>,
-    /// `null` when no box runs.
+    /// `null` when no box runs, or it could not be asked.
     in_force: Option<bool>,
     on_disk: bool,
     state: &'static str,
@@ -40,7 +40,8 @@ struct Entry {
 
 #[derive(Serialize, Debug)]
 struct Answer {
-    running: bool,
+    /// `null` when the box could not be asked.
+    running: Option<bool>,
     within: String,
     certificates: Vec<Entry>,
     /// Every reason for an exit code other than 0.
@@ -71,16 +72,17 @@ pub async fn run(verb: Verb, talk: &Talk) -> ExitCode {
     }
 }
 
-/// From the running box, else from the files that the configuration names.
-async fn slots(talk: &Talk) -> Result<(bool, Vec<SlotStatus>), ExitCode> {
+/// From the running box, else from the files that the configuration names; with whether one runs, when that is known.
+async fn slots(talk: &Talk) -> Result<(Option<bool>, Vec<SlotStatus>), ExitCode> {
     let files = config::files_or_default(&talk.config);
     let socket = talk
         .socket
         .clone()
         .or_else(|| config::control(&files).ok().map(|control| control.path));
+    let mut running = Some(false);
     if let Some(socket) = socket {
         match client::ask(&socket, &Request::Certificates, ASK_MAX).await {
-            Ok(Response::Certificates { slots }) => return Ok((true, slots)),
+            Ok(Response::Certificates { slots }) => return Ok((Some(true), slots)),
             Ok(_) => return Err(super::fail("the box is of a version that does not show certificates")),
             Err(ClientError::NotRunning { .. }) if talk.socket.is_none() => {}
             Err(ClientError::NotAllowed { path }) if talk.socket.is_none() => {
@@ -88,6 +90,7 @@ async fn slots(talk: &Talk) -> Result<(bool, Vec<SlotStatus>), ExitCode> {
                     "waystation: the box cannot be asked ({} is for root and its own user); from the files alone:",
                     path.display()
                 );
+                running = None;
             }
             Err(error) => return Err(super::fail(&error.to_string())),
         }
@@ -97,7 +100,7 @@ async fn slots(talk: &Talk) -> Result<(bool, Vec<SlotStatus>), ExitCode> {
             let on_disk = named
                 .iter()
                 .map(|(role, name, sources)| SlotStatus::on_disk(*role, name, sources));
-            Ok((false, on_disk.collect()))
+            Ok((running, on_disk.collect()))
         }
         Err(problems) => {
             super::check::print(&problems);
@@ -108,7 +111,7 @@ async fn slots(talk: &Talk) -> Result<(bool, Vec<SlotStatus>), ExitCode> {
 
 const ASK_MAX: Duration = Duration::from_secs(30);
 
-fn judge(running: bool, slots: &[SlotStatus], now: i64, within: Span) -> Answer {
+fn judge(running: Option<bool>, slots: &[SlotStatus], now: i64, within: Span) -> Answer {
     let (mut certificates, mut problems) = (Vec::new(), Vec::new());
     let soon = i64::try_from(within.0.as_secs()).unwrap_or(i64::MAX);
     for slot in slots {
@@ -123,7 +126,8 @@ fn judge(running: bool, slots: &[SlotStatus], now: i64, within: Span) -> Answer 
             .map(|facts| (facts, true))
             .chain(gone.map(|facts| (facts, false)));
         for (facts, on_disk) in all {
-            let in_force = running.then(|| !on_disk || slot.in_force.iter().any(|other| same(facts, other)));
+            let counts = |other: &&Facts| same(facts, other) && !other.superseded;
+            let in_force = (running == Some(true)).then(|| slot.in_force.iter().find(counts).is_some());
             let (state, problem) = state(facts, now, soon, in_force);
             let what = if facts.kind == Kind::Certificate || facts.error.is_some() {
                 &facts.file
@@ -182,6 +186,9 @@ fn state(facts: &Facts, now: i64, soon: i64, in_force: Option<bool>) -> (&'stati
             "not_yet_valid",
             Some(format!("not valid before {}", date(facts.not_before))),
         );
+    }
+    if facts.superseded && in_force != Some(true) {
+        return ("superseded", None);
     }
     match facts.not_after {
         Some(at) if at < now && crl => return ("stale", Some(format!("a newer list was due {}", date(at)))),
@@ -271,11 +278,84 @@ fn text(answer: &Answer) -> String {
     let mut said = super::listing::aligned(&rows);
     said.push('\n');
     said += &details;
-    if !answer.running {
-        said += "\nno box runs with this configuration: what would be in force is what lies on the disk\n";
+    match answer.running {
+        Some(true) => {}
+        Some(false) => {
+            said += "\nno box runs with this configuration: what would be in force is what lies on the disk\n";
+        }
+        None => {
+            said += "\nthe box could not be asked: these are the files on the disk, and what is in force may be older; ask as root or as the box's own user\n";
+        }
     }
     for problem in &answer.problems {
         said += &format!("problem: {problem}\n");
     }
     said
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: i64 = 86_400;
+
+    fn list(fingerprint: &str, superseded: bool) -> Facts {
+        Facts {
+            kind: Kind::Crl,
+            fingerprint: fingerprint.to_owned(),
+            not_after: Some(if superseded { -DAY } else { 90 * DAY }),
+            superseded,
+            ..Facts::default()
+        }
+    }
+
+    fn slot(in_force: Vec<Facts>, on_disk: Vec<Facts>) -> SlotStatus {
+        SlotStatus {
+            role: "listener".to_owned(),
+            name: "dicom".to_owned(),
+            in_force,
+            on_disk,
+            refused: None,
+            loaded: None,
+        }
+    }
+
+    fn judged(running: Option<bool>, slot: SlotStatus) -> Answer {
+        judge(running, &[slot], 0, Span::secs(30 * 86_400))
+    }
+
+    #[test]
+    fn a_superseded_list_is_neither_in_force_nor_a_problem() {
+        let both = || vec![list("old", true), list("new", false)];
+        let answer = judged(Some(true), slot(both(), both()));
+        let said: Vec<_> = answer.certificates.iter().map(|e| (e.state, e.in_force)).collect();
+        assert_eq!(said, [("superseded", Some(false)), ("ok", Some(true))]);
+        assert!(answer.problems.is_empty(), "{:?}", answer.problems);
+        // The newer list lies on the disk only: the old one is what the box goes by.
+        let alone = Facts {
+            superseded: false,
+            ..list("old", true)
+        };
+        let answer = judged(Some(true), slot(vec![alone], both()));
+        let said: Vec<_> = answer.certificates.iter().map(|e| (e.state, e.in_force)).collect();
+        assert_eq!(said, [("stale", Some(true)), ("not_in_force", Some(false))]);
+    }
+
+    #[test]
+    fn a_box_that_may_not_be_asked_is_not_called_absent() {
+        let files = || slot(Vec::new(), vec![list("new", false)]);
+        let absent = text(&judged(Some(false), files()));
+        assert!(absent.contains("no box runs with this configuration"), "{absent}");
+        let unasked = judged(None, files());
+        let said = text(&unasked);
+        assert!(
+            said.contains("the box could not be asked") && !said.contains("no box runs"),
+            "{said}"
+        );
+        assert_eq!(
+            serde_json::to_value(&unasked).unwrap()["running"],
+            serde_json::Value::Null
+        );
+        assert_eq!(unasked.certificates[0].in_force, None);
+    }
 }
