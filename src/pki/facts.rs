@@ -196,7 +196,15 @@ fn public_key(certificate: &X509Certificate<'_>) -> (String, bool) {
 /// Whether a certificate's key is too short to be accepted. What cannot be read is not judged here.
 #[must_use]
 pub fn has_weak_key(der: &[u8]) -> bool {
-    X509Certificate::from_der(der).is_ok_and(|(_, parsed)| !public_key(&parsed).1)
+    weak_key(der).is_some()
+}
+
+/// The kind and size of a certificate's key when it is too short to be accepted, as `RSA 1024`.
+#[must_use]
+pub fn weak_key(der: &[u8]) -> Option<String> {
+    let (_, parsed) = X509Certificate::from_der(der).ok()?;
+    let (kind, fits) = public_key(&parsed);
+    (!fits).then_some(kind)
 }
 
 /// Whether a certificate names itself as its issuer.

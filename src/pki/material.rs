@@ -30,8 +30,12 @@ pub enum TlsError {
     UnusedList,
     #[error("{key} is not the key of {certificate}: give the key that this certificate was made for")]
     KeyMismatch { certificate: PathBuf, key: PathBuf },
-    #[error("{path} holds a certificate or key that cannot be used: {reason}")]
+    #[error("{path} holds a certificate that cannot be used: {reason}")]
     Unusable { path: PathBuf, reason: String },
+    #[error(
+        "{key} holds a key that cannot be used ({kind}): at least RSA 2048, ECDSA P-256 or Ed25519 is needed; make a new key, and have a certificate made for it"
+    )]
+    UnusableKey { key: PathBuf, kind: String },
     #[error("{path} {reason}")]
     List { path: PathBuf, reason: &'static str },
     #[error("{path} holds a certificate that is valid {from} to {to} only, while the one in force is valid now")]
@@ -302,13 +306,22 @@ impl Bytes {
                 certificate: certificate.path.clone(),
                 key: key.path.clone(),
             },
+            // The library's word for a key that it cannot load.
+            rustls::Error::General(_) => TlsError::UnusableKey {
+                key: key.path.clone(),
+                kind: chain
+                    .first()
+                    .and_then(|leaf| facts::weak_key(leaf))
+                    .unwrap_or_else(|| "too short, of another kind, or damaged".to_owned()),
+            },
             error => TlsError::Unusable {
-                path: if matches!(error, rustls::Error::General(_)) {
-                    key.path.clone()
-                } else {
-                    certificate.path.clone()
+                path: certificate.path.clone(),
+                reason: match Reason::of_rustls(&error) {
+                    Reason::BadCertificate => {
+                        "it is damaged, or of X.509 version 1: give the certificate as the CA issued it".to_owned()
+                    }
+                    _ => error.to_string(),
                 },
-                reason: error.to_string(),
             },
         })
     }
@@ -385,7 +398,11 @@ pub fn faults(sources: &Sources) -> Vec<(&'static str, TlsError)> {
     match chain {
         Some(Err(error)) => found.insert(0, ("certificate", error.into())),
         Some(Ok(chain)) if found.is_empty() => {
-            found.extend(bytes.identity(&chain).err().map(|error| ("key", error)));
+            let at = |error: &TlsError| match error {
+                TlsError::Unusable { .. } => "certificate",
+                _ => "key",
+            };
+            found.extend(bytes.identity(&chain).err().map(|error| (at(&error), error)));
         }
         Some(Ok(_)) | None => {}
     }
