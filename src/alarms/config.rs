@@ -226,13 +226,14 @@ impl Config {
         for (index, hook) in self.webhooks.iter().enumerate() {
             let twice = self.webhooks[..index].iter().any(|other| other.name == hook.name);
             if twice || hook.name == MAIL || !is_name(&hook.name) {
-                problems
-                    .push("`webhooks` need different names of a-z, 0-9, `_`, `-`, and none may be `mail`".to_owned());
+                problems.push(format!(
+                    "`webhooks[{index}].name` must be 1 to 32 of a-z, 0-9, `_`, `-`, another than the other webhooks have, and not `mail`"
+                ));
             }
             problems.extend(
                 super::webhook::faults(hook)
                     .into_iter()
-                    .map(|words| format!("`webhooks` {}: {words}", hook.name)),
+                    .map(|(key, words)| format!("`webhooks[{index}].{key}` {words}")),
             );
         }
         problems

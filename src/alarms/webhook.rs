@@ -182,26 +182,26 @@ where
     }
 }
 
-/// What is wrong with the configuration. Reads the files.
-pub(super) fn faults(config: &Webhook) -> Vec<String> {
-    let target = match Target::parse(&config.url) {
-        Ok(target) => target,
-        Err(words) => return vec![format!("`url` {words}")],
-    };
+/// What is wrong with the configuration, by key. Reads the files.
+pub(super) fn faults(config: &Webhook) -> Vec<(&'static str, String)> {
     let mut found = Vec::new();
+    let target = Target::parse(&config.url).map_err(|words| found.push(("url", words)));
     if config.timeout.0.is_zero() {
-        found.push("`timeout` is 0: nothing could be sent".to_owned());
+        found.push(("timeout", "is 0: nothing could be sent".to_owned()));
     }
     if let Some(file) = &config.header_file {
-        found.extend(header(file).err());
-        if !target.secure && !target.is_local() {
-            found.push("`header_file` is a secret, and `url` is plain http: use https".to_owned());
+        found.extend(header(file).err().map(|words| ("header_file", words)));
+        if target.as_ref().is_ok_and(|target| !target.secure && !target.is_local()) {
+            let words = "is a secret, and `url` is plain http: use https";
+            found.push(("header_file", words.to_owned()));
         }
     }
     if let Some(file) = &config.hmac_file {
-        found.extend(secret::read(file).err());
+        found.extend(secret::read(file).err().map(|words| ("hmac_file", words)));
     }
-    found.extend(connector(config).err());
+    if target.is_ok() {
+        found.extend(connector(config).err().map(|words| ("ca", words)));
+    }
     found
 }
 

@@ -64,7 +64,8 @@ fn split_key(sentence: &str) -> Option<(&str, &str)> {
         Some(rest) => rest.split_once('`')?,
         None => sentence.split_once(": ")?,
     };
-    let named = !key.is_empty() && key.bytes().all(|b| b.is_ascii_lowercase() || b"_.".contains(&b));
+    let in_keys = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_.[]".contains(&b);
+    let named = key.starts_with(|first: char| first.is_ascii_lowercase()) && key.bytes().all(in_keys);
     named.then(|| (key, rest.trim_start()))
 }
 
@@ -203,7 +204,7 @@ fn certificates(config: &Config, problems: &mut Vec<Problem>) {
     }
 }
 
-fn tls(table: &str, faults: Vec<(&'static str, TlsError)>, sources: &Sources, problems: &mut Vec<Problem>) {
+fn tls(table: &str, faults: Vec<(String, TlsError)>, sources: &Sources, problems: &mut Vec<Problem>) {
     let place = |key: &str| {
         if key.is_empty() {
             table.to_owned()
@@ -214,7 +215,7 @@ fn tls(table: &str, faults: Vec<(&'static str, TlsError)>, sources: &Sources, pr
     problems.extend(
         faults
             .into_iter()
-            .map(|(key, error)| Problem::error(place(key), error.to_string())),
+            .map(|(key, error)| Problem::error(place(&key), error.to_string())),
     );
     let warnings = crate::pki::warnings(sources, Clock::System.now());
     problems.extend(

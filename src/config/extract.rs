@@ -1,17 +1,16 @@
 //! From raw values to the components' `Config` types, one component at a time, so that one wrong value hides no other.
-//! The only place that names figment.
+//! With `reading.rs` the only place that names figment.
 use super::keys::Sources;
 use super::words::words;
-use super::{Config, Node, Problem, credentials};
+use super::{Config, Node, Problem, credentials, reading};
 use crate::base::names::{DestinationId, SourceId};
 use crate::pki::Role;
+use crate::sender;
 use figment::Figment;
+use figment::error::Kind;
 use figment::providers::{Format, Serialized, Toml};
 use figment::value::{Dict, Value};
 use serde::de::DeserializeOwned;
-
-/// Wrong values said of one component; more than this is a wrong file.
-const WRONG_MAX: usize = 64;
 
 /// What could be read. Problems have keys, not yet places.
 pub(super) struct Extracted {
@@ -20,45 +19,34 @@ pub(super) struct Extracted {
     pub config: Option<Config>,
     pub problems: Vec<Problem>,
     /// Elements of lists that could not be read at all and are left out of `config`, by list and index.
-    pub left_out: Vec<(&'static str, usize)>,
+    pub left_out: Vec<(String, usize)>,
     /// The names of destinations that are left out.
     pub names_left_out: Vec<DestinationId>,
-    /// Keys whose credential cannot be named: their problem has been said.
-    pub no_credential: Vec<String>,
+    /// Keys whose value could not be read, or names no credential: their problem has been said, and `config` has something else there.
+    pub wrong: Vec<String>,
 }
 
 impl Extracted {
-    /// Puts the indices of a problem's key back to those of the file, where elements before it are left out. `None` for a
-    /// problem that is none: a list that only looks empty.
-    pub(super) fn as_in_file(&self, mut problem: Problem) -> Option<Problem> {
-        for list in ["listeners", "sources", "destinations"] {
-            let gone: Vec<usize> = self
-                .left_out
-                .iter()
-                .filter(|(name, _)| *name == list)
-                .map(|(_, at)| *at)
-                .collect();
-            if problem.key == list && !gone.is_empty() {
-                return None;
-            }
-            let Some(rest) = problem.key.strip_prefix(list).and_then(|rest| rest.strip_prefix('[')) else {
-                continue;
-            };
-            let Some((index, rest)) = rest.split_once(']') else {
-                continue;
-            };
-            let Ok(mut index) = index.parse::<usize>() else {
-                continue;
-            };
-            for at in gone {
-                if at <= index {
-                    index += 1;
-                }
-            }
-            problem.key = format!("{list}[{index}]{rest}");
-        }
-        Some(problem)
+    /// A problem of `config`, with its key as the file has it. `None` for a problem that is none: a list that only looks empty, or a
+    /// value that only stands in for one whose problem has been said.
+    pub(super) fn as_in_file(&self, problem: Problem) -> Option<Problem> {
+        let key = reading::as_written(&problem.key, &self.left_out);
+        let only_looks_empty = self.left_out.iter().any(|(list, _)| *list == key);
+        let is_said = self.wrong.iter().any(|wrong| is_said(&key, wrong));
+        // Of a file whose credential is not there, that it cannot be read says no more.
+        let is_unnamed = problem.file.as_ref().is_some_and(|file| self.wrong.contains(file));
+        (!only_looks_empty && !is_said && !is_unnamed).then_some(Problem { key, ..problem })
     }
+}
+
+/// Whether a problem of `key` says nothing new beside that of `wrong`: of the key itself, of what lies below it, or of the inner table or
+/// list around it (a `tls` that seems to trust nobody, because its `ca` could not be read).
+fn is_said(key: &str, wrong: &str) -> bool {
+    let below = |outer: &str, inner: &str| {
+        let rest = inner.strip_prefix(outer);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    };
+    below(wrong, key) || (key.contains('.') && below(key, wrong))
 }
 
 /// Reads every component.
@@ -74,7 +62,7 @@ pub(super) fn config(sources: &Sources) -> Extracted {
     let mut parts = Parts {
         figment,
         credentials: sources.credentials.as_deref(),
-        no_credential: Vec::new(),
+        wrong: Vec::new(),
         problems: &mut problems,
         left_out: &mut left_out,
     };
@@ -89,14 +77,14 @@ pub(super) fn config(sources: &Sources) -> Extracted {
     let transcode = parts.table("transcode");
     let certificates = parts.table("certificates");
     let (listeners, sources) = (parts.list("listeners"), parts.list("sources"));
-    let mut destinations: Option<Vec<crate::sender::Config>> = parts.list("destinations");
+    let mut destinations = parts.destinations();
     let zone = rules
         .as_ref()
         .and_then(|rules: &crate::rules::Config| rules.zone.as_deref());
     for destination in destinations.iter_mut().flatten() {
         destination.in_zone(zone);
     }
-    let no_credential = parts.no_credential;
+    let wrong = parts.wrong;
     let config = (|| {
         Some(Config {
             node: node?,
@@ -116,7 +104,7 @@ pub(super) fn config(sources: &Sources) -> Extracted {
             destinations: destinations?,
         })
     })();
-    let name = |(list, at): &(&str, usize)| match (*list, all.get(*at)) {
+    let name = |(list, at): &(String, usize)| match (list.as_str(), all.get(*at)) {
         ("destinations", Some(value)) => value
             .find_ref("name")?
             .as_str()
@@ -129,7 +117,7 @@ pub(super) fn config(sources: &Sources) -> Extracted {
         problems,
         left_out,
         names_left_out,
-        no_credential,
+        wrong,
     }
 }
 
@@ -149,7 +137,7 @@ fn alone<T: DeserializeOwned>(sources: &Sources, table: &str) -> Result<T, Vec<P
     let mut parts = Parts {
         figment: figment(sources),
         credentials: sources.credentials.as_deref(),
-        no_credential: Vec::new(),
+        wrong: Vec::new(),
         problems: &mut problems,
         left_out: &mut left_out,
     };
@@ -166,12 +154,12 @@ pub(super) fn certificates(sources: &Sources) -> Result<Vec<(Role, String, crate
     let mut parts = Parts {
         figment: figment(sources),
         credentials: sources.credentials.as_deref(),
-        no_credential: Vec::new(),
+        wrong: Vec::new(),
         problems: &mut problems,
         left_out: &mut left_out,
     };
     let listeners: Option<Vec<crate::listener::Config>> = parts.list("listeners");
-    let destinations: Option<Vec<crate::sender::Config>> = parts.list("destinations");
+    let destinations = parts.destinations();
     let peers: Option<Vec<crate::listener::SourceConfig>> = parts.list("sources");
     let alarms: Option<crate::alarms::Config> = parts.table("alarms");
     let (Some(listeners), Some(destinations), Some(peers), Some(alarms), true) =
@@ -183,12 +171,12 @@ pub(super) fn certificates(sources: &Sources) -> Result<Vec<(Role, String, crate
         let tls = of.tls.as_ref()?;
         Some((Role::Listener, of.name.to_string(), tls.sources()))
     };
-    let destination = |of: &crate::sender::Config| match of {
-        crate::sender::Config::Dicom(of) => {
+    let destination = |of: &sender::Config| match of {
+        sender::Config::Dicom(of) => {
             let tls = of.tls.as_ref()?;
             Some((Role::Destination, of.name.to_string(), tls.sources()))
         }
-        crate::sender::Config::Folder(_) => None,
+        sender::Config::Folder(_) => None,
     };
     let source = |of: &crate::listener::SourceConfig| {
         let tls = of.commitment.tls.as_ref()?;
@@ -208,12 +196,12 @@ pub(super) fn rules(sources: &Sources) -> Result<(crate::rules::Config, Vec<Dest
     let mut parts = Parts {
         figment: figment(sources),
         credentials: sources.credentials.as_deref(),
-        no_credential: Vec::new(),
+        wrong: Vec::new(),
         problems: &mut problems,
         left_out: &mut left_out,
     };
     let limits = parts.rules();
-    let destinations: Option<Vec<crate::sender::Config>> = parts.list("destinations");
+    let destinations = parts.destinations();
     match (limits, destinations) {
         (Some(limits), Some(found)) if problems.is_empty() => {
             Ok((limits, found.iter().map(|one| one.name().clone()).collect()))
@@ -237,9 +225,9 @@ fn figment(sources: &Sources) -> Figment {
 struct Parts<'a> {
     figment: Figment,
     credentials: Option<&'a str>,
-    no_credential: Vec<String>,
+    wrong: Vec<String>,
     problems: &'a mut Vec<Problem>,
-    left_out: &'a mut Vec<(&'static str, usize)>,
+    left_out: &'a mut Vec<(String, usize)>,
 }
 
 impl Parts<'_> {
@@ -276,28 +264,37 @@ impl Parts<'_> {
             .figment
             .find_value(name)
             .unwrap_or_else(|_| Value::from(Dict::new()));
-        self.component(name, value)
+        let read = self.component(name, value);
+        // What is wrong with it has been said; the rest of the file is looked at all the same.
+        read.or_else(|| Value::from(Dict::new()).deserialize().ok())
+    }
+
+    fn list<T: DeserializeOwned>(&mut self, name: &'static str) -> Option<Vec<T>> {
+        self.each(name, Self::component)
+    }
+
+    fn destinations(&mut self) -> Option<Vec<sender::Config>> {
+        self.each("destinations", Self::destination)
     }
 
     /// Every element by itself; one that cannot be read at all is left out.
-    fn list<T: DeserializeOwned>(&mut self, name: &'static str) -> Option<Vec<T>> {
+    fn each<T>(&mut self, name: &str, read: impl Fn(&mut Self, &str, Value) -> Option<T>) -> Option<Vec<T>> {
         let elements = match self.figment.find_value(name) {
             Err(_) => Vec::new(),
             Ok(Value::Array(_, elements)) => elements,
             Ok(_) => {
-                self.problems
-                    .push(Problem::error(name, format!("must be written as a list: [[{name}]]")));
-                return None;
+                self.say(name.to_owned(), format!("must be written as a list: [[{name}]]"));
+                Vec::new()
             }
         };
-        let mut read = Vec::new();
+        let mut found = Vec::new();
         for (index, value) in elements.into_iter().enumerate() {
-            match self.component(&format!("{name}[{index}]"), value) {
-                Some(component) => read.push(component),
-                None => self.left_out.push((name, index)),
+            match read(self, &format!("{name}[{index}]"), value) {
+                Some(component) => found.push(component),
+                None => self.left_out.push((name.to_owned(), index)),
             }
         }
-        Some(read)
+        Some(found)
     }
 
     /// Puts the files of the service manager into the texts that name them. A text whose credential cannot be named stays as it is.
@@ -309,78 +306,65 @@ impl Parts<'_> {
             &mut |path, text| match credentials::named(text, self.credentials) {
                 Ok(Some(file)) => *text = file,
                 Ok(None) => {}
-                Err(message) => texts.push((path_of(name, path, None), message)),
+                Err(message) => texts.push((reading::path_of(name, path), message)),
             },
         );
         for (key, message) in texts {
-            self.problems.push(Problem::error(key.clone(), message));
-            self.no_credential.push(key);
+            self.say(key, message);
         }
     }
 
-    /// Reads one component; every wrong value in it becomes a problem. What is wrong is taken out and the rest read
-    /// again, so that the second mistake is seen as well as the first; the answer is then what the rest makes.
+    /// Reads one component; every wrong value in it becomes a problem.
     fn component<T: DeserializeOwned>(&mut self, name: &str, mut value: Value) -> Option<T> {
         self.name_credentials(name, &mut value);
-        let mut removed: Vec<String> = Vec::new();
-        // Keys that nobody knows have been said already, over the raw tree; without them the rest can be checked all the same.
-        while removed.len() < WRONG_MAX {
-            let error = match value.deserialize::<T>() {
-                Ok(config) => return Some(config),
-                Err(error) => error,
+        let mut read = reading::read(name, value);
+        self.wrong
+            .extend(read.problems.iter().map(|problem| problem.key.clone()));
+        self.problems.append(&mut read.problems);
+        self.left_out.append(&mut read.left_out);
+        read.value
+    }
+
+    /// A destination by its `kind`, which is looked at first: what is read by a tag inside it has no path for its mistakes.
+    fn destination(&mut self, key: &str, mut value: Value) -> Option<sender::Config> {
+        let Value::Dict(_, dict) = &mut value else {
+            // Says that it is no table.
+            return self.component(key, value);
+        };
+        let kind = dict.remove("kind");
+        let known = |kind: &Value| KINDS.into_iter().find(|known| kind.as_str() == Some(known));
+        let (is_dicom, is_folder) = (dict.contains_key("host"), dict.contains_key("path"));
+        let kind = kind.as_ref().and_then(known).or_else(|| {
+            let message = match kind.as_ref() {
+                None => "is missing".to_owned(),
+                Some(Value::String(_, text)) => words(&Kind::UnknownVariant(text.clone(), &KINDS).into()),
+                Some(_) => format!("must be one of {}", KINDS.join(", ")),
             };
-            let message = words(&error);
-            if let figment::error::Kind::MissingField(field) = &error.kind {
-                let key = path_of(name, &error.path, Some(field));
-                if !removed.contains(&key) {
-                    self.problems.push(Problem::error(key, "is missing"));
-                }
-                return None;
+            self.say(format!("{key}.kind"), message);
+            // The rest is looked at as what it plainly is.
+            match (is_dicom, is_folder) {
+                (true, false) => Some(DICOM),
+                (false, true) => Some(FOLDER),
+                _ => None,
             }
-            if let figment::error::Kind::UnknownField(field, _) = &error.kind {
-                let mut path = error.path.clone();
-                if path.last() != Some(field) {
-                    path.push(field.clone());
-                }
-                if remove(&mut value, &path) || remove_named(&mut value, field) {
-                    removed.push(path_of(name, &path, None));
-                    continue;
-                }
-                return None;
-            }
-            let path = if is_leaf(&value, &error.path) {
-                error.path.clone()
-            } else {
-                blame::<T>(&value, &message)
-            };
-            self.problems.push(Problem::error(path_of(name, &path, None), message));
-            if path.is_empty() || !remove(&mut value, &path) {
-                return None;
-            }
-            removed.push(path_of(name, &keys_only(&path), None));
+        })?;
+        if kind == DICOM {
+            let dicom = self.component(key, value)?;
+            Some(sender::Config::Dicom(Box::new(dicom)))
+        } else {
+            Some(sender::Config::Folder(self.component(key, value)?))
         }
-        None
+    }
+
+    fn say(&mut self, key: String, message: String) {
+        self.problems.push(Problem::error(key.clone(), message));
+        self.wrong.push(key);
     }
 }
 
-/// The leaf without which the error is another one: inside a value that is read by its `kind`, serde loses the path.
-fn blame<T: DeserializeOwned>(value: &Value, message: &str) -> Vec<String> {
-    let mut leaves = Vec::new();
-    collect(value, &mut Vec::new(), &mut leaves);
-    // Without its kind nothing can be read: that says something only when nothing else does.
-    leaves.sort_by_key(|path| path.last().is_some_and(|name| name == "kind"));
-    for path in leaves {
-        let mut without = value.clone();
-        let changed = remove(&mut without, &path)
-            && without
-                .deserialize::<T>()
-                .map_or_else(|error| words(&error) != message, |_| true);
-        if changed {
-            return path;
-        }
-    }
-    Vec::new()
-}
+const DICOM: &str = "dicom";
+const FOLDER: &str = "folder";
+const KINDS: [&str; 2] = [DICOM, FOLDER];
 
 /// Each text in a value, with its path.
 fn each_text(value: &mut Value, path: &mut Vec<String>, act: &mut impl FnMut(&[String], &mut String)) {
@@ -402,69 +386,4 @@ fn each_text(value: &mut Value, path: &mut Vec<String>, act: &mut impl FnMut(&[S
         }
         _ => {}
     }
-}
-
-fn collect(value: &Value, path: &mut Vec<String>, leaves: &mut Vec<Vec<String>>) {
-    match value {
-        Value::Dict(_, dict) => {
-            for (name, inner) in dict {
-                path.push(name.clone());
-                collect(inner, path, leaves);
-                path.pop();
-            }
-        }
-        _ => leaves.push(path.clone()),
-    }
-}
-
-/// The value at a path of names. A list is a leaf: an error inside it is said of the whole key.
-fn at<'v>(value: &'v mut Value, path: &[String]) -> Option<&'v mut Value> {
-    path.iter().try_fold(value, |value, name| match value {
-        Value::Dict(_, dict) => dict.get_mut(name),
-        _ => None,
-    })
-}
-
-fn is_leaf(value: &Value, path: &[String]) -> bool {
-    !path.is_empty() && at(&mut value.clone(), &keys_only(path)).is_some_and(|value| value.as_dict().is_none())
-}
-
-/// A path without list indices: `["addresses", "0"]` is said of `addresses`.
-fn keys_only(path: &[String]) -> Vec<String> {
-    path.iter()
-        .filter(|part| part.parse::<usize>().is_err())
-        .cloned()
-        .collect()
-}
-
-fn remove(value: &mut Value, path: &[String]) -> bool {
-    let path = keys_only(path);
-    let Some((last, parents)) = path.split_last() else {
-        return false;
-    };
-    match at(value, parents) {
-        Some(Value::Dict(_, dict)) => dict.remove(last).is_some(),
-        _ => false,
-    }
-}
-
-/// Takes the first key of this name out, wherever it stands.
-fn remove_named(value: &mut Value, name: &str) -> bool {
-    match value {
-        Value::Dict(_, dict) => dict.remove(name).is_some() || dict.values_mut().any(|inner| remove_named(inner, name)),
-        _ => false,
-    }
-}
-
-fn path_of(name: &str, path: &[String], last: Option<&str>) -> String {
-    let mut key = name.to_owned();
-    for part in path.iter().map(String::as_str).chain(last) {
-        if part.parse::<usize>().is_ok() {
-            key.push_str(&format!("[{part}]"));
-        } else {
-            key.push('.');
-            key.push_str(part);
-        }
-    }
-    key
 }

@@ -9,6 +9,7 @@ mod check;
 mod credentials;
 mod extract;
 mod keys;
+mod reading;
 mod unforced;
 mod words;
 
@@ -217,17 +218,15 @@ pub fn report_with(files: &[PathBuf], variables: &[(String, String)]) -> Report 
     let is_whole = sources.texts.len() == files.len();
     let mut of_rules = Vec::new();
     if let Some(config) = extracted.config.as_ref().filter(|_| is_whole) {
-        // A credential that is not there has been said; that its file cannot be read says no more.
-        let unsaid = |problem: &Problem| {
-            let said = |key: &String| extracted.no_credential.contains(key);
-            !said(&problem.key) && !problem.file.as_ref().is_some_and(said)
-        };
         let in_file = |found: Vec<Problem>| {
             let placed = found.into_iter().filter_map(|problem| extracted.as_in_file(problem));
-            placed.filter(unsaid).collect::<Vec<_>>()
+            placed.collect::<Vec<_>>()
         };
         problems.extend(in_file(check::all(config)));
-        of_rules = in_file(check::rules(config, &extracted.names_left_out));
+        // Without any destination every name in the rules would be wrong.
+        if !extracted.wrong.iter().any(|key| key == "destinations") {
+            of_rules = in_file(check::rules(config, &extracted.names_left_out));
+        }
     }
     let is_error = |problem: &Problem| problem.severity == Severity::Error;
     let (failed, refused) = (problems.iter().any(is_error), of_rules.iter().any(is_error));

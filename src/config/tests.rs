@@ -1,4 +1,5 @@
 //! The loader as a person meets it: files in, a configuration or every problem out.
+mod at_once;
 mod unforced;
 mod values;
 

@@ -111,6 +111,35 @@ impl Part {
             Err(error) => Err(error),
         }
     }
+
+    /// Its certificates, which are put into the store as well.
+    fn authorities(&mut self, store: &mut RootCertStore) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+        let all = self.take(pem::certificates)?;
+        for der in &all {
+            store.add(der.clone()).map_err(|error| TlsError::Unusable {
+                path: self.path.clone(),
+                reason: Reason::of_rustls(&error).word().to_owned(),
+            })?;
+        }
+        Ok(all)
+    }
+
+    /// Its lists, held against the authorities; `None` when those are not known.
+    fn lists(
+        &mut self,
+        roots: Option<&Arc<RootCertStore>>,
+    ) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+        let all = self.take(pem::lists)?;
+        for der in &all {
+            roots
+                .map_or(Ok(()), |roots| trust::usable(roots, der))
+                .map_err(|reason| TlsError::List {
+                    path: self.path.clone(),
+                    reason,
+                })?;
+        }
+        Ok(all)
+    }
 }
 
 impl Sources {
@@ -329,13 +358,7 @@ impl Bytes {
     fn authorities(&mut self) -> Result<(Arc<RootCertStore>, Vec<CertificateDer<'static>>), TlsError> {
         let (mut store, mut all) = (RootCertStore::empty(), Vec::new());
         for part in &mut self.ca {
-            for der in part.take(pem::certificates)? {
-                store.add(der.clone()).map_err(|error| TlsError::Unusable {
-                    path: part.path.clone(),
-                    reason: Reason::of_rustls(&error).word().to_owned(),
-                })?;
-                all.push(der);
-            }
+            all.extend(part.authorities(&mut store)?);
         }
         Ok((Arc::new(store), all))
     }
@@ -343,13 +366,7 @@ impl Bytes {
     fn lists(&mut self, roots: &Arc<RootCertStore>) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
         let mut all = Vec::new();
         for part in &mut self.crl {
-            for der in part.take(pem::lists)? {
-                trust::usable(roots, &der).map_err(|reason| TlsError::List {
-                    path: part.path.clone(),
-                    reason,
-                })?;
-                all.push(der);
-            }
+            all.extend(part.lists(Some(roots))?);
         }
         Ok(all)
     }
@@ -386,39 +403,66 @@ impl Bytes {
     }
 }
 
-/// Everything that is wrong with the files of a table, each with its key: for `waystation check`.
+/// Everything that is wrong with the files of a table, each with its key: for `waystation check`. One file of several has its index.
 #[must_use]
-pub fn faults(sources: &Sources) -> Vec<(&'static str, TlsError)> {
+pub fn faults(sources: &Sources) -> Vec<(String, TlsError)> {
     let mut bytes = sources.bytes();
+    let mut found = own_faults(sources, &mut bytes);
     let (ca_key, crl_key) = sources.keys();
-    let mut found = Vec::new();
-    let chain = bytes.certificate.as_mut().map(|part| part.take(pem::certificates));
-    let key = bytes.key.as_mut().and_then(|part| part.take(pem::private_key).err());
-    found.extend(key.map(|error| ("key", error.into())));
-    match chain {
-        Some(Err(error)) => found.insert(0, ("certificate", error.into())),
-        Some(Ok(chain)) if found.is_empty() => {
-            let at = |error: &TlsError| match error {
-                TlsError::Unusable { .. } => "certificate",
-                _ => "key",
-            };
-            found.extend(bytes.identity(&chain).err().map(|error| (at(&error), error)));
-        }
-        Some(Ok(_)) | None => {}
-    }
-    match bytes.authorities() {
-        Err(error) => found.push((ca_key, error)),
-        Ok((_, all)) if all.is_empty() && !bytes.crl.is_empty() => found.push((crl_key, TlsError::UnusedList)),
-        Ok((roots, _)) => found.extend(bytes.lists(&roots).err().map(|error| (crl_key, error))),
+    let indexed = |key: &str, count: usize, at: usize| match count {
+        1 => key.to_owned(),
+        _ => format!("{key}[{at}]"),
+    };
+    let mut store = RootCertStore::empty();
+    let count = bytes.ca.len();
+    let wrong = bytes.ca.iter_mut().enumerate().filter_map(|(at, part)| {
+        let error = part.authorities(&mut store).err()?;
+        Some((indexed(ca_key, count, at), error))
+    });
+    let wrong: Vec<(String, TlsError)> = wrong.collect();
+    let roots = wrong.is_empty().then(|| Arc::new(store));
+    found.extend(wrong);
+    if count == 0 && !bytes.crl.is_empty() {
+        found.push((crl_key.to_owned(), TlsError::UnusedList));
+    } else {
+        let count = bytes.crl.len();
+        found.extend(bytes.crl.iter_mut().enumerate().filter_map(|(at, part)| {
+            let error = part.lists(roots.as_ref()).err()?;
+            Some((indexed(crl_key, count, at), error))
+        }));
     }
     // What is left concerns more than one key, and can be seen only when each can be read.
     if found.is_empty() {
-        found.extend(
-            sources
-                .material(sources.bytes(), Vec::new())
-                .err()
-                .map(|error| ("", error)),
-        );
+        let whole = sources.material(sources.bytes(), Vec::new());
+        found.extend(whole.err().map(|error| (String::new(), error)));
+    }
+    found
+}
+
+/// What is wrong with the box's own certificate and key.
+fn own_faults(sources: &Sources, bytes: &mut Bytes) -> Vec<(String, TlsError)> {
+    let mut found = Vec::new();
+    let chain = match bytes.certificate.as_mut().map(|part| part.take(pem::certificates)) {
+        Some(Ok(chain)) => Some(chain),
+        Some(Err(error)) => {
+            found.push(("certificate".to_owned(), error.into()));
+            None
+        }
+        None => None,
+    };
+    let key = bytes.key.as_mut().and_then(|part| part.take(pem::private_key).err());
+    found.extend(key.map(|error| ("key".to_owned(), error.into())));
+    match (&sources.certificate, &sources.key) {
+        (Some(_), None) => found.push(("key".to_owned(), TlsError::HalfIdentity)),
+        (None, Some(_)) => found.push(("certificate".to_owned(), TlsError::HalfIdentity)),
+        (Some(_), Some(_)) | (None, None) => {}
+    }
+    if let (true, Some(chain)) = (found.is_empty(), chain) {
+        let at = |error: &TlsError| match error {
+            TlsError::Unusable { .. } => "certificate".to_owned(),
+            _ => "key".to_owned(),
+        };
+        found.extend(bytes.identity(&chain).err().map(|error| (at(&error), error)));
     }
     found
 }

@@ -35,19 +35,26 @@ pub enum Role {
 pub(super) fn check(callers: &[CallerConfig]) -> Vec<String> {
     let mut problems = Vec::new();
     let mut names: Vec<&str> = Vec::new();
+    let mut tokens: Vec<(usize, blake3::Hash)> = Vec::new();
     for (index, caller) in callers.iter().enumerate() {
         let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b);
         if caller.name.is_empty() || caller.name.len() > 32 || !caller.name.bytes().all(allowed) {
             problems.push(format!(
-                "callers[{index}].name must be 1 to 32 of a-z, 0-9, `_` and `-`"
+                "`callers[{index}].name` must be 1 to 32 of a-z, 0-9, `_` and `-`"
             ));
         }
         if names.contains(&caller.name.as_str()) {
-            problems.push(format!("callers[{index}].name is the name of another caller already"));
+            problems.push(format!("`callers[{index}].name` is the name of another caller already"));
         }
         names.push(&caller.name);
-        if let Err(problem) = token_hash(&caller.token_file) {
-            problems.push(format!("callers[{index}].token_file {problem}"));
+        match token_hash(&caller.token_file) {
+            Err(problem) => problems.push(format!("`callers[{index}].token_file` {problem}")),
+            Ok(token) => match tokens.iter().find(|(_, other)| *other == token) {
+                Some((other, _)) => problems.push(format!(
+                    "`callers[{index}].token_file` holds the token of callers[{other}]: give each caller its own, `openssl rand -hex 32`"
+                )),
+                None => tokens.push((index, token)),
+            },
         }
     }
     problems
@@ -249,7 +256,13 @@ mod tests {
             file(folder.path(), "d", long, 0o600),
             file(folder.path(), "e", long, 0o600),
         );
-        assert!(Callers::load(&[one, two]).is_err(), "two callers with one token");
+        let both = [one, two];
+        assert!(Callers::load(&both).is_err(), "two callers with one token");
+        let said = check(&both).join("\n");
+        assert!(
+            said.starts_with("`callers[1].token_file`") && said.contains("callers[0]"),
+            "{said}"
+        );
     }
 
     #[test]

@@ -101,9 +101,9 @@ impl Config {
 
 /// Everything that is wrong with the files and keys of a configuration, each with its key: for `waystation check`.
 #[must_use]
-pub fn faults(config: &Config) -> Vec<(&'static str, TlsError)> {
+pub fn faults(config: &Config) -> Vec<(String, TlsError)> {
     let mut found = crate::pki::material::faults(&config.sources());
-    found.extend(config.check().err().map(|error| ("client_ca", error)));
+    found.extend(config.check().err().map(|error| ("client_ca".to_owned(), error)));
     found
 }
 

@@ -143,11 +143,9 @@ impl Config {
 
 /// Everything that is wrong with the files and keys of a configuration, each with its key: for `waystation check`.
 #[must_use]
-pub fn faults(config: &Config) -> Vec<(&'static str, TlsError)> {
+pub fn faults(config: &Config) -> Vec<(String, TlsError)> {
     let mut found = crate::pki::material::faults(&config.sources());
-    // What concerns more than one key is said only when each can be read.
-    if found.is_empty() {
-        found = config.check();
-    }
+    let own = config.check().into_iter();
+    found.extend(own.map(|(key, error)| (key.to_owned(), error)));
     found
 }
