@@ -20,6 +20,9 @@ impl Span {
     }
 }
 
+/// The longest span that is read: added to any time of a clock it still gives a time. A hundred years of humantime's 365.25 days.
+const SPAN_MAX: Duration = Duration::from_secs(100 * 31_557_600);
+
 /// A number of bytes, written `"512KiB"`, `"64MiB"`, `"5GiB"`, or a plain count with `B`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Size(pub u64);
@@ -81,9 +84,15 @@ fn wrong_size(text: &str) -> String {
 impl std::str::FromStr for Span {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        humantime::parse_duration(text).map(Self).map_err(|_| {
+        let span = humantime::parse_duration(text).map_err(|_| {
             format!("`{text}` is not a duration: write a number with its unit, such as \"30s\" or \"250ms\"")
-        })
+        })?;
+        if span > SPAN_MAX {
+            return Err(format!(
+                "`{text}` is longer than 100years, which no key needs: write a shorter one"
+            ));
+        }
+        Ok(Self(span))
     }
 }
 
@@ -198,6 +207,11 @@ mod tests {
         assert!("99999999TiB".parse::<Size>().is_err());
         assert_eq!("30s".parse(), Ok(Span::secs(30)));
         assert!("30".parse::<Span>().is_err());
+        assert!("100years".parse::<Span>().is_ok());
+        for long in ["101years", "18446744073709551615s", "99999999999days"] {
+            let said = long.parse::<Span>().unwrap_err();
+            assert!(said.contains(long), "{said}");
+        }
         assert_eq!("10%".parse::<Share>().map(|s| s.of(200)), Ok(20));
         assert!("120%".parse::<Share>().is_err());
         for text in ["3GiB", "512KiB", "7B"] {

@@ -2,13 +2,17 @@
 //! Reads the disk, changes nothing on it.
 use super::{Config, Problem};
 use crate::base::clock::Clock;
-use crate::base::names::DestinationId;
+use crate::base::names::{AeTitle, DestinationId};
+use crate::listener::SourceConfig;
 use crate::listener::tls::ClientCertificate;
 use crate::pki::{Sources, TlsError};
 use crate::sender::Config as Destination;
+use crate::spool;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::path::Path;
+use std::fs::FileType;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
 
 /// Every problem between and behind the components, in the order of the file.
 /// The rule folder apart: see `rules`.
@@ -48,6 +52,7 @@ fn components(config: &Config, problems: &mut Vec<Problem>) {
     say("transcode".into(), config.transcode.check());
     say("alarms".into(), config.alarms.check());
     say("certificates".into(), config.certificates.check());
+    say("limits".into(), config.limits.check());
     for (index, listener) in config.listeners.iter().enumerate() {
         say(format!("listeners[{index}]"), listener.check());
     }
@@ -142,10 +147,15 @@ fn ports(config: &Config, problems: &mut Vec<Problem>) {
     }
 }
 
-/// Port 0 is chosen by the system; an unspecified address takes the port on all of its kind.
+/// Port 0 is chosen by the system. `0.0.0.0` takes the port on every IPv4 address, and `::` on every address: a socket of it takes IPv4
+/// as well (ipv6(7), `net.ipv6.bindv6only` = 0).
 fn collide(a: SocketAddr, b: SocketAddr) -> bool {
-    let any = a.ip().is_unspecified() || b.ip().is_unspecified();
-    a.port() != 0 && a.port() == b.port() && (a.ip() == b.ip() || any)
+    let takes = |one: IpAddr, other: IpAddr| {
+        one == other || (one.is_unspecified() && (one.is_ipv6() || one.is_ipv4() == other.is_ipv4()))
+    };
+    // `::ffff:a.b.c.d` is the IPv4 address to the system.
+    let (one, other) = (a.ip().to_canonical(), b.ip().to_canonical());
+    a.port() != 0 && a.port() == b.port() && (takes(one, other) || takes(other, one))
 }
 
 fn sources(config: &Config, problems: &mut Vec<Problem>) {
@@ -161,16 +171,33 @@ fn sources(config: &Config, problems: &mut Vec<Problem>) {
             problems.push(Problem::error(format!("sources[{index}]"), message));
         }
         for (other_index, other) in config.sources[..index].iter().enumerate() {
-            let both = !source.wants_certificate() && !other.wants_certificate();
             let title = source.calling_ae.iter().find(|title| other.calling_ae.contains(title));
             let same = |a: &ipnet::IpNet| other.addresses.iter().any(|b| a.contains(b) || b.contains(a));
-            if let Some(title) = title.filter(|_| both && source.addresses.iter().any(same)) {
-                let message =
-                    format!("`{title}` from the same network is sources[{other_index}] already, which comes first");
-                problems.push(Problem::warning(format!("sources[{index}].calling_ae"), message));
+            if let Some(title) = title.filter(|_| source.addresses.iter().any(same)) {
+                problems.extend(twice(title, (index, source), (other_index, other)));
             }
         }
     }
+}
+
+/// One AE title from one network in two entries. Entries that each want a certificate are told apart by it.
+fn twice(title: &AeTitle, later: (usize, &SourceConfig), first: (usize, &SourceConfig)) -> Option<Problem> {
+    let ((later_index, later), (first_index, first)) = (later, first);
+    let (open, bound) = match (first.wants_certificate(), later.wants_certificate()) {
+        (true, true) => return None,
+        (false, false) => {
+            let message =
+                format!("`{title}` from the same network is sources[{first_index}] already, which comes first");
+            return Some(Problem::warning(format!("sources[{later_index}].calling_ae"), message));
+        }
+        (false, true) => (first_index, later_index),
+        (true, false) => (later_index, first_index),
+    };
+    let message = format!(
+        "`{title}` from the same network is bound to a certificate by sources[{bound}], and is admitted here without one: take it out \
+         of this entry, or name a certificate here too"
+    );
+    Some(Problem::warning(format!("sources[{open}].calling_ae"), message))
 }
 
 /// Loads every key, certificate, authority and list as the box will: missing, unreadable and mismatched ones are said now, and
@@ -233,32 +260,63 @@ fn folders(config: &Config, problems: &mut Vec<Problem>) {
         }
     };
     check("spool.path".into(), &config.spool.path);
-    check(
-        "control.path".into(),
-        config.control.path.parent().unwrap_or(Path::new(".")),
-    );
     for (index, destination) in config.destinations.iter().enumerate() {
         if let Destination::Folder(folder) = destination {
             check(format!("destinations[{index}].path"), &folder.path);
         }
     }
+    if spool::is_foreign(&config.spool.path) {
+        let message = spool::OpenError::NotASpool(config.spool.path.clone()).to_string();
+        problems.push(Problem::error("spool.path", message));
+    }
+    if let Some(message) = no_socket(&config.control.path, state, &config.spool.path) {
+        problems.push(Problem::error("control.path", message));
+    }
+}
+
+/// Why the control socket cannot be made, or must not be: whatever else has its name would be replaced, and removed at the stop.
+fn no_socket(path: &Path, state: &Path, spool: &Path) -> Option<String> {
+    let Some(name) = path.file_name() else {
+        return Some("is no file's name: write one, such as \"/run/waystation/control.sock\"".to_owned());
+    };
+    let found = std::fs::symlink_metadata(path).map(|facts| facts.file_type());
+    let shown = path.display();
+    if found.as_ref().is_ok_and(FileType::is_dir) {
+        return Some(format!(
+            "{shown} is a folder: name a file in it, such as {shown}/control.sock"
+        ));
+    }
+    if found.is_ok_and(|kind| !kind.is_socket()) {
+        return Some(format!(
+            "{shown} is there and is no socket, and the box would replace it: name another file, or move {} away",
+            name.display()
+        ));
+    }
+    let folder = folder_of(path);
+    if !folder.exists() && ![state, spool].contains(&folder.as_path()) {
+        let shown = folder.display();
+        return Some(format!(
+            "the folder {shown} does not exist, and the box makes none for its socket: make it, writable for the box's user"
+        ));
+    }
+    unwritable(&folder, state)
+}
+
+/// The folder that a path lies in; the working folder for a bare name.
+fn folder_of(path: &Path) -> PathBuf {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    parent.unwrap_or(Path::new(".")).to_owned()
 }
 
 /// Why a folder cannot be written. One that is missing may be made when its parent is there; below the state folder (which the
 /// box makes) any depth is made. A missing parent elsewhere is most often a disk that is not mounted: never spool beside it.
 fn unwritable(path: &Path, state: &Path) -> Option<String> {
-    let parent = |path: &Path| {
-        path.parent()
-            .filter(|p| !p.as_os_str().is_empty())
-            .unwrap_or(Path::new("."))
-            .to_owned()
-    };
     let mut at = path.to_owned();
     if !at.exists() && at.starts_with(state) {
         at = state.to_owned();
     }
     if !at.exists() {
-        at = parent(&at);
+        at = folder_of(&at);
     }
     if !at.exists() {
         return Some(format!(

@@ -79,6 +79,9 @@ impl Node {
             // Station Name (0008,1010) is an SH: 16 characters.
             problems.push("`name` must be 1 to 16 letters, digits, `.`, `_` or `-`".to_owned());
         }
+        if self.state.as_os_str().is_empty() {
+            problems.push("`state` is empty: name the folder where everything that changes lies".to_owned());
+        }
         if self.drain.0 > std::time::Duration::from_secs(600) {
             problems.push("`drain` is longer than 10min: the service manager would kill the box first".to_owned());
         }

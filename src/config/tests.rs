@@ -1,5 +1,6 @@
 //! The loader as a person meets it: files in, a configuration or every problem out.
 mod at_once;
+mod starts;
 mod unforced;
 mod values;
 

@@ -265,6 +265,23 @@ mod tests {
         Admission::new(vec![source(plain), source(bound)], &Limits::default())
     }
 
+    #[test]
+    fn a_mapped_network_admits_its_ipv4_peers() {
+        let mapped = "name = \"m\"\ncalling_ae = [\"M\"]\naddresses = [\"::ffff:10.0.0.0/104\"]";
+        let admission = Admission::new(vec![source(mapped)], &Limits::default());
+        for (address, refused) in [
+            ("10.1.2.3", None),
+            ("::ffff:10.1.2.3", None),
+            ("11.1.2.3", Some(Refusal::Address)),
+        ] {
+            assert_eq!(
+                refusal(&admission, &peer(address), &request("BOX", "M")),
+                refused,
+                "{address}"
+            );
+        }
+    }
+
     fn refusal(admission: &Admission, peer: &Peer, request: &Request) -> Option<Refusal> {
         admission.admit(&listener(), peer, request).err()
     }

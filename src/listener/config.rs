@@ -123,6 +123,20 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// What would let nothing in, as sentences that say what to do.
+    #[must_use]
+    pub fn check(&self) -> Vec<String> {
+        let bounds = [
+            ("max_associations", self.max_associations == 0),
+            ("max_instance", self.max_instance.0 == 0),
+        ];
+        let zero = bounds.into_iter().filter(|(_, zero)| *zero);
+        zero.map(|(key, _)| format!("`{key}` is 0: nothing could be received"))
+            .collect()
+    }
+}
+
 impl Default for StateTimeouts {
     fn default() -> Self {
         Self {
@@ -149,6 +163,19 @@ impl StateTimeouts {
             release: self.release.0,
         }
     }
+
+    fn check(&self) -> impl Iterator<Item = String> + use<> {
+        let spans = [
+            ("handshake", self.handshake),
+            ("association", self.association),
+            ("idle", self.idle),
+            ("transfer", self.transfer),
+            ("write", self.write),
+            ("release", self.release),
+        ];
+        let zero = spans.into_iter().filter(|(_, span)| span.0.is_zero());
+        zero.map(|(key, _)| format!("`timeouts.{key}` is 0: every peer would be late; write a span such as \"30s\""))
+    }
 }
 
 impl Config {
@@ -165,6 +192,7 @@ impl Config {
         if !(4096..=16 << 20).contains(&self.max_pdu.0) {
             problems.push("`max_pdu` is outside 4KiB to 16MiB".to_owned());
         }
+        problems.extend(self.timeouts.check());
         problems
     }
 }
@@ -186,6 +214,12 @@ impl SourceConfig {
         if self.addresses.is_empty() {
             problems
                 .push("`addresses` is empty: nobody could send; name its networks, such as \"10.1.2.0/24\"".to_owned());
+        }
+        if self.max_associations == 0 {
+            problems.push(
+                "`max_associations` is 0: nothing of this source could be received; remove the entry to refuse it"
+                    .to_owned(),
+            );
         }
         for fingerprint in &self.certificate_fingerprints {
             if normal_fingerprint(fingerprint).is_none() {
@@ -258,6 +292,26 @@ mod tests {
             .expect_err("no network")
             .to_string();
         assert!(wrong.contains("10.1.2.0/24"), "{wrong}");
+    }
+
+    #[test]
+    fn a_bound_of_nothing_is_a_problem() {
+        let limits: Limits = toml::from_str("max_associations = 0\nmax_instance = \"0B\"").expect("parses");
+        assert_eq!(limits.check().len(), 2);
+        assert_eq!(Limits::default().check(), Vec::<String>::new());
+        let source = "name = \"ct1\"\ncalling_ae = [\"CT1\"]\naddresses = [\"10.0.0.0/8\"]\nmax_associations = 0";
+        let said = toml::from_str::<SourceConfig>(source).expect("parses").check();
+        assert!(said.len() == 1 && said[0].starts_with("`max_associations`"), "{said:?}");
+        for key in ["handshake", "association", "idle", "transfer", "write", "release"] {
+            let listener = format!(
+                "name = \"a\"\naddress = \"127.0.0.1:0\"\nae_titles = [\"BOX\"]\ntimeouts = {{ {key} = \"0s\" }}"
+            );
+            let said = toml::from_str::<Config>(&listener).expect("parses").check();
+            assert!(
+                said.len() == 1 && said[0].starts_with(&format!("`timeouts.{key}`")),
+                "{said:?}"
+            );
+        }
     }
 
     #[test]

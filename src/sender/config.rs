@@ -222,6 +222,9 @@ impl Config {
         match self {
             Self::Dicom(dicom) => dicom.check(&mut wrong),
             Self::Folder(folder) => {
+                if folder.path.as_os_str().is_empty() {
+                    wrong.push("path: is empty".to_owned());
+                }
                 if let Err(error) = template::Template::parse(&folder.template) {
                     wrong.push(format!("template: {error}"));
                 }

@@ -105,7 +105,7 @@ pub use payload::Incoming;
 pub use query::{Filter, Row};
 pub use reader::Payload;
 pub use rebuild::{RebuildReport, rebuild};
-pub use recover::{anothers, is_there};
+pub use recover::{anothers, is_foreign, is_there};
 pub use salvage::{Fate, Named, SalvageReport, salvages};
 pub use schema::{FORMAT, SpoolVersion, version};
 pub use scrub::ScrubStatus;

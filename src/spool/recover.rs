@@ -60,6 +60,12 @@ pub(super) fn lock_to_write(root: &Path, create: bool) -> Result<(File, bool), O
     lock(root, create)
 }
 
+/// Whether a directory holds something and is no spool: then `Spool::open` refuses it.
+#[must_use]
+pub fn is_foreign(root: &Path) -> bool {
+    !schema::has_marker(root) && is_there(root)
+}
+
 /// Makes or recognises a spool directory and locks it for this process. The lock lives as long as the file.
 pub(super) fn lock(root: &Path, create: bool) -> Result<(File, bool), OpenError> {
     if create {
@@ -68,9 +74,8 @@ pub(super) fn lock(root: &Path, create: bool) -> Result<(File, bool), OpenError>
     // Before anything is opened for writing: a spool of a newer version stays as it is, to the byte.
     schema::refuse_newer(root)?;
     if !schema::has_marker(root) {
-        let mut entries = fs::read_dir(root).map_err(failed(root, "cannot be listed"))?;
-        let foreign = entries.any(|entry| entry.is_ok_and(|e| e.file_name() != "lost+found"));
-        if foreign || !create {
+        fs::read_dir(root).map_err(failed(root, "cannot be listed"))?;
+        if is_there(root) || !create {
             return Err(OpenError::NotASpool(root.to_owned()));
         }
     }
