@@ -7,7 +7,7 @@ use waystation::rules;
 /// Exit code 0 with warnings at most, 1 with errors.
 pub fn run(at: &Where) -> ExitCode {
     let files = config::files_or_default(&at.config);
-    let report = config::report(&files);
+    let report = config::report_by_hand(&files);
     print(&report.problems);
     if let Some(config) = report.config {
         println!(

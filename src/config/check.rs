@@ -308,16 +308,19 @@ fn folder_of(path: &Path) -> PathBuf {
     parent.unwrap_or(Path::new(".")).to_owned()
 }
 
-/// Why a folder cannot be written. One that is missing may be made when its parent is there; below the state folder (which the
-/// box makes) any depth is made. A missing parent elsewhere is most often a disk that is not mounted: never spool beside it.
-fn unwritable(path: &Path, state: &Path) -> Option<String> {
+/// The folder that is written for it to be there: itself, or the one that it is made in.
+pub(super) fn made_in(path: &Path, state: &Path) -> PathBuf {
     let mut at = path.to_owned();
     if !at.exists() && at.starts_with(state) {
         at = state.to_owned();
     }
-    if !at.exists() {
-        at = folder_of(&at);
-    }
+    if at.exists() { at } else { folder_of(&at) }
+}
+
+/// Why a folder cannot be written. One that is missing may be made when its parent is there; below the state folder (which the
+/// box makes) any depth is made. A missing parent elsewhere is most often a disk that is not mounted: never spool beside it.
+fn unwritable(path: &Path, state: &Path) -> Option<String> {
+    let at = made_in(path, state);
     if !at.exists() {
         return Some(format!(
             "the folder {} does not exist: make it, or mount its disk",

@@ -11,6 +11,7 @@ mod extract;
 mod keys;
 mod reading;
 mod unforced;
+mod user;
 mod words;
 
 pub use unforced::Unforced;
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use user::User;
 
 /// Where the box looks when no file is named.
 pub const DEFAULT_FILE: &str = "/etc/waystation/waystation.toml";
@@ -210,9 +212,21 @@ pub fn report(files: &[PathBuf]) -> Report {
     report_with(files, &environment())
 }
 
+/// As `report`, for a person at the command line: where root asks for a box that runs as somebody else, what that user cannot read or
+/// write is a problem too.
+#[must_use]
+pub fn report_by_hand(files: &[PathBuf]) -> Report {
+    report_for(files, &environment(), User::of_box)
+}
+
 /// As `report`, with the variables given.
 #[must_use]
 pub fn report_with(files: &[PathBuf], variables: &[(String, String)]) -> Report {
+    report_for(files, variables, |_| None)
+}
+
+/// `user`: whom the box with this state folder runs as, when that is to be looked at.
+fn report_for(files: &[PathBuf], variables: &[(String, String)], user: impl FnOnce(&Path) -> Option<User>) -> Report {
     let mut sources = keys::Sources::read(files, variables);
     let mut problems = std::mem::take(&mut sources.problems);
     let mut extracted = extract::config(&sources);
@@ -226,6 +240,9 @@ pub fn report_with(files: &[PathBuf], variables: &[(String, String)]) -> Report 
             placed.collect::<Vec<_>>()
         };
         problems.extend(in_file(check::all(config)));
+        if let Some(user) = user(&config.node.state) {
+            problems.extend(in_file(user.problems(config, files, sources.credentials.as_deref())));
+        }
         // Without any destination every name in the rules would be wrong.
         if !extracted.wrong.iter().any(|key| key == "destinations") {
             of_rules = in_file(check::rules(config, &extracted.names_left_out));

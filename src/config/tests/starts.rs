@@ -1,5 +1,6 @@
 //! What is called good starts, and takes something in.
-use super::super::report_with;
+use super::super::user::User;
+use super::super::{Severity, report_for, report_with};
 use super::{RIGHT, Site, assert_says};
 
 #[test]
@@ -117,4 +118,40 @@ fn a_title_that_gets_round_its_certificate_is_said() {
         "{bound_first}{again}certificate_names = [\"other.example\"]\n"
     ));
     assert!(!both.iter().any(|line| line.contains("calling_ae")), "{both:#?}");
+}
+
+#[test]
+fn what_the_boxs_user_cannot_use_is_a_problem_of_its_key() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let site = Site::new();
+    let mode = |name: &str, mode| {
+        std::fs::set_permissions(site.path(name), std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    for folder in ["var", "rules", "delivered"] {
+        std::fs::create_dir(site.path(folder)).unwrap();
+    }
+    site.write("rules/main.rhai", "fn route(image, from) { to(\"vna\"); }");
+    let text = RIGHT
+        .replace("RULES", "STATE/rules")
+        .replace("STATE/var/out", "STATE/delivered");
+    let file = site.write("w.toml", &text);
+    mode("", 0o755);
+    mode("rules", 0o755);
+    mode("var", 0o777);
+    mode("delivered", 0o755);
+    mode("rules/main.rhai", 0o600);
+    mode("w.toml", 0o644);
+    let uid = std::fs::metadata(&file).unwrap().uid();
+    let report = |uid| report_for(std::slice::from_ref(&file), &[], |_| Some(User::of_number(uid)));
+    assert_eq!(report(uid).problems, []);
+    let report = report(uid + 1);
+    let keys: Vec<&str> = report.problems.iter().map(|problem| problem.key.as_str()).collect();
+    assert_eq!(keys, ["rules.path", "destinations[0].path"], "{:?}", report.problems);
+    assert!(
+        report
+            .problems
+            .iter()
+            .all(|problem| problem.severity == Severity::Error && problem.line.is_some())
+    );
+    assert!(report.config.is_none() && report.but_for_rules.is_none());
 }
