@@ -1,14 +1,17 @@
 //! `probe`: what a destination would refuse, and what would be made of it. Asks the running box, or without one the destination itself.
 use super::{Talk, fail, queue};
 use clap::Args;
+use std::ops::ControlFlow;
+use std::path::Path;
 use std::process::ExitCode;
 use waystation::app;
-use waystation::base::clock::Clock;
+use waystation::base::clock::{Clock, Wall};
 use waystation::base::names::DestinationId;
 use waystation::config;
 use waystation::control::protocol::{Request, Response};
 use waystation::sender::Link;
 use waystation::sender::survey::{Consequence, Finding, questions, words};
+use waystation::spool;
 use waystation::telemetry::metrics::Metrics;
 use waystation::transcode::Known;
 use waystation::transcode::forms::name_of;
@@ -61,6 +64,11 @@ async fn alone(destination: DestinationId, question: &Question, talk: &Talk) -> 
     let Some(to) = config.destinations.iter().find(|to| *to.name() == destination) else {
         return Err(format!("there is no destination {destination}"));
     };
+    if !question.known && !look_into_spool(&config.spool.path, &known) {
+        eprintln!(
+            "waystation: the spool cannot be listed; only what this box has delivered and what is common is asked about"
+        );
+    }
     let stored = questions(&known.seen(), &question.classes)?;
     let link = Link::new(to).map_err(|error| error.to_string())?.asking(known);
     if question.known {
@@ -71,6 +79,25 @@ async fn alone(destination: DestinationId, question: &Question, talk: &Talk) -> 
     let findings = findings.map_err(|down| format!("{destination} could not be asked: {down}"))?;
     Ok(Response::Probe { destination, findings })
 }
+
+/// What lies in the spool was seen too: its payload files say so without a box. False when they cannot be listed. A spool that is not
+/// begun yet holds nothing.
+fn look_into_spool(path: &Path, known: &Known) -> bool {
+    let mut left = INSTANCES_MAX;
+    let walked = spool::browse(path, &spool::Filter::default(), Wall(0), |instance, _| {
+        known.saw(&instance.sop_class, &instance.transfer_syntax);
+        left -= 1;
+        if left == 0 {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    });
+    walked.is_ok() || !spool::is_there(path)
+}
+
+/// Instances of the spool that are looked at: each is a file that is opened.
+const INSTANCES_MAX: u32 = 20_000;
 
 /// The table, and what it comes to.
 pub fn show(request: &Request, destination: &DestinationId, findings: &[Finding]) {

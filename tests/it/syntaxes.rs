@@ -315,6 +315,11 @@ fn probe_says_before_go_live_what_would_be_refused_and_what_was_learned_stays() 
         alone.out,
         alone.err
     );
+    // What waits in the spool was seen, also where the file of what was seen is gone.
+    std::fs::remove_file(station.setup.folder_of("syntaxes.json")).expect("it was kept");
+    let alone = station.cli(&["probe", "strict"]);
+    assert_eq!(alone.code, Some(1), "by the spool alone: {}{}", alone.out, alone.err);
+    assert!(alone.out.contains("of what this site sends"), "{}", alone.out);
     drop(serving);
     let gone = station.cli(&["probe", "strict"]);
     assert_eq!(gone.code, Some(1));
