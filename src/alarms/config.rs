@@ -212,9 +212,10 @@ impl Config {
         if self.silence_weeks == 0 || self.silence_weeks > 12 {
             problems.push("`silence_weeks` must be 1 to 12: so many weeks are remembered".to_owned());
         }
-        let day = |text: &&String| text.parse::<jiff::civil::Date>().is_err();
-        if self.holidays.iter().any(|text| day(&text)) {
-            problems.push("`holidays` has a day that is not written as 2026-12-25".to_owned());
+        for (index, text) in self.holidays.iter().enumerate() {
+            if text.parse::<jiff::civil::Date>().is_err() {
+                problems.push(format!("`holidays[{index}]` is no day: write it as 2026-12-25"));
+            }
         }
         if let Some(mail) = &self.mail {
             problems.extend(

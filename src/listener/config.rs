@@ -221,9 +221,11 @@ impl SourceConfig {
                     .to_owned(),
             );
         }
-        for fingerprint in &self.certificate_fingerprints {
+        for (index, fingerprint) in self.certificate_fingerprints.iter().enumerate() {
             if normal_fingerprint(fingerprint).is_none() {
-                problems.push("`certificate_fingerprints` has an entry that is not 64 hexadecimal digits".to_owned());
+                problems.push(format!(
+                    "`certificate_fingerprints[{index}]` is not a SHA-256: write 64 hexadecimal digits, with or without colons"
+                ));
             }
         }
         if self

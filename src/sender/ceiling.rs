@@ -90,33 +90,38 @@ struct Hours {
 impl Window {
     /// Everything wrong with it, each with its key first.
     pub(super) fn check(&self, place: &str) -> Vec<String> {
-        self.hours()
-            .err()
-            .into_iter()
-            .map(|(key, what)| format!("{place}.{key}: {what}"))
-            .collect()
+        let faults = [
+            ("from", time(&self.from).err()),
+            ("to", time(&self.to).err()),
+            ("days", days(&self.days).err()),
+            ("rate", self.rate().err()),
+            ("zone", self.zone().err()),
+        ];
+        let wrong = faults.into_iter().filter_map(|(key, what)| Some((key, what?)));
+        wrong.map(|(key, what)| format!("{place}.{key}: {what}")).collect()
     }
 
-    fn hours(&self) -> Result<Hours, (&'static str, String)> {
-        let zone = self.zone.as_deref().ok_or_else(|| {
-            (
-                "zone",
-                "write an IANA time zone here, or the site's as `rules.zone`".to_owned(),
-            )
-        })?;
-        if self.rate < RATE_MIN {
-            return Err((
-                "rate",
-                format!("write at least {RATE_MIN}: below it deliveries would time out"),
-            ));
-        }
+    fn hours(&self) -> Result<Hours, String> {
         Ok(Hours {
-            from: time(&self.from).map_err(|what| ("from", what))?,
-            to: time(&self.to).map_err(|what| ("to", what))?,
-            days: days(&self.days).map_err(|what| ("days", what))?,
-            zone: TimeZone::get(zone).map_err(|_| ("zone", format!("`{zone}` is not an IANA time zone")))?,
-            rate: self.rate,
+            from: time(&self.from)?,
+            to: time(&self.to)?,
+            days: days(&self.days)?,
+            zone: self.zone()?,
+            rate: self.rate()?,
         })
+    }
+
+    fn zone(&self) -> Result<TimeZone, String> {
+        let name = self.zone.as_deref();
+        let name = name.ok_or("write an IANA time zone here, or the site's as `rules.zone`")?;
+        TimeZone::get(name).map_err(|_| format!("`{name}` is not an IANA time zone"))
+    }
+
+    fn rate(&self) -> Result<Rate, String> {
+        if self.rate < RATE_MIN {
+            return Err(format!("write at least {RATE_MIN}: below it deliveries would time out"));
+        }
+        Ok(self.rate)
     }
 }
 

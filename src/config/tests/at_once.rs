@@ -76,7 +76,7 @@ fn a_wrong_entry_of_a_list_hides_no_other() {
         )
         .replace(
             "[web]",
-            "[alarms]\noff = [\"disk_lo\", \"disk_low\", \"nope\"]\ninterval = \"2h\"\n[web]",
+            "[alarms]\noff = [\"disk_lo\", \"disk_low\", \"nope\"]\nholidays = [\"x\", \"2026-12-25\", \"y\"]\ninterval = \"2h\"\n[web]",
         );
     assert_all(
         &Site::new().lines(&text),
@@ -85,11 +85,13 @@ fn a_wrong_entry_of_a_list_hides_no_other() {
             "sources[0].addresses[2]: `bad` is no network",
             "sources[0].calling_ae[0]: is longer than 16 characters",
             "sources[0].calling_ae[1]: is empty",
-            "sources[0].certificate_fingerprints: ",
+            "sources[0].certificate_fingerprints[0]: is not a SHA-256",
             "sources[0].charset: ",
             "sources[0]: is bound to a certificate, but no listener asks for one",
             "alarms.off[0]: `disk_lo` is not one of",
             "alarms.off[2]: `nope` is not one of",
+            "alarms.holidays[0]: is no day",
+            "alarms.holidays[2]: is no day",
             "alarms.interval: is longer than 1min",
         ],
     );
@@ -118,6 +120,7 @@ fn a_wrong_or_missing_required_value_hides_nothing_of_its_entry() {
             "destinations[4].batch: must be a whole number",
             "destinations[4].tries: write at least 1",
             "destinations[4].ceiling[0].rate: is missing",
+            "destinations[4].ceiling[0].from: `7:00` is not a time of day",
             "destinations[4].ceiling[0].zone: write an IANA time zone",
         ],
     );
