@@ -184,6 +184,7 @@ impl Parts {
             drain: outward.clone(),
             seed,
             conversions: Some(conversions),
+            state: config.node.state.clone(),
         };
         let commitment = commitment::build(&lanes, config)?;
         let scheduler = Scheduler::start(&lanes, &config.destinations)?;

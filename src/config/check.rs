@@ -6,7 +6,7 @@ use crate::base::names::{AeTitle, DestinationId};
 use crate::listener::SourceConfig;
 use crate::listener::tls::ClientCertificate;
 use crate::pki::{Sources, TlsError};
-use crate::sender::Config as Destination;
+use crate::sender::{Config as Destination, Folder};
 use crate::spool;
 use std::collections::BTreeMap;
 use std::fs::FileType;
@@ -262,7 +262,7 @@ fn folders(config: &Config, problems: &mut Vec<Problem>) {
     check("spool.path".into(), &config.spool.path);
     for (index, destination) in config.destinations.iter().enumerate() {
         if let Destination::Folder(folder) = destination {
-            check(format!("destinations[{index}].path"), &folder.path);
+            delivery(&format!("destinations[{index}]"), folder, state, problems);
         }
     }
     if spool::is_foreign(&config.spool.path) {
@@ -315,6 +315,14 @@ pub(super) fn made_in(path: &Path, state: &Path) -> PathBuf {
         at = state.to_owned();
     }
     if at.exists() { at } else { folder_of(&at) }
+}
+
+/// What is wrong with one destination's folder is its lane's trouble alone: the box starts, and receives for all the others.
+fn delivery(place: &str, folder: &Folder, state: &Path, problems: &mut Vec<Problem>) {
+    if let Some(message) = unwritable(&folder.path, state) {
+        let message = format!("{message}; until then nothing is delivered there");
+        problems.push(Problem::warning(format!("{place}.path"), message));
+    }
 }
 
 /// Why a folder cannot be written. One that is missing may be made when its parent is there; below the state folder (which the

@@ -1,6 +1,7 @@
 //! The loader as a person meets it: files in, a configuration or every problem out.
 mod at_once;
 mod starts;
+mod folders;
 mod unforced;
 mod values;
 

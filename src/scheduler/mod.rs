@@ -42,6 +42,7 @@ use lane::Lane;
 use machine::Machine;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::{Notify, watch};
 use worker::Shared;
@@ -67,6 +68,8 @@ pub struct Parts {
     pub seed: u64,
     /// Without them, everything leaves as it is stored.
     pub conversions: Option<Conversions>,
+    /// `node.state`, where destinations that are folders have their notes.
+    pub state: PathBuf,
 }
 
 /// All lanes. Cheap to clone; the lanes run until the drain stops.
@@ -142,7 +145,7 @@ impl Scheduler {
                 Some(conversions) => link.converting(conversions.clone()),
                 None => link,
             };
-            links.push((config, link.clocked(&parts.clock)));
+            links.push((config, link.housed(&parts.state).clocked(&parts.clock)));
         }
         let mut rng = StdRng::seed_from_u64(parts.seed);
         let lanes = links

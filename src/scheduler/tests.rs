@@ -53,6 +53,7 @@ impl Bench {
             drain: self.drain.clone(),
             seed: 7,
             conversions: None,
+            state: self.folder.path().to_owned(),
         };
         Scheduler::start(&parts, destinations).unwrap()
     }

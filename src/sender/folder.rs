@@ -5,6 +5,7 @@
 //! delivered; other content gets `_1`, `_2` … Names come from `template.rs` only.
 use super::config::Folder;
 use super::data_set::{DataSet, Fault};
+use super::ground::{Ground, GroundError};
 use super::outcome::{Down, DownKind, Job, Outcome};
 use super::payload::PayloadReader;
 use super::template::Template;
@@ -17,12 +18,14 @@ use dicom_core::Tag;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A folder as a destination, with its template parsed.
 #[derive(Clone, Debug)]
 pub struct Shelf {
     name: DestinationId,
     root: PathBuf,
+    ground: Arc<Ground>,
     template: Template,
 }
 
@@ -33,8 +36,18 @@ impl Shelf {
         Ok(Self {
             name: config.name.clone(),
             root: config.path.clone(),
+            ground: Arc::new(Ground::new(&config.name, &config.path)),
             template: Template::parse(&config.template)?,
         })
+    }
+
+    /// The same, with `node.state`: below it folders of any depth are made, and in it is noted where files were delivered.
+    #[must_use]
+    pub fn housed(mut self, state: &Path) -> Self {
+        let mut ground = Ground::new(&self.name, &self.root);
+        ground.note_in(state);
+        self.ground = Arc::new(ground);
+        self
     }
 
     /// Writes one instance. Cancelled half-way it leaves at most a temporary file, which the next try replaces.
@@ -43,24 +56,24 @@ impl Shelf {
         match self.try_store(job, reader, progress).await {
             Ok(()) => Outcome::Confirmed { status: 0 },
             Err(Failure::Ours(fault)) => fault.into(),
-            Err(Failure::Root(error)) => Outcome::Down(storage(&error)),
+            Err(Failure::Ground(error)) => Outcome::Down(unfounded(&error)),
             Err(Failure::Disk(error)) => disk_outcome(&error),
         }
     }
 
-    /// Whether the folder can be written: makes it when it is missing, and a file in it.
+    /// Whether the folder can be written: makes it where it may be made, and a file in it.
     ///
     /// # Errors
     /// `Storage`.
     pub async fn probe(&self) -> Result<(), Down> {
-        let root = self.root.clone();
+        let (root, ground) = (self.root.clone(), self.ground.clone());
         let look = move || {
-            make_folders(&root, Path::new(""))?;
+            ground.stand()?;
             let trial = root.join(".waystation-probe");
             File::create(&trial)?.write_all(b"?")?;
-            std::fs::remove_file(&trial)
+            Ok(std::fs::remove_file(&trial)?)
         };
-        blocking(look).await.map_err(|error| storage(&error))
+        blocking(look).await.map_err(|error| unfounded(&error))
     }
 
     async fn try_store<R: PayloadReader>(&self, job: &Job, reader: R, progress: &Progress) -> Result<(), Failure> {
@@ -78,10 +91,8 @@ impl Shelf {
             private: None,
         };
         let folder = name.parent().unwrap_or(Path::new("")).to_owned();
-        let root = self.root.clone();
-        blocking(move || make_folders(&root, Path::new("")))
-            .await
-            .map_err(Failure::Root)?;
+        let ground = self.ground.clone();
+        let mount = blocking(move || ground.stand()).await.map_err(Failure::Ground)?;
         let (root, id) = (self.root.clone(), format!("{}-{}", job.instance, self.name));
         let mut draft = blocking(move || Draft::begin(&root, &folder, &id)).await?;
         let mut piece = Some(meta.write().into());
@@ -92,14 +103,15 @@ impl Shelf {
         }
         let target = self.root.join(name);
         blocking(move || draft.publish(&target)).await?;
-        Ok(())
+        let ground = self.ground.clone();
+        blocking(move || ground.keep(&mount)).await.map_err(Failure::Ground)
     }
 }
 
 enum Failure {
     Ours(Fault),
     /// The destination folder itself.
-    Root(io::Error),
+    Ground(GroundError),
     Disk(io::Error),
 }
 
@@ -217,7 +229,7 @@ fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// Makes `root` and the folders under it, each flushed in its parent.
-fn make_folders(root: &Path, folder: &Path) -> io::Result<()> {
+pub(super) fn make_folders(root: &Path, folder: &Path) -> io::Result<()> {
     let whole = root.join(folder);
     let missing: Vec<&Path> = whole
         .ancestors()
@@ -239,7 +251,7 @@ fn make_folders(root: &Path, folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn sync_folder(folder: &Path) -> io::Result<()> {
+pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     if planted(Plant::SkipDirectorySync) {
         return Ok(());
     }
@@ -272,13 +284,27 @@ fn disk_outcome(error: &io::Error) -> Outcome {
     Outcome::Down(storage(error))
 }
 
-/// The error's kind only: the operating system's text could carry a path made of attributes.
 fn storage(error: &io::Error) -> Down {
-    Down::new(DownKind::Storage, error.kind().to_string())
+    Down::new(DownKind::Storage, words(error))
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+fn unfounded(error: &GroundError) -> Down {
+    Down::new(DownKind::Storage, error.to_string())
+}
+
+/// The error's number in words, or its kind: its own text could carry a path made of attributes.
+pub(super) fn words(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(number) => io::Error::from_raw_os_error(number).to_string(),
+        None => error.kind().to_string(),
+    }
+}
+
+async fn blocking<T: Send + 'static, E: From<io::Error> + Send + 'static>(
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, E> {
+    let stopped = |error| E::from(io::Error::other(error));
+    tokio::task::spawn_blocking(work).await.map_err(stopped)?
 }
 
 /// Files with different content that may stand beside each other under one name.

@@ -16,7 +16,7 @@
 //! | `dimse.rs` | a session with an archive |
 //! | `survey.rs` | what a destination would refuse |
 //! | `commitment.rs` | an association for storage commitment, with an archive or a source |
-//! | `folder.rs`, `template.rs` | files in a folder |
+//! | `folder.rs`, `ground.rs`, `template.rs` | files in a folder, where it stands, and their names |
 pub mod casting;
 pub mod ceiling;
 pub mod commitment;
@@ -24,6 +24,7 @@ pub mod config;
 pub mod data_set;
 pub mod dimse;
 pub mod folder;
+pub mod ground;
 pub mod outcome;
 mod outgoing;
 pub mod payload;
@@ -54,6 +55,7 @@ use ceiling::Governor;
 use dimse::{Begun, Session};
 use folder::Shelf;
 use outgoing::Load;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tls::Connector;
@@ -145,6 +147,15 @@ impl Link {
         if let Self::Dicom { caster, .. } = self {
             caster.forget_refusals();
         }
+    }
+
+    /// The same with `node.state`, where it is noted on which disk a folder lies.
+    #[must_use]
+    pub fn housed(mut self, state: &Path) -> Self {
+        if let Self::Folder(shelf) = &mut self {
+            *shelf = Arc::new((**shelf).clone().housed(state));
+        }
+        self
     }
 
     /// The same by another clock, which says when a ceiling holds.

@@ -41,13 +41,14 @@ const STUDY: &str = "{StudyInstanceUID}/{SeriesInstanceUID}/{SOPInstanceUID}.dcm
 #[tokio::test]
 async fn a_file_is_part_10_with_the_data_set_untouched() {
     let root = tempfile::tempdir().unwrap();
-    let shelf = shelf(&root.path().join("deep/er"), STUDY);
+    let deep = root.path().join("deep/er");
+    let shelf = shelf(&deep, STUDY).housed(root.path());
     let bytes = data_set("1.2.3.1", 700_000);
     let outcome = shelf.store(&job(1), Memory::new(&bytes, 1000), &Progress::new()).await;
     assert_eq!(outcome, Outcome::Confirmed { status: 0 });
     let expected = root.path().join("deep/er/1.2.9/1.2.9.1/1.2.3.1.dcm");
     let file = std::fs::read(&expected).unwrap();
-    assert_eq!(files(root.path()), [expected]);
+    assert_eq!(files(&deep), [expected]);
     let (meta, at) = FileMeta::read(&file).unwrap();
     assert!(file[at..] == bytes);
     assert_eq!(meta.source_ae, Some(AeTitle::parse("MODALITY").unwrap()));
@@ -115,6 +116,43 @@ async fn a_folder_that_cannot_be_written_is_the_lanes_trouble() {
     let fine = self::shelf(&root.path().join("new"), STUDY);
     fine.probe().await.unwrap();
     assert_eq!(files(&root.path().join("new")), Vec::<PathBuf>::new());
+}
+
+#[tokio::test]
+async fn where_files_went_before_no_folder_is_made_again() {
+    let (root, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let out = root.path().join("nas/out");
+    let shelf = shelf(&out, "{SOPInstanceUID}.dcm").housed(state.path());
+    let bytes = data_set("1.2.3.1", 10);
+    let send = |number| {
+        let (shelf, bytes) = (&shelf, &bytes);
+        async move {
+            shelf
+                .store(&job(number), Memory::new(bytes, 64), &Progress::new())
+                .await
+        }
+    };
+    assert!(matches!(send(1).await, Outcome::Down(_)), "its parent is missing");
+    assert!(!root.path().join("nas").exists());
+    std::fs::create_dir(root.path().join("nas")).unwrap();
+    assert_eq!(send(1).await, Outcome::Confirmed { status: 0 });
+    std::fs::remove_dir_all(root.path().join("nas")).unwrap();
+    for _ in 0..2 {
+        let Outcome::Down(down) = send(2).await else {
+            panic!("delivered")
+        };
+        assert!(down.reason.contains("is gone"), "{down}");
+        assert_eq!(shelf.probe().await.unwrap_err().kind, DownKind::Storage);
+        assert!(!root.path().join("nas").exists(), "{down}");
+        std::fs::create_dir_all(root.path().join("nas")).unwrap();
+        assert!(
+            matches!(send(2).await, Outcome::Down(_)),
+            "the mount point is there, the disk is not"
+        );
+        std::fs::remove_dir_all(root.path().join("nas")).unwrap();
+    }
+    std::fs::create_dir_all(&out).unwrap();
+    assert_eq!(send(2).await, Outcome::Confirmed { status: 0 });
 }
 
 #[tokio::test]
