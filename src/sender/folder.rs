@@ -57,23 +57,41 @@ impl Shelf {
             Ok(()) => Outcome::Confirmed { status: 0 },
             Err(Failure::Ours(fault)) => fault.into(),
             Err(Failure::Ground(error)) => Outcome::Down(unfounded(&error)),
-            Err(Failure::Disk(error)) => disk_outcome(&error),
+            Err(Failure::Disk(error)) => self.blame(&error).await,
         }
     }
 
-    /// Whether the folder can be written: makes it where it may be made, and a file in it.
+    /// Whether the folder can be written: makes it where it may be made, and a file in it, durably, which it removes.
     ///
     /// # Errors
     /// `Storage`.
     pub async fn probe(&self) -> Result<(), Down> {
-        let (root, ground) = (self.root.clone(), self.ground.clone());
+        let trial = self.root.join(format!(".waystation-{}.probe", self.name));
+        let ground = self.ground.clone();
         let look = move || {
             ground.stand()?;
-            let trial = root.join(".waystation-probe");
-            File::create(&trial)?.write_all(b"?")?;
-            Ok(std::fs::remove_file(&trial)?)
+            let _turn = ground.turn();
+            let written = write_trial(&trial);
+            // Whatever became of it, nothing of it stays.
+            let removed = std::fs::remove_file(&trial);
+            Ok(written.and(removed)?)
         };
         blocking(look).await.map_err(|error| unfounded(&error))
+    }
+
+    /// Whose trouble an error was that came while an instance was written: the folder's when no other file can be written to it
+    /// either, else this instance's alone, and the others go on.
+    async fn blame(&self, error: &io::Error) -> Outcome {
+        if error.kind() == io::ErrorKind::AlreadyExists || error.kind() == io::ErrorKind::NotADirectory {
+            return refused(NAME_TAKEN);
+        }
+        if is_of_all(error) {
+            return Outcome::Down(storage(error));
+        }
+        match self.probe().await {
+            Ok(()) => refused(format!("{NOT_WRITTEN}: {}", words(error))),
+            Err(down) => Outcome::Down(down),
+        }
     }
 
     async fn try_store<R: PayloadReader>(&self, job: &Job, reader: R, progress: &Progress) -> Result<(), Failure> {
@@ -273,15 +291,29 @@ fn numbered(target: &Path, number: u32) -> PathBuf {
     target.with_file_name(name)
 }
 
-/// A full or unwritable disk is the destination's trouble, not the instance's.
-fn disk_outcome(error: &io::Error) -> Outcome {
-    if error.kind() == io::ErrorKind::AlreadyExists || error.kind() == io::ErrorKind::NotADirectory {
-        // Names stand in each other's way: only this instance is touched.
-        return Outcome::Refused {
-            why: NAME_TAKEN.to_owned(),
-        };
-    }
-    Outcome::Down(storage(error))
+/// A full disk has room for a small file, and what this process lacks it may have a moment later.
+fn is_of_all(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let all = [
+        Errno::NOSPC,
+        Errno::DQUOT,
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOMEM,
+        Errno::INTR,
+    ];
+    Errno::from_io_error(error).is_some_and(|error| all.contains(&error))
+}
+
+fn write_trial(trial: &Path) -> io::Result<()> {
+    let mut file = File::create(trial)?;
+    file.write_all(b"?")?;
+    file.sync_data()?;
+    flushed::confirm(&file)
+}
+
+fn refused(why: impl Into<String>) -> Outcome {
+    Outcome::Refused { why: why.into() }
 }
 
 fn storage(error: &io::Error) -> Down {
@@ -311,4 +343,5 @@ async fn blocking<T: Send + 'static, E: From<io::Error> + Send + 'static>(
 const NUMBERS_MAX: u32 = 1_000;
 const PATIENT_IDENTITY_REMOVED: Tag = Tag(0x0012, 0x0062);
 const TOO_MANY: &str = "too many files of that name";
+const NOT_WRITTEN: &str = "its file could not be written where its name leads, although the folder takes others";
 const NAME_TAKEN: &str = "another file or folder stands in the way of its name";

@@ -14,7 +14,7 @@ use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Why nothing may be written there now. Names the configured folder and its disk; never what is in it.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +47,7 @@ pub struct Ground {
     root: PathBuf,
     /// `node.state`. Without it nothing is noted.
     state: Option<PathBuf>,
-    noting: Mutex<()>,
+    turn: Mutex<()>,
 }
 
 impl Ground {
@@ -57,7 +57,7 @@ impl Ground {
             name: name.clone(),
             root: root.to_owned(),
             state: None,
-            noting: Mutex::new(()),
+            turn: Mutex::new(()),
         }
     }
 
@@ -99,7 +99,7 @@ impl Ground {
         if self.stand()? != mount {
             return Err(GroundError::Shifted(self.root.clone()));
         }
-        let _one = self.noting.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = self.turn();
         if let Some(note) = self.note()
             && self.former()?.as_deref() != Some(mount)
             && let Err(error) = write_note(&note, &self.root, mount)
@@ -108,6 +108,11 @@ impl Ground {
             tracing::warn!(destination = %self.name, note = %note.display(), error = %words(&error), "where the folder lies could not be noted: should its disk be missing at a later start, the box would not see it");
         }
         Ok(())
+    }
+
+    /// For what is written under one name by all who write to the folder.
+    pub(super) fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn make(&self, was_there: bool) -> Result<(), GroundError> {

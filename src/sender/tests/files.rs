@@ -118,6 +118,37 @@ async fn a_folder_that_cannot_be_written_is_the_lanes_trouble() {
     assert_eq!(files(&root.path().join("new")), Vec::<PathBuf>::new());
 }
 
+/// Names that no file system takes, in place of folders and files that may not be written: for root there are none of those.
+#[tokio::test]
+async fn what_one_instance_s_name_leads_to_is_not_the_lanes_trouble() {
+    let root = tempfile::tempdir().unwrap();
+    let shelf = shelf(root.path(), STUDY);
+    let loops = root.path().join("1.2.9");
+    std::os::unix::fs::symlink(&loops, &loops).unwrap();
+    let bytes = data_set("1.2.3.1", 10);
+    let store = |bytes: Vec<u8>| {
+        let shelf = &shelf;
+        async move { shelf.store(&job(1), Memory::new(&bytes, 64), &Progress::new()).await }
+    };
+    assert!(matches!(store(bytes.clone()).await, Outcome::Refused { .. }));
+    std::fs::remove_file(&loops).unwrap();
+    std::fs::create_dir_all(loops.join("1.2.9.1")).unwrap();
+    // A folder stands where the unfinished file is written to.
+    let part = loops.join(format!("1.2.9.1/.waystation-{}-out.part", job(1).instance));
+    std::fs::create_dir(&part).unwrap();
+    let Outcome::Refused { why } = store(bytes.clone()).await else {
+        panic!("not of this instance")
+    };
+    assert!(
+        why.contains("although the folder takes others: Is a directory"),
+        "{why}"
+    );
+    assert!(!why.contains("1.2"), "{why}");
+    assert_eq!(files(root.path()), Vec::<PathBuf>::new(), "no trial stays");
+    std::fs::remove_dir(&part).unwrap();
+    assert_eq!(store(bytes).await, Outcome::Confirmed { status: 0 });
+}
+
 #[tokio::test]
 async fn where_files_went_before_no_folder_is_made_again() {
     let (root, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
