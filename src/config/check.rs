@@ -264,6 +264,8 @@ fn folders(config: &Config, problems: &mut Vec<Problem>) {
         if let Destination::Folder(folder) = destination {
             delivery(&format!("destinations[{index}]"), folder, state, problems);
         }
+        let warnings = destination.warnings().into_iter();
+        problems.extend(warnings.map(|(key, what)| Problem::warning(format!("destinations[{index}].{key}"), what)));
     }
     if spool::is_foreign(&config.spool.path) {
         let message = spool::OpenError::NotASpool(config.spool.path.clone()).to_string();

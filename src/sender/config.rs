@@ -232,6 +232,20 @@ impl Config {
         }
         wrong
     }
+
+    /// What is allowed and seldom meant, each with its key first.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<(&'static str, String)> {
+        let Self::Folder(folder) = self else { return Vec::new() };
+        let is_one =
+            |text: &str| template::Template::parse(text).is_ok_and(|template| !template.tells_instances_apart());
+        let one_name = is_one(&folder.template).then(|| {
+            let what = "gives all images of a series one name: the first gets it, 1,000 more get a number behind it, the rest is held; \
+                        let it carry {SOPInstanceUID}";
+            ("template", what.to_owned())
+        });
+        one_name.into_iter().collect()
+    }
 }
 
 impl Patience {

@@ -57,6 +57,7 @@ impl Shelf {
             Ok(()) => Outcome::Confirmed { status: 0 },
             Err(Failure::Ours(fault)) => fault.into(),
             Err(Failure::Ground(error)) => Outcome::Down(unfounded(&error)),
+            Err(Failure::Crowd) => refused(TOO_MANY),
             Err(Failure::Disk(error)) => self.blame(&error).await,
         }
     }
@@ -120,7 +121,9 @@ impl Shelf {
             piece = data_set.next().await?;
         }
         let target = self.root.join(name);
-        blocking(move || draft.publish(&target)).await?;
+        if !blocking(move || draft.publish(&target)).await? {
+            return Err(Failure::Crowd);
+        }
         let ground = self.ground.clone();
         blocking(move || ground.keep(&mount)).await.map_err(Failure::Ground)
     }
@@ -131,6 +134,8 @@ enum Failure {
     /// The destination folder itself.
     Ground(GroundError),
     Disk(io::Error),
+    /// `NUMBERS_MAX` files of its name have other content.
+    Crowd,
 }
 
 impl From<Fault> for Failure {
@@ -179,8 +184,8 @@ impl Draft {
         .await
     }
 
-    /// Flushes the file and gives it its name, or finds the same file there already.
-    fn publish(mut self, target: &Path) -> io::Result<()> {
+    /// Flushes the file and gives it its name, or finds the same file there already. False: all numbers of that name are taken.
+    fn publish(mut self, target: &Path) -> io::Result<bool> {
         self.file.sync_data()?;
         let folder = target.parent().unwrap_or(Path::new("."));
         for number in 0..=NUMBERS_MAX {
@@ -188,19 +193,19 @@ impl Draft {
             match rename_new(&self.temporary, &name) {
                 Ok(()) => {
                     self.published = true;
-                    return sync_folder(folder);
+                    return sync_folder(folder).map(|()| true);
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                     if self.same_as(&name)? {
                         // It may be there because a flush failed after its rename: flush now.
                         File::open(&name)?.sync_data()?;
-                        return sync_folder(folder);
+                        return sync_folder(folder).map(|()| true);
                     }
                 }
                 Err(error) => return Err(error),
             }
         }
-        Err(io::Error::new(io::ErrorKind::AlreadyExists, TOO_MANY))
+        Ok(false)
     }
 
     fn same_as(&self, other: &Path) -> io::Result<bool> {
@@ -339,9 +344,9 @@ async fn blocking<T: Send + 'static, E: From<io::Error> + Send + 'static>(
     tokio::task::spawn_blocking(work).await.map_err(stopped)?
 }
 
-/// Files with different content that may stand beside each other under one name.
+/// The last number: one file more, which has none, may stand beside others with different content under one name.
 const NUMBERS_MAX: u32 = 1_000;
 const PATIENT_IDENTITY_REMOVED: Tag = Tag(0x0012, 0x0062);
-const TOO_MANY: &str = "too many files of that name";
+const TOO_MANY: &str = "1,001 files of its name with other content are there already: let the destination's template carry {SOPInstanceUID}";
 const NOT_WRITTEN: &str = "its file could not be written where its name leads, although the folder takes others";
 const NAME_TAKEN: &str = "another file or folder stands in the way of its name";

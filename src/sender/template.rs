@@ -1,7 +1,9 @@
 //! Names of files in a destination folder, from a template. What comes out is always safe: parts of `[A-Za-z0-9._-]`,
-//! never empty, never beginning with a dot, never longer than `PART_MAX`; no value from a data set can leave the folder.
+//! never empty, never beginning with a dot, never longer than `PART_MAX`; no value from a data set can leave the folder. A part that
+//! is too long is cut, and carries a hash of the whole: what told it from others still does, and its extension stays.
 use crate::dicom::head::Head;
-use crate::dicom::path::Path;
+use crate::dicom::path::{Path, Selector};
+use dicom_core::Tag;
 use std::path::PathBuf;
 
 /// A parsed template: folders, and the file's name last.
@@ -29,12 +31,24 @@ pub enum TemplateError {
     Path(#[from] crate::dicom::path::PathError),
 }
 
-/// The longest value of an attribute in a name; a UID fits whole.
-const VALUE_MAX: usize = 64;
 /// The longest part of a name: under the 255 bytes of every file system, with room for `_1000` and a temporary suffix.
 const PART_MAX: usize = 160;
 /// Folders and file name.
 const PARTS_MAX: usize = 16;
+/// Hexadecimal digits of the hash in a part that was cut: 64 bits.
+const DIGITS: usize = 16;
+/// The longest extension, with its dot, that is kept as one.
+const EXTENSION_MAX: usize = 9;
+/// Attributes that differ from one instance of a series to the next, or mostly do.
+const BY_INSTANCE: [Tag; 6] = [
+    // Instance Creation Time, SOP Instance UID, Acquisition DateTime, Acquisition Time, Content Time, Instance Number.
+    Tag(0x0008, 0x0013),
+    Tag(0x0008, 0x0018),
+    Tag(0x0008, 0x002A),
+    Tag(0x0008, 0x0032),
+    Tag(0x0008, 0x0033),
+    Tag(0x0020, 0x0013),
+];
 
 impl Template {
     /// # Errors
@@ -50,6 +64,21 @@ impl Template {
         Ok(Self { parts })
     }
 
+    /// Whether instances of one series get names of their own, as far as the dictionary can say: by one of its attributes that
+    /// differs by instance, or by one of a private group or an item, of which nothing is known.
+    #[must_use]
+    pub fn tells_instances_apart(&self) -> bool {
+        let differs = |path: &Path| match &path.leaf {
+            Selector::Tag(tag) => !path.items.is_empty() || tag.0 % 2 == 1 || BY_INSTANCE.contains(tag),
+            Selector::Private { .. } => true,
+        };
+        let values = self.parts.iter().flatten().filter_map(|token| match token {
+            Token::Text(_) => None,
+            Token::Value(path) => Some(path),
+        });
+        values.into_iter().any(differs)
+    }
+
     /// The relative path for a data set with this head.
     #[must_use]
     pub fn expand(&self, head: &Head) -> PathBuf {
@@ -63,10 +92,7 @@ impl Template {
             for token in part {
                 match token {
                     Token::Text(text) => name.push_str(&safe(text)),
-                    Token::Value(path) => {
-                        let text: String = value(path).chars().take(VALUE_MAX).collect();
-                        name.push_str(&safe(&text));
-                    }
+                    Token::Value(path) => name.push_str(&safe(&value(path))),
                 }
             }
             out.push(safe_part(&name));
@@ -132,7 +158,7 @@ fn safe(text: &str) -> String {
 
 /// A part that is a name in every file system: not empty, not `.` or `..`, not hidden (our temporary files are).
 fn safe_part(name: &str) -> String {
-    let mut name: String = name.chars().take(PART_MAX).collect();
+    let mut name = shortened(name);
     if name.starts_with('.') {
         name.replace_range(..1, "_");
     }
@@ -142,10 +168,25 @@ fn safe_part(name: &str) -> String {
     name
 }
 
+/// ASCII of at most `PART_MAX`: the beginning, `_` and a hash of the whole, and the extension.
+fn shortened(name: &str) -> String {
+    if name.len() <= PART_MAX {
+        return name.to_owned();
+    }
+    let extension = name.rfind('.').map_or("", |dot| &name[dot..]);
+    let extension = if extension.len() <= EXTENSION_MAX {
+        extension
+    } else {
+        ""
+    };
+    let hash = blake3::hash(name.as_bytes()).to_hex();
+    let begins = &name[..PART_MAX - 1 - DIGITS - extension.len()];
+    format!("{begins}_{}{extension}", &hash[..DIGITS])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dicom_core::Tag;
 
     /// A template with one value per part, without the dictionary.
     fn one(text: &str) -> Template {
@@ -198,6 +239,40 @@ mod tests {
             one(".dcm").with(|_| uid.clone()),
             PathBuf::from(&uid).join(format!("{uid}.dcm"))
         );
+    }
+
+    #[test]
+    fn what_is_cut_keeps_its_extension_and_what_tells_it_apart() {
+        let template =
+            Template::parse("{PatientID}_{StudyInstanceUID}_{SeriesInstanceUID}_{SOPInstanceUID}.dcm").unwrap();
+        let name = |last: &str| {
+            let uid = format!("2.25.{}{last}", "1".repeat(58));
+            let path = template.with(|_| uid.clone());
+            path.to_str().unwrap().to_owned()
+        };
+        let (first, other) = (name("1"), name("2"));
+        assert_ne!(first, other);
+        assert_eq!(first, name("1"));
+        for name in [first, other] {
+            assert_eq!(name.len(), PART_MAX);
+            assert!(name.starts_with("2.25.1") && name.ends_with(".dcm"), "{name}");
+        }
+        // Two values that differ only far behind, and a point that begins no extension.
+        let long = |last: &str| one("").with(|_| format!("a.{}{last}", "b".repeat(300)));
+        assert_ne!(long("1"), long("2"));
+    }
+
+    #[test]
+    fn a_template_that_gives_all_images_of_a_series_one_name_is_told_from_others() {
+        for (text, apart) in [
+            ("{StudyInstanceUID}/{SeriesInstanceUID}/{SOPInstanceUID}.dcm", true),
+            ("{PatientID}/{SeriesNumber}-{InstanceNumber}.dcm", true),
+            ("{SOPInstanceUID}/image.dcm", true),
+            ("{StudyInstanceUID}/{Modality}.dcm", false),
+            ("image.dcm", false),
+        ] {
+            assert_eq!(Template::parse(text).unwrap().tells_instances_apart(), apart, "{text}");
+        }
     }
 
     #[test]

@@ -15,3 +15,18 @@ fn a_box_starts_though_the_disk_of_one_destination_is_away() {
     assert!(report.config.is_some(), "{:?}", report.problems);
     assert!(report.problems.iter().all(|it| it.severity == Severity::Warning));
 }
+
+#[test]
+fn a_template_that_gives_many_images_one_name_is_warned_of() {
+    let site = Site::new();
+    let text = RIGHT.replace(
+        "path = \"STATE/var/cad\"",
+        "path = \"STATE/var/cad\"\ntemplate = \"{StudyInstanceUID}/{Modality}.dcm\"",
+    );
+    assert_says(
+        &site.lines(&text),
+        "warning: destinations[1].template: gives all images of a series one name",
+    );
+    assert!(site.report(&text).config.is_some());
+    assert_eq!(site.lines(RIGHT), Vec::<String>::new());
+}

@@ -118,6 +118,22 @@ async fn a_folder_that_cannot_be_written_is_the_lanes_trouble() {
     assert_eq!(files(&root.path().join("new")), Vec::<PathBuf>::new());
 }
 
+#[tokio::test]
+async fn more_files_of_one_name_than_numbers_are_said_to_be_that() {
+    let root = tempfile::tempdir().unwrap();
+    let shelf = shelf(root.path(), "image.dcm");
+    std::fs::write(root.path().join("image.dcm"), b"x").unwrap();
+    for number in 1..=1_000 {
+        std::fs::write(root.path().join(format!("image_{number}.dcm")), b"x").unwrap();
+    }
+    let bytes = data_set("1.2.3.1", 10);
+    let Outcome::Refused { why } = shelf.store(&job(1), Memory::new(&bytes, 64), &Progress::new()).await else {
+        panic!("there is no name left")
+    };
+    assert!(why.starts_with("1,001 files of its name"), "{why}");
+    assert_eq!(files(root.path()).len(), 1_001);
+}
+
 /// Names that no file system takes, in place of folders and files that may not be written: for root there are none of those.
 #[tokio::test]
 async fn what_one_instance_s_name_leads_to_is_not_the_lanes_trouble() {
