@@ -5,7 +5,7 @@
 //! It gives itself limits of memory, processor time, file size and descriptors before it reads a byte, dies with its parent, and
 //! opens nothing by name but its own memory. It may crash, hang or lie: `pool.rs` believes it nothing that another process has
 //! not found too.
-use super::codec;
+use super::codec::{self, CodecError};
 use super::forms::{Coding, EXPLICIT_LITTLE, Form, form_of};
 use super::image::{Declined, Image, PHOTOMETRIC, PLANAR};
 use super::source::{Opened, Source, SourceError};
@@ -76,15 +76,23 @@ pub fn run(task: &Task) -> io::Result<()> {
     }
     let told = match carry_out(task) {
         Ok(found) => Told::Done(found),
-        Err(SourceError::Declined(declined)) => Told::Declined {
-            why: declined.to_string(),
-        },
-        Err(error) => Told::Failed { why: error.to_string() },
+        Err(error) => untold(&error),
     };
     let line = serde_json::to_string(&told)?;
     let mut out = io::stderr().lock();
     out.write_all(line.as_bytes())?;
     out.write_all(b"\n")
+}
+
+/// What is not handled here is declined; only what should have been read has failed.
+fn untold(error: &SourceError) -> Told {
+    let why = error.to_string();
+    match error {
+        SourceError::Declined(_) | SourceError::Codec(CodecError::Unhandled(_) | CodecError::TwelveBits(_)) => {
+            Told::Declined { why }
+        }
+        _ => Told::Failed { why },
+    }
 }
 
 fn limit(task: &Task) -> io::Result<()> {
@@ -314,3 +322,17 @@ pub fn plain() -> Uid {
 
 /// Standard streams, a frame in memory, and its second descriptor while a codec reads it.
 const FILES_MAX: u64 = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_handled_is_declined_and_has_not_failed() {
+        let told = |error| untold(&SourceError::Codec(error));
+        for error in [CodecError::TwelveBits("JPEG"), CodecError::Unhandled("JPEG")] {
+            assert!(matches!(told(error), Told::Declined { .. }));
+        }
+        assert!(matches!(told(CodecError::Unreadable("JPEG")), Told::Failed { .. }));
+    }
+}

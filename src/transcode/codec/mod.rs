@@ -22,6 +22,10 @@ pub enum CodecError {
     OtherSize(&'static str),
     #[error("the {0} stream is of a kind that is not handled")]
     Unhandled(&'static str),
+    #[error(
+        "the {0} stream was compressed with loss from 12 bits a sample, and such streams are read with 8 bits only"
+    )]
+    TwelveBits(&'static str),
     #[error("the {0} stream was compressed with loss, against its transfer syntax")]
     Lossy(&'static str),
     #[error("the {0} encoder refused the frame")]
