@@ -24,7 +24,9 @@ impl From<RecastError> for Trouble {
     fn from(error: RecastError) -> Self {
         let what = error.to_string();
         match error {
-            RecastError::Layout(RelayoutError::WidePixels | RelayoutError::UnknownVr(_)) => Self::Declined(what),
+            RecastError::Layout(
+                RelayoutError::WidePixels | RelayoutError::UnknownVr(_) | RelayoutError::SignFar(_),
+            ) => Self::Declined(what),
             RecastError::Flate(_) | RecastError::Layout(_) => Self::Failed(what),
             RecastError::Pixels => Self::NotIdentical,
         }

@@ -1,11 +1,13 @@
 //! A data set in another uncompressed layout: implicit little endian, explicit little endian, explicit big endian.
 //!
-//! Promises: a stream in pieces of any size, memory of one header and one open element for each level whatever the lengths;
+//! Promises: a stream in pieces of any size, memory of one header and one open element for each level whatever the lengths, and of at most
+//! `HEAD_MAX` while it is open whether a number is signed (`sign.rs`);
 //! every value stands again with its own bytes in the new byte order; sequences and items leave with undefined lengths
 //! (their old lengths would be wrong, and the new ones are not known before their end); group lengths (gggg,0000), which
 //! PS3.5 7.2 retired, do not leave. UN stays as it is, little endian (PS3.5 6.2.2 note 2), what UN of undefined length
 //! contains stays implicit little endian (CP-246), and a value that its VR's 16-bit length cannot hold becomes UN.
 //! Encapsulated pixel data has one layout only and is refused. Called by the sender's recast; knows no syntax UIDs.
+mod sign;
 #[cfg(test)]
 mod tests;
 
@@ -14,6 +16,7 @@ use super::head::{ITEM, ITEM_END, Kind, SEQUENCE_END, dictionary_vr, has_long_le
 use super::syntax::Layout;
 use crate::base::limits::DEPTH_MAX;
 use dicom_core::{Tag, VR};
+use sign::{Doubt, Sign};
 
 /// Why a data set cannot stand in another layout. Carries places, never values.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -28,6 +31,8 @@ pub enum RelayoutError {
         "pixels of more than 16 bits are not moved to or from big endian: readers do not agree on their byte order"
     )]
     WidePixels,
+    #[error("whether {0} is signed is said by Pixel Representation, which stands more than 4 MiB behind it")]
+    SignFar(Tag),
     #[error("a value ends inside {0}")]
     Truncated(Tag),
 }
@@ -41,6 +46,10 @@ pub struct Relayout {
     partial: Vec<u8>,
     value: Option<Value>,
     root: Frame,
+    /// Elements whose VR is open, in the order in which they stand in `held`.
+    doubts: Vec<Doubt>,
+    /// Written, from the first doubt on.
+    held: Vec<u8>,
 }
 
 /// What is open: the root, a sequence, or an item.
@@ -52,8 +61,10 @@ struct Frame {
     end: Option<u64>,
     from: Layout,
     to: Layout,
-    /// Pixel Representation and Bits Allocated of the item, or of what encloses it.
-    signed: bool,
+    sign: Sign,
+    /// Doubts that were there before it.
+    doubts: usize,
+    /// Bits Allocated of the item, or of what encloses it.
     bits: u16,
 }
 
@@ -82,7 +93,8 @@ impl Relayout {
             end: None,
             from,
             to,
-            signed: false,
+            sign: Sign::Open,
+            doubts: 0,
             bits: 16,
         };
         Self {
@@ -91,6 +103,8 @@ impl Relayout {
             partial: Vec::with_capacity(HEADER_MAX),
             value: None,
             root,
+            doubts: Vec::new(),
+            held: Vec::new(),
         }
     }
 
@@ -98,7 +112,17 @@ impl Relayout {
     ///
     /// # Errors
     /// See `RelayoutError`; nothing of the output may be completed then.
-    pub fn push(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) -> Result<(), RelayoutError> {
+    pub fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), RelayoutError> {
+        let mut made = match self.doubts.is_empty() {
+            true => std::mem::take(out),
+            false => std::mem::take(&mut self.held),
+        };
+        let done = self.pass(bytes, &mut made);
+        self.hand_out(made, out)?;
+        done
+    }
+
+    fn pass(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) -> Result<(), RelayoutError> {
         loop {
             if self.value.is_some() {
                 bytes = self.pass_value(bytes, out)?;
@@ -134,7 +158,12 @@ impl Relayout {
     /// # Errors
     /// `Truncated` when it ended inside an element.
     pub fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), RelayoutError> {
-        self.close(out);
+        let mut made = std::mem::take(&mut self.held);
+        self.close(&mut made);
+        if self.stack.is_empty() && self.root.sign == Sign::Open {
+            self.decide(Sign::Passed, &mut made);
+        }
+        self.hand_out(made, out)?;
         let is_padding = self.partial.len() < 8 && self.partial.iter().all(|byte| *byte == 0);
         match (&self.value, self.stack.last()) {
             (None, None) if is_padding => Ok(()),
@@ -167,7 +196,7 @@ impl Relayout {
     /// Ends what reaches its declared end here. Only UN of undefined length is laid out in another way inside than outside.
     fn close(&mut self, out: &mut Vec<u8>) {
         while let Some(frame) = self.stack.last().copied().filter(|frame| frame.end == Some(self.at)) {
-            self.stack.pop();
+            self.leave(out);
             let tag = if frame.kind == Kind::Item {
                 ITEM_END
             } else {
@@ -186,6 +215,9 @@ impl Relayout {
         {
             return Err(self.malformed(found.tag));
         }
+        if top.kind == Kind::Item && !header::is_delimiter(found.tag) {
+            self.reached(found.tag, out);
+        }
         match (top.kind, found.tag) {
             (Kind::Sequence, ITEM) => {
                 let length = if found.length == Some(0) { 0 } else { u32::MAX };
@@ -195,12 +227,13 @@ impl Relayout {
                     end,
                     Frame {
                         kind: Kind::Item,
+                        sign: Sign::Open,
                         ..top
                     },
                 )
             }
             (Kind::Sequence, SEQUENCE_END) | (Kind::Item, ITEM_END) if top.end.is_none() && !self.stack.is_empty() => {
-                self.stack.pop();
+                self.leave(out);
                 put_plain(out, top.to, found.tag, 0);
                 Ok(())
             }
@@ -252,7 +285,13 @@ impl Relayout {
             return Err(self.malformed(found.tag));
         }
         let tag = found.tag;
-        self.stack.push(Frame { tag, end, ..inside });
+        let doubts = self.doubts.len();
+        self.stack.push(Frame {
+            tag,
+            end,
+            doubts,
+            ..inside
+        });
         Ok(())
     }
 
@@ -270,7 +309,7 @@ impl Relayout {
         }
         let vr = match top.from.is_explicit() {
             true => found.vr,
-            false => inferred(found.tag, top.signed, top.bits),
+            false => inferred(found.tag, top.bits),
         };
         let is_dropped = found.tag.1 == 0;
         let even = length
@@ -279,6 +318,14 @@ impl Relayout {
         if !is_dropped {
             put_tag(out, top.to, found.tag);
             if top.to.is_explicit() {
+                // A value that is too long for either becomes UN.
+                let may_be_signed =
+                    !top.from.is_explicit() && even <= u16::MAX.into() && header::is_signed_by_pixels(found.tag);
+                let vr = if may_be_signed && self.weigh(found.tag, out) {
+                    VR::SS
+                } else {
+                    vr
+                };
                 put_vr(out, top.to, (vr, is_foreign.then_some(letters)), even);
             } else {
                 out.extend_from_slice(&top.to.put_u32(even));
@@ -324,7 +371,7 @@ impl Relayout {
         if let Some([a, b]) = value.number.as_deref() {
             let number = self.top().from.u16([*a, *b]);
             match value.tag {
-                PIXEL_REPRESENTATION => self.top_mut().signed = number == 1,
+                PIXEL_REPRESENTATION => self.decide(Sign::Own(number == 1), out),
                 _ => self.top_mut().bits = number,
             }
         }
@@ -357,12 +404,11 @@ impl Value {
     }
 }
 
-/// The VR of an element that came without one (PS3.5 A.1): the dictionary's; of two that are possible, the one that Pixel
-/// Representation or Bits Allocated decides on.
-fn inferred(tag: Tag, signed: bool, bits: u16) -> VR {
+/// The VR of an element that came without one (PS3.5 A.1): the dictionary's; of pixels the one that Bits Allocated decides on; US
+/// where it may be SS (see `sign.rs`).
+fn inferred(tag: Tag, bits: u16) -> VR {
     match tag {
         PIXEL_DATA if bits <= 8 => VR::OB,
-        _ if signed && header::is_signed_by_pixels(tag) => VR::SS,
         _ => dictionary_vr(tag),
     }
 }

@@ -174,6 +174,95 @@ fn signed_numbers_follow_the_pixel_representation_of_their_item() {
     assert_eq!(out, write(&unsigned, Layout::ExplicitLittle, None));
 }
 
+const SIGNED: [u8; 2] = [0xFB, 0xFF];
+
+fn representation(signed: u8) -> Element {
+    Element::Value(Tag(0x0028, 0x0103), VR::US, vec![signed, 0])
+}
+
+/// Zero Velocity Pixel Value, which stands before Pixel Representation.
+fn before(vr: VR) -> Element {
+    Element::Value(Tag(0x0018, 0x9810), vr, SIGNED.to_vec())
+}
+
+/// Smallest Image Pixel Value, which stands behind it.
+fn behind(vr: VR) -> Element {
+    Element::Value(Tag(0x0028, 0x0106), vr, SIGNED.to_vec())
+}
+
+#[test]
+fn signed_numbers_before_the_pixel_representation_follow_it_too() {
+    let (us, ss) = (VR::US, VR::SS);
+    let other = || Element::Value(Tag(0x0018, 0x1063), VR::DS, b"33".to_vec());
+    let items = |tag, items: Vec<Vec<Element>>, declared| Element::Sequence(tag, items, declared);
+    let (early, late) = (Tag(0x0008, 0x1140), Tag(0x5200, 0x9230));
+    for declared in [false, true] {
+        let trees = [
+            vec![other(), before(ss), other(), representation(1), behind(ss)],
+            vec![other(), before(us), other(), representation(0), behind(us)],
+            // None at all, before another group and at the end.
+            vec![before(us), Element::Value(Tag(0x0040, 0x0275), VR::SH, b"12".to_vec())],
+            vec![before(us)],
+            // In items of the data set's, and with their own.
+            vec![
+                items(
+                    early,
+                    vec![
+                        vec![before(ss), behind(ss)],
+                        vec![before(us), representation(0), behind(us)],
+                        vec![
+                            items(early, vec![vec![other(), before(ss)]], declared),
+                            other(),
+                            before(ss),
+                        ],
+                        vec![],
+                    ],
+                    declared,
+                ),
+                before(ss),
+                representation(1),
+                items(
+                    late,
+                    vec![
+                        vec![before(ss), behind(ss)],
+                        vec![
+                            items(early, vec![vec![before(us)]], declared),
+                            before(us),
+                            representation(0),
+                        ],
+                        vec![items(late, vec![vec![behind(ss)]], declared)],
+                    ],
+                    declared,
+                ),
+            ],
+        ];
+        for tree in trees {
+            let source = write(&tree, Layout::ImplicitLittle, None);
+            for to in [Layout::ExplicitLittle, Layout::ExplicitBig] {
+                for piece in [1, 7, 10_000] {
+                    let out = run(Layout::ImplicitLittle, to, &source, piece).unwrap();
+                    assert_eq!(out, write(&tree, to, Some(true)), "{tree:?} in pieces of {piece}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_sign_is_not_waited_for_without_bounds() {
+    let long = Element::Value(Tag(0x0018, 0x1063), VR::DS, vec![b'1'; 5 << 20]);
+    let implicit = |tree: &[Element]| write(tree, Layout::ImplicitLittle, None);
+    let source = implicit(&[before(VR::SS), long.clone(), representation(1)]);
+    assert_eq!(
+        run(Layout::ImplicitLittle, Layout::ExplicitLittle, &source, 64 << 10),
+        Err(RelayoutError::SignFar(Tag(0x0018, 0x9810)))
+    );
+    // Only what is in doubt is held, and only where VRs are written.
+    let known = implicit(&[representation(1), behind(VR::SS), long]);
+    run(Layout::ImplicitLittle, Layout::ExplicitLittle, &known, 64 << 10).unwrap();
+    run(Layout::ImplicitLittle, Layout::ImplicitLittle, &source, 64 << 10).unwrap();
+}
+
 #[test]
 fn pixels_of_eight_bits_become_bytes_and_are_not_turned_round() {
     let layout = Layout::ImplicitLittle;
