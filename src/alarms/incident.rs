@@ -7,6 +7,7 @@
 //!
 //! Knows no clock, no file and no channel: time comes in, events go out. Its times are steady (never backwards, see `task.rs`).
 use super::kind::{Kind, Severity};
+pub use super::news::{Event, Incident, News, Stamp, Taken};
 use super::silencing::Silence;
 use crate::base::clock::Wall;
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,20 @@ pub struct Condition {
     pub persist: Duration,
 }
 
+/// What cannot be judged now, or is told as part of another cause: its incident stays as it is, neither seen nor gone.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Unjudged {
+    pub kind: Kind,
+    /// None: all of the kind.
+    pub subject: Option<String>,
+}
+
+impl Unjudged {
+    fn covers(&self, kind: Kind, subject: &str) -> bool {
+        self.kind == kind && self.subject.as_ref().is_none_or(|own| own == subject)
+    }
+}
+
 /// The machine's times.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
@@ -38,115 +53,6 @@ pub struct Pace {
     /// What begins within this is one incident, for kinds that spread.
     pub group_within: Duration,
     pub remind_every: Duration,
-}
-
-/// One thing that an incident affects.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct Affected {
-    pub since: Stamp,
-    pub level: u8,
-    pub severity: Severity,
-    pub detail: String,
-    /// Not seen any more since.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub gone: Option<Stamp>,
-}
-
-/// Microseconds of steady time.
-pub type Stamp = u64;
-
-/// Who took an incident, and why.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct Taken {
-    pub who: String,
-    pub reason: String,
-    pub at: Stamp,
-}
-
-/// What people were told last.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-struct Told {
-    at: Stamp,
-    level: u8,
-    severity: Severity,
-    affected: usize,
-}
-
-/// One cause, open.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct Incident {
-    pub id: u64,
-    pub kind: Kind,
-    pub cause: String,
-    /// When it began, not when it was told.
-    pub since: Stamp,
-    /// By subject; those that recovered stay until all have.
-    pub affected: BTreeMap<String, Affected>,
-    /// How often it had come and gone in the hours before.
-    pub returns: u32,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub taken: Option<Taken>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    told: Option<Told>,
-}
-
-impl Incident {
-    /// One that is none, for trying the channels.
-    #[must_use]
-    pub fn for_test(id: u64, at: Stamp) -> Self {
-        Self {
-            id,
-            kind: Kind::GateLatched,
-            cause: "test".to_owned(),
-            since: at,
-            affected: BTreeMap::new(),
-            returns: 0,
-            taken: None,
-            told: None,
-        }
-    }
-
-    /// The worst of what is affected now (of all that was, when nothing is any more).
-    #[must_use]
-    pub fn severity(&self) -> Severity {
-        let worst = |all: bool| {
-            let seen = self.affected.values().filter(|one| all || one.gone.is_none());
-            seen.map(|one| one.severity).max()
-        };
-        worst(false).or_else(|| worst(true)).unwrap_or(Severity::Ticket)
-    }
-
-    fn level(&self) -> u8 {
-        let seen = self.affected.values().filter(|one| one.gone.is_none());
-        seen.map(|one| one.level).max().unwrap_or(0)
-    }
-
-    /// What is affected now.
-    pub fn active(&self) -> impl Iterator<Item = (&str, &Affected)> {
-        let all = self.affected.iter().filter(|(_, one)| one.gone.is_none());
-        all.map(|(subject, one)| (subject.as_str(), one))
-    }
-}
-
-/// Why people are told.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum News {
-    Opened,
-    Worse,
-    Wider,
-    Reminder,
-    Resolved,
-    /// Nothing is wrong: somebody tries the channels.
-    Test,
-}
-
-/// Something to tell, with the incident as it was then.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct Event {
-    pub news: News,
-    pub at: Stamp,
-    pub incident: Incident,
 }
 
 /// Which condition, across looks.
@@ -167,12 +73,16 @@ impl Name {
     }
 }
 
+/// What an incident does not affect any more.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Ended {
     kind: Kind,
     cause: String,
     subjects: BTreeSet<String>,
     at: Stamp,
+    /// The rest of the incident goes on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    partly: bool,
 }
 
 /// All that is open, on its way, silenced, or just over. Written to disk as it is.
@@ -194,22 +104,20 @@ const ENDED_MAX: usize = 64;
 /// How often the time to resolve is doubled.
 const DOUBLINGS_MAX: u32 = 5;
 const HOLD_MAX: Duration = Duration::from_secs(2 * 3600);
-/// An incident that spreads is told again at most this often.
-const WIDER_PAUSE: Duration = Duration::from_secs(60);
 /// Conditions that are looked at; more come only from a broken configuration.
 const CONDITIONS_MAX: usize = 4096;
 
 impl Machine {
-    /// One look at what is wrong now.
-    pub fn step(&mut self, now: Wall, conditions: &[Condition], pace: &Pace) -> Vec<Event> {
+    /// One look at what is wrong now, and at what cannot be judged.
+    pub fn step(&mut self, now: Wall, conditions: &[Condition], unjudged: &[Unjudged], pace: &Pace) -> Vec<Event> {
         let conditions = &conditions[..conditions.len().min(CONDITIONS_MAX)];
         self.silences.retain(|silence| silence.until > now.0);
-        let onsets = self.note_onsets(now, conditions);
+        let onsets = self.note_onsets(now, conditions, unjudged);
         let mut pending = self.refresh(conditions);
         pending.sort_by_key(|condition| onsets[&Name::of(condition)]);
         self.admit(now, &pending, &onsets, pace);
         let present: BTreeSet<Name> = conditions.iter().map(Name::of).collect();
-        let mut events = self.resolve(now, &present, pace);
+        let mut events = self.resolve(now, (&present, unjudged), pace);
         events.extend(self.tell(now, pace));
         events
     }
@@ -221,19 +129,31 @@ impl Machine {
         Some(incident.kind)
     }
 
+    /// Takes over a memory that an earlier version has written.
+    pub(super) fn adopt(&mut self) {
+        self.incidents.iter_mut().for_each(Incident::adopt);
+    }
+
     /// The number of the next incident, also for a test message.
     pub fn number(&mut self) -> u64 {
         self.last += 1;
         self.last
     }
 
-    fn note_onsets(&mut self, now: Wall, conditions: &[Condition]) -> BTreeMap<Name, Stamp> {
+    fn note_onsets(&mut self, now: Wall, conditions: &[Condition], unjudged: &[Unjudged]) -> BTreeMap<Name, Stamp> {
         let known: BTreeMap<Name, Stamp> = std::mem::take(&mut self.onsets).into_iter().collect();
         let since = |name: Name| {
             let at = known.get(&name).copied().unwrap_or(now.0);
             (name, at)
         };
-        let onsets: BTreeMap<Name, Stamp> = conditions.iter().map(Name::of).map(since).collect();
+        let mut onsets: BTreeMap<Name, Stamp> = conditions.iter().map(Name::of).map(since).collect();
+        let is_frozen = |name: &Name| unjudged.iter().any(|one| one.covers(name.kind, &name.subject));
+        let frozen: Vec<(Name, Stamp)> = known
+            .iter()
+            .filter(|(name, _)| is_frozen(name) && !onsets.contains_key(name))
+            .map(|(name, at)| (name.clone(), *at))
+            .collect();
+        onsets.extend(frozen);
         self.onsets = onsets.clone().into_iter().collect();
         onsets
     }
@@ -242,11 +162,7 @@ impl Machine {
     fn refresh<'a>(&mut self, conditions: &'a [Condition]) -> Vec<&'a Condition> {
         let mut rest = Vec::new();
         for condition in conditions {
-            let own = self.incidents.iter_mut().find(|incident| {
-                incident.kind == condition.kind
-                    && incident.cause == condition.cause
-                    && incident.affected.contains_key(&condition.subject)
-            });
+            let own = self.incidents.iter_mut().find(|incident| incident.holds(condition));
             match own.and_then(|incident| incident.affected.get_mut(&condition.subject)) {
                 Some(affected) => affected.see(condition),
                 None => rest.push(condition),
@@ -263,30 +179,34 @@ impl Machine {
             if now.0.saturating_sub(since(condition)) < micros(condition.persist) {
                 continue;
             }
-            if self.has(condition) {
+            if self.incidents.iter().any(|incident| incident.holds(condition)) {
                 continue;
             }
             let index = self.place(condition, since(condition), window, now);
-            let incident = &mut self.incidents[index];
-            incident.add(condition, since(condition));
+            let returns = self.returns(condition, now);
+            self.incidents[index].add(condition, since(condition), returns);
             if !condition.kind.spreads() {
                 continue;
             }
             for other in pending {
                 let together = other.kind == condition.kind && since(other).abs_diff(since(condition)) <= window;
-                if together && !incident.affected.contains_key(&other.subject) {
-                    incident.add(other, since(other));
+                if together && !self.incidents[index].holds(other) {
+                    let returns = self.returns(other, now);
+                    self.incidents[index].add(other, since(other), returns);
                 }
             }
         }
     }
 
-    fn has(&self, condition: &Condition) -> bool {
-        let mut own = self
-            .incidents
-            .iter()
-            .filter(|incident| incident.kind == condition.kind && incident.cause == condition.cause);
-        own.any(|incident| incident.affected.contains_key(&condition.subject))
+    /// How often what a condition says had come and gone in the hours before.
+    fn returns(&self, condition: &Condition, now: Wall) -> u32 {
+        let before = |ended: &&Ended| {
+            ended.kind == condition.kind
+                && ended.cause == condition.cause
+                && ended.subjects.contains(&condition.subject)
+                && now.0.saturating_sub(ended.at) < micros(FLAP_MEMORY)
+        };
+        u32::try_from(self.ended.iter().filter(before).count()).unwrap_or(u32::MAX)
     }
 
     /// The incident that a condition belongs to, a new one if need be.
@@ -306,56 +226,56 @@ impl Machine {
         let before = |ended: &&Ended| {
             ended.kind == condition.kind
                 && ended.cause == condition.cause
-                && (!condition.kind.spreads() || ended.subjects.contains(&condition.subject))
+                && !ended.partly
                 && now.0.saturating_sub(ended.at) < micros(FLAP_MEMORY)
         };
-        let returns = self.ended.iter().filter(before).count();
+        let returns = if condition.kind.spreads() {
+            self.returns(condition, now)
+        } else {
+            u32::try_from(self.ended.iter().filter(before).count()).unwrap_or(u32::MAX)
+        };
         let id = self.number();
-        self.incidents.push(Incident {
-            id,
-            kind: condition.kind,
-            cause: condition.cause.clone(),
-            since,
-            affected: BTreeMap::new(),
-            returns: u32::try_from(returns).unwrap_or(u32::MAX),
-            taken: None,
-            told: None,
-        });
+        let incident = Incident::new(id, condition.kind, &condition.cause, since, returns);
+        self.incidents.push(incident);
         self.incidents.len() - 1
     }
 
-    /// Marks what is not seen any more, and ends what has been quiet for long enough.
-    fn resolve(&mut self, now: Wall, present: &BTreeSet<Name>, pace: &Pace) -> Vec<Event> {
+    /// Marks what is not seen any more, lets go of what has been quiet for long enough, and ends what affects nothing any more.
+    fn resolve(&mut self, now: Wall, (present, unjudged): (&BTreeSet<Name>, &[Unjudged]), pace: &Pace) -> Vec<Event> {
         let mut events = Vec::new();
-        let (mut open, mut over) = (Vec::new(), Vec::new());
         for mut incident in std::mem::take(&mut self.incidents) {
-            for (subject, affected) in &mut incident.affected {
+            let (kind, cause, returns) = (incident.kind, incident.cause.clone(), incident.returns);
+            let mut leaving = BTreeSet::new();
+            for (subject, affected) in incident.affected.iter_mut().filter(|(_, one)| !one.left) {
                 let name = Name {
-                    kind: incident.kind,
-                    cause: incident.cause.clone(),
+                    kind,
+                    cause: cause.clone(),
                     subject: subject.clone(),
                 };
-                if !present.contains(&name) {
-                    affected.gone.get_or_insert(now.0);
+                if present.contains(&name) || unjudged.iter().any(|one| one.covers(kind, subject)) {
+                    continue;
+                }
+                let gone = *affected.gone.get_or_insert(now.0);
+                let hold = hold(pace.resolve_after, returns.max(affected.returns));
+                if now.0.saturating_sub(gone) >= micros(hold) {
+                    affected.left = true;
+                    leaving.insert(subject.clone());
                 }
             }
-            let hold = hold(pace.resolve_after, incident.returns);
-            let quiet = |one: &Affected| one.gone.is_some_and(|at| now.0.saturating_sub(at) >= micros(hold));
-            if incident.affected.values().all(quiet) {
-                over.push(incident);
-            } else {
-                open.push(incident);
+            let over = incident.present().next().is_none();
+            if over || !leaving.is_empty() {
+                self.ended.push(Ended {
+                    kind,
+                    cause,
+                    subjects: leaving,
+                    at: now.0,
+                    partly: !over,
+                });
             }
-        }
-        self.incidents = open;
-        for incident in over {
-            self.ended.push(Ended {
-                kind: incident.kind,
-                cause: incident.cause.clone(),
-                subjects: incident.affected.keys().cloned().collect(),
-                at: now.0,
-            });
-            if incident.told.is_some() && !self.silenced(&incident) {
+            if !over {
+                self.incidents.push(incident);
+            } else if incident.is_told() {
+                // Also in a silence: who was told of it waits for its end, and a pager stays open.
                 events.push(Event {
                     news: News::Resolved,
                     at: now.0,
@@ -374,6 +294,7 @@ impl Machine {
         let silences = std::mem::take(&mut self.silences);
         for incident in &mut self.incidents {
             if silences.iter().any(|silence| silence.covers(incident)) {
+                incident.hushed |= incident.is_told();
                 continue;
             }
             if let Some(news) = incident.news(now, pace) {
@@ -387,66 +308,6 @@ impl Machine {
         }
         self.silences = silences;
         events
-    }
-
-    fn silenced(&self, incident: &Incident) -> bool {
-        self.silences.iter().any(|silence| silence.covers(incident))
-    }
-}
-
-impl Incident {
-    fn add(&mut self, condition: &Condition, since: Stamp) {
-        self.since = self.since.min(since);
-        let affected = Affected {
-            since,
-            level: condition.level,
-            severity: condition.severity,
-            detail: condition.detail.clone(),
-            gone: None,
-        };
-        self.affected.insert(condition.subject.clone(), affected);
-    }
-
-    fn news(&self, now: Wall, pace: &Pace) -> Option<News> {
-        let Some(told) = &self.told else {
-            return Some(News::Opened);
-        };
-        let since = Duration::from_micros(now.0.saturating_sub(told.at));
-        if self.level() > told.level || self.severity() > told.severity {
-            Some(News::Worse)
-        } else if self.affected.len() > told.affected && since >= WIDER_PAUSE.min(pace.remind_every) {
-            Some(News::Wider)
-        } else if self.taken.is_none() && since >= pace.remind_every && self.active().next().is_some() {
-            Some(News::Reminder)
-        } else {
-            None
-        }
-    }
-
-    fn note_told(&mut self, now: Wall, news: News) {
-        if news == News::Worse {
-            // Whoever took it did not know this.
-            self.taken = None;
-        }
-        let before = self.told.as_ref();
-        self.told = Some(Told {
-            at: now.0,
-            // The worst ever told: what swings around a limit is not told each time.
-            level: before.map_or(0, |told| told.level).max(self.level()),
-            severity: before
-                .map_or(Severity::Ticket, |told| told.severity)
-                .max(self.severity()),
-            affected: self.affected.len(),
-        });
-    }
-}
-
-impl Affected {
-    fn see(&mut self, condition: &Condition) {
-        self.gone = None;
-        self.level = condition.level;
-        self.severity = condition.severity;
-        self.detail.clone_from(&condition.detail);
     }
 }
 

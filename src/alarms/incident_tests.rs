@@ -32,13 +32,14 @@ struct Life {
     machine: Machine,
     now: u64,
     told: Vec<(u64, News, String)>,
+    unjudged: Vec<Unjudged>,
 }
 
 impl Life {
     /// Until a minute of the life, with the same conditions.
     fn until(&mut self, minute: u64, conditions: &[Condition]) -> &mut Self {
         while self.now < minute * MINUTE {
-            for event in self.machine.step(Wall(self.now), conditions, &PACE) {
+            for event in self.machine.step(Wall(self.now), conditions, &self.unjudged, &PACE) {
                 let names: Vec<&str> = event.incident.affected.keys().map(String::as_str).collect();
                 self.told.push((self.now / MINUTE, event.news, names.join(" ")));
             }
@@ -188,6 +189,163 @@ fn silence_keeps_quiet_what_it_means_and_nothing_else() {
 }
 
 #[test]
+fn what_recovers_and_breaks_again_beside_what_goes_on_is_told_again() {
+    let both = [down("a"), down("b")];
+    let mut life = Life::default();
+    // Away for less than `resolve_after` is no end of it; for longer it is, and what comes then is another cause.
+    life.until(30, &both).until(33, &both[1..]).until(36, &both);
+    let taken = Taken {
+        who: "uid 0".to_owned(),
+        reason: "b is moved".to_owned(),
+        at: life.now,
+    };
+    life.machine.take(1, taken);
+    life.until(60, &both[1..]).until(90, &both).until(110, &[]);
+    assert_eq!(
+        life.said(),
+        ["10 Opened a b", "70 Opened a", "95 Resolved a b", "100 Resolved a"]
+    );
+    // What does not spread has one incident of its cause, and that is told of again. Each return holds on for longer.
+    let held = |to: &str| condition(Kind::JobsHeld, "rule", to);
+    let both = [held("a"), held("b")];
+    let mut life = Life::default();
+    life.until(30, &both).until(60, &both[1..]);
+    life.until(90, &both).until(97, &both[1..]).until(120, &both);
+    assert_eq!(life.said(), ["10 Opened a b", "70 Wider a b"]);
+}
+
+#[test]
+fn each_certificate_is_told_as_its_end_comes_near_whatever_was_told_of_another() {
+    let ends = |name: &str, days: u64| Condition {
+        level: match days {
+            0..=7 => 3,
+            8..=14 => 2,
+            _ => 1,
+        },
+        severity: if days <= 7 { Severity::Page } else { Severity::Ticket },
+        persist: Duration::ZERO,
+        ..condition(Kind::CertificateExpiry, "", name)
+    };
+    let day = 24 * 60;
+    let mut life = Life::default();
+    life.until(10, &[ends("one", 5), ends("two", 16)]);
+    for passed in 0..12 {
+        life.until((passed + 1) * day, &[ends("two", 16 - passed)]);
+    }
+    let news: Vec<String> = life
+        .said()
+        .into_iter()
+        .filter(|said| !said.contains("Reminder"))
+        .collect();
+    assert_eq!(
+        news,
+        [
+            "0 Opened one two".to_owned(),
+            format!("{} Worse one two", 2 * day),
+            format!("{} Worse one two", 9 * day)
+        ]
+    );
+    // Also beside one that is worse, and stays.
+    let mut life = Life::default();
+    life.until(10, &[ends("one", 5), ends("two", 16)]);
+    life.until(20, &[ends("one", 5), ends("two", 14)]);
+    assert_eq!(life.said(), ["0 Opened one two", "10 Worse one two"]);
+}
+
+#[test]
+fn the_end_matters_as_much_as_the_worst_that_was_told() {
+    let page = Condition {
+        severity: Severity::Page,
+        ..down("a")
+    };
+    let mut machine = Machine::default();
+    let mut told = Vec::new();
+    for minute in 0..60 {
+        let seen = [page.clone(), down("a")];
+        let conditions = match minute {
+            0..15 => &seen[..1],
+            15..30 => &seen[1..],
+            _ => &[],
+        };
+        let events = machine.step(Wall(minute * MINUTE), conditions, &[], &PACE);
+        told.extend(events.iter().map(|event| (minute, event.news, event.severity())));
+        let now = machine.incidents.first().map(Incident::severity);
+        assert!(minute != 20 || now == Some(Severity::Ticket));
+    }
+    assert_eq!(
+        told,
+        [(10, News::Opened, Severity::Page), (35, News::Resolved, Severity::Page)]
+    );
+}
+
+#[test]
+fn the_end_of_a_silence_is_told_and_an_end_within_it() {
+    let silence = |minutes: u64| Silence {
+        meant: "1".parse().unwrap(),
+        until: minutes * MINUTE,
+        who: "uid 0".to_owned(),
+        reason: "planned work".to_owned(),
+    };
+    let mut life = Life::default();
+    life.until(20, &[down("a")]);
+    life.machine.silences = vec![silence(60)];
+    life.until(90, &[down("a")]);
+    assert_eq!(life.said(), ["10 Opened a", "60 Reminder a"]);
+    life.machine.silences = vec![silence(200)];
+    life.until(100, &[down("a")]).until(240, &[]);
+    assert_eq!(life.said()[2..], ["105 Resolved a"]);
+}
+
+#[test]
+fn what_cannot_be_judged_is_neither_seen_nor_gone() {
+    let silent = |name: &str| Condition {
+        persist: Duration::ZERO,
+        ..condition(Kind::SourceSilent, "", name)
+    };
+    let unjudged = |subject: Option<&str>| {
+        vec![Unjudged {
+            kind: Kind::SourceSilent,
+            subject: subject.map(str::to_owned),
+        }]
+    };
+    let mut life = Life::default();
+    life.until(10, &[silent("ct1")]);
+    life.unjudged = unjudged(None);
+    life.until(100, &[]);
+    life.unjudged = Vec::new();
+    life.until(120, &[silent("ct1")]);
+    assert_eq!(life.said(), ["0 Opened ct1"]);
+    // One name of it only; and what was going already does not end before it is judged.
+    life.unjudged = unjudged(Some("mr1"));
+    life.until(122, &[]);
+    life.unjudged = unjudged(Some("ct1"));
+    life.until(200, &[]);
+    assert_eq!(life.said().len(), 1);
+    life.unjudged = Vec::new();
+    life.until(210, &[]);
+    assert_eq!(life.said(), ["0 Opened ct1", "200 Resolved ct1"]);
+    // Nor is anything opened by it.
+    life.unjudged = unjudged(None);
+    life.until(300, &[]);
+    assert_eq!(life.said().len(), 2);
+}
+
+#[test]
+fn an_incident_of_an_earlier_version_is_not_told_twice() {
+    let known = r#"{"incidents":[{"id":1,"kind":"destination_down","cause":"","since":0,"affected":{"a":{"since":0,"level":1,
+        "severity":"ticket","detail":"x"}},"returns":0,"told":{"at":600000000,"level":1,"severity":"ticket","affected":1}}],
+        "onsets":[[{"kind":"destination_down","cause":"","subject":"a"},0]],"last":1}"#;
+    let mut life = Life {
+        machine: serde_json::from_str(known).unwrap(),
+        now: 20 * MINUTE,
+        ..Life::default()
+    };
+    life.machine.adopt();
+    life.until(60, &[down("a")]);
+    assert_eq!(life.said(), Vec::<String>::new());
+}
+
+#[test]
 fn what_is_meant_is_read_and_written() {
     for text in [
         "7",
@@ -217,7 +375,7 @@ fn random_lives_keep_their_promises() {
                 .collect();
             let minute = life.now / MINUTE + rng.random_range(1..40);
             while life.now < minute * MINUTE {
-                for event in life.machine.step(Wall(life.now), &names, &PACE) {
+                for event in life.machine.step(Wall(life.now), &names, &[], &PACE) {
                     let id = event.incident.id;
                     match event.news {
                         News::Opened => assert!(open.insert(id, life.now).is_none(), "{seed}: opened twice"),

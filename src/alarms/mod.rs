@@ -9,7 +9,7 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `judge.rs`, `rates.rs`, `habits.rs`, `clock.rs` | what is wrong now; pure |
-//! | `incident.rs`, `silencing.rs`, `outbox.rs` | what people are told, and when; pure |
+//! | `incident.rs`, `news.rs`, `silencing.rs`, `outbox.rs` | what people are told, and when; pure |
 //! | `text.rs` | in which words |
 //! | `mail.rs`, `webhook.rs`, `secret.rs` | one message to one channel |
 //! | `store.rs` | what survives a restart |
@@ -27,6 +27,7 @@ mod incident;
 mod judge;
 mod kind;
 mod mail;
+mod news;
 mod operator;
 mod order;
 mod outbox;

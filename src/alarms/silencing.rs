@@ -30,7 +30,7 @@ impl Silence {
             Meant::Incident(id) => incident.id == *id,
             Meant::Kind(kind) => incident.kind == *kind,
             Meant::Subject(kind, subject) => {
-                incident.kind == *kind && incident.affected.keys().all(|affected| affected == subject)
+                incident.kind == *kind && incident.present().all(|(affected, _)| affected == subject)
             }
         }
     }

@@ -49,6 +49,7 @@ pub fn load(folder: &Path) -> (Memory, Habits) {
         memory = Memory::default();
     }
     memory.version = VERSION;
+    memory.machine.adopt();
     (memory, read(&folder.join(HABITS)).unwrap_or_default())
 }
 

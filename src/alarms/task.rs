@@ -252,7 +252,7 @@ impl Watch {
             remind_every: config.remind_every.0,
         };
         let before = self.memory.machine.incidents.len();
-        let events = self.memory.machine.step(self.steady(), &conditions, &pace);
+        let events = self.memory.machine.step(self.steady(), &conditions, &[], &pace);
         self.dirty |= !events.is_empty() || before != self.memory.machine.incidents.len();
         for event in &events {
             self.tell(event);
@@ -266,7 +266,7 @@ impl Watch {
     /// An event becomes a log line and a message for each channel.
     fn tell(&mut self, event: &Event) {
         let incident = &event.incident;
-        let (kind, severity) = (incident.kind.word(), incident.severity().word());
+        let (kind, severity) = (incident.kind.word(), event.severity().word());
         let title = text::title(incident);
         let (id, news) = (incident.id, order::word(event.news));
         // A macro's level is a constant: the fields are the same three times.
@@ -287,7 +287,7 @@ impl Watch {
         }
         let message = text::message(event, &self.context());
         for channel in &self.channels {
-            if incident.severity() < channel.least {
+            if event.severity() < channel.least {
                 continue;
             }
             if let Some(lost) = self.memory.outbox.add(&channel.name, event, message.clone()) {

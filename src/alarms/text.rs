@@ -1,7 +1,8 @@
 //! What people read: an incident in plain words, as a mail and as JSON. What happened, since when, what it means, what to do, how to
 //! keep it quiet. Built from names of the configuration, counts and words of ours; no patient data.
-use super::incident::{Affected, Event, Incident, News, Stamp};
+use super::incident::{Event, Incident, News, Stamp};
 use super::kind::{Kind, Severity};
+use super::news::Affected;
 use crate::base::clock::Wall;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -104,7 +105,7 @@ fn body(event: &Event, title: &str, context: &Context<'_>) -> String {
         "Incident: {} ({}, {})\n",
         incident.id,
         incident.kind.word(),
-        incident.severity().word()
+        event.severity().word()
     );
     if incident.returns > 0 {
         let times = count(f64::from(incident.returns), "time");
@@ -172,7 +173,7 @@ fn payload(event: &Event, title: &str, context: &Context<'_>) -> Value {
         "at": context.iso(event.at),
         "incident": incident.id,
         "kind": incident.kind,
-        "severity": incident.severity(),
+        "severity": event.severity(),
         "cause": incident.cause,
         "since": context.iso(incident.since),
         "title": title,
