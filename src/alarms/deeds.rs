@@ -102,6 +102,7 @@ mod tests {
             config,
             node: "box".to_owned(),
             folder: folder.to_owned(),
+            sources: Vec::new(),
             metrics: Metrics::new(),
             clock: Clock::System,
             look: Arc::new(Sight::default),

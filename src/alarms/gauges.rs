@@ -29,15 +29,34 @@ pub(super) struct Gauges {
     growth: Growth,
     clock: ClockWatch,
     /// When silence was last added up, and what came of it.
-    silence: Option<(Duration, Vec<(String, Duration)>)>,
+    silence: Option<(Duration, Silence)>,
     began: Wall,
+    /// Those of the configuration: one that was renamed or taken out of it is not missed.
+    sources: Vec<String>,
+}
+
+/// Who is silent for too long, and of whom it cannot be told yet.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Silence {
+    pub silent: Vec<(String, Duration)>,
+    /// Silent as the time since the last instance tells, of which the box has not watched enough.
+    pub unheard: Vec<String>,
+}
+
+/// What is known of one source.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Heard {
+    /// It sends, or is not expected to.
+    Well,
+    Silent(Duration),
+    Unknown,
 }
 
 /// What a look found.
 pub(super) struct Found {
     pub drains: BTreeMap<String, Option<f64>>,
     pub full_seconds: f64,
-    pub silent: Vec<(String, Duration)>,
+    pub silence: Silence,
     pub doubts: Vec<Doubt>,
     /// An hour of habits has ended.
     pub learned: bool,
@@ -54,12 +73,14 @@ fn sum(samples: &Samples, name: &str, wanted: &[(&str, &str)]) -> f64 {
 }
 
 impl Gauges {
-    pub(super) fn new(clock: ClockWatch, began: Wall) -> Self {
+    /// `sources` are those of the configuration.
+    pub(super) fn new(clock: ClockWatch, began: Wall, sources: Vec<String>) -> Self {
         Self {
             growth: Growth::default(),
             clock,
             silence: None,
             began,
+            sources,
         }
     }
 
@@ -78,13 +99,13 @@ impl Gauges {
         let now = Timestamp::from_microsecond(i64::try_from(at.wall.0).unwrap_or(i64::MAX)).unwrap_or_default();
         let learned = habits.look(now, at.step, &last, zone);
         let doubts = self.doubts(at, samples, metrics);
-        let silent = self.silent(at, now, habits, (config, zone), metrics);
+        let silence = self.silence(at, now, habits, (config, zone), metrics);
         metrics.alarms.rules_stale.set(i64::from(sight.rules_stale));
         strangers(samples, sight, metrics);
         Found {
             drains,
             full_seconds,
-            silent,
+            silence,
             doubts,
             learned,
         }
@@ -128,14 +149,14 @@ impl Gauges {
         doubts
     }
 
-    fn silent(
+    fn silence(
         &mut self,
         at: Moment,
         now: Timestamp,
         habits: &Habits,
         (config, zone): (&Config, &TimeZone),
         metrics: &Metrics,
-    ) -> Vec<(String, Duration)> {
+    ) -> Silence {
         // Adding up a week for each source is some milliseconds: not at every look.
         let own = config.silence.iter().filter_map(|own| own.after).map(|after| after.0);
         let shortest = own.fold(config.silence_after.0, Duration::min);
@@ -145,42 +166,48 @@ impl Gauges {
         {
             return found.clone();
         }
-        let mut found = Vec::new();
-        let own = config.silence.iter().map(|silence| silence.source.as_str());
-        let names: std::collections::BTreeSet<&str> = own.chain(habits.sources.keys().map(String::as_str)).collect();
-        for name in names {
-            let silent = self.silence_of(name, now, habits, (config, zone));
+        let mut found = Silence::default();
+        for name in &self.sources {
+            let heard = self.heard(name, now, habits, (config, zone));
             metrics
                 .alarms
                 .source_silent
                 .with_label_values(&[name])
-                .set(i64::from(silent.is_some()));
-            found.extend(silent.map(|span| (name.to_owned(), span)));
+                .set(i64::from(matches!(heard, Heard::Silent(_))));
+            match heard {
+                Heard::Silent(span) => found.silent.push((name.clone(), span)),
+                Heard::Unknown => found.unheard.push(name.clone()),
+                Heard::Well => {}
+            }
         }
         self.silence = Some((at.passed, found.clone()));
         found
     }
 
-    /// How long a source has been silent for, when that is too long.
-    fn silence_of(
-        &self,
-        name: &str,
-        now: Timestamp,
-        habits: &Habits,
-        (config, zone): (&Config, &TimeZone),
-    ) -> Option<Duration> {
+    /// Whether a source has been silent for too long, and for how long.
+    fn heard(&self, name: &str, now: Timestamp, habits: &Habits, (config, zone): (&Config, &TimeZone)) -> Heard {
         let own = config.silence.iter().find(|silence| silence.source.as_str() == name);
         let expected = match (own, habits.sources.get(name)) {
             (Some(own), _) => Expected::Windows(&own.hours),
             (None, Some(habit)) => Expected::Learned(habit, u32::from(config.silence_weeks)),
-            (None, None) => return None,
+            (None, None) => return Heard::Well,
         };
         let after = own.and_then(|own| own.after).unwrap_or(config.silence_after).0;
-        let last = habits.last.get(name).copied().unwrap_or(0.0).max(self.began.seconds());
-        #[allow(clippy::cast_possible_truncation)]
-        let since = Timestamp::from_second(last as i64).unwrap_or_default();
-        let silent = silent_for(&expected, since, now, zone, &config.holidays);
-        (silent >= after).then_some(silent)
+        let silent = |since: f64| {
+            #[allow(clippy::cast_possible_truncation)]
+            let since = Timestamp::from_second(since as i64).unwrap_or_default();
+            silent_for(&expected, since, now, zone, &config.holidays)
+        };
+        let last = habits.last.get(name).copied().unwrap_or(0.0);
+        let (watched, began) = (silent(last.max(self.began.seconds())), self.began.seconds());
+        if watched >= after {
+            Heard::Silent(watched)
+        } else if last < began && silent(last) >= after {
+            // While the box was off it may have sent elsewhere, or not at all: nobody has watched.
+            Heard::Unknown
+        } else {
+            Heard::Well
+        }
     }
 }
 
@@ -228,3 +255,7 @@ fn drains(
     }
     found
 }
+
+#[cfg(test)]
+#[path = "gauges_tests.rs"]
+mod tests;

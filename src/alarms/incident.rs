@@ -35,13 +35,26 @@ pub struct Condition {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Unjudged {
     pub kind: Kind,
-    /// None: all of the kind.
+    /// None: any.
+    pub cause: Option<String>,
+    /// None: any.
     pub subject: Option<String>,
 }
 
 impl Unjudged {
-    fn covers(&self, kind: Kind, subject: &str) -> bool {
-        self.kind == kind && self.subject.as_ref().is_none_or(|own| own == subject)
+    /// Everything of a kind.
+    #[must_use]
+    pub fn all(kind: Kind) -> Self {
+        Self {
+            kind,
+            cause: None,
+            subject: None,
+        }
+    }
+
+    fn covers(&self, kind: Kind, cause: &str, subject: &str) -> bool {
+        let is = |own: &Option<String>, name: &str| own.as_ref().is_none_or(|own| own == name);
+        self.kind == kind && is(&self.cause, cause) && is(&self.subject, subject)
     }
 }
 
@@ -147,7 +160,11 @@ impl Machine {
             (name, at)
         };
         let mut onsets: BTreeMap<Name, Stamp> = conditions.iter().map(Name::of).map(since).collect();
-        let is_frozen = |name: &Name| unjudged.iter().any(|one| one.covers(name.kind, &name.subject));
+        let is_frozen = |name: &Name| {
+            unjudged
+                .iter()
+                .any(|one| one.covers(name.kind, &name.cause, &name.subject))
+        };
         let frozen: Vec<(Name, Stamp)> = known
             .iter()
             .filter(|(name, _)| is_frozen(name) && !onsets.contains_key(name))
@@ -252,7 +269,7 @@ impl Machine {
                     cause: cause.clone(),
                     subject: subject.clone(),
                 };
-                if present.contains(&name) || unjudged.iter().any(|one| one.covers(kind, subject)) {
+                if present.contains(&name) || unjudged.iter().any(|one| one.covers(kind, &cause, subject)) {
                     continue;
                 }
                 let gone = *affected.gone.get_or_insert(now.0);

@@ -304,8 +304,8 @@ fn what_cannot_be_judged_is_neither_seen_nor_gone() {
     };
     let unjudged = |subject: Option<&str>| {
         vec![Unjudged {
-            kind: Kind::SourceSilent,
             subject: subject.map(str::to_owned),
+            ..Unjudged::all(Kind::SourceSilent)
         }]
     };
     let mut life = Life::default();

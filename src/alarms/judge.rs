@@ -1,10 +1,11 @@
 //! What is wrong now, from what the box measures of itself: the same numbers that Prometheus sees, and the lanes' own words. Pure.
 //!
 //! A cause hides what follows from it: while a destination is down, the filling disk is told with it and not beside it; while the
-//! box itself refuses instances or its clock is wrong, no modality is called silent and no certificate old.
+//! box itself refuses instances or its clock is wrong, no modality is called silent and no certificate old. What is hidden is not over:
+//! it is said to be unjudged.
 use super::clock::Doubt;
 use super::config::Config;
-use super::incident::Condition;
+use super::incident::{Condition, Unjudged};
 use super::kind::{Kind, Severity};
 use super::text::{bytes, count, span};
 use crate::base::clock::Wall;
@@ -27,13 +28,33 @@ pub struct Facts<'a> {
     pub full_seconds: f64,
     /// Sources that are silent, and for how much of their usual time.
     pub silent: &'a [(String, Duration)],
+    /// Sources that the box has not watched for long enough to tell whether they are silent still.
+    pub unheard: &'a [String],
     pub doubts: &'a [Doubt],
 }
 
-/// Everything that is wrong, in no order.
+/// What a look finds, in no order.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Judgement {
+    pub conditions: Vec<Condition>,
+    pub unjudged: Vec<Unjudged>,
+}
+
+impl Judgement {
+    fn push(&mut self, condition: Condition) {
+        self.conditions.push(condition);
+    }
+
+    /// Whether people hear of a kind.
+    fn tells(&self, kind: Kind, config: &Config) -> bool {
+        config.watches(kind) && self.conditions.iter().any(|condition| condition.kind == kind)
+    }
+}
+
+/// Everything that is wrong, and what cannot be judged.
 #[must_use]
-pub fn judge(facts: &Facts<'_>, config: &Config) -> Vec<Condition> {
-    let mut found = Vec::new();
+pub fn judge(facts: &Facts<'_>, config: &Config) -> Judgement {
+    let mut found = Judgement::default();
     spool(facts, &mut found);
     destinations(facts, config, &mut found);
     disk(facts, config, &mut found);
@@ -45,11 +66,17 @@ pub fn judge(facts: &Facts<'_>, config: &Config) -> Vec<Condition> {
     let clock_is_right = facts.doubts.is_empty();
     if clock_is_right {
         certificates(facts, &mut found);
+    } else {
+        found.unjudged.push(Unjudged::all(Kind::CertificateExpiry));
     }
     if clock_is_right && !facts.refuses() {
         silence(facts, &mut found);
+    } else {
+        found.unjudged.push(Unjudged::all(Kind::SourceSilent));
     }
-    found.retain(|condition| config.watches(condition.kind));
+    // What is switched off is over.
+    found.conditions.retain(|condition| config.watches(condition.kind));
+    found.unjudged.retain(|unjudged| config.watches(unjudged.kind));
     found
 }
 
@@ -95,7 +122,14 @@ fn single(kind: Kind, severity: Severity, detail: String) -> Condition {
     }
 }
 
-fn spool(facts: &Facts<'_>, found: &mut Vec<Condition>) {
+/// 1 from one on, 2 from ten, 3 from a hundred: what grows tenfold is worse.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn magnitude(number: f64) -> u8 {
+    let tens = (number.max(1.0) as u64).ilog10();
+    u8::try_from(tens).unwrap_or(u8::MAX - 1) + 1
+}
+
+fn spool(facts: &Facts<'_>, found: &mut Judgement) {
     if facts.is_set("waystation_spool_gate_latched") {
         let detail = "a write or sync of the spool has failed; nothing is acknowledged until it is sound again";
         found.push(single(Kind::GateLatched, Severity::Page, detail.to_owned()));
@@ -114,7 +148,11 @@ fn spool(facts: &Facts<'_>, found: &mut Vec<Condition>) {
             "{} cannot be delivered as they lie on the disk",
             count(damaged, "instance")
         );
-        found.push(single(Kind::SpoolDamaged, Severity::Page, detail));
+        found.push(Condition {
+            // One may be chance; a second one says that the disk is dying.
+            level: magnitude(damaged) + u8::from(damaged > 1.0),
+            ..single(Kind::SpoolDamaged, Severity::Page, detail)
+        });
     }
     if facts.is_set("waystation_salvage_unacknowledged") {
         let detail =
@@ -123,14 +161,13 @@ fn spool(facts: &Facts<'_>, found: &mut Vec<Condition>) {
     }
 }
 
-fn destinations(facts: &Facts<'_>, config: &Config, found: &mut Vec<Condition>) {
+fn destinations(facts: &Facts<'_>, config: &Config, found: &mut Judgement) {
     let queued = facts.by("waystation_jobs_queued", "destination");
     let in_flight = facts.by("waystation_jobs_in_flight", "destination");
     for (name, jobs) in facts.by("waystation_jobs_unconfigured", "destination") {
         if jobs > 0.0 {
             let detail = format!("{} for it, and nobody delivers them", count(jobs, "waiting job"));
             found.push(Condition {
-                cause: name.to_owned(),
                 subject: name.to_owned(),
                 ..single(Kind::DestinationUnconfigured, Severity::Ticket, detail)
             });
@@ -215,12 +252,12 @@ fn fill_level(facts: &Facts<'_>, config: &Config) -> Option<(u8, Severity)> {
     }
 }
 
-fn disk(facts: &Facts<'_>, config: &Config, found: &mut Vec<Condition>) {
-    let told = |condition: &Condition| matches!(condition.kind, Kind::DestinationDown | Kind::DiskLow);
-    if found.iter().any(told) {
-        return;
-    }
+fn disk(facts: &Facts<'_>, config: &Config, found: &mut Judgement) {
     if let Some((level, severity)) = fill_level(facts, config) {
+        if found.tells(Kind::DestinationDown, config) || found.tells(Kind::DiskLow, config) {
+            found.unjudged.push(Unjudged::all(Kind::DiskFills));
+            return;
+        }
         let room = bytes(facts.value("waystation_spool_room_bytes"));
         let detail = format!(
             "room for {room} more, which lasts {} at the present rate",
@@ -238,8 +275,10 @@ fn disk(facts: &Facts<'_>, config: &Config, found: &mut Vec<Condition>) {
 const FILLS_AFTER: Duration = Duration::from_secs(600);
 /// A rule that fails is looked at soon; a minute lets one mistake be one message.
 const RULE_FAILURE_AFTER: Duration = Duration::from_secs(60);
+/// The kind of hold of a job whose payload is damaged, as the metric names it.
+const CORRUPT: &str = "corrupt";
 
-fn held(facts: &Facts<'_>, config: &Config, found: &mut Vec<Condition>) {
+fn held(facts: &Facts<'_>, config: &Config, found: &mut Judgement) {
     let failures = facts.by("waystation_rule_failures_held", "kind");
     for sample in facts
         .of("waystation_jobs_held")
@@ -248,6 +287,13 @@ fn held(facts: &Facts<'_>, config: &Config, found: &mut Vec<Condition>) {
     {
         let label = |name: &str| sample.labels.get(name).cloned().unwrap_or_default();
         let kind = label("kind");
+        if kind == CORRUPT && found.tells(Kind::SpoolDamaged, config) {
+            found.unjudged.push(Unjudged {
+                cause: Some(kind),
+                ..Unjudged::all(Kind::JobsHeld)
+            });
+            continue;
+        }
         let failed = failures.get(kind.as_str()).is_some_and(|held| *held > 0.0);
         let (severity, persist) = if failed {
             (Severity::Page, RULE_FAILURE_AFTER.min(config.holds_after.0))
@@ -258,13 +304,14 @@ fn held(facts: &Facts<'_>, config: &Config, found: &mut Vec<Condition>) {
             detail: count(sample.value, "held job"),
             cause: kind,
             subject: label("destination"),
+            level: magnitude(sample.value),
             persist,
             ..single(Kind::JobsHeld, severity, String::new())
         });
     }
 }
 
-fn rules(facts: &Facts<'_>, config: &Config, found: &mut Vec<Condition>) {
+fn rules(facts: &Facts<'_>, config: &Config, found: &mut Judgement) {
     let detail = if facts.is_set("waystation_rules_reload_failed") {
         "the rule folder on the disk is refused; an older set decides"
     } else if facts.is_set("waystation_rules_stale") {
@@ -279,24 +326,34 @@ fn rules(facts: &Facts<'_>, config: &Config, found: &mut Vec<Condition>) {
 }
 
 /// What archives have not committed, and what the daily reconciliation has found.
-fn books(facts: &Facts<'_>, config: &Config, found: &mut Vec<Condition>) {
+fn books(facts: &Facts<'_>, config: &Config, found: &mut Judgement) {
     let up = facts.by("waystation_destination_up", "destination");
     let asked = facts.by("waystation_commitment_outstanding_requests", "destination");
+    let strangers = facts.by("waystation_jobs_unconfigured", "destination");
+    let is_stranger = |name: &str| strangers.get(name).is_some_and(|jobs| *jobs > 0.0);
     for (name, age) in facts.by("waystation_commitment_oldest_seconds", "destination") {
-        // One that is down answers nothing: that is told already.
-        let down = up.get(name).is_some_and(|up| *up <= 0.0);
-        if age >= config.commitment_after.0.as_secs_f64() && !down {
-            let mut detail = format!("the oldest has waited for {}", span(age));
-            // Of one that is asked the requests are counted, also when there is none.
-            if !asked.contains_key(name) {
-                detail += ", and nobody asks: the destination has no `commitment` in the configuration";
-            }
-            found.push(Condition {
-                cause: name.to_owned(),
-                subject: name.to_owned(),
-                ..single(Kind::CommitmentLate, Severity::Ticket, detail)
-            });
+        if age < config.commitment_after.0.as_secs_f64() {
+            continue;
         }
+        // One that is down, or not configured, answers nothing: that is told already.
+        let down = up.get(name).is_some_and(|up| *up <= 0.0);
+        if down || is_stranger(name) && found.tells(Kind::DestinationUnconfigured, config) {
+            found.unjudged.push(Unjudged {
+                subject: Some(name.to_owned()),
+                ..Unjudged::all(Kind::CommitmentLate)
+            });
+            continue;
+        }
+        let mut detail = format!("the oldest has waited for {}", span(age));
+        // Of one that is asked the requests are counted, also when there is none.
+        if !asked.contains_key(name) {
+            detail += ", and nobody asks: the destination has no `commitment` in the configuration";
+        }
+        found.push(Condition {
+            cause: name.to_owned(),
+            subject: name.to_owned(),
+            ..single(Kind::CommitmentLate, Severity::Ticket, detail)
+        });
     }
     for (kind, differences) in facts.by("waystation_reconcile_differences", "kind") {
         if differences > 0.0 {
@@ -331,7 +388,7 @@ fn books(facts: &Facts<'_>, config: &Config, found: &mut Vec<Condition>) {
 }
 
 /// Answers about storage commitment that sources do not take.
-fn untold(facts: &Facts<'_>, config: &Config, found: &mut Vec<Condition>) {
+fn untold(facts: &Facts<'_>, config: &Config, found: &mut Judgement) {
     for (name, age) in facts.by("waystation_commitment_demands_oldest_seconds", "source") {
         // One that waits for an archive is that archive's trouble.
         let is_decided = |sample: &&Sample| {
@@ -364,7 +421,7 @@ const EXPIRY: [(f64, u8, Severity); 4] = [
     (30.0, 1, Severity::Ticket),
 ];
 
-fn certificates(facts: &Facts<'_>, found: &mut Vec<Condition>) {
+fn certificates(facts: &Facts<'_>, found: &mut Judgement) {
     for sample in facts.of("waystation_certificate_expiry_timestamp_seconds") {
         let left = sample.value - facts.now.seconds();
         let Some((_, level, severity)) = EXPIRY.into_iter().find(|(days, ..)| left <= days * 86_400.0) else {
@@ -384,7 +441,7 @@ fn certificates(facts: &Facts<'_>, found: &mut Vec<Condition>) {
     }
 }
 
-fn clock(facts: &Facts<'_>, found: &mut Vec<Condition>) {
+fn clock(facts: &Facts<'_>, found: &mut Judgement) {
     for doubt in facts.doubts {
         let way = |seconds: f64, ahead: &'static str, behind: &'static str| if seconds > 0.0 { ahead } else { behind };
         let (severity, detail) = match doubt {
@@ -411,7 +468,11 @@ fn clock(facts: &Facts<'_>, found: &mut Vec<Condition>) {
     }
 }
 
-fn silence(facts: &Facts<'_>, found: &mut Vec<Condition>) {
+fn silence(facts: &Facts<'_>, found: &mut Judgement) {
+    found.unjudged.extend(facts.unheard.iter().map(|source| Unjudged {
+        subject: Some(source.clone()),
+        ..Unjudged::all(Kind::SourceSilent)
+    }));
     for (source, silent) in facts.silent {
         let detail = format!(
             "nothing for {} of the time in which it usually sends",

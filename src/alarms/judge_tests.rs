@@ -7,6 +7,7 @@ struct Box {
     drains: BTreeMap<String, Option<f64>>,
     full_seconds: f64,
     silent: Vec<(String, Duration)>,
+    unheard: Vec<String>,
     doubts: Vec<Doubt>,
     config: Config,
 }
@@ -34,6 +35,7 @@ fn with(lines: &[&str]) -> Box {
         drains: BTreeMap::from([("vna".to_owned(), Some(1_200.0))]),
         full_seconds: f64::INFINITY,
         silent: Vec::new(),
+        unheard: Vec::new(),
         doubts: Vec::new(),
         config: Config::default(),
     }
@@ -43,6 +45,19 @@ const NOW: f64 = 1_800_000_000.0;
 
 impl Box {
     fn judged(&self) -> Vec<Condition> {
+        self.judgement().conditions
+    }
+
+    /// `kind cause subject` of what cannot be judged, sorted.
+    fn hidden(&self) -> Vec<String> {
+        let word = |name: &Option<String>| name.clone().unwrap_or_else(|| "*".to_owned());
+        let line = |one: &Unjudged| format!("{} {} {}", one.kind.word(), word(&one.cause), word(&one.subject));
+        let mut words: Vec<String> = self.judgement().unjudged.iter().map(line).collect();
+        words.sort();
+        words
+    }
+
+    fn judgement(&self) -> Judgement {
         let facts = Facts {
             now: Wall(1_800_000_000_000_000),
             samples: &self.samples,
@@ -50,6 +65,7 @@ impl Box {
             drains: &self.drains,
             full_seconds: self.full_seconds,
             silent: &self.silent,
+            unheard: &self.unheard,
             doubts: &self.doubts,
         };
         judge(&facts, &self.config)
@@ -115,10 +131,24 @@ fn what_waits_for_a_destination_that_is_not_configured_is_told_at_once() {
         "jobs_queued{destination=old,priority=routine} 4",
         "destination_up{destination=vna} 1",
     ]);
-    assert_eq!(gone.words(), ["destination_unconfigured old old 1 ticket"]);
+    assert_eq!(gone.words(), ["destination_unconfigured old 1 ticket"]);
     let found = &gone.judged()[0];
     assert_eq!(found.detail, "4 waiting jobs for it, and nobody delivers them");
     assert_eq!(found.persist, Duration::ZERO);
+    // What its archive has not committed is told with it.
+    let late = with(&[
+        "jobs_unconfigured{destination=old} 4",
+        "commitment_oldest_seconds{destination=old} 90000",
+        "commitment_oldest_seconds{destination=older} 90000",
+    ]);
+    assert_eq!(
+        late.words(),
+        [
+            "commitment_late older older 1 ticket",
+            "destination_unconfigured old 1 ticket"
+        ]
+    );
+    assert_eq!(late.hidden(), ["commitment_late * old"]);
 }
 
 #[test]
@@ -129,11 +159,16 @@ fn the_filling_disk_is_part_of_an_outage_and_makes_it_worse() {
     assert_eq!(down.words(), ["destination_down vna 2 ticket"]);
     down.full_seconds = 3_600.0;
     assert_eq!(down.words(), ["destination_down vna 3 page"]);
+    assert_eq!(down.hidden(), ["disk_fills * *"], "it is told, and not over");
+    down.config.off = vec![Kind::DestinationDown];
+    assert_eq!(down.words(), ["disk_fills box 2 page"], "nobody would hear of it");
     let mut busy = with(&["destination_up{destination=vna} 1"]);
     busy.full_seconds = 10.0 * 3_600.0;
     assert_eq!(busy.words(), ["disk_fills box 1 ticket"]);
     busy.full_seconds = 0.0;
     assert_eq!(busy.words(), ["disk_fills box 2 page"]);
+    busy.full_seconds = f64::INFINITY;
+    assert_eq!((busy.words(), busy.hidden()), (Vec::new(), Vec::new()));
 }
 
 #[test]
@@ -159,6 +194,7 @@ fn certificates_are_told_at_30_14_and_7_days_and_after_their_end() {
         // A wrong clock judges no certificate.
         aged.doubts = vec![Doubt::BeforeBuild];
         assert_eq!(aged.words(), ["clock_implausible before_build 1 page"]);
+        assert_eq!(aged.hidden(), ["certificate_expiry * *", "source_silent * *"]);
     }
 }
 
@@ -176,6 +212,34 @@ fn nobody_is_called_silent_by_a_box_that_refuses() {
         let mut refusing = with(&[line]);
         refusing.silent = silent.clone();
         assert_eq!(refusing.words(), [wanted]);
+        assert_eq!(refusing.hidden(), ["source_silent * *"], "nor is it called well");
+        refusing.config.off = vec![Kind::SourceSilent];
+        assert_eq!(refusing.hidden(), Vec::<String>::new());
+    }
+    quiet.unheard = vec!["mr1".to_owned()];
+    assert_eq!(quiet.words(), ["source_silent ct1 1 ticket"]);
+    assert_eq!(quiet.hidden(), ["source_silent * mr1"]);
+}
+
+#[test]
+fn what_grows_tenfold_is_worse_and_damage_is_one_cause() {
+    for (held, level) in [(1, 1), (9, 1), (10, 2), (99, 2), (1_000, 4)] {
+        let line = format!("jobs_held{{destination=vna,kind=rule}} {held}");
+        assert_eq!(with(&[&line]).words(), [format!("jobs_held rule vna {level} ticket")]);
+    }
+    for (damaged, level) in [(1, 1), (2, 2), (9, 2), (10, 3), (100, 4)] {
+        let lines = [
+            format!("spool_damaged {damaged}"),
+            format!("jobs_held{{destination=vna,kind=corrupt}} {damaged}"),
+        ];
+        let mut damage = with(&[&lines[0], &lines[1]]);
+        assert_eq!(damage.words(), [format!("spool_damaged box {level} page")]);
+        assert_eq!(damage.hidden(), ["jobs_held corrupt *"]);
+        damage.config.off = vec![Kind::SpoolDamaged];
+        assert!(
+            damage.words()[0].starts_with("jobs_held corrupt vna "),
+            "nobody would hear of it"
+        );
     }
 }
 
@@ -215,7 +279,7 @@ fn the_rest_is_told_as_it_is_and_off_is_off() {
             "destination_suspended vna vna 1 ticket",
             "rules_stale box 1 ticket",
             "salvage_unread box 1 page",
-            "spool_damaged box 1 page",
+            "spool_damaged box 2 page",
         ]
     );
     let details: Vec<String> = all.judged().into_iter().map(|condition| condition.detail).collect();
@@ -270,6 +334,7 @@ fn commitments_that_do_not_come_and_books_that_do_not_agree_are_told() {
             .iter()
             .any(|words| words.contains("commitment_late"))
     );
+    assert_eq!(box_of_books.hidden(), ["commitment_late * vna"]);
 }
 
 #[test]

@@ -123,7 +123,7 @@ impl Kind {
     pub fn spreads(self) -> bool {
         matches!(
             self,
-            Self::DestinationDown | Self::SourceSilent | Self::CertificateExpiry
+            Self::DestinationDown | Self::DestinationUnconfigured | Self::SourceSilent | Self::CertificateExpiry
         )
     }
 }

@@ -52,6 +52,8 @@ pub struct Parts {
     pub node: String,
     /// Where the memory lies.
     pub folder: PathBuf,
+    /// The configured sources: no other is missed.
+    pub sources: Vec<String>,
     pub metrics: Metrics,
     pub clock: Clock,
     pub look: Look,
@@ -155,7 +157,7 @@ impl Watch {
         let (mut memory, habits) = store::load(&parts.folder);
         let now = Instant::now();
         let wall = parts.clock.now();
-        for (source, at) in &habits.last {
+        for (source, at) in habits.last.iter().filter(|(name, _)| parts.sources.contains(name)) {
             let gauge = &parts.metrics.alarms.source_last_received;
             gauge.with_label_values(&[source]).set(*at);
         }
@@ -167,7 +169,7 @@ impl Watch {
         memory.outbox.keep(&names);
         Self {
             zone: parts.config.zone(),
-            gauges: Gauges::new(ClockWatch::new(built(), last_run), wall),
+            gauges: Gauges::new(ClockWatch::new(built(), last_run), wall, parts.sources.clone()),
             memory,
             habits,
             channels,
@@ -242,17 +244,20 @@ impl Watch {
             reasons: &self.sight.lanes,
             drains: &found.drains,
             full_seconds: found.full_seconds,
-            silent: &found.silent,
+            silent: &found.silence.silent,
+            unheard: &found.silence.unheard,
             doubts: &found.doubts,
         };
-        let conditions = judge(&facts, config);
+        let judged = judge(&facts, config);
         let pace = Pace {
             resolve_after: config.resolve_after.0,
             group_within: config.group_within.0,
             remind_every: config.remind_every.0,
         };
         let before = self.memory.machine.incidents.len();
-        let events = self.memory.machine.step(self.steady(), &conditions, &[], &pace);
+        let steady = self.steady();
+        let machine = &mut self.memory.machine;
+        let events = machine.step(steady, &judged.conditions, &judged.unjudged, &pace);
         self.dirty |= !events.is_empty() || before != self.memory.machine.incidents.len();
         for event in &events {
             self.tell(event);

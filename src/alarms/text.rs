@@ -202,7 +202,12 @@ pub fn title(incident: &Incident) -> String {
         Kind::DestinationDown if many == 1 => format!("{list} cannot be reached, and images wait for it"),
         Kind::DestinationDown => format!("{many} destinations cannot be reached, and images wait for them: {list}"),
         Kind::DestinationSuspended => format!("{list} is suspended"),
-        Kind::DestinationUnconfigured => format!("images wait for {list}, which is not configured any more"),
+        Kind::DestinationUnconfigured if many == 1 => {
+            format!("images wait for {list}, which is not configured any more")
+        }
+        Kind::DestinationUnconfigured => {
+            format!("images wait for {many} destinations that are not configured any more: {list}")
+        }
         Kind::SourceSilent if many == 1 => format!("{list} is silent"),
         Kind::SourceSilent => format!("{many} modalities are silent: {list}"),
         Kind::JobsHeld => format!("images are held ({})", incident.cause),

@@ -37,6 +37,7 @@ impl Parts {
             config: config.alarms.clone(),
             node: config.node.name.clone(),
             folder: config.node.state.clone(),
+            sources: config.sources.iter().map(|source| source.name.to_string()).collect(),
             metrics: self.metrics.clone(),
             clock: Clock::System,
             look,

@@ -1,0 +1,74 @@
+//! Whose silence is judged, and when it cannot be.
+use super::super::config;
+use super::*;
+use crate::base::units::Span;
+
+const HOUR: f64 = 3_600.0;
+/// A Monday, 12:00 UTC.
+const NOON: f64 = 1_798_459_200.0;
+
+fn wall(seconds: f64) -> Wall {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    Wall((seconds * 1_000_000.0) as u64)
+}
+
+/// A box that watches since some time, with habits of a source that sends in every hour of the week and did last at some time.
+fn habits(source: &str, last: f64) -> Habits {
+    let week = vec![serde_json::json!({"w": 12, "s": 4095}); 168];
+    serde_json::from_value(serde_json::json!({"sources": {source: week}, "last": {source: last}})).unwrap()
+}
+
+fn gauges(began: f64, sources: &[&str]) -> Gauges {
+    let sources = sources.iter().map(|name| (*name).to_owned()).collect();
+    Gauges::new(ClockWatch::new(Wall(0), None), wall(began), sources)
+}
+
+fn heard(began: f64, last: f64, now: f64, config: &Config) -> Heard {
+    #[allow(clippy::cast_possible_truncation)]
+    let now = Timestamp::from_second(now as i64).unwrap();
+    gauges(began, &["ct1"]).heard("ct1", now, &habits("ct1", last), (config, &TimeZone::UTC))
+}
+
+#[test]
+fn a_source_that_was_silent_before_a_restart_is_not_called_well_by_it() {
+    let config = Config::default();
+    let silent = |hours: u64| Heard::Silent(Duration::from_secs(hours * 3_600));
+    // Watched all the time.
+    assert_eq!(heard(NOON - 9.0 * HOUR, NOON - 3.0 * HOUR, NOON, &config), silent(3));
+    assert_eq!(heard(NOON - 9.0 * HOUR, NOON - HOUR, NOON, &config), Heard::Well);
+    // Started an hour ago: it is not known yet, until it sends or the box has watched for long enough.
+    assert_eq!(heard(NOON - HOUR, NOON - 3.0 * HOUR, NOON, &config), Heard::Unknown);
+    assert_eq!(heard(NOON - HOUR, NOON - 0.5 * HOUR, NOON, &config), Heard::Well);
+    assert_eq!(heard(NOON - HOUR, NOON - 3.0 * HOUR, NOON + HOUR, &config), silent(2));
+    // It had not been silent for long enough before.
+    assert_eq!(heard(NOON - HOUR, NOON - 1.5 * HOUR, NOON, &config), Heard::Well);
+    // One that is never missed any more is well.
+    let exception = config::Silence {
+        source: "ct1".to_owned().try_into().unwrap(),
+        hours: Vec::new(),
+        after: Some(Span::secs(60)),
+    };
+    let exempt = Config {
+        silence: vec![exception],
+        ..Config::default()
+    };
+    assert_eq!(heard(NOON - HOUR, NOON - 3.0 * HOUR, NOON, &exempt), Heard::Well);
+}
+
+#[test]
+fn a_source_that_is_not_configured_any_more_is_not_missed() {
+    let at = Moment {
+        wall: wall(NOON),
+        passed: Duration::from_secs(9 * 3_600),
+        step: Duration::from_secs(5),
+    };
+    #[allow(clippy::cast_possible_truncation)]
+    let now = Timestamp::from_second(NOON as i64).unwrap();
+    let (config, metrics) = (Config::default(), Metrics::new());
+    for (configured, silent) in [("ct1", 1), ("ct-new", 0)] {
+        let mut gauges = gauges(NOON - 9.0 * HOUR, &[configured]);
+        let habits = habits("ct1", NOON - 3.0 * HOUR);
+        let found = gauges.silence(at, now, &habits, (&config, &TimeZone::UTC), &metrics);
+        assert_eq!((found.silent.len(), found.unheard.len()), (silent, 0), "{configured}");
+    }
+}
