@@ -2,9 +2,13 @@
 //!
 //! The server is known by the authorities of `ca`; a password goes over TLS only. Files are read for each message, so that a new password
 //! or authority needs no restart. Every attempt has a deadline; what the server says is kept short, because it is shown to people.
+//!
+//! A message goes to all at once. When the server does not want that, it goes to each by itself: one address that is refused keeps it from
+//! nobody else, and is named.
 use super::config::{Mail, Security};
-use super::outbox::Letter;
+use super::outbox::{Letter, Refusal};
 use super::secret;
+use lettre::address::{Address, Envelope};
 use lettre::message::header::{ContentType, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, Message};
 use lettre::transport::smtp::authentication::Credentials;
@@ -27,26 +31,70 @@ impl Mailer {
         }
     }
 
-    /// One attempt.
+    /// One attempt to reach all who do not have it.
     ///
     /// # Errors
-    /// Why the server did not take it, in words for the operator.
-    pub(super) async fn send(&self, letter: &Letter) -> Result<(), String> {
-        let message = self.message(letter)?;
+    /// Why the server did not take it, in words for the operator, and for whom.
+    pub(super) async fn send(&self, letter: &Letter) -> Result<(), Refusal> {
+        let message = self.message(letter)?.formatted();
+        let configured = self.config.to.iter();
+        let missing = |to: &&String| letter.to.is_empty() || letter.to.contains(to);
+        let missing: Vec<String> = configured.filter(missing).cloned().collect();
+        if missing.is_empty() {
+            // Whoever lacked it is not to be told any more.
+            return Ok(());
+        }
+        if missing.len() > 1 {
+            match self.attempt(&message, &missing).await {
+                Ok(()) => return Ok(()),
+                Err(fault) if fault.answer == Answer::None => {
+                    return Err(Refusal {
+                        left: letter.to.clone(),
+                        ..fault.words.into()
+                    });
+                }
+                Err(_) => {}
+            }
+        }
+        let (mut left, mut said, mut for_good) = (Vec::new(), Vec::new(), true);
+        for to in &missing {
+            if let Err(fault) = self.attempt(&message, std::slice::from_ref(to)).await {
+                for_good &= fault.answer == Answer::Never;
+                said.push(format!("{to}: {}", fault.words));
+                left.push(to.clone());
+            }
+        }
+        if left.is_empty() {
+            return Ok(());
+        }
+        let some_have_it = left.len() < self.config.to.len();
+        if some_have_it {
+            said.push("the others have it".to_owned());
+        }
+        Err(Refusal {
+            words: said.join("; "),
+            for_good,
+            left: if some_have_it { left } else { Vec::new() },
+        })
+    }
+
+    async fn attempt(&self, message: &[u8], to: &[String]) -> Result<(), Fault> {
+        let (from, to) = (address(&self.config.from)?, to.iter().map(|to| address(to)));
+        let to: Vec<Address> = to.map(|to| to.map(|to| to.email)).collect::<Result<_, String>>()?;
+        let envelope = Envelope::new(Some(from.email), to).map_err(|error| error.to_string())?;
         let (config, node) = (self.config.clone(), self.node.clone());
         let attempt = async move {
             let made = tokio::task::spawn_blocking(move || transport(&config, &node)).await;
             let transport = made.map_err(|_| "the attempt was cut off".to_owned())??;
-            let sent = transport.send(message).await;
-            sent.map(drop).map_err(|error| short(&error))
+            let sent = transport.send_raw(&envelope, message).await;
+            sent.map(drop).map_err(|error| Fault::of(&error, self.config.security))
         };
         let within = self.config.timeout.0;
         let done = tokio::time::timeout(within, attempt).await;
-        done.unwrap_or_else(|_| Err("the mail server did not answer in time".to_owned()))
+        done.unwrap_or_else(|_| Err("the mail server did not answer in time".to_owned().into()))
     }
 
     fn message(&self, letter: &Letter) -> Result<Message, String> {
-        let address = |text: &str| text.parse::<Mailbox>().map_err(|error| format!("{text}: {error}"));
         let id = |name: &str| format!("<{name}@{}.waystation.invalid>", self.node);
         let mut builder = Message::builder()
             .from(address(&self.config.from)?)
@@ -67,6 +115,60 @@ impl Mailer {
             builder = builder.to(address(to)?);
         }
         builder.body(letter.body.clone()).map_err(|error| error.to_string())
+    }
+}
+
+fn address(text: &str) -> Result<Mailbox, String> {
+    text.parse::<Mailbox>().map_err(|error| format!("{text}: {error}"))
+}
+
+/// What the server has said of a message and its recipients (RFC 5321, 4.2.1).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Answer {
+    /// Nothing: it was not reached, or does not let us in.
+    None,
+    /// 4xx: it may take it later.
+    Later,
+    /// 5xx.
+    Never,
+}
+
+#[derive(Debug)]
+struct Fault {
+    words: String,
+    answer: Answer,
+}
+
+impl From<String> for Fault {
+    fn from(words: String) -> Self {
+        let answer = Answer::None;
+        Self { words, answer }
+    }
+}
+
+impl Fault {
+    fn of(error: &lettre::transport::smtp::Error, security: Security) -> Self {
+        let answer = match error.status().map(u16::from) {
+            // It closes, or the log-in is not as it wants it (RFC 4954, 6).
+            None | Some(421 | 432 | 454 | 530..=538) => Answer::None,
+            Some(_) if error.is_permanent() => Answer::Never,
+            Some(_) => Answer::Later,
+        };
+        Self {
+            words: hinted(short(error), security),
+            answer,
+        }
+    }
+}
+
+/// A server that says something in plain where TLS should begin is one of STARTTLS.
+fn hinted(words: String, security: Security) -> String {
+    if security == Security::Tls && words.contains("InvalidContentType") {
+        format!(
+            "{words}: it does not begin with TLS; `security = \"starttls\"` may be what the server wants on this port"
+        )
+    } else {
+        words
     }
 }
 
@@ -155,3 +257,7 @@ fn is_local(host: &str) -> bool {
             .parse::<std::net::IpAddr>()
             .is_ok_and(|address| address.is_loopback())
 }
+
+#[cfg(test)]
+#[path = "mail_tests.rs"]
+mod tests;

@@ -63,6 +63,7 @@ struct Told {
     at: Stamp,
     level: u8,
     severity: Severity,
+    /// Names it had then. Earlier versions read it.
     affected: usize,
 }
 

@@ -150,7 +150,7 @@ impl Watch {
             ChannelRow {
                 name: channel.name.clone(),
                 waiting: self.memory.outbox.waiting(&channel.name),
-                error: waiting.next().and_then(|letter| letter.error.clone()),
+                error: waiting.find_map(|letter| letter.error.clone()),
             }
         };
         Listing {

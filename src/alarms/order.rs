@@ -69,7 +69,7 @@ pub struct SilenceRow {
 pub struct ChannelRow {
     pub name: String,
     pub waiting: usize,
-    /// Why the oldest waiting message was not taken at its last attempt.
+    /// Why the oldest message that was tried and waits was not taken at its last attempt.
     pub error: Option<String>,
 }
 

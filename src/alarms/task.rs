@@ -14,7 +14,7 @@ use super::kind::{Kind, Severity};
 use super::mail::Mailer;
 use super::operator::{Ask, Trial};
 use super::order::{self, Answer, Order};
-use super::outbox::Letter;
+use super::outbox::{Letter, Refusal};
 use super::store::{self, HABITS, Memory, STATE};
 use super::text::{self, Context};
 use super::webhook::Poster;
@@ -121,7 +121,7 @@ enum Way {
 }
 
 impl Way {
-    async fn send(&self, letter: &Letter) -> Result<(), String> {
+    async fn send(&self, letter: &Letter) -> Result<(), Refusal> {
         match self {
             Self::Mail(mailer) => mailer.send(letter).await,
             Self::Webhook(poster) => poster.send(letter).await,
@@ -132,7 +132,7 @@ impl Way {
 pub(super) struct Done {
     pub(super) channel: String,
     pub(super) number: u64,
-    outcome: Result<(), String>,
+    outcome: Result<(), Refusal>,
 }
 
 pub(super) struct Watch {
@@ -361,10 +361,14 @@ impl Watch {
         let result = if done.outcome.is_ok() { "delivered" } else { "failed" };
         let counted = &self.parts.metrics.alarms.alarm_messages_total;
         counted.with_label_values(&[&done.channel, result]).inc();
-        if let Err(error) = &done.outcome {
-            tracing::warn!(channel = done.channel, %error, "a message of an incident was not taken; it is tried again");
+        let error = done.outcome.as_ref().err().map(|refusal| refusal.words.clone());
+        if let Some(error) = &error {
+            tracing::warn!(
+                channel = done.channel,
+                error,
+                "a message of an incident was not taken; it is tried again"
+            );
         }
-        let error = done.outcome.as_ref().err().cloned();
         let tested = self.concludes_trial(&done, error);
         let now = self.steady();
         let outcome = if tested { Ok(()) } else { done.outcome };

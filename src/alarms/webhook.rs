@@ -3,14 +3,14 @@
 //! The body can be signed (`X-Waystation-Signature: sha256=…`, HMAC-SHA256 of the body in hexadecimal); a header line with a secret
 //! goes over HTTPS, or to this machine, only. The only door to aws-lc-rs's own interface, and one of two to hyper.
 use super::config::Webhook;
-use super::outbox::Letter;
+use super::outbox::{Letter, Refusal};
 use super::secret;
 use crate::sender::tls;
 use aws_lc_rs::hmac;
 use hyper::client::conn::http1;
 use hyper::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, USER_AGENT};
 use hyper::rt::{Read, Write};
-use hyper::{Request, Uri};
+use hyper::{Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -72,13 +72,13 @@ impl Poster {
     ///
     /// # Errors
     /// Why it was not taken, in words for the operator.
-    pub(super) async fn send(&self, letter: &Letter) -> Result<(), String> {
+    pub(super) async fn send(&self, letter: &Letter) -> Result<(), Refusal> {
         let within = self.config.timeout.0;
         let done = tokio::time::timeout(within, self.attempt(letter, within)).await;
-        done.unwrap_or_else(|_| Err("the webhook did not answer in time".to_owned()))
+        done.unwrap_or_else(|_| Err("the webhook did not answer in time".to_owned().into()))
     }
 
-    async fn attempt(&self, letter: &Letter, within: Duration) -> Result<(), String> {
+    async fn attempt(&self, letter: &Letter, within: Duration) -> Result<(), Refusal> {
         let target = Target::parse(&self.config.url)?;
         let (config, body, name) = (self.config.clone(), letter.json.to_string(), letter.name());
         let making = tokio::task::spawn_blocking(move || {
@@ -159,7 +159,7 @@ fn signature(secret: &[u8], body: &[u8]) -> String {
 }
 
 /// Request and answer; the connection lives no longer.
-async fn exchange<I>(io: I, request: Request<String>) -> Result<(), String>
+async fn exchange<I>(io: I, request: Request<String>) -> Result<(), Refusal>
 where
     I: Read + Write + Unpin,
 {
@@ -175,11 +175,20 @@ where
             asked.await.map_err(broken)?
         }
     };
-    if response.status().is_success() {
-        Ok(())
-    } else {
-        Err(format!("it was answered {}", response.status()))
+    answered(response.status())
+}
+
+/// What an answer means: one about the request itself is of this message, and for good (RFC 9110, 15.5); 408 and 429 ask to come again.
+fn answered(status: StatusCode) -> Result<(), Refusal> {
+    if status.is_success() {
+        return Ok(());
     }
+    let later = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS];
+    Err(Refusal {
+        words: format!("it was answered {status}"),
+        for_good: status.is_client_error() && !later.contains(&status),
+        left: Vec::new(),
+    })
 }
 
 /// What is wrong with the configuration, by key. Reads the files.
@@ -216,6 +225,24 @@ mod tests {
             signature(b"Jefe", b"what do ya want for nothing?"),
             "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
         );
+    }
+
+    #[test]
+    fn an_answer_about_the_message_is_for_good() {
+        assert_eq!(answered(StatusCode::NO_CONTENT), Ok(()));
+        for (code, for_good) in [
+            (400, true),
+            (404, true),
+            (422, true),
+            (408, false),
+            (429, false),
+            (302, false),
+            (503, false),
+        ] {
+            let refusal = answered(StatusCode::from_u16(code).unwrap()).unwrap_err();
+            assert_eq!(refusal.for_good, for_good, "{code}");
+            assert!(refusal.words.contains(&code.to_string()), "{}", refusal.words);
+        }
     }
 
     #[test]
