@@ -39,12 +39,14 @@ pub enum Verb {
     },
     /// Try jobs again now, with fresh attempts
     Retry(Order),
-    /// Send jobs to another destination
+    /// Send jobs to another destination. What the former destination's answers had held goes free; what a person, a rule or the
+    /// box held (`operator`, `rule`, `incomplete`, `conflict`, `corrupt`) is held there too, until it is released
     Reroute {
         /// The new destination
         #[arg(long)]
         to: DestinationName,
-        /// What no rule has decided on yet goes as it came, without the edits that the rules make for the destination
+        /// What no rule has decided on yet goes as it came, without the edits that the rules make for the destination; not what is
+        /// `incomplete`
         #[arg(long)]
         unedited: bool,
         #[command(flatten)]
@@ -289,7 +291,7 @@ pub(super) fn show(request: &Request, response: &Response, json: bool) -> ExitCo
         match response {
             Response::Jobs { jobs, more } => print!("{}", listing::table(jobs, *more)),
             Response::Job { job } => print!("{}", listing::details(job)),
-            Response::Acted { matched, changed } => println!("{}", acted(request, *matched, *changed)),
+            Response::Acted { matched, changed, held } => println!("{}", acted(request, (*matched, *changed), *held)),
             Response::Lanes { lanes } => print!("{}", super::lanes::table(lanes)),
             Response::Scrub { status, damaged } => print!("{}", super::spool::scrub_words(status, damaged)),
             Response::Probe { destination, findings } => super::probe::show(request, destination, findings),
@@ -327,7 +329,7 @@ fn json_of(response: &Response) -> serde_json::Result<String> {
     }
 }
 
-fn acted(request: &Request, matched: u64, changed: u64) -> String {
+fn acted(request: &Request, (matched, changed): (u64, u64), held: u64) -> String {
     let Request::Act { action, dry_run, .. } = request else {
         return format!("order: {matched} jobs meant, {changed} changed");
     };
@@ -339,7 +341,13 @@ fn acted(request: &Request, matched: u64, changed: u64) -> String {
         0 => String::new(),
         left => format!("; {left} left as they were: {}", why_left(action)),
     };
-    format!("{word}: {matched} jobs meant, {changed} changed{left}")
+    let held = match held {
+        0 => String::new(),
+        held => {
+            format!("; {held} of these are held there, by what held them before or as `conflict`: look, then release")
+        }
+    };
+    format!("{word}: {matched} jobs meant, {changed} changed{held}{left}")
 }
 
 /// What jobs are that an order does not change.
@@ -351,7 +359,8 @@ fn why_left(action: &Action) -> &'static str {
             "on their way now, or held for another reason than the destination's answer (`release` lets those go)"
         }
         Action::Reroute { .. } => {
-            "on their way now, of an instance that has a job for that destination, or not decided for it by the rules"
+            "on their way now, of an instance that has a job for that destination or was delivered there already (`queue discard` ends \
+             such a job), or not decided for it by the rules"
         }
         Action::Discard => "on their way now (`queue suspend` the destination first)",
     }
@@ -377,9 +386,16 @@ mod tests {
     #[test]
     fn an_order_says_what_it_left_and_why() {
         let request = verb("hold --all --reason x").unwrap();
-        assert_eq!(acted(&request, 2, 2), "hold: 2 jobs meant, 2 changed");
-        let told = acted(&request, 3, 1);
+        assert_eq!(acted(&request, (2, 2), 0), "hold: 2 jobs meant, 2 changed");
+        let told = acted(&request, (3, 1), 0);
         assert!(told.contains("2 left as they were: held already"), "{told}");
+        let request = verb("reroute --to vna --destination old").unwrap();
+        let told = acted(&request, (4, 3), 2);
+        assert!(told.contains("3 changed; 2 of these are held there"), "{told}");
+        assert!(
+            told.contains("1 left as they were") && told.contains("delivered there already"),
+            "{told}"
+        );
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! destination: the rules make its edits for the destination that a person chose.
 use super::protocol::{Filter, Release};
 use super::verbs::{LIMIT_MAX, Verbs, meant};
-use crate::base::names::{DestinationId, JobId};
+use crate::base::names::DestinationId;
 use crate::spool::{self, HoldKind, Instance, JobState, NewJob, ReadError};
 use std::future::Future;
 use std::pin::Pin;
@@ -68,14 +68,39 @@ impl Verbs {
         let of_kinds = |row: &&spool::Row| row.hold.as_ref().is_some_and(|hold| kinds.contains(&hold.kind));
         decided.matched = rows.iter().filter(of_kinds).count() as u64;
         for row in rows {
-            let Some(instance) = row.instance else { continue };
-            decided.changed += u64::from(self.decide_one(who, row.job, instance, only).await);
+            decided.changed += u64::from(self.decide_one(who, row, only).await);
         }
         Ok(decided)
     }
 
-    async fn decide_one(&self, who: &str, job: JobId, instance: Arc<Instance>, only: Option<&DestinationId>) -> bool {
-        let (jobs, epoch) = match (self.decide)(instance, only.cloned()).await {
+    /// The jobs that the rules in force make of a row's instance. A job that a person has rerouted stays where he sent it: it gets
+    /// the edits for that destination, and what the rules hold on purpose stays held.
+    async fn jobs(
+        &self,
+        row: &spool::Row,
+        instance: Arc<Instance>,
+        only: Option<&DestinationId>,
+    ) -> Result<(Vec<NewJob>, u64), ReadError> {
+        if let (None, Some(to)) = (only, &row.destination)
+            && self.spool.was_rerouted(row.job, instance.clone()).await?
+        {
+            let (mut jobs, epoch) = (self.decide)(instance.clone(), Some(to.clone())).await?;
+            let (whole, _) = (self.decide)(instance, None).await?;
+            let held = whole.into_iter().filter_map(|job| job.hold);
+            let held = held.into_iter().find(|hold| hold.kind == HoldKind::Rule);
+            for job in &mut jobs {
+                job.hold = job.hold.take().or_else(|| held.clone());
+            }
+            return Ok((jobs, epoch));
+        }
+        (self.decide)(instance, only.cloned()).await
+    }
+
+    async fn decide_one(&self, who: &str, row: spool::Row, only: Option<&DestinationId>) -> bool {
+        let (job, Some(instance)) = (row.job, row.instance.clone()) else {
+            return false;
+        };
+        let (jobs, epoch) = match self.jobs(&row, instance, only).await {
             Ok(decided) => decided,
             Err(error) => {
                 tracing::warn!(%job, %error, "a held instance could not be read to decide on it anew");

@@ -178,6 +178,9 @@ pub enum Response {
     Acted {
         matched: u64,
         changed: u64,
+        /// Of `changed`: rerouted, and held all the same.
+        #[serde(default)]
+        held: u64,
     },
     Lanes {
         lanes: Vec<Lane>,

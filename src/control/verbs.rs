@@ -7,7 +7,7 @@ use crate::alarms::Alarms;
 use crate::base::names::{DestinationId, JobId};
 use crate::custody::{Custody, Reconciler};
 use crate::scheduler::{LaneState, LaneStatus, Scheduler};
-use crate::spool::{self, Acted, CommitError, HoldKind, JobState, ReadError, Row, Spool, Verb, Waiting};
+use crate::spool::{self, Acted, CommitError, JobState, ReadError, Row, Spool, Verb, Waiting};
 use crate::transcode::Known;
 use std::sync::Arc;
 
@@ -179,6 +179,7 @@ impl Verbs {
         Ok(Response::Acted {
             matched: acted.matched,
             changed: acted.changed,
+            held: acted.held,
         })
     }
 
@@ -220,12 +221,8 @@ impl Verbs {
             .matched;
         let decided = self.decide_anew(who, filter, &[], Some(to)).await;
         let decided = decided.map_err(|_| CommitError::GateLatched)?;
-        // What the rules could not decide for this destination must not go there as it is, nor what a word has left undone.
-        let moved = spool::Filter {
-            decided: true,
-            except: vec![HoldKind::Incomplete],
-            ..now
-        };
+        // What the rules could not decide for this destination must not go there as it is.
+        let moved = spool::Filter { decided: true, ..now };
         let mut acted = self.spool.act(moved, verb, who, reason, false).await?;
         acted.matched = acted.matched.max(counted);
         acted.changed += decided.changed;

@@ -1,7 +1,7 @@
 //! What a commit does to the index: is this instance new, a repeat, or another content under a known UID; and its jobs.
 //! Run by whoever has the committer, one at a time, so that two concurrent sends of one UID see each other.
 use super::commitment::{self, Pledge};
-use super::damaged;
+use super::damaged::{self, Healed};
 use super::db::Cf;
 use super::due::LATEST;
 use super::group;
@@ -16,7 +16,7 @@ use super::txn::{Effect, Txn, WAITS, meta_key};
 use super::witness::Order;
 use super::{alias, leaving, study, wait};
 use crate::base::fault::{Plant, planted};
-use crate::base::names::{InstanceId, JobId, Uid};
+use crate::base::names::{InstanceId, JobId};
 
 /// Decides and records. `record.instance` already carries study and rule epoch.
 /// `Err` with what the study has come to be, when the decision believed otherwise: nothing is recorded then.
@@ -62,10 +62,13 @@ pub(super) fn admit(
     {
         return overwrite(txn, record, first.instance).map(Ok);
     }
-    match healed {
+    match &healed {
         None => txn.put_instance(record),
         // What it replaces may have been delivered elsewhere.
-        Some(done) => txn.put_instance(&InstanceRecord { done, ..record.clone() }),
+        Some(Healed { done, .. }) => txn.put_instance(&InstanceRecord {
+            done: done.clone(),
+            ..record.clone()
+        }),
     }
     if let Some(study) = &instance.study {
         txn.put(Cf::Study, keys::study(study, instance.id), Vec::new());
@@ -73,8 +76,19 @@ pub(super) fn admit(
     study::came(txn, record, &commit.note.values, seen.entries.is_empty())?;
     alias::record(txn, &instance.source, instance.rule_epoch, &commit.aliases)?;
     txn.effects.push(Effect::Pending(1));
-    let added = enter(txn, record, jobs, (conflict, &commit.traits))?;
+    let added = enter(txn, record, jobs, &seen, (conflict, &commit.traits))?;
+    let rerouted = healed.map_or(Vec::new(), |healed| healed.rerouted);
+    let away: Vec<_> = rerouted
+        .into_iter()
+        .filter_map(|(dest, away)| {
+            let (_, job) = added.iter().find(|(to, _)| *to == dest)?;
+            Some((JobKey { dest, job: *job }, away))
+        })
+        .collect();
     remember(&mut seen, record, added);
+    for entry in seen.entries.iter_mut().filter(|entry| entry.digest == instance.digest) {
+        away.iter().for_each(|(job, away)| entry.turn_away(away, *job));
+    }
     txn.put_seen(&instance.sop_instance, &seen);
     Ok(Ok(if conflict {
         Committed::Conflict(instance.id)
@@ -88,19 +102,19 @@ fn enter(
     txn: &mut Txn<'_>,
     record: &InstanceRecord,
     jobs: Vec<(u32, NewJob)>,
+    seen: &SeenRecord,
     (conflict, traits): (bool, &[Trait]),
 ) -> Result<Vec<(u32, JobId)>, CommitError> {
     let instance = &record.instance;
     let (mut keyed, mut planned) = (Vec::new(), Vec::new());
     for (dest, mut job) in jobs {
-        let taken = leaving::taken(txn, &instance.sop_instance, dest, &job.plan)?;
+        let taken = leaving::taken(txn, (instance, seen), dest, &job.plan)?;
+        let taken = if conflict {
+            Some(leaving::other_content())
+        } else {
+            taken
+        };
         job.hold = leaving::with(taken, job.hold.take());
-        if conflict {
-            job.hold = Some(HoldReason::new(
-                HoldKind::Conflict,
-                "same SOP Instance UID with other content",
-            ));
-        }
         let key = JobKey {
             dest,
             job: txn.new_job(),
@@ -314,25 +328,12 @@ pub(super) fn remember(seen: &mut SeenRecord, record: &InstanceRecord, added: Ve
 pub(super) fn forget(txn: &mut Txn<'_>, instance: &Instance, key: JobKey) -> Result<bool, CommitError> {
     let mut seen = txn.seen(&instance.sop_instance)?;
     for entry in &mut seen.entries {
-        entry.jobs.retain(|known| *known != (key.dest, key.job));
+        entry.give_up(key);
     }
     let known = seen.entries.len();
     // Another content without jobs is one whose payload is damaged: a resend must find it.
     seen.entries
-        .retain(|entry| !entry.jobs.is_empty() || entry.digest != instance.digest);
+        .retain(|entry| entry.deliveries().next().is_some() || entry.digest != instance.digest);
     txn.put_seen(&instance.sop_instance, &seen);
     Ok(seen.entries.len() < known)
-}
-
-/// A job goes on under another key.
-pub(super) fn rename(txn: &mut Txn<'_>, sop_instance: &Uid, from: JobKey, to: &[JobKey]) -> Result<(), CommitError> {
-    let mut seen = txn.seen(sop_instance)?;
-    for entry in &mut seen.entries {
-        if entry.jobs.contains(&(from.dest, from.job)) {
-            entry.jobs.retain(|known| *known != (from.dest, from.job));
-            entry.jobs.extend(to.iter().map(|key| (key.dest, key.job)));
-        }
-    }
-    txn.put_seen(sop_instance, &seen);
-    Ok(())
 }

@@ -167,7 +167,7 @@ impl Bench {
                     who: "operator".to_owned(),
                     reason: "simulated".to_owned(),
                 };
-                asked(Done::Acted, move |txn| operator::batch(txn, &keys, &order))
+                asked(Done::Acted, move |txn| Ok(operator::batch(txn, &keys, &order)?.changed))
             }
             Ask::Suspend(to, on) => asked(Done::Suspended, move |txn| {
                 operator::set_suspended(txn, &to, ("operator", "simulated"), on);
@@ -176,7 +176,7 @@ impl Bench {
             Ask::Redecide(job, jobs) => {
                 let key = self.keys(&[job]).first().copied();
                 asked(Done::Redecided, move |txn| {
-                    operator::redecide(txn, key.ok_or(CommitError::Gone)?, jobs, 2, "operator")
+                    super::redecide::redecide(txn, key.ok_or(CommitError::Gone)?, jobs, 2, "operator")
                 })
             }
             Ask::Evict(max) => asked(Done::Evicted, move |txn| cache::evict(txn, max)),

@@ -112,13 +112,21 @@ pub(super) fn quarantine(txn: &mut Txn<'_>, id: InstanceId, why: &str) -> Result
     Ok(true)
 }
 
-/// A resend of the content `entry` came. When that one's payload is damaged, its jobs move to `jobs`, and it leaves; answers
-/// where it had been delivered to. `None`: nothing to heal.
+/// What is known of a damaged instance whose place a resend takes.
+pub(super) struct Healed {
+    /// Where it had been delivered to.
+    pub done: Vec<Done>,
+    /// By destination of its open jobs: where a person rerouted them away from.
+    pub rerouted: Vec<(u32, Vec<u32>)>,
+}
+
+/// A resend of the content `entry` came. When that one's payload is damaged, its jobs move to `jobs`, and it leaves; what the
+/// rules make for where a person rerouted one of them away from goes. `None`: nothing to heal.
 pub(super) fn heal(
     txn: &mut Txn<'_>,
     entry: &mut SeenEntry,
     jobs: &mut Vec<(u32, NewJob)>,
-) -> Result<Option<Vec<Done>>, CommitError> {
+) -> Result<Option<Healed>, CommitError> {
     let old = entry.instance;
     if !is_marked(txn, old)? {
         return Ok(None);
@@ -129,6 +137,12 @@ pub(super) fn heal(
         if reserve(txn, *key).is_err() {
             return Ok(None);
         }
+    }
+    let mut rerouted = Vec::new();
+    for (_, key) in &open {
+        let away = entry.turned_away_by(key.job);
+        jobs.retain(|(dest, _)| !away.contains(dest));
+        rerouted.push((key.dest, away));
     }
     for (_, key) in open {
         let Some(job) = txn.job(key)? else { continue };
@@ -158,7 +172,7 @@ pub(super) fn heal(
     let done = txn.instance(old)?.map_or(Vec::new(), |record| record.done);
     leave(txn, old)?;
     txn.fact(Fact::new(FactKind::Healed).instance(old));
-    Ok(Some(done))
+    Ok(Some(Healed { done, rerouted }))
 }
 
 /// How many are marked.

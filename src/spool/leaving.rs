@@ -9,8 +9,8 @@ use super::db::Cf;
 use super::forget::Family;
 use super::keys;
 use super::ledger::{Fact, FactKind};
-use super::model::{CommitError, HoldKind, HoldReason, JobKey};
-use super::record::JobRecord;
+use super::model::{CommitError, HoldKind, HoldReason, Instance, JobKey};
+use super::record::{JobRecord, SeenRecord};
 use super::txn::Txn;
 use crate::base::clock::Wall;
 use crate::base::names::Uid;
@@ -46,12 +46,21 @@ impl Leaves {
     }
 }
 
-/// A job of the instance `own` is made for a destination: writes down under which UID it leaves. Answers how it must be held, when
-/// another instance has that UID there.
-pub(super) fn taken(txn: &mut Txn<'_>, own: &Uid, dest: u32, plan: &[u8]) -> Result<Option<HoldReason>, CommitError> {
+/// A job of an instance is made for a destination: writes down under which UID it leaves. Answers how it must be held, when
+/// another instance has that UID there. `seen`: what came under its own UID.
+pub(super) fn taken(
+    txn: &mut Txn<'_>,
+    (instance, seen): (&Instance, &SeenRecord),
+    dest: u32,
+    plan: &[u8],
+) -> Result<Option<HoldReason>, CommitError> {
     let Some(name) = txn.name(dest) else {
         return Ok(None);
     };
+    if another_goes(txn, seen, &instance.digest, dest)? {
+        return Ok(Some(other_content()));
+    }
+    let own = &instance.sop_instance;
     let written = txn.book.core.written_uid(plan).filter(|uid| uid != own);
     let key = keys::leaves_as(&name, written.as_ref().unwrap_or(own));
     let (came_as, last) = (keys::seen(own), txn.now);
@@ -59,7 +68,7 @@ pub(super) fn taken(txn: &mut Txn<'_>, own: &Uid, dest: u32, plan: &[u8]) -> Res
         (Some(other), _) => other.came_as != came_as,
         (None, Some(uid)) => {
             let renamed = txn.get(Cf::Meta, &keys::left_from(&name, uid))?.is_some();
-            !renamed && txn.seen(uid)?.entries.iter().any(|entry| entry.knows(dest))
+            !renamed && txn.seen(uid)?.entries.iter().any(|entry| entry.goes_to(dest))
         }
         (None, None) => false,
     };
@@ -74,26 +83,65 @@ pub(super) fn taken(txn: &mut Txn<'_>, own: &Uid, dest: u32, plan: &[u8]) -> Res
     Ok(None)
 }
 
-/// As `taken`, for a job that is about to be placed with this destination; what held it before is told too.
-pub(super) fn hold_taken(txn: &mut Txn<'_>, key: JobKey, job: &mut JobRecord) -> Result<(), CommitError> {
+/// As `taken`, for a job that is about to be placed with this destination; what holds it already is told too. Answers whether it
+/// is held for this.
+pub(super) fn hold_taken(txn: &mut Txn<'_>, key: JobKey, job: &mut JobRecord) -> Result<bool, CommitError> {
     let Some(record) = txn.instance(job.instance)? else {
-        return Ok(());
+        return Ok(false);
     };
-    if let Some(reason) = taken(txn, &record.instance.sop_instance, key.dest, &job.plan)? {
+    let seen = txn.seen(&record.instance.sop_instance)?;
+    let Some(taken) = taken(txn, (&record.instance, &seen), key.dest, &job.plan)? else {
+        return Ok(false);
+    };
+    let (since, before) = job.hold.take().unzip();
+    job.hold = with(Some(taken), before).map(|reason| (since.unwrap_or(txn.now), reason));
+    if let Some((_, reason)) = &job.hold {
         let fact = Fact::new(FactKind::Held).instance(job.instance);
         let fact = fact.job(key.job, txn.name(key.dest));
         txn.fact(fact.text(format!("{}: {}", reason.kind.word(), reason.text)));
-        job.hold = Some((txn.now, reason));
     }
-    Ok(())
+    Ok(true)
 }
 
-/// Both reasons in one: a person who lets it go must know what a rule had wanted.
+/// The reason that another content of the UID goes to the destination.
+pub(super) fn other_content() -> HoldReason {
+    HoldReason::new(HoldKind::Conflict, "same SOP Instance UID with other content")
+}
+
+/// Whether another content of a UID went to a destination, or may. One that waits as `conflict` is itself the second.
+fn another_goes(txn: &mut Txn<'_>, seen: &SeenRecord, own: &[u8; 32], dest: u32) -> Result<bool, CommitError> {
+    for entry in seen.entries.iter().filter(|entry| entry.digest != *own) {
+        for (to, job) in entry.deliveries() {
+            if *to != dest && *to != keys::ANYWHERE {
+                continue;
+            }
+            let job = txn.job(JobKey { dest: *to, job: *job })?;
+            let kind = job.and_then(|job| job.hold).map(|(_, reason)| reason.kind);
+            if kind != Some(HoldKind::Conflict) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// Both reasons in one: a person who lets it go must know what a rule had wanted. What must not go as it is keeps its kind: it is
+/// decided anew, and then looked at again.
 pub(super) fn with(taken: Option<HoldReason>, other: Option<HoldReason>) -> Option<HoldReason> {
     match (taken, other) {
+        (Some(taken), Some(other)) if other.kind == taken.kind || other.text.contains(&taken.text) => Some(other),
         (Some(taken), Some(other)) => {
-            let text = format!("{}; held besides as {}: {}", taken.text, other.kind.word(), other.text);
-            Some(HoldReason::new(taken.kind, text))
+            let (first, second) = match other.kind {
+                HoldKind::Incomplete | HoldKind::Edit => (other, taken),
+                _ => (taken, other),
+            };
+            let text = format!(
+                "{}; held besides as {}: {}",
+                first.text,
+                second.kind.word(),
+                second.text
+            );
+            Some(HoldReason::new(first.kind, text))
         }
         (taken, other) => taken.or(other),
     }

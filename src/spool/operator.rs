@@ -1,18 +1,18 @@
 //! What a person may do with the queue. Each verb is persisted and on the ledger with who, when and why, in batches so
 //! small that commits are never stalled. A job that a worker has in hand is left alone.
 use super::Spool;
-use super::admit::{add_job, displace, forget, place, queued, rename, undecided};
+use super::admit::{displace, forget, place, queued};
 use super::commitment::{Pledge, gone};
 use super::db::Cf;
 use super::keys;
 use super::leaving;
 use super::ledger::{Fact, FactKind};
-use super::model::{CommitError, HoldKind, HoldReason, JobKey, NewJob, ReadError};
-use super::query::{Filter, Row, find, walk};
-use super::record::JobRecord;
-use super::settle::{end, retire};
+use super::model::{CommitError, HoldKind, HoldReason, JobKey, ReadError};
+use super::moved;
+use super::query::{Filter, Row, walk};
+use super::record::{InstanceRecord, JobRecord};
+use super::settle::end;
 use super::txn::{Effect, SUSPENDED, Txn, encode_number, meta_key};
-use super::wait;
 use super::witness;
 use crate::base::fault::{Plant, planted};
 use crate::base::names::{DestinationId, InstanceId, JobId};
@@ -30,7 +30,8 @@ pub enum Verb {
     Release,
     /// Queued jobs are due now; those held because the destination refused are released.
     Retry,
-    /// To another destination, due now. Jobs whose instance has a job there already stay.
+    /// To another destination, due now, and free of what the former one's answers had held it for. What holds it on purpose goes
+    /// with it. Jobs of a content that has a job there already, or was delivered there, stay.
     Reroute(DestinationId),
     /// Ends the job without delivery. The only way out of the spool but confirmation.
     Discard,
@@ -41,6 +42,8 @@ pub enum Verb {
 pub struct Acted {
     pub matched: u64,
     pub changed: u64,
+    /// Of `changed`: moved by a reroute, and held all the same.
+    pub held: u64,
 }
 
 /// Who asked, and why: for the ledger.
@@ -81,7 +84,9 @@ impl Spool {
             acted.matched += rows.len() as u64;
             if !dry_run && !rows.is_empty() {
                 let order = order.clone();
-                acted.changed += self.submit(move |txn| batch(txn, &rows, &order)).await?;
+                let done = self.submit(move |txn| batch(txn, &rows, &order)).await?;
+                acted.changed += done.changed;
+                acted.held += done.held;
             }
             match last {
                 Some(cursor) => after = Some(cursor),
@@ -198,26 +203,6 @@ impl Spool {
         })
         .await
     }
-
-    /// Replaces a held job by what the rules of today decide. Deliveries that the same content has already (open or
-    /// confirmed, of this instance or of a repeated send) are left out; when a repeated send has them all, the job ends, and
-    /// the payload becomes cache. An empty list leaves one undecided job. Answers the new jobs.
-    ///
-    /// # Errors
-    /// `Gone`: there is no such job, or it is not held.
-    pub async fn redecide(
-        &self,
-        job: JobId,
-        jobs: Vec<NewJob>,
-        rule_epoch: u64,
-        who: &str,
-    ) -> Result<Vec<JobId>, CommitError> {
-        let core = self.core.clone();
-        let found = self.read(move |db| find(&core, db, job)).await;
-        let key = found.map_err(|_| CommitError::GateLatched)?.ok_or(CommitError::Gone)?;
-        let who = who.to_owned();
-        self.submit(move |txn| redecide(txn, key, jobs, rule_epoch, &who)).await
-    }
 }
 
 impl Verb {
@@ -259,12 +244,27 @@ pub(super) fn set_suspended(txn: &mut Txn<'_>, to: &DestinationId, (who, reason)
     txn.fact(fact.who(who).text(reason));
 }
 
-pub(super) fn batch(txn: &mut Txn<'_>, keys: &[JobKey], order: &Order) -> Result<u64, CommitError> {
-    let mut changed = 0;
+/// Does a verb to these jobs; answers `matched` too.
+pub(super) fn batch(txn: &mut Txn<'_>, keys: &[JobKey], order: &Order) -> Result<Acted, CommitError> {
+    let mut acted = Acted {
+        matched: keys.len() as u64,
+        ..Acted::default()
+    };
     for key in keys {
-        changed += u64::from(one(txn, *key, order)?);
+        let deed = one(txn, *key, order)?;
+        acted.changed += u64::from(deed != Deed::Left);
+        acted.held += u64::from(deed == Deed::MovedHeld);
     }
-    Ok(changed)
+    Ok(acted)
+}
+
+/// What a verb did to a job.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Deed {
+    Left,
+    Changed,
+    /// Rerouted, and held there.
+    MovedHeld,
 }
 
 /// Keeps a job from the workers until the batch is durable; `Err` when one has it now.
@@ -281,13 +281,13 @@ pub(super) fn reserve(txn: &mut Txn<'_>, key: JobKey) -> Result<(), ()> {
     if txn.effects.iter().any(ours) { Ok(()) } else { Err(()) }
 }
 
-/// One job. `false`: left as it was.
-fn one(txn: &mut Txn<'_>, key: JobKey, order: &Order) -> Result<bool, CommitError> {
+/// One job.
+fn one(txn: &mut Txn<'_>, key: JobKey, order: &Order) -> Result<Deed, CommitError> {
     if reserve(txn, key).is_err() {
-        return Ok(false);
+        return Ok(Deed::Left);
     }
     let Some(mut job) = txn.job(key)? else {
-        return Ok(false);
+        return Ok(Deed::Left);
     };
     let undecided = key.dest == keys::UNDECIDED;
     let kind = job.hold.as_ref().map(|(_, reason)| reason.kind);
@@ -333,9 +333,9 @@ fn one(txn: &mut Txn<'_>, key: JobKey, order: &Order) -> Result<bool, CommitErro
                 gone::remember(txn, &record);
             }
         }
-        Verb::Hold | Verb::Release | Verb::Retry => return Ok(false),
+        Verb::Hold | Verb::Release | Verb::Retry => return Ok(Deed::Left),
     }
-    Ok(true)
+    Ok(Deed::Changed)
 }
 
 fn requeue(txn: &mut Txn<'_>, key: JobKey, mut job: JobRecord) {
@@ -350,10 +350,11 @@ fn requeue(txn: &mut Txn<'_>, key: JobKey, mut job: JobRecord) {
     place(txn, key, &job);
 }
 
-fn reroute(txn: &mut Txn<'_>, key: JobKey, mut job: JobRecord, fact: Fact) -> Result<bool, CommitError> {
+fn reroute(txn: &mut Txn<'_>, key: JobKey, mut job: JobRecord, fact: Fact) -> Result<Deed, CommitError> {
     let dest = txn.number(fact.destination.as_ref());
-    if has_job(txn, job.instance, dest)? {
-        return Ok(false);
+    let record = txn.instance(job.instance)?;
+    if has_job(txn, job.instance, dest)? || has_content(txn, record.as_ref(), dest, key)? {
+        return Ok(Deed::Left);
     }
     txn.fact(fact);
     displace(txn, key, &job);
@@ -364,7 +365,10 @@ fn reroute(txn: &mut Txn<'_>, key: JobKey, mut job: JobRecord, fact: Fact) -> Re
         job: txn.new_job(),
     };
     txn.put(Cf::Ref, keys::reference(job.instance, to), Vec::new());
-    job.hold = None;
+    let undecided = key.dest == keys::UNDECIDED;
+    job.hold = job
+        .hold
+        .filter(|(_, reason)| !ends_with_reroute(reason.kind, undecided));
     job.pledge = Pledge::default();
     job.attempts = 0;
     job.due = txn.now;
@@ -372,93 +376,57 @@ fn reroute(txn: &mut Txn<'_>, key: JobKey, mut job: JobRecord, fact: Fact) -> Re
     // A person has chosen: neither the study nor another destination has a say any more.
     (job.quiet, job.failover) = (None, None);
     queued(txn, job.instance, to);
-    leaving::hold_taken(txn, to, &mut job)?;
-    place(txn, to, &job);
-    if let Some(record) = txn.instance(job.instance)? {
-        rename(txn, &record.instance.sop_instance, key, &[to])?;
+    let told = leaving::hold_taken(txn, to, &mut job)?;
+    if let Some((_, reason)) = job.hold.as_ref().filter(|_| !told) {
+        let fact = Fact::new(FactKind::Held).instance(job.instance);
+        let fact = fact.job(to.job, txn.name(dest));
+        txn.fact(fact.text(format!("{}: {}", reason.kind.word(), reason.text)));
     }
-    Ok(true)
+    place(txn, to, &job);
+    if let Some(record) = record {
+        moved::rerouted(txn, &record.instance, key, to)?;
+    }
+    Ok(if job.hold.is_some() {
+        Deed::MovedHeld
+    } else {
+        Deed::Changed
+    })
+}
+
+/// Whether a reroute ends a hold: its destination's answer, or that no destination was decided on (`undecided`). All else was
+/// meant for the image, wherever it goes.
+fn ends_with_reroute(kind: HoldKind, undecided: bool) -> bool {
+    match kind {
+        HoldKind::Refused | HoldKind::Parked | HoldKind::NotCommitted | HoldKind::Conversion => true,
+        HoldKind::Error | HoldKind::Budget | HoldKind::NoDestination | HoldKind::Edit | HoldKind::Recovered => {
+            undecided
+        }
+        HoldKind::Rule
+        | HoldKind::Conflict
+        | HoldKind::Corrupt
+        | HoldKind::Operator
+        | HoldKind::Doubtful
+        | HoldKind::Incomplete => false,
+    }
+}
+
+/// Whether a destination has confirmed an instance, or gets the same content by another job than `but`.
+fn has_content(
+    txn: &mut Txn<'_>,
+    record: Option<&InstanceRecord>,
+    dest: u32,
+    but: JobKey,
+) -> Result<bool, CommitError> {
+    let Some(InstanceRecord { instance, done, .. }) = record else {
+        return Ok(false);
+    };
+    let confirmed = done.iter().any(|done| done.dest == dest && done.status.is_some());
+    let seen = txn.seen(&instance.sop_instance)?;
+    let mut same = seen.entries.iter().filter(|entry| entry.digest == instance.digest);
+    Ok(confirmed || same.any(|entry| entry.serves(dest, but)))
 }
 
 pub(super) fn has_job(txn: &Txn<'_>, instance: InstanceId, dest: u32) -> Result<bool, CommitError> {
     let prefix = [&instance.0[..], &dest.to_be_bytes()].concat();
     Ok(!txn.keys(Cf::Ref, &prefix, 1)?.is_empty())
-}
-
-fn has_any_job(txn: &Txn<'_>, instance: InstanceId, dests: &[u32]) -> Result<bool, CommitError> {
-    for dest in dests {
-        if has_job(txn, instance, *dest)? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-pub(super) fn redecide(
-    txn: &mut Txn<'_>,
-    key: JobKey,
-    jobs: Vec<NewJob>,
-    rule_epoch: u64,
-    who: &str,
-) -> Result<Vec<JobId>, CommitError> {
-    reserve(txn, key).map_err(|()| CommitError::Gone)?;
-    let job = txn.job(key)?.ok_or(CommitError::Gone)?;
-    if job.hold.is_none() {
-        return Err(CommitError::Gone);
-    }
-    let mut record = txn.instance(job.instance)?.ok_or(CommitError::Damaged)?;
-    displace(txn, key, &job);
-    txn.delete(Cf::Job, keys::job(key));
-    txn.delete(Cf::Ref, keys::reference(job.instance, key));
-    let name = txn.name(key.dest);
-    txn.fact(
-        Fact::new(FactKind::Redecided)
-            .instance(job.instance)
-            .job(key.job, name)
-            .who(who),
-    );
-    let seen = txn.seen(&record.instance.sop_instance)?;
-    let same = seen.entries.iter().find(|entry| entry.digest == record.instance.digest);
-    let (mut added, mut repeated) = (Vec::new(), false);
-    let none_named = jobs.is_empty();
-    for new in jobs {
-        let new = wait::shared_out(new, txn);
-        let dest = txn.number(new.destination.as_ref());
-        let served_by = wait::served_by(dest, &new, txn);
-        if same.is_some_and(|entry| served_by.iter().any(|dest| entry.serves(*dest, key))) {
-            repeated = true;
-            continue;
-        }
-        let confirmed = record
-            .done
-            .iter()
-            .any(|done| served_by.contains(&done.dest) && done.status.is_some());
-        if !confirmed && !has_any_job(txn, job.instance, &served_by)? {
-            let mut new = new;
-            let taken = leaving::taken(txn, &record.instance.sop_instance, dest, &new.plan)?;
-            new.hold = leaving::with(taken, new.hold.take());
-            let id = add_job(txn, job.instance, dest, new);
-            added.push(JobKey { dest, job: id });
-        }
-    }
-    // Nothing left to do is an end only when the other deliveries exist; otherwise the instance would be lost.
-    let others = !txn.keys(Cf::Ref, &job.instance.0, 1)?.is_empty();
-    let served = others || repeated || record.done.iter().any(|done| done.status.is_some());
-    if added.is_empty() && (none_named || !served) {
-        let new = undecided(HoldKind::NoDestination, "no destination was named", txn);
-        let id = add_job(txn, job.instance, keys::UNDECIDED, new);
-        added.push(JobKey {
-            dest: keys::UNDECIDED,
-            job: id,
-        });
-    }
-    record.instance.rule_epoch = rule_epoch;
-    txn.put_instance(&record);
-    rename(txn, &record.instance.sop_instance, key, &added)?;
-    if added.is_empty() && !others {
-        txn.fact(Fact::new(FactKind::Repeated).instance(job.instance).who(who));
-        retire(txn, &mut record);
-        txn.put_instance(&record);
-    }
-    Ok(added.into_iter().map(|key| key.job).collect())
 }

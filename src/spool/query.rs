@@ -209,8 +209,8 @@ impl Walk<'_> {
         } else if let Some(uid) = &filter.sop_instance {
             let seen = self.db.get(Cf::Seen, &keys::seen(uid))?;
             let seen = seen.and_then(|raw| SeenRecord::decode(&raw).ok()).unwrap_or_default();
-            let jobs = seen.entries.into_iter().flat_map(|entry| entry.jobs);
-            found.extend(jobs.map(|(dest, job)| JobKey { dest, job }));
+            let jobs = seen.entries.iter().flat_map(|entry| entry.deliveries());
+            found.extend(jobs.map(|(dest, job)| JobKey { dest: *dest, job: *job }));
             // A job that was held for a damaged payload is no repeat any more: only a look at all jobs finds it.
             if found.is_empty() {
                 return Ok(None);

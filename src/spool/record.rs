@@ -3,8 +3,7 @@
 pub(super) use super::codec::Damaged;
 use super::codec::{Reader, Writer};
 use super::commitment::Pledge;
-use super::keys;
-use super::model::{HoldKind, HoldReason, Instance, JobKey, Priority};
+use super::model::{HoldKind, HoldReason, Instance, Priority};
 use super::wait::Quiet;
 use crate::base::clock::Wall;
 use crate::base::names::{AeTitle, InstanceId, JobId, SourceId, Uid};
@@ -82,21 +81,8 @@ pub(super) struct SeenEntry {
     pub source: SourceId,
     pub called_ae: AeTitle,
     pub at: Wall,
+    /// And notes of what a person rerouted: see `moved.rs`.
     pub jobs: Vec<(u32, JobId)>,
-}
-
-impl SeenEntry {
-    /// Whether a repeated send has nothing to do for a destination.
-    pub(super) fn knows(&self, dest: u32) -> bool {
-        self.jobs.iter().any(|(to, _)| *to == dest || *to == keys::ANYWHERE)
-    }
-
-    /// Whether this content goes, or went, to a destination by another job than `but`. `ANYWHERE` is no proof here: what
-    /// was acknowledged is rather delivered twice than not at all.
-    pub(super) fn serves(&self, dest: u32, but: JobKey) -> bool {
-        let other = |(to, job): &(u32, JobId)| *to == dest && (*to, *job) != (but.dest, but.job);
-        self.jobs.iter().any(other)
-    }
 }
 
 impl InstanceRecord {

@@ -1,12 +1,13 @@
 //! Fail-over: jobs whose destination is down move to the next of their group. One job moves, so two destinations never both
 //! have an instance by this but in the one case that no sender can exclude: the first had taken it and its answer was lost.
 use super::Spool;
-use super::admit::{displace, place, queued, rename};
+use super::admit::{displace, place, queued};
 use super::db::Cf;
 use super::keys;
 use super::leaving;
 use super::ledger::{Fact, FactKind};
 use super::model::{CommitError, JobKey};
+use super::moved::rename;
 use super::operator::{has_job, reserve};
 use super::record::Alternative;
 use super::txn::Txn;
@@ -136,7 +137,7 @@ fn one(txn: &mut Txn<'_>, raw: &[u8], usable: &[DestinationId]) -> Result<Option
         .job(key.job, Some(name.clone()));
     txn.fact(fact.who("failover").text("its destination is down"));
     queued(txn, job.instance, to);
-    leaving::hold_taken(txn, to, &mut job)?;
+    let _held = leaving::hold_taken(txn, to, &mut job)?;
     place(txn, to, &job);
     if let Some(record) = txn.instance(job.instance)? {
         rename(txn, &record.instance.sop_instance, key, &[to])?;

@@ -84,13 +84,13 @@ impl Gone {
         match self.how {
             How::Delivered | How::Unknown => Ok(false),
             // Nothing of it counts: whatever came of the copy is the whole answer.
-            How::Dropped => Ok(!others.is_empty() || entry.is_some_and(|entry| !entry.jobs.is_empty())),
+            How::Dropped => Ok(!others.is_empty() || entry.is_some_and(|entry| entry.deliveries().next().is_some())),
             How::Discarded => {
                 for name in &self.lost {
                     let number = db.get(Cf::Meta, &meta_key(DESTINATION, name))?;
                     let number = number.and_then(|raw| decode_number(&raw).ok());
                     let goes = |(dest, _): &(u32, _)| Some(u64::from(*dest)) == number;
-                    let again = entry.is_some_and(|entry| entry.jobs.iter().any(goes));
+                    let again = entry.is_some_and(|entry| entry.deliveries().any(goes));
                     if !again && !others.iter().any(|other| other.made.contains(name)) {
                         return Ok(false);
                     }

@@ -105,8 +105,10 @@ pub(super) fn standing(db: &Db, level: Level, named: &Named) -> Result<Basis, Db
 
 /// An entry whose instance left before tombstones were kept: every job of it had been confirmed, or it would be open still.
 fn forgotten(seen: &SeenRecord) -> Standing {
-    let known =
-        |entry: &SeenEntry| !entry.jobs.is_empty() && entry.jobs.iter().all(|(dest, _)| *dest != keys::ANYWHERE);
+    let known = |entry: &SeenEntry| {
+        let mut jobs = entry.deliveries().peekable();
+        jobs.peek().is_some() && jobs.all(|(dest, _)| *dest != keys::ANYWHERE)
+    };
     match seen.entries.as_slice() {
         [] => Standing::Absent,
         entries if entries.iter().all(known) => Standing::Committed,
@@ -153,7 +155,7 @@ fn end_to_end(db: &Db, content: &Content<'_>) -> Result<Standing, DbError> {
         false
     })?;
     let mut unknown = false;
-    for (dest, job) in &content.entry.jobs {
+    for (dest, job) in content.entry.deliveries() {
         unknown |= *dest == keys::ANYWHERE;
         let key = crate::spool::model::JobKey { dest: *dest, job: *job };
         open |= db.get(Cf::Job, &keys::job(key))?.is_some();
@@ -167,7 +169,7 @@ fn end_to_end(db: &Db, content: &Content<'_>) -> Result<Standing, DbError> {
 
 /// A person has discarded a delivery of it that no other has replaced.
 fn discarded(content: &Content<'_>) -> bool {
-    let replaced = |dest: u32| content.entry.jobs.iter().any(|(to, _)| *to == dest);
+    let replaced = |dest: u32| content.entry.deliveries().any(|(to, _)| *to == dest);
     let mut done = content.record.done.iter();
     done.any(|end| end.status.is_none() && !replaced(end.dest))
 }

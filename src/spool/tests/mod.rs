@@ -9,6 +9,7 @@ mod grouped;
 mod migrated;
 mod misplaced;
 mod model;
+mod ordered;
 mod promised;
 mod queue;
 mod rebuilt;

@@ -1,0 +1,135 @@
+//! Which destinations a person rerouted a content away from. It stands among the jobs of the content in `seen`, so that neither a
+//! resend, nor one that heals a damaged payload, nor a new decision sends it there after all.
+//!
+//! Such a note is the number of the job that goes on, with the destination that it went to before. Its highest bit tells it from
+//! a job of that destination: numbers count up from one. An older version takes it for a job that has ended.
+use super::Spool;
+use super::db::Cf;
+use super::keys;
+use super::model::{CommitError, Instance, JobKey, ReadError};
+use super::record::{SeenEntry, SeenRecord};
+use super::txn::Txn;
+use crate::base::names::{JobId, Uid};
+use std::sync::Arc;
+
+/// A note, not a job.
+const NOTE: u64 = 1 << 63;
+/// A note whose job a person discarded: a resend is delivered again, a new decision still makes nothing of it.
+const GIVEN_UP: u64 = 1 << 62;
+
+fn note(job: JobId) -> JobId {
+    JobId(job.0 | NOTE)
+}
+
+impl SeenEntry {
+    /// The jobs of this content, open or ended, without the notes.
+    pub(super) fn deliveries(&self) -> impl Iterator<Item = &(u32, JobId)> {
+        self.jobs.iter().filter(|(_, job)| job.0 & NOTE == 0)
+    }
+
+    /// Whether a repeated send has nothing to do for a destination.
+    pub(super) fn knows(&self, dest: u32) -> bool {
+        let counts = |(to, job): &(u32, JobId)| job.0 & GIVEN_UP == 0 && (*to == dest || *to == keys::ANYWHERE);
+        self.jobs.iter().any(counts)
+    }
+
+    /// Whether this content goes, or went, to a destination by another job than `but`. `ANYWHERE` is no proof here: what
+    /// was acknowledged is rather delivered twice than not at all.
+    pub(super) fn serves(&self, dest: u32, but: JobKey) -> bool {
+        let other = |(to, job): &(u32, JobId)| *to == dest && (*to, *job) != (but.dest, but.job);
+        self.deliveries().any(other)
+    }
+
+    /// Whether it goes, or may have gone, to a destination.
+    pub(super) fn goes_to(&self, dest: u32) -> bool {
+        self.deliveries().any(|(to, _)| *to == dest || *to == keys::ANYWHERE)
+    }
+
+    /// Whether a person rerouted it away from a destination.
+    pub(super) fn is_turned_away(&self, dest: u32) -> bool {
+        self.jobs.iter().any(|(from, job)| job.0 & NOTE != 0 && *from == dest)
+    }
+
+    /// The destinations that a job was rerouted away from.
+    pub(super) fn turned_away_by(&self, job: JobId) -> Vec<u32> {
+        let of_job = self.jobs.iter().filter(|(_, known)| *known == note(job));
+        of_job.map(|(from, _)| *from).collect()
+    }
+
+    /// `job` goes on where a person sent it: it is not to go to these.
+    pub(super) fn turn_away(&mut self, away: &[u32], job: JobKey) {
+        for dest in away.iter().copied().filter(|dest| *dest != job.dest) {
+            let known = (dest, note(job.job));
+            if !self.jobs.contains(&known) {
+                self.jobs.push(known);
+            }
+        }
+    }
+
+    /// A job goes on under other keys, and its notes with each of them. Without any, the notes stay.
+    fn goes_on(&mut self, from: JobKey, to: &[JobKey]) {
+        if self.jobs.contains(&(from.dest, from.job)) {
+            self.jobs.extend(to.iter().map(|key| (key.dest, key.job)));
+        }
+        self.jobs.retain(|known| *known != (from.dest, from.job));
+        if to.is_empty() {
+            return;
+        }
+        let away = self.turned_away_by(from.job);
+        self.jobs.retain(|(_, known)| *known != note(from.job));
+        for key in to {
+            self.turn_away(&away, *key);
+        }
+    }
+
+    /// A person discarded a job.
+    pub(super) fn give_up(&mut self, key: JobKey) {
+        self.jobs.retain(|known| *known != (key.dest, key.job));
+        for (_, job) in &mut self.jobs {
+            if *job == note(key.job) {
+                job.0 |= GIVEN_UP;
+            }
+        }
+    }
+}
+
+/// A job goes on under other keys.
+pub(super) fn rename(txn: &mut Txn<'_>, sop_instance: &Uid, from: JobKey, to: &[JobKey]) -> Result<(), CommitError> {
+    let mut seen = txn.seen(sop_instance)?;
+    for entry in &mut seen.entries {
+        entry.goes_on(from, to);
+    }
+    txn.put_seen(sop_instance, &seen);
+    Ok(())
+}
+
+/// A person sends a job elsewhere: neither a resend nor a new decision brings it back to where it went before.
+pub(super) fn rerouted(txn: &mut Txn<'_>, instance: &Instance, from: JobKey, to: JobKey) -> Result<(), CommitError> {
+    let mut seen = txn.seen(&instance.sop_instance)?;
+    for entry in &mut seen.entries {
+        entry.goes_on(from, &[to]);
+        // By its content: a job that was held for a damaged payload does not stand here.
+        if entry.digest == instance.digest {
+            // Where it goes now, it was wanted last.
+            entry.jobs.retain(|(dest, job)| job.0 & NOTE == 0 || *dest != to.dest);
+            entry.turn_away(&[from.dest], to);
+        }
+    }
+    txn.put_seen(&instance.sop_instance, &seen);
+    Ok(())
+}
+
+impl Spool {
+    /// Whether a person has rerouted a job to the destination that it has.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub async fn was_rerouted(&self, job: JobId, instance: Arc<Instance>) -> Result<bool, ReadError> {
+        self.read(move |db| {
+            let raw = db.get(Cf::Seen, &keys::seen(&instance.sop_instance))?;
+            let seen = raw.and_then(|raw| SeenRecord::decode(&raw).ok()).unwrap_or_default();
+            Ok(seen.entries.iter().any(|entry| !entry.turned_away_by(job).is_empty()))
+        })
+        .await
+    }
+}
