@@ -267,7 +267,7 @@ fn held_by_rules() -> (Station, Object, Object) {
     let rules = r#"
 fn morph(image, from) { identity::map(image, "patients", #{ issuer: "NORTH" }); }
 fn route(image, from) { to("keep"); if image.Modality == "MR" { hold("MR needs a look"); } }"#;
-    let setup = Setup::new().rules(rules).folder("keep");
+    let setup = Setup::new().rules(rules).folder("keep").folder("other");
     let with = |class: &str, patient: &str| {
         let mut object = Object::new(class);
         object.patient_id = patient.to_owned();
@@ -362,4 +362,39 @@ fn a_hold_of_a_rule_goes_as_it_was_decided_or_by_the_rules_of_today() {
         station.folder("keep").contains_key(&look.sop)
     });
     assert!(has(&station, &look, "EMPI-MAPPED-1"));
+}
+
+#[test]
+fn what_was_held_and_rerouted_is_decided_anew_for_where_it_was_sent() {
+    let (station, unmapped, look) = held_by_rules();
+    assert_eq!(
+        acted(&station, &["reroute", "--to", "other", "--unedited", "--state", "held"]),
+        (2, 2)
+    );
+    for (object, kind) in [(&unmapped, "incomplete"), (&look, "rule")] {
+        let job = job_of(&station, object);
+        assert_eq!(
+            (&job["destination"], &job["hold_kind"]),
+            (&json!("other"), &json!(kind))
+        );
+    }
+    station
+        .setup
+        .rule_file("patients.csv", &table(&["UNMAPPED-1", "MAPPED-1"]));
+    station.wait_metric("rules_reloads_total", &[], |n| n >= 2.0);
+    // The rules want a look still, whoever moved it.
+    assert_eq!(acted(&station, &["release", "--rules", "current", "--all"]), (2, 1));
+    wait_until("the mapped one", SOON, || {
+        station.folder("other").contains_key(&unmapped.sop)
+    });
+    let job = job_of(&station, &look);
+    assert_eq!(
+        (&job["destination"], &job["hold_kind"]),
+        (&json!("other"), &json!("rule"))
+    );
+    assert_eq!(acted(&station, &["release", "--kind", "rule"]), (1, 1));
+    wait_until("the one that was looked at", SOON, || {
+        station.folder("other").contains_key(&look.sop)
+    });
+    assert_eq!(station.folder("keep").len(), 0);
 }
