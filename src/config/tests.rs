@@ -1,7 +1,7 @@
 //! The loader as a person meets it: files in, a configuration or every problem out.
 mod at_once;
-mod starts;
 mod folders;
+mod starts;
 mod unforced;
 mod values;
 
