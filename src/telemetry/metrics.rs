@@ -331,7 +331,7 @@ impl Table {
             panics_total: counter(&r, "waystation_panics_total", "Panics that ended one association, request, rule or delivery, and nothing else (our fault: report it)"),
             alarms: Watched::new(r.clone()),
             exemplars: Exemplars::default(),
-            reconcile_differences: gauges(&r, "waystation_reconcile_differences", "Differences that the last reconciliation has found, by kind (alarm when above 0)", &["kind"]),
+            reconcile_differences: gauges(&r, "waystation_reconcile_differences", "Differences of the last 14 days that stood when they were looked at last, by kind (alarm when above 0)", &["kind"]),
             reconcile_open: gauge(&r, "waystation_reconcile_open_deliveries", "Deliveries that waited when the last reconciliation was made; no difference"),
             reconcile_timestamp_seconds: float_gauge(&r, "waystation_reconcile_last_run_timestamp_seconds", "When the last reconciliation was made; 0: never"),
             reconcile_runs_total: counters(&r, "waystation_reconcile_runs_total", "Reconciliations, by result", &["result"]),

@@ -1,7 +1,7 @@
 //! The day's reconciliation with differences that were planted, and what else the ledger must know: promotions without a running box,
 //! and what `map` tells.
 use crate::custody::{RULES, VIEWER, ask, facts, patient, with_callers};
-use crate::harness::peers::send;
+use crate::harness::peers::{send, try_send};
 use crate::harness::{Archive, Object, SOON, Setup, Station, objects, wait_until};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -210,17 +210,7 @@ fn a_missed_day_is_caught_up_after_a_downtime() {
     assert!(station.terminate().success());
     let folder = station.setup.path().join("reconciliation");
     std::fs::remove_dir_all(&folder).expect("ours");
-    let library = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
-    assert!(Path::new(library).exists(), "{library} is missing (Debian: faketime)");
-    let preload = format!("LD_PRELOAD={library}");
-    let wrapper = [
-        "env",
-        &preload,
-        "FAKETIME=+3d",
-        "FAKETIME_DONT_FAKE_MONOTONIC=1",
-        "NO_FAKE_STAT=1",
-    ];
-    station.setup.wrapper = wrapper.map(str::to_owned).to_vec();
+    station.setup.wrapper = later("+3d");
     station.start();
     wait_until("three days are reconciled", SOON, || reports(&folder) >= 2);
     wait_until("the missed day has its report", SOON, || {
@@ -233,6 +223,50 @@ fn a_missed_day_is_caught_up_after_a_downtime() {
         (&json!(true), &json!(2)),
         "{report}"
     );
+}
+
+/// The modality's image is refused, the box is off for days, and what nobody has mended is still told afterwards, until it is.
+#[test]
+fn a_difference_stands_until_it_is_mended_whatever_days_follow() {
+    let mut station = Setup::new().rules(RULES).folder("vna").start();
+    station.restart_below_low_water();
+    let refused = Object::many(objects::CT, 1);
+    let ran = try_send(station.setup.dicom, station.setup.path(), &refused);
+    assert_ne!(ran.code, Some(0), "answered A700");
+    let today = reconcile(&station)["day"].as_str().expect("a day").to_owned();
+    let standing = |station: &Station| station.metric("reconcile_differences", &[("kind", "refused")]);
+    assert_eq!(standing(&station), 1.0);
+    assert!(station.terminate().success());
+    station.make_room();
+    station.setup.wrapper = later("+3d");
+    station.start();
+    let folder = station.setup.path().join("reconciliation");
+    wait_until("three days are reconciled", SOON, || reports(&folder) >= 3);
+    assert_eq!(standing(&station), 1.0, "the days that follow do not hide it");
+    station.restart();
+    assert_eq!(standing(&station), 1.0, "nor a start");
+    send(station.setup.dicom, station.setup.path(), &refused);
+    reconcile(&station);
+    assert_eq!(standing(&station), 0.0, "it has come again");
+    let text = std::fs::read_to_string(folder.join(format!("{today}.json"))).expect("it is kept");
+    assert!(
+        named(&serde_json::from_str(&text).expect("JSON"), "refused").is_empty(),
+        "{text}"
+    );
+}
+
+/// A clock that is ahead by so much.
+fn later(by: &str) -> Vec<String> {
+    let library = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
+    assert!(Path::new(library).exists(), "{library} is missing (Debian: faketime)");
+    let words = [
+        "env".to_owned(),
+        format!("LD_PRELOAD={library}"),
+        format!("FAKETIME={by}"),
+        "FAKETIME_DONT_FAKE_MONOTONIC=1".to_owned(),
+        "NO_FAKE_STAT=1".to_owned(),
+    ];
+    words.to_vec()
 }
 
 fn reports(folder: &Path) -> usize {

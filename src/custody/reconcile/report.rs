@@ -191,6 +191,31 @@ pub struct Report {
     pub more: bool,
 }
 
+/// Differences of a kind that reports of several days have together: what two of them list alike is one, for much is looked at in all that
+/// lies on the box, whatever the day.
+pub(super) fn standing<'a>(reports: impl Iterator<Item = &'a Report>, kind: DifferenceKind) -> u64 {
+    let (mut listed, mut beyond) = (BTreeMap::new(), 0);
+    for report in reports {
+        let mut sum = 0;
+        for one in report.differences.iter().filter(|one| one.kind == kind) {
+            let of = (
+                &one.instance,
+                &one.sop_instance,
+                &one.study,
+                &one.source,
+                &one.destination,
+                one.job,
+            );
+            let count = listed.entry(of).or_insert(0);
+            *count = one.count.max(*count);
+            sum += one.count;
+        }
+        let all = report.counts.get(kind.word()).copied().unwrap_or(0);
+        beyond = all.saturating_sub(sum).max(beyond);
+    }
+    listed.values().sum::<u64>() + beyond
+}
+
 /// Differences that are listed.
 pub(super) const DIFFERENCES_MAX: usize = 10_000;
 /// Studies of a source that are listed.
@@ -211,5 +236,38 @@ impl Report {
     #[must_use]
     pub fn total(&self) -> u64 {
         self.counts.values().sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(differences: &[(DifferenceKind, &str)], more: u64) -> Report {
+        let mut report = Report::default();
+        for (kind, uid) in differences {
+            report.differ(Difference {
+                kind: *kind,
+                count: 1,
+                instance: None,
+                sop_instance: Some((*uid).to_owned()),
+                study: None,
+                source: None,
+                destination: None,
+                job: None,
+                text: String::new(),
+            });
+        }
+        *report.counts.entry(DifferenceKind::Cut.word().to_owned()).or_default() += more;
+        report
+    }
+
+    #[test]
+    fn what_two_days_list_alike_counts_once_and_what_one_of_them_lists_stands() {
+        use DifferenceKind::{Cut, MissingPayload, Refused};
+        let friday = report(&[(Refused, "1.1"), (MissingPayload, "1.2")], 5);
+        let monday = report(&[(MissingPayload, "1.2"), (MissingPayload, "1.3"), (Cut, "1.4")], 2);
+        let count = |kind| standing([&friday, &monday].into_iter(), kind);
+        assert_eq!((count(Refused), count(MissingPayload), count(Cut)), (1, 2, 6));
     }
 }

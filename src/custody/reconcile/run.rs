@@ -1,9 +1,10 @@
-//! When a day is reconciled: once, from its time of day on; after a downtime, each day that was missed, the oldest first. Reports are
-//! files below `node.state`, written whole under their name, and go after `reconcile.keep`.
+//! When a day is reconciled: once, from its time of day on; after a downtime, each day that was missed, the oldest first. With it the days
+//! before that had differences, for `LOOK_BACK_DAYS`: what was mended meanwhile is none any more, and what was not is not forgotten for
+//! the next day's sake. Reports are files below `node.state`, written whole under their name, and go after `reconcile.keep`.
 use super::Config;
 use super::collect::collect;
 use super::day::{Calendar, Day};
-use super::report::{DifferenceKind, Report};
+use super::report::{self, DifferenceKind, Report};
 use crate::base::clock::Clock;
 use crate::base::drain::Drain;
 use crate::spool::{ReadError, Spool};
@@ -21,7 +22,9 @@ use tokio::sync::Mutex;
 pub enum ReconcileError {
     #[error("{0}")]
     Read(#[from] ReadError),
-    #[error("the report cannot be written: {0}")]
+    #[error(
+        "the reports, which lie in `reconciliation` below node.state, cannot be read or written: {0}; that must be a folder, and the box's user's"
+    )]
     Write(io::Error),
     #[error("that day has not begun")]
     Future,
@@ -48,6 +51,8 @@ const FOLDER: &str = "reconciliation";
 const LOOK: Duration = Duration::from_secs(20);
 /// After a reconciliation that failed.
 const REST: Duration = Duration::from_secs(300);
+/// Days back whose differences count, and are looked at again. What nobody has mended in that time, nobody will; the report stays.
+const LOOK_BACK_DAYS: u64 = 14;
 /// Days that are caught up after a downtime; reports of earlier ones would tell of today and be kept no longer.
 const CATCH_UP_MAX: usize = 31;
 
@@ -68,7 +73,7 @@ impl Reconciler {
 
     /// Reconciles when it is time, until the drain stops.
     pub async fn run(self, drain: Drain) {
-        self.tell_last().await;
+        self.tell().await;
         loop {
             let pause = match self.catch_up(&drain).await {
                 Ok(()) | Err(ReconcileError::Busy | ReconcileError::Future) => LOOK,
@@ -85,15 +90,35 @@ impl Reconciler {
         }
     }
 
-    /// Every day that is due and has no complete report, the oldest first.
+    /// Every day that is due and has no complete report, the oldest first; before them, when there are any, those that had differences.
     async fn catch_up(&self, drain: &Drain) -> Result<(), ReconcileError> {
-        for day in self.missed().await? {
+        let missed = self.missed().await?;
+        let mut days = match missed.is_empty() {
+            true => Vec::new(),
+            false => self.differing().await?,
+        };
+        days.retain(|day| !missed.contains(day));
+        for day in days.into_iter().chain(missed) {
             if drain.is_stopping() {
                 return Ok(());
             }
             self.reconcile(Some(day)).await?;
         }
         self.clear().await
+    }
+
+    /// The days looked back at whose reports have differences.
+    async fn differing(&self) -> Result<Vec<Day>, ReconcileError> {
+        let (folder, first) = (self.folder.clone(), self.looked_back_to());
+        let reports = blocking(move || since(&folder, first)).await;
+        let reports = reports.map_err(ReconcileError::Write)?;
+        let differing = reports.into_iter().filter(|(_, report)| report.total() > 0);
+        Ok(differing.map(|(day, _)| day).collect())
+    }
+
+    fn looked_back_to(&self) -> Day {
+        let span = Duration::from_secs(LOOK_BACK_DAYS * 86_400);
+        self.calendar.first_kept(self.clock.now(), span)
     }
 
     async fn missed(&self) -> Result<Vec<Day>, ReconcileError> {
@@ -122,7 +147,8 @@ impl Reconciler {
         Ok(missed)
     }
 
-    /// Reconciles a day, today so far without one: the report is kept, counted, and answered.
+    /// Reconciles a day; without one today so far, and the days that are looked back at: what was mended is no difference any more. The
+    /// report is kept, counted, and answered.
     ///
     /// # Errors
     /// See `ReconcileError`.
@@ -130,8 +156,17 @@ impl Reconciler {
         let Ok(_one) = self.running.try_lock() else {
             return Err(ReconcileError::Busy);
         };
+        let today = self.calendar.today(self.clock.now());
+        if day.is_none() {
+            for differing in self.differing().await?.into_iter().filter(|day| *day < today) {
+                self.make(differing).await?;
+            }
+        }
+        self.make(day.unwrap_or(today)).await
+    }
+
+    async fn make(&self, day: Day) -> Result<Report, ReconcileError> {
         let now = self.clock.now();
-        let day = day.unwrap_or_else(|| self.calendar.today(now));
         if self.calendar.bounds(day).0 > now {
             return Err(ReconcileError::Future);
         }
@@ -144,7 +179,7 @@ impl Reconciler {
         blocking(move || write(&folder, day, &kept))
             .await
             .map_err(ReconcileError::Write)?;
-        self.count(&report);
+        self.tell().await;
         self.metrics.reconcile_runs_total.with_label_values(&["done"]).inc();
         let (made, differences) = (report.day.as_str(), report.total());
         if differences > 0 {
@@ -164,7 +199,7 @@ impl Reconciler {
         Ok(report)
     }
 
-    /// The report of a day as it is kept; the last one without a day.
+    /// The report of a day as it is kept; without a day the one that was made last.
     ///
     /// # Errors
     /// It cannot be read.
@@ -172,31 +207,38 @@ impl Reconciler {
         let folder = self.folder.clone();
         blocking(move || match day {
             Some(day) => stored(&folder, day),
-            None => match days(&folder)?.last() {
-                Some(last) => stored(&folder, *last),
+            None => match made_last(&folder)? {
+                Some(day) => stored(&folder, day),
                 None => Ok(None),
             },
         })
         .await
     }
 
-    /// The gauges, from the last report of before the start.
-    async fn tell_last(&self) {
-        if let Ok(Some(report)) = self.kept(None).await {
-            self.count(&report);
+    /// The gauges, from the kept reports of all days that are looked back at.
+    async fn tell(&self) {
+        let (folder, first) = (self.folder.clone(), self.looked_back_to());
+        match blocking(move || since(&folder, first)).await {
+            Ok(reports) => self.count(&reports),
+            Err(error) => {
+                let folder = self.folder.display();
+                tracing::error!(%folder, %error, "the kept reports cannot be read: what they say is in no metric");
+            }
         }
     }
 
-    fn count(&self, report: &Report) {
+    fn count(&self, reports: &[(Day, Report)]) {
         for kind in DifferenceKind::ALL {
-            let count = report.counts.get(kind.word()).copied().unwrap_or(0);
+            let count = report::standing(reports.iter().map(|(_, report)| report), kind);
             let gauge = self.metrics.reconcile_differences.with_label_values(&[kind.word()]);
             gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
-        let made: Option<jiff::Timestamp> = report.made.parse().ok();
-        let seconds = made.map_or(0, jiff::Timestamp::as_second);
+        let made = |(_, report): &(Day, Report)| report.made.parse::<jiff::Timestamp>().ok();
+        let last = reports.iter().filter_map(made).max();
+        let seconds = last.map_or(0, jiff::Timestamp::as_second);
         self.metrics.reconcile_timestamp_seconds.set(seconds as f64);
-        let open = report.destinations.iter().map(|to| to.open).sum::<u64>();
+        let open = |(_, report): &(Day, Report)| report.destinations.iter().map(|to| to.open).sum::<u64>();
+        let open = reports.last().map_or(0, open);
         self.metrics.reconcile_open.set(i64::try_from(open).unwrap_or(i64::MAX));
     }
 
@@ -240,6 +282,25 @@ fn days(folder: &Path) -> io::Result<Vec<Day>> {
     }
     days.sort();
     Ok(days)
+}
+
+/// The reports of a day and of those behind it, in order.
+fn since(folder: &Path, first: Day) -> io::Result<Vec<(Day, Report)>> {
+    let mut reports = Vec::new();
+    for day in days(folder)?.into_iter().filter(|day| *day >= first) {
+        reports.extend(stored(folder, day)?.map(|report| (day, report)));
+    }
+    Ok(reports)
+}
+
+/// The day whose report was written last.
+fn made_last(folder: &Path) -> io::Result<Option<Day>> {
+    let mut last = None;
+    for day in days(folder)? {
+        let written = fs::metadata(folder.join(format!("{day}.json")))?.modified()?;
+        last = last.max(Some((written, day)));
+    }
+    Ok(last.map(|(_, day)| day))
 }
 
 /// The report of a day, as its file has it; `None`: there is none, or it cannot be understood and is made again.

@@ -30,6 +30,9 @@ pub struct Setup {
     named_destinations: Vec<String>,
 }
 
+/// Marks that a machine with some room is above.
+const ROOM: &str = "low_water = \"64MiB\"\ncritical = \"32MiB\"\nballast = \"4MiB\"\ncache_high_water = \"128MiB\"";
+
 /// A box that runs, or ran.
 pub struct Station {
     pub setup: Setup,
@@ -45,8 +48,7 @@ impl Setup {
         Self {
             directory,
             toml: String::new(),
-            spool: "low_water = \"64MiB\"\ncritical = \"32MiB\"\nballast = \"4MiB\"\ncache_high_water = \"128MiB\""
-                .to_owned(),
+            spool: ROOM.to_owned(),
             log: "format = \"json\"\nlevel = \"debug\"".to_owned(),
             listener: String::new(),
             sources: format!("[[sources]]\nname = \"test\"\ncalling_ae = {CALLING}\naddresses = [\"127.0.0.0/8\"]\n"),
@@ -338,6 +340,11 @@ impl Station {
             matches!(http::get(self.setup.web, "/metrics"), Some((200, _)))
         });
         self.wait_metric("spool_low_water", &[], |low| low == 1.0);
+    }
+
+    /// From its next start on there is room, as at first.
+    pub fn make_room(&mut self) {
+        ROOM.clone_into(&mut self.setup.spool);
     }
 
     pub fn log_path(&self) -> PathBuf {
