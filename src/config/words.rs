@@ -29,7 +29,8 @@ fn wanted(expected: &str) -> String {
         "a string" | "a borrowed string" | "path string" => return "a text in quotes".to_owned(),
         "a sequence" => return "a list in [ ]".to_owned(),
         "a map" => return "a table".to_owned(),
-        kind if kind.starts_with("struct ") || kind.starts_with("enum ") => return "a table".to_owned(),
+        kind if kind.starts_with("struct ") => return "a table".to_owned(),
+        kind if kind.starts_with("enum ") => return "a word in quotes".to_owned(),
         own => return own.to_owned(),
     };
     format!("a whole number from 0 to {most}")

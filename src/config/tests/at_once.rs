@@ -57,7 +57,7 @@ fn every_caller_is_said_by_its_index() {
             "web.callers[0].token_file: is missing",
             "web.callers[1].token_file: /none/token cannot be read",
             "web.callers[2].name: is the name of another caller already",
-            "web.callers[2].role: ",
+            "web.callers[2].role: must be a word in quotes, but is `3`",
             "web.callers[2].token_file: /none/token cannot be read",
         ],
     );
