@@ -360,6 +360,41 @@ fn what_nobody_takes_is_tried_again_across_a_restart() {
 }
 
 #[test]
+fn an_address_that_is_refused_is_named_and_keeps_nobody_else_waiting() {
+    let setup = Setup::new();
+    let smtp = Sink::start("smtp_sink.py", setup.path(), &["plain"]);
+    smtp.behave("unknown night@");
+    let station = setup
+        .rules(TO_VNA)
+        .archive("vna", free_port(), "")
+        .toml(&format!("{QUICK}{}", mail(&smtp, "security = \"none\"")))
+        .start();
+    let tested = station.cli(&["alarms", "test"]);
+    assert_eq!(tested.code, Some(1));
+    for word in ["mail: ", "night@site.example: ", "550", "the others have it"] {
+        assert!(tested.out.contains(word), "{word} in {}", tested.out);
+    }
+    send(station.setup.dicom, station.setup.path(), &Object::many(objects::CT, 1));
+    let told = smtp.wait(2);
+    assert!(
+        told.iter()
+            .all(|mail| mail["to"] == serde_json::json!(["<it@site.example>"])),
+        "{told:?}"
+    );
+    let waiting = [("channel", "mail")];
+    station.wait_metric("alarm_messages_waiting", &waiting, |n| n == 1.0);
+    assert!(station.cli(&["alarms", "ls"]).ok().out.contains("night@site.example: "));
+    assert!(station.log().contains("night@site.example: "));
+    // The address is there again: it gets what it lacks, a minute later, and nobody else does.
+    smtp.behave("");
+    wait_until("the rest of the mail", Duration::from_secs(90), || {
+        smtp.messages().len() == 3
+    });
+    assert_eq!(smtp.messages()[2]["to"], serde_json::json!(["<night@site.example>"]));
+    station.wait_metric("alarm_messages_waiting", &waiting, |n| n == 0.0);
+}
+
+#[test]
 fn silence_holds_and_stale_rules_are_told_each_as_one_incident() {
     let setup = Setup::new();
     let http = Sink::start("http_sink.py", setup.path(), &[]);

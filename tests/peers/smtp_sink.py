@@ -1,7 +1,8 @@
 """A mail server that keeps what it gets: one JSON line for each message, with how it came (TLS, log-in, envelope).
 
 smtp_sink.py PORT JOURNAL MODE [CERTIFICATE KEY USER PASSWORD]
-MODE: plain, starttls, tls; `refuse` in the file JOURNAL.behaviour makes it answer 451 to each message.
+MODE: plain, starttls, tls; `refuse` in the file JOURNAL.behaviour makes it answer 451 to each message, `unknown NAME` 550 to each
+recipient that begins so.
 """
 import base64
 import json
@@ -20,12 +21,21 @@ def context():
     return made
 
 
-def refuses():
+def behaviour():
     try:
         with open(JOURNAL + ".behaviour", encoding="ascii") as file:
-            return "refuse" in file.read()
+            return file.read()
     except FileNotFoundError:
-        return False
+        return ""
+
+
+def refuses():
+    return "refuse" in behaviour()
+
+
+def knows(recipient):
+    words = behaviour().split()
+    return words[:1] != ["unknown"] or not recipient.lstrip("<").startswith(words[1])
 
 
 class Session(socketserver.StreamRequestHandler):
@@ -73,6 +83,8 @@ class Session(socketserver.StreamRequestHandler):
                     continue
                 sender, to = text[10:], []
                 self.say("250 ok")
+            elif verb == "RCPT" and not knows(text[8:]):
+                self.say("550 5.1.1 no such user")
             elif verb == "RCPT":
                 to.append(text[8:])
                 self.say("250 ok")
