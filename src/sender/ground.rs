@@ -250,8 +250,8 @@ mod tests {
         fs::remove_file(&note).unwrap();
         let mount = ground.stand().unwrap();
         ground.keep(&mount).unwrap();
-        // A disk that is mounted later, or moved: as a person wants it.
-        write_note(&note, &ground.root, Path::new("/no/such/place")).unwrap();
+        // A disk that is mounted later, where none was: as a person wants it.
+        write_note(&note, &ground.root, Path::new("/")).unwrap();
         ground.keep(&ground.stand().unwrap()).unwrap();
         assert_eq!(ground.former().unwrap(), Some(mount));
     }

@@ -47,4 +47,10 @@ fn every_jpeg_is_unpacked_as_dcmtk_unpacks_it_or_held() {
     let held = station.jobs(&["--state", "held"]);
     assert_eq!(held.len(), wrong.len(), "{held:?}");
     assert!(held.iter().all(|job| job["hold_kind"] == "conversion"), "{held:?}");
+    let deep = |job: &serde_json::Value| {
+        job["reason"]
+            .as_str()
+            .is_some_and(|why| why.contains("from 12 bits a sample"))
+    };
+    assert_eq!(held.iter().filter(|job| deep(job)).count(), 1, "{held:?}");
 }

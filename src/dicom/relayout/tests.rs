@@ -201,7 +201,7 @@ fn signed_numbers_before_the_pixel_representation_follow_it_too() {
             vec![other(), before(ss), other(), representation(1), behind(ss)],
             vec![other(), before(us), other(), representation(0), behind(us)],
             // None at all, before another group and at the end.
-            vec![before(us), Element::Value(Tag(0x0040, 0x0275), VR::SH, b"12".to_vec())],
+            vec![before(us), Element::Value(Tag(0x0040, 0x0253), VR::SH, b"12".to_vec())],
             vec![before(us)],
             // In items of the data set's, and with their own.
             vec![
