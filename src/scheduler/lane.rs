@@ -179,12 +179,16 @@ impl Lane {
 
     fn start_probe(&self) {
         let (link, reports) = (self.shared.link.clone(), self.reports_in.clone());
-        let stopping = self.shared.drain.token();
+        let (stopping, shared) = (self.shared.drain.token(), self.shared.clone());
+        let probe = async move {
+            let waiting = waiting(&shared).await;
+            link.probe(&waiting).await
+        };
         self.shared.drain.spawn("probe", async move {
             tokio::select! {
                 () = stopping.cancelled() => {}
                 // A lane that is gone needs no report.
-                answer = link.probe() => drop(reports.send(Report::Probe(answer)).await),
+                answer = probe => drop(reports.send(Report::Probe(answer)).await),
             }
         });
     }
@@ -253,6 +257,18 @@ impl Lane {
     }
 }
 
+/// Classes and syntaxes of what waits, the first of it: a destination may answer to nothing else. Looked at and given back.
+async fn waiting(shared: &Shared) -> Vec<Pair> {
+    let mut pairs: Vec<Pair> = Vec::new();
+    for lease in shared.spool.claim(&shared.name, WAITING_MAX).await {
+        let pair = pair_of(&lease);
+        if !pairs.contains(&pair) {
+            pairs.push(pair);
+        }
+    }
+    pairs
+}
+
 /// Tokio's clock, which tests pause.
 fn now() -> std::time::Instant {
     Instant::now().into_std()
@@ -264,3 +280,5 @@ fn pair_of(lease: &Lease) -> Pair {
 
 /// Reports that may wait for the lane, and that it takes at once.
 const REPORTS_MAX: usize = 512;
+/// Jobs whose classes and syntaxes a probe proposes.
+const WAITING_MAX: usize = 64;

@@ -359,7 +359,7 @@ impl Worker {
             (Exam::Known { answers, report }, _) => (answers, report),
             (Exam::Ask, Outcome::Interrupted(interruption)) if !self.shared.drain.is_stopping() => {
                 let answer = tokio::select! {
-                    answer = self.shared.link.probe() => answer,
+                    answer = self.shared.link.probe(std::slice::from_ref(pair)) => answer,
                     () = self.shared.drain.stopping() => return (false, None),
                 };
                 decide::asked(job.id, &interruption.what, answer, &mut self.shared.streak())

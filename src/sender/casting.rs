@@ -74,6 +74,17 @@ impl Offer {
         }
     }
 
+    /// These beside, as far as there is room.
+    #[must_use]
+    pub fn with(mut self, more: impl Iterator<Item = Pair>) -> Self {
+        for pair in more {
+            if self.pairs.len() < PAIRS_MAX && !self.pairs.contains(&pair) {
+                self.pairs.push(pair);
+            }
+        }
+        self
+    }
+
     /// Whether it was left out, for what the destination has said lately in another association.
     #[must_use]
     pub fn omits(&self, pair: &Pair) -> bool {
@@ -136,12 +147,7 @@ impl Caster {
         let deepest = columns.iter().map(Vec::len).max().unwrap_or(0);
         let first = columns.first().into_iter().flatten();
         let others = (0..deepest).flat_map(|rank| columns.iter().skip(1).filter_map(move |column| column.get(rank)));
-        for pair in first.chain(others) {
-            if offer.pairs.len() < PAIRS_MAX && !offer.pairs.contains(pair) {
-                offer.pairs.push(pair.clone());
-            }
-        }
-        offer
+        offer.with(first.chain(others).cloned())
     }
 
     fn worth_asking(&self, stored: &Pair, refused: &mut BTreeSet<Pair>) -> Vec<Pair> {

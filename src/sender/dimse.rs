@@ -17,7 +17,7 @@ use super::wrong_port;
 use crate::base::fault::{Plant, planted};
 use crate::base::names::{JobId, Uid};
 use crate::dicom::association::{Association, Event, Local, Stream, UlError};
-use crate::dicom::dimse::{Command, StoreRq, StoreRsp};
+use crate::dicom::dimse::{Command, StoreRq, StoreRsp, VERIFICATION};
 use crate::dicom::part10::{IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION};
 pub use crate::transcode::Pair;
 use std::collections::VecDeque;
@@ -125,7 +125,11 @@ impl Session {
             Err(error) => return Err(down(&error)),
         };
         let results = results(&association, pairs.len());
-        let answers = pairs.iter().zip(&results);
+        // What becomes of instances does not hang on Verification.
+        let answers = pairs
+            .iter()
+            .zip(&results)
+            .filter(|(pair, _)| pair.0.as_str() != VERIFICATION);
         caster.learn(answers.map(|(pair, result)| (pair, result.err().unwrap_or(0))));
         Ok(Self {
             association,
@@ -358,8 +362,8 @@ impl Session {
         }
     }
 
-    /// C-ECHO. A peer that refuses the verification context is there all the same.
-    async fn echo(&mut self) -> Result<(), UlError> {
+    /// C-ECHO on the first context that was proposed. A peer that refuses it is there all the same.
+    pub(super) async fn echo(&mut self) -> Result<(), UlError> {
         let Some(Ok(context)) = self.results.first() else {
             return Ok(());
         };
@@ -398,27 +402,6 @@ impl Session {
         // Not one that is still in flight: the window is far smaller than the numbers.
         self.message_id = self.message_id.checked_add(1).unwrap_or(1);
         self.message_id
-    }
-}
-
-/// Whether the archive answers: associates for verification and sends a C-ECHO.
-///
-/// # Errors
-/// See `Down`.
-pub async fn probe(peer: &Dicom, tls: Option<&Connector>) -> Result<(), Down> {
-    let pair = (Uid::known(VERIFICATION), Uid::known(IMPLICIT_LITTLE_ENDIAN));
-    let caster = Caster::new(peer, None);
-    let offer = (Offer::of(vec![pair]), &caster);
-    let mut session = Session::open((peer, tls), None, offer, &Progress::new()).await?;
-    match session.echo().await {
-        Ok(()) => {
-            session.release().await;
-            Ok(())
-        }
-        Err(error) => {
-            session.abort().await;
-            Err(down(&error))
-        }
     }
 }
 
@@ -468,8 +451,6 @@ impl From<Broken> for Outcome {
     }
 }
 
-const VERIFICATION: &str = "1.2.840.10008.1.1";
-const IMPLICIT_LITTLE_ENDIAN: &str = "1.2.840.10008.1.2";
 /// For reading what has come already.
 const LATE: Duration = Duration::from_millis(200);
 const ABORT_MAX: Duration = Duration::from_secs(2);

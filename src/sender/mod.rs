@@ -14,6 +14,7 @@
 //! | `data_set.rs`, `reflate.rs` | the data set as it leaves: edited head, untouched rest, checksum |
 //! | `transport.rs`, `tls/`, `wrong_port.rs` | TCP and TLS; what a peer speaks that closes without a word |
 //! | `dimse.rs` | a session with an archive |
+//! | `reach.rs` | an association for a job; the probe of a destination that was lost |
 //! | `survey.rs` | what a destination would refuse |
 //! | `commitment.rs` | an association for storage commitment, with an archive or a source |
 //! | `folder.rs`, `ground.rs`, `template.rs` | files in a folder, where it stands, and their names |
@@ -28,6 +29,7 @@ pub mod ground;
 pub mod outcome;
 mod outgoing;
 pub mod payload;
+mod reach;
 mod recasting;
 mod reflate;
 pub mod survey;
@@ -185,13 +187,14 @@ impl Link {
         }
     }
 
-    /// Whether the destination is there: C-ECHO, or a file written.
+    /// Whether the destination is there: C-ECHO, or a file written. `waiting`: pairs of what waits for it; an archive that takes them
+    /// and no Verification is there too.
     ///
     /// # Errors
     /// See `Down`.
-    pub async fn probe(&self) -> Result<(), Down> {
+    pub async fn probe(&self, waiting: &[Pair]) -> Result<(), Down> {
         match self {
-            Self::Dicom { peer, tls, .. } => dimse::probe(peer, tls.as_ref()).await,
+            Self::Dicom { peer, tls, caster, .. } => reach::probe((peer, tls.as_ref()), caster, waiting).await,
             Self::Folder(shelf) => shelf.probe().await,
         }
     }
@@ -305,7 +308,7 @@ impl Courier {
             Some(reusable) => reusable,
             None => {
                 let opened = tokio::select! {
-                    opened = open((&peer, tls.as_ref()), governor.as_ref(), (&caster, job, pairs), self.stuck) => opened,
+                    opened = reach::for_job((&peer, tls.as_ref()), governor.as_ref(), (&caster, job, pairs), self.stuck) => opened,
                     () = self.stop.cancelled() => return vec![Ended::new(job.id, stopped())],
                 };
                 self.warm = true;
@@ -426,32 +429,6 @@ impl Courier {
         if let Some(session) = self.session.take() {
             session.abort().await;
         }
-    }
-}
-
-async fn open(
-    peer: (&Dicom, Option<&Connector>),
-    governor: Option<&Governor>,
-    (caster, job, pairs): (&Caster, &Job, &[Pair]),
-    limit: Duration,
-) -> Result<(Session, Progress), Down> {
-    let progress = Progress::new();
-    // The job's own pair has the first right to the contexts that there are.
-    let own = (job.sop_class.clone(), job.transfer_syntax.clone());
-    let others = pairs.iter().filter(|pair| **pair != own).cloned();
-    let asked: Vec<Pair> = std::iter::once(own.clone()).chain(others).collect();
-    let opening = async {
-        let session = Session::open(peer, governor, (caster.offer(&asked), caster), &progress).await?;
-        if session.knows(&own) {
-            return Ok(session);
-        }
-        // All that was proposed for this job is refused. What was left out for refusals of earlier is asked before it is held.
-        session.release().await;
-        Session::open(peer, governor, (caster.offer(&asked), caster), &progress).await
-    };
-    tokio::select! {
-        opened = opening => opened.map(|session| (session, progress.clone())),
-        () = progress.stuck(limit) => Err(Down::new(DownKind::Association, STUCK)),
     }
 }
 

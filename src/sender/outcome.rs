@@ -94,7 +94,8 @@ pub struct Interruption {
 #[error("{kind}: {reason}")]
 pub struct Down {
     pub kind: DownKind,
-    /// The exact cause in one word of a fixed list, where there is one: of a failed TLS handshake, or of a wrong port.
+    /// The exact cause in one word of a fixed list, where there is one: of a failed TLS handshake, of a wrong port, or of a refused
+    /// association (`ABORTED`, `AE_TITLE`).
     pub cause: Option<&'static str>,
     /// For people.
     pub reason: String,
@@ -151,6 +152,17 @@ impl Down {
         }
     }
 
+    /// Whether the peer may only mean that it accepts none of the presentation contexts that were proposed: it rejected the
+    /// association for good, and not for an AE title, or aborted it.
+    #[must_use]
+    pub fn may_be_about_contexts(&self) -> bool {
+        match self.kind {
+            DownKind::RejectedPermanent => self.cause != Some(AE_TITLE),
+            DownKind::Association => self.cause == Some(ABORTED),
+            _ => false,
+        }
+    }
+
     /// With its exact cause, for the metric.
     #[must_use]
     pub fn because(kind: DownKind, cause: &'static str, reason: impl Into<String>) -> Self {
@@ -160,6 +172,11 @@ impl Down {
         }
     }
 }
+
+/// The association was aborted before it was established.
+pub const ABORTED: &str = "aborted";
+/// The peer does not know one of the AE titles (PS3.8 table 9-21: source 1, reasons 3 and 7).
+pub const AE_TITLE: &str = "ae_title";
 
 impl Outcome {
     /// What a C-STORE answer says.

@@ -1,11 +1,12 @@
 //! `waystation probe`: what a destination would do with classes and syntaxes, asked before it matters.
 //!
 //! Associates as a delivery would, with as many associations as it takes for all presentation contexts, and sends nothing. What
-//! is answered is learned.
+//! is answered is learned. Verification and what the destination is known to accept stand beside the questions: see `reach.rs`.
 use super::casting::{Caster, Offer};
 use super::config::Dicom;
 use super::dimse::{PAIRS_MAX, Session};
 use super::outcome::Down;
+use super::reach::{self, LIKELY_MAX};
 use super::tls::Connector;
 use super::transport::Progress;
 use crate::base::names::Uid;
@@ -46,7 +47,7 @@ impl Finding {
 /// Asks about each of these stored pairs, and about everything that they could be converted to.
 ///
 /// # Errors
-/// The destination was not reached, or did not associate.
+/// The destination was not reached, or associated for none of it. What it rejects while it associates for others it refuses.
 pub(super) async fn survey(
     (peer, tls): (&Dicom, Option<&Connector>),
     caster: &Caster,
@@ -62,16 +63,51 @@ pub(super) async fn survey(
         }
     }
     let mut answers: BTreeMap<Pair, u8> = BTreeMap::new();
-    for pairs in asked.chunks(PAIRS_MAX) {
-        let offer = (Offer::of(pairs.to_vec()), caster);
-        let session = Session::open((peer, tls), None, offer, &Progress::new()).await?;
-        answers.extend(session.results().map(|(pair, result)| (pair.clone(), result)));
-        session.release().await;
+    let (mut rejected, mut first) = (Vec::new(), None);
+    for pairs in asked.chunks(PAIRS_MAX - LIKELY_MAX) {
+        let beside = std::iter::once(reach::verification()).chain(reach::accepted(caster));
+        match ask((peer, tls), caster, (pairs, beside)).await {
+            Err(down) if down.may_be_about_contexts() => {
+                rejected.push(pairs);
+                first.get_or_insert(down);
+            }
+            asked => answers.extend(asked?),
+        }
+    }
+    // A peer may reject what it accepts nothing of. Beside something that it accepts it answers for each.
+    for pairs in rejected {
+        match ask((peer, tls), caster, (pairs, reach::likely(caster))).await {
+            Err(down) if down.may_be_about_contexts() => {}
+            asked => answers.extend(asked?),
+        }
+    }
+    if let Some(down) = first.filter(|_| answers.is_empty()) {
+        return Err(down);
     }
     Ok(stored
         .iter()
         .map(|(pair, matters)| find(caster, pair, *matters, &answers))
         .collect())
+}
+
+/// The answers to these, proposed with others beside.
+async fn ask(
+    peer: (&Dicom, Option<&Connector>),
+    caster: &Caster,
+    (pairs, beside): (&[Pair], impl Iterator<Item = Pair>),
+) -> Result<Vec<(Pair, u8)>, Down> {
+    let offer = Offer::of(pairs.to_vec()).with(beside);
+    let session = Session::open(peer, None, (offer, caster), &Progress::new()).await?;
+    let answers = session.results().map(|(pair, result)| (pair.clone(), result)).collect();
+    session.release().await;
+    Ok(answers)
+}
+
+/// What most sites have, each as it is usually stored.
+pub(super) fn usual() -> impl Iterator<Item = Pair> {
+    COMMON
+        .into_iter()
+        .map(|class| (Uid::known(class), Uid::known(EXPLICIT_LITTLE)))
 }
 
 fn find(caster: &Caster, pair: &Pair, matters: bool, answers: &BTreeMap<Pair, u8>) -> Finding {
@@ -146,7 +182,7 @@ pub fn words(result: u8) -> &'static str {
 
 const NOT_ANSWERED: u8 = 2;
 /// What most sites have, each proposed as explicit little endian when it was not seen.
-const COMMON: [&str; 24] = [
+pub(super) const COMMON: [&str; 24] = [
     "1.2.840.10008.5.1.4.1.1.1",
     "1.2.840.10008.5.1.4.1.1.1.1",
     "1.2.840.10008.5.1.4.1.1.1.2",

@@ -4,7 +4,7 @@
 //! `TCP_USER_TIMEOUT` while data waits for an acknowledgement. Every movement of bytes is noted for the watchdog.
 use super::ceiling::Governor;
 use super::config::Dicom;
-use super::outcome::{Down, DownKind};
+use super::outcome::{ABORTED, AE_TITLE, Down, DownKind};
 use super::tls::{self, Connector};
 use super::wrong_port;
 use crate::dicom::association::{Rejection, Stream, UlError};
@@ -270,6 +270,12 @@ pub(super) fn down(error: &UlError) -> Down {
         return wrong_port::speaks(*dialect);
     }
     let kind = match error {
+        UlError::Rejected(Rejection {
+            result: 1,
+            source: 1,
+            reason: 3 | 7,
+        }) => return Down::because(DownKind::RejectedPermanent, AE_TITLE, error.to_string()),
+        UlError::Aborted { .. } => return Down::because(DownKind::Association, ABORTED, error.to_string()),
         UlError::Rejected(Rejection { result: 1, .. }) => DownKind::RejectedPermanent,
         UlError::Rejected(_) => DownKind::RejectedTransient,
         UlError::Closed
@@ -277,7 +283,6 @@ pub(super) fn down(error: &UlError) -> Down {
         | UlError::Timeout(_)
         | UlError::Protocol(_)
         | UlError::Foreign(_)
-        | UlError::Aborted { .. }
         | UlError::Poisoned => DownKind::Association,
     };
     Down::new(kind, error.to_string())

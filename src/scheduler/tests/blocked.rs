@@ -1,5 +1,7 @@
 //! Facts about single instances that stand in a lane's way.
 use super::*;
+use crate::dicom::association::Rejection;
+use crate::sender::tests::archive::Door;
 use std::path::{Path, PathBuf};
 
 fn find(folder: &Path, name: &str) -> Option<PathBuf> {
@@ -63,5 +65,35 @@ async fn instances_that_break_every_session_are_held_and_others_pass_them() {
         assert_eq!(tries, 3, "of instance {number}");
     }
     assert!(bench.failures("vna", "lost") > 0, "there were pauses");
+    bench.stop().await;
+}
+
+/// An archive that rejects an association in which it takes nothing, and takes no Verification (DCMTK's `dcmrecv` with a profile
+/// without it): what it refuses is parked, first as it comes, and the rest flows, also after an outage.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_archive_that_rejects_what_it_takes_nothing_of_gets_everything_else() {
+    let bench = Bench::new();
+    let strict = || {
+        let mut rules = always(0);
+        rules.refuses = Arc::new(|class| class.as_str() != CT);
+        rules.empty = Door::Reject(Rejection::of(1, 1, 1));
+        rules
+    };
+    let mut archive = Archive::start(strict()).await;
+    bench.put(100, MR, &["vna"], 100).await;
+    let scheduler = bench.start(&[config("vna", archive.port, "associations = 1\n")]);
+    until("the first is parked", || bench.held("vna", "parked") == 1).await;
+    assert_eq!(scheduler.status()[0].parked, [(uid(MR), uid(EXPLICIT))]);
+    let mut uids = bench.put_many(0..5, &["vna"]).await;
+    until_delivered(&archive, &uids).await;
+    let rejected = || bench.failures("vna", "rejected_permanent");
+    assert_eq!(rejected(), 0, "it was never down");
+
+    archive.stop().await;
+    uids.extend(bench.put_many(5..10, &["vna"]).await);
+    until("it is down", || bench.failures("vna", "connect") >= 2).await;
+    archive.restart(strict()).await;
+    until_delivered(&archive, &uids).await;
+    assert_eq!((rejected(), bench.held("vna", "parked")), (0, 1));
     bench.stop().await;
 }

@@ -4,6 +4,7 @@ use crate::dicom::association::{self, Association, Context, Event, Local, Propos
 use crate::dicom::dimse::{Command, StoreRq, StoreRsp};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
@@ -33,6 +34,8 @@ pub(crate) enum Act {
 pub(crate) enum Door {
     Open,
     Reject(Rejection),
+    /// A-ABORT instead of an answer.
+    Abort,
     /// Accepts the connection and says nothing.
     Mute,
 }
@@ -44,6 +47,10 @@ type Script = dyn Fn(&Uid, usize) -> Act + Send + Sync;
 pub(crate) struct Rules {
     pub act: Arc<Script>,
     pub door: Arc<dyn Fn() -> Door + Send + Sync>,
+    /// What it does with an association in which it accepts nothing.
+    pub empty: Door,
+    /// Associations that it grants at once; it does this with one more.
+    pub most: (usize, Door),
     /// SOP classes that it refuses.
     pub refuses: Arc<dyn Fn(&Uid) -> bool + Send + Sync>,
     /// Transfer syntaxes that it takes, of every class.
@@ -57,6 +64,8 @@ impl Rules {
         Self {
             act: Arc::new(act),
             door: Arc::new(|| Door::Open),
+            empty: Door::Open,
+            most: (usize::MAX, Door::Open),
             refuses: Arc::new(|_| false),
             takes: Arc::new(|_| true),
             window: 1,
@@ -184,12 +193,19 @@ async fn serve(mut stream: TcpStream, rules: Rules, seen: Arc<Mutex<Seen>>) {
     let Ok(request) = association::receive_request(&mut stream, &PATIENT).await else {
         return;
     };
-    match (rules.door)() {
+    let results = judge(&request.contexts, &rules);
+    let is_full = seen.lock().unwrap().open >= rules.most.0;
+    let door = match (rules.door)() {
+        Door::Open if is_full => rules.most.1,
+        Door::Open if results.iter().all(|context| context.result.is_err()) => rules.empty,
+        door => door,
+    };
+    match door {
         Door::Open => {}
         Door::Reject(rejection) => return drop(association::reject(stream, rejection, &PATIENT).await),
+        Door::Abort => return drop(stream.write_all(&[7, 0, 0, 0, 0, 4, 0, 0, 0, 0]).await),
         Door::Mute => return std::future::pending().await,
     }
-    let results = judge(&request.contexts, &rules);
     let proposed: Vec<(Uid, Uid)> = request
         .contexts
         .iter()
@@ -207,10 +223,11 @@ async fn serve(mut stream: TcpStream, rules: Rules, seen: Arc<Mutex<Seen>>) {
         implementation_version: "ARCHIVE".to_owned(),
         window: rules.window,
     };
+    // Before the peer hears of it, or it could ask for one more that is not counted.
+    let _open = Open::new(&seen);
     let Ok(mut association) = Association::accept(stream, &request, results, &local, PATIENT).await else {
         return;
     };
-    let _open = Open::new(&seen);
     while let Ok(event) = association.next().await {
         let (context, command) = match event {
             Event::Command { context, command } => (context, command),

@@ -3,6 +3,7 @@ pub(crate) mod archive;
 mod contexts;
 mod delivery;
 mod files;
+mod reach;
 mod window;
 
 use super::payload::{PayloadReader, ReadFault};
