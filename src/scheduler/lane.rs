@@ -86,6 +86,7 @@ impl Lane {
             match self.machine.step(now()) {
                 Step::Wait => break,
                 Step::Probe => self.start_probe(),
+                Step::End { worker, generation } => self.end(worker, generation),
                 Step::Claim { worker, limit } => {
                     self.shared.halt.store(false, Ordering::Relaxed);
                     let leases = self
@@ -114,6 +115,17 @@ impl Lane {
         // takes it for busy, or the same leases would be claimed for it again and again.
         drop(self.workers[worker].try_send(batch));
         self.show();
+    }
+
+    /// A batch without work, of another generation than the worker's association.
+    fn end(&self, worker: usize, generation: u64) {
+        let batch = Batch {
+            generation,
+            pairs: Vec::new(),
+            items: Vec::new(),
+        };
+        // As above: its place is free, or the box stops.
+        drop(self.workers[worker].try_send(batch));
     }
 
     /// This report and those that wait behind it: a look at the queue for each would cost more than it finds.
@@ -155,6 +167,7 @@ impl Lane {
             Report::Down(down) | Report::Probe(Err(down)) => self.log_down(down),
             Report::Probe(Ok(())) => tracing::info!(destination = %name, "the destination answers again"),
             Report::Idle { .. }
+            | Report::Opened { .. }
             | Report::Answered
             | Report::Took(_)
             | Report::Congested

@@ -41,6 +41,7 @@ pub struct Machine {
 #[derive(Clone, Copy, Default)]
 struct Slot {
     busy: bool,
+    /// An association stands, as far as the lane was told: established, whether or not anything was answered on it yet.
     session: bool,
     /// At work since before the destination was congested: it is not the one instance that may go after that.
     old: bool,
@@ -51,6 +52,9 @@ struct Slot {
 pub enum Step {
     /// Ask the destination whether it is there; the machine takes it that the question is under way.
     Probe,
+    /// This idle worker's association is of before the outage: it is to be ended, for it may hold the only place that the destination
+    /// grants. Its worker reports that it is idle then.
+    End { worker: usize, generation: u64 },
     /// Claim up to `limit` jobs for this idle worker, and say by `claimed` what came of it.
     Claim { worker: usize, limit: usize },
     /// Nothing until `next_look`, a report or a wake-up.
@@ -75,6 +79,10 @@ pub enum Report {
     Idle {
         worker: usize,
         session: bool,
+    },
+    /// A worker that is at work has an association.
+    Opened {
+        worker: usize,
     },
     /// The destination answered about an instance.
     Answered,
@@ -144,13 +152,19 @@ impl Machine {
         self.flow.wanted(self.backlog, self.slots.len())
     }
 
-    /// Associations that may be at work now.
+    /// Associations that may be at work now. As long as none stands, one alone is opened (and one more for each while in which nobody
+    /// answers): of two that are asked for at once a destination that grants one may refuse either, and say nothing of itself by it.
     fn room(&self, now: Instant) -> usize {
-        self.flow.room(self.backlog, self.slots.len(), self.urgent, now)
+        let room = self.flow.room(self.backlog, self.slots.len(), self.urgent, now);
+        if self.standing() > 0 || self.flow.is_answering(now) {
+            return room;
+        }
+        room.min(1 + self.flow.silences(now))
     }
 
-    /// Whether a failure is about one association more than the destination grants: others are at work, and it answers them. Then it is
-    /// there, and nothing of theirs is to be given up.
+    /// Whether a failure is about one association more than the destination grants: another one stands, or others are at work and it
+    /// answers them. Then it is there, and nothing of theirs is to be given up. One that stands and is dead in truth is found out by
+    /// its own failure.
     #[must_use]
     pub fn is_limit(&self, down: &Down, now: Instant) -> bool {
         let kinds = [
@@ -158,7 +172,19 @@ impl Machine {
             DownKind::RejectedPermanent,
             DownKind::Association,
         ];
-        kinds.contains(&down.kind) && self.breaker.is_closed() && self.busy() > 1 && self.flow.is_answering(now)
+        let answers = self.busy() > 1 && self.flow.is_answering(now);
+        kinds.contains(&down.kind) && self.breaker.is_closed() && (answers || self.another_stands())
+    }
+
+    /// Whether an association stands beside the one that failed. That one's worker opens its first; or it had one, which is gone and
+    /// of which the lane was not told yet.
+    fn another_stands(&self) -> bool {
+        let opening = self.slots.iter().any(|slot| slot.busy && !slot.session);
+        self.standing() > usize::from(!opening)
+    }
+
+    fn standing(&self) -> usize {
+        self.slots.iter().filter(|slot| slot.session).count()
     }
 
     fn busy(&self) -> usize {
@@ -172,6 +198,11 @@ impl Machine {
             return Step::Probe;
         }
         let closed = self.breaker.is_closed() || planted(Plant::IgnoreBreaker);
+        if !closed && let Some(worker) = self.slots.iter().position(|slot| !slot.busy && slot.session) {
+            (self.slots[worker].busy, self.slots[worker].session) = (true, false);
+            let generation = self.generation;
+            return Step::End { worker, generation };
+        }
         if !closed || self.drained || self.rest_until.is_some_and(|until| now < until) {
             return Step::Wait;
         }
@@ -231,6 +262,8 @@ impl Machine {
                     ..Slot::default()
                 }
             }
+            // Only of one at work: what is heard late of a batch that is over says nothing.
+            Report::Opened { worker } => self.slots[worker].session |= self.slots[worker].busy,
             Report::Answered => {
                 self.breaker.answered();
                 self.pace.answered(now);
@@ -247,13 +280,15 @@ impl Machine {
                 reaction.halt = true;
             }
             Report::Down(down) if self.is_limit(&down, now) => {
-                self.flow.refused_beyond(self.busy() - 1, now);
+                self.flow.refused_beyond(self.sessions() - 1, now);
                 reaction.note = Some(format!("no further association: {down}"));
             }
             Report::Down(down) | Report::Probe(Err(down)) => {
                 let roll = self.rng.random();
+                if self.breaker.is_closed() {
+                    self.flow.forget(now);
+                }
                 self.breaker.failed(down.kind, roll, now);
-                self.flow.forget(now);
                 // What a session of before the outage still says is not to be trusted.
                 self.generation += 1;
                 reaction.note = Some(down.to_string());

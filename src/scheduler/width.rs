@@ -120,7 +120,7 @@ impl Flow {
         }
         self.window = answer.window.max(1);
         self.answers += 1;
-        self.extra = self.extra.max(self.called_for(now).min(1));
+        self.extra = self.extra.max(self.silences(now).min(1));
         self.heard = now;
         self.answered = Some(now);
         self.took += answer.took;
@@ -182,8 +182,9 @@ impl Flow {
         self.extra = 0;
     }
 
-    /// Associations more, one for each while in which nobody answered.
-    fn called_for(&self, now: Instant) -> usize {
+    /// Whiles in which nobody answered, up to now: each calls for one association more.
+    #[must_use]
+    pub fn silences(&self, now: Instant) -> usize {
         let silence = now.saturating_duration_since(self.heard).as_micros();
         let each = self.usual.saturating_mul(SILENCES).max(SILENCE).as_micros();
         usize::try_from(silence / each).unwrap_or(usize::MAX)
@@ -205,7 +206,7 @@ impl Flow {
     /// more for each while in which nobody answered, now or since something is under way. Without answers nothing is decided
     /// anew, and one long transfer would keep everything else waiting.
     pub fn room(&self, backlog: usize, most: usize, urgent: bool, now: Instant) -> usize {
-        let more = self.extra.max(self.called_for(now));
+        let more = self.extra.max(self.silences(now));
         let granted = match self.granted {
             Some((granted, until)) => granted + usize::from(now >= until),
             None => usize::MAX,
@@ -214,9 +215,13 @@ impl Flow {
         wanted.saturating_add(more).min(granted).min(most).max(1)
     }
 
-    /// The destination was lost: nothing that was seen of it counts for what comes back.
+    /// The destination was lost: nothing that was seen of it counts for what comes back, but for what it grants, while that counts.
     pub fn forget(&mut self, now: Instant) {
-        *self = Self::new(now);
+        let granted = self.granted.filter(|(_, until)| now < *until);
+        *self = Self {
+            granted,
+            ..Self::new(now)
+        };
     }
 
     /// Jobs that a worker gets at once: enough that a session with a wide window does not run dry between two batches.
@@ -250,7 +255,7 @@ fn as_usize(number: f64) -> usize {
     number as usize
 }
 
-/// Where a lane begins: the second association shows whether the line has room.
+/// Where a lane begins, as soon as its first association stands: the second one shows whether the line has room.
 const START: usize = 2;
 /// From this share of their time alone on, associations do not hinder each other yet.
 const FULL_SHARE: f64 = 0.75;

@@ -39,7 +39,7 @@ pub(super) struct Shared {
     streak: Mutex<Streak>,
 }
 
-/// Work for one worker.
+/// Work for one worker; without items, its association is to be ended.
 pub(super) struct Batch {
     /// Sessions from an earlier generation are not used any more.
     pub generation: u64,
@@ -128,7 +128,7 @@ impl Worker {
     pub(super) fn new(number: usize, shared: Arc<Shared>, reports: mpsc::Sender<Report>, rng: StdRng) -> Self {
         Self {
             number,
-            courier: Courier::new(shared.link.clone(), &shared.patience, shared.drain.token()),
+            courier: courier(number, &shared, &reports),
             shared,
             reports,
             generation: 0,
@@ -241,7 +241,7 @@ impl Worker {
     /// code stumbles over must be held in the end, and not stop its lane for ever.
     fn stumbled(&mut self, over: Option<JobId>, flying: &[Flying]) -> Vec<Ended> {
         let shared = &self.shared;
-        self.courier = Courier::new(shared.link.clone(), &shared.patience, shared.drain.token());
+        self.courier = courier(self.number, shared, &self.reports);
         let guilty = over.or_else(|| flying.first().map(|flying| flying.job.id));
         let of = |flying: &Flying| {
             let interruption = Interruption {
@@ -382,6 +382,14 @@ impl Worker {
         }
         recorded
     }
+}
+
+/// A way to the destination that tells the lane of each association.
+fn courier(worker: usize, shared: &Shared, reports: &mpsc::Sender<Report>) -> Courier {
+    let reports = reports.clone();
+    // Where so many reports wait that there is no room, the destination answers, and the lane need not be told.
+    let opened = move || drop(reports.try_send(Report::Opened { worker }));
+    Courier::new(shared.link.clone(), &shared.patience, shared.drain.token()).telling(opened)
 }
 
 /// A delivery that broke off costs the job no attempt, and is a fact of its custody all the same.

@@ -214,6 +214,8 @@ pub struct Courier {
     /// Ends the opening of a session: nothing is under way then.
     stop: CancellationToken,
     session: Option<Session>,
+    /// Told of each association that is established, before anything is sent on it.
+    opened: Option<Box<dyn Fn() + Send + Sync>>,
     /// What has left whole and is not answered, the oldest first.
     flying: Vec<JobId>,
     /// Whether the session was surely alive when the first of them left.
@@ -230,10 +232,18 @@ impl Courier {
             stuck: patience.stuck,
             stop,
             session: None,
+            opened: None,
             flying: Vec::new(),
             warm: true,
             answered: None,
         }
+    }
+
+    /// The same, telling of each association that is established.
+    #[must_use]
+    pub fn telling(mut self, opened: impl Fn() + Send + Sync + 'static) -> Self {
+        self.opened = Some(Box::new(opened));
+        self
     }
 
     /// Whether a session is open.
@@ -313,7 +323,10 @@ impl Courier {
                 };
                 self.warm = true;
                 match opened {
-                    Ok(opened) => opened,
+                    Ok(opened) => {
+                        self.opened.iter().for_each(|tell| tell());
+                        opened
+                    }
                     Err(down) => return vec![Ended::new(job.id, Outcome::Down(down))],
                 }
             }

@@ -1,5 +1,6 @@
 //! Lanes and workers in virtual time: what `lane.rs` and `worker.rs` of the scheduler do with tasks is done here with events,
 //! and every decision is asked of the same machine.
+use crate::net::Peer;
 use crate::world::{Event, For, Process, SECOND, World};
 use rand::Rng;
 use std::collections::VecDeque;
@@ -62,6 +63,13 @@ impl Lane {
         }
     }
 
+    /// Associations, as the archive counts them.
+    fn standing(&self) -> usize {
+        let at_work = |worker: &Worker| worker.current.as_ref().is_some_and(|current| current.session);
+        let stands = |worker: &&Worker| worker.session || at_work(worker);
+        self.workers.iter().filter(stands).count()
+    }
+
     /// Whether nothing is under way.
     pub fn is_idle(&self) -> bool {
         self.workers
@@ -100,7 +108,8 @@ impl World {
             loop {
                 match process.lanes[dest].machine.step(now) {
                     Step::Wait => break,
-                    Step::Probe => world.probe(dest),
+                    Step::Probe => world.probe(dest, process.lanes[dest].standing()),
+                    Step::End { worker, generation } => world.end(process, dest, worker, generation),
                     Step::Claim { worker, limit } => world.claim(process, dest, worker, limit),
                 }
             }
@@ -124,9 +133,19 @@ impl World {
         });
     }
 
-    fn probe(&mut self, dest: usize) {
+    /// The association of an idle worker is ended.
+    fn end(&mut self, process: &mut Process, dest: usize, worker: usize, generation: u64) {
+        let slot = &mut process.lanes[dest].workers[worker];
+        (slot.generation, slot.session) = (generation, false);
+        self.idle(process, dest, worker);
+    }
+
+    fn probe(&mut self, dest: usize, standing: usize) {
         self.reached[dest] += 1;
-        let (takes, answer) = self.peers[dest].probe(&mut self.rng);
+        let (takes, mut answer) = self.peers[dest].probe(&mut self.rng);
+        if standing >= self.peers[dest].grants {
+            answer = Err(Peer::full());
+        }
         let life = self.life;
         self.after(takes, Event::Probed { life, dest, answer });
     }
@@ -203,7 +222,11 @@ impl World {
         let warm = slot.session && self.now < slot.answered_at + SECOND;
         self.reached[dest] += u64::from(!slot.session);
         let class = self.things[thing as usize].class;
-        let mut attempt = self.peers[dest].attempt(thing, class, slot.session, warm, &mut self.rng);
+        let (is_open, standing) = (slot.session, process.lanes[dest].standing());
+        let mut attempt = self.peers[dest].attempt(thing, class, is_open, warm, &mut self.rng);
+        if !is_open && standing >= self.peers[dest].grants {
+            (attempt.outcome, attempt.stored, attempt.session) = (Outcome::Down(Peer::full()), false, false);
+        }
         if payload.damaged && !matches!(attempt.outcome, Outcome::Down(_)) {
             // The checksum is known before the last fragment leaves.
             (attempt.outcome, attempt.stored, attempt.session) =
@@ -212,6 +235,7 @@ impl World {
         if attempt.stored {
             self.oracle.stored.insert((thing, dest as u8));
         }
+        let slot = &mut process.lanes[dest].workers[worker];
         slot.began = (self.now, lease.instance.length);
         slot.current = Some(Current {
             pair: pair_of(&lease),
@@ -221,6 +245,7 @@ impl World {
             said: attempt.stored && attempt.session,
             outcome: None,
         });
+        let is_new = !is_open && !matches!(attempt.outcome, Outcome::Down(_));
         let (life, outcome) = (self.life, attempt.outcome);
         self.after(
             attempt.takes,
@@ -231,6 +256,9 @@ impl World {
                 outcome,
             },
         );
+        if is_new {
+            self.report(process, dest, Report::Opened { worker });
+        }
     }
 
     fn idle(&mut self, process: &mut Process, dest: usize, worker: usize) {

@@ -63,6 +63,8 @@ pub struct Peer {
     /// Classes whose presentation context it refuses, one bit each.
     pub refuses: u8,
     pub patience: Patience,
+    /// Associations at once; it rejects one more for now.
+    pub grants: usize,
     pub poison_in: u32,
     salt: u64,
 }
@@ -107,6 +109,7 @@ impl Peer {
                 park_recheck: Duration::from_secs(600),
                 window: 1,
             },
+            grants: usize::MAX,
             poison_in: if faulty { plan.poison } else { 0 },
             salt: rng.random(),
         }
@@ -144,6 +147,11 @@ impl Peer {
             | Weather::Unauthorised
             | Weather::Moody => (quick, Ok(())),
         }
+    }
+
+    /// One association more than it grants.
+    pub fn full() -> Down {
+        Down::new(DownKind::RejectedTransient, "local limit exceeded")
     }
 
     /// A C-ECHO.

@@ -9,12 +9,13 @@ use waystation::telemetry::metrics::Metrics;
 /// All of them; smaller, when not `big`.
 pub fn all(tally: &mut Tally, metrics: &Metrics, big: bool) {
     type Scenario = fn(&Metrics, usize) -> Result<String, String>;
-    let scenarios: [(&str, Scenario, usize, usize); 5] = [
+    let scenarios: [(&str, Scenario, usize, usize); 6] = [
         ("three days of outage", outage, 100_000, 3_000),
         ("a million jobs", many, 250_000, 2_500),
         ("a link that flaps a thousand times", flapping, 1_000, 100),
         ("one slow archive among four", slow, 20_000, 1_000),
         ("poisoned instances", poisoned, 10_000, 500),
+        ("an archive that grants one association", granted, 10_000, 500),
     ];
     for (name, scenario, much, little) in scenarios {
         let began = Instant::now();
@@ -188,6 +189,25 @@ fn poisoned(metrics: &Metrics, things: usize) -> Result<String, String> {
     let held = world.held();
     must(&world, held == bad && bad > 0, format!("{held} held, {bad} are bad"))?;
     Ok(format!("{bad} of {things} held; {}", end(world)?))
+}
+
+/// An archive that rejects a second association, for a site that allows eight, and instances that come faster than it answers: it works
+/// without a pause, and is asked for one more each half minute and not more often.
+fn granted(metrics: &Metrics, things: usize) -> Result<String, String> {
+    let mut plan = Plan::quiet(things, 1);
+    (plan.sending, plan.workers) = (20 * MILLI, 8);
+    let mut world = world(plan, metrics);
+    world.peers[0].grants = 1;
+    // Less than 70 ms for an instance, and what its record takes.
+    let span = things as u64 * 100 * MILLI + MINUTE;
+    world.run_until(span);
+    let (waiting, asked) = (world.waiting(0), world.reached[0]);
+    must(&world, waiting == 0, format!("{waiting} wait"))?;
+    let most = span / (30 * SECOND) + things as u64 / 5 + 10;
+    must(&world, asked <= most, format!("{asked} associations asked for"))?;
+    let down = world.process.as_ref().is_some_and(|process| process.lanes[0].down);
+    must(&world, !down, "it is taken for down".to_owned())?;
+    Ok(format!("{asked} associations asked for; {}", end(world)?))
 }
 
 /// Runs until nothing waits for a destination. Answers when that was.

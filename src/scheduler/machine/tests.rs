@@ -17,6 +17,10 @@ enum Action {
         nth: usize,
         session: bool,
     },
+    /// The n-th worker that is at work has an association.
+    Opened {
+        nth: usize,
+    },
     Answered,
     Took {
         ms: u64,
@@ -43,6 +47,7 @@ fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
         6 => (0..20_usize).prop_map(|waiting| Action::Look { waiting }),
         4 => (0..WORKERS, any::<bool>()).prop_map(|(nth, session)| Action::End { nth, session }),
+        3 => (0..WORKERS).prop_map(|nth| Action::Opened { nth }),
         2 => Just(Action::Answered),
         2 => (0..10_000_u64).prop_map(|ms| Action::Took { ms }),
         1 => Just(Action::Congested),
@@ -99,6 +104,10 @@ fn round(machine: &mut Machine, seen: &mut Seen, mut waiting: usize, now: Instan
             Step::Probe => {
                 assert!(seen.down && !seen.probing, "a probe without need");
                 seen.probing = true;
+            }
+            Step::End { worker, .. } => {
+                assert!(seen.down && !seen.busy[worker], "an association ended without need");
+                seen.busy[worker] = true;
             }
             Step::Claim { worker, limit } => {
                 assert!(!seen.down, "claimed while the destination is down");
@@ -174,6 +183,11 @@ fn apply(machine: &mut Machine, seen: &mut Seen, action: &Action, now: Instant) 
                 );
             }
         }
+        Action::Opened { nth } => {
+            if let Some(worker) = (0..WORKERS).filter(|worker| seen.busy[*worker]).nth(*nth) {
+                machine.take(Report::Opened { worker }, now);
+            }
+        }
         Action::Answered => {
             let paused = machine.pace.allows(now) == Allowed::Nothing;
             seen.congested &= paused;
@@ -191,12 +205,12 @@ fn apply(machine: &mut Machine, seen: &mut Seen, action: &Action, now: Instant) 
             // A failure while a probe runs belongs to the same outage; the probe's own answer comes yet.
             let down = down(*permanent);
             let is_limit = machine.is_limit(&down, now);
-            let others = seen.busy.iter().filter(|busy| **busy).count();
-            assert!(!is_limit || others > 1 && !seen.down, "one more than nothing");
+            let sessions = machine.sessions();
+            assert!(!is_limit || sessions > 1 && !seen.down, "one more than nothing");
             let reaction = machine.take(Report::Down(down), now);
             assert_eq!(reaction.halt, !is_limit, "who works goes on working");
             if is_limit {
-                assert!(machine.room(now) < others, "asked for again at once");
+                assert!(machine.room(now) < sessions, "asked for again at once");
                 return;
             }
             seen.down = true;
@@ -234,7 +248,8 @@ fn apply(machine: &mut Machine, seen: &mut Seen, action: &Action, now: Instant) 
     }
 }
 
-fn claims(machine: &mut Machine, now: Instant) -> Option<usize> {
+/// A worker that has begun, and has no association yet.
+fn begins(machine: &mut Machine, now: Instant) -> Option<usize> {
     machine.look(100, false);
     match machine.step(now) {
         Step::Claim { worker, limit } => {
@@ -245,68 +260,135 @@ fn claims(machine: &mut Machine, now: Instant) -> Option<usize> {
     }
 }
 
+/// A worker that has begun, and has an association.
+fn claims(machine: &mut Machine, now: Instant) -> Option<usize> {
+    let worker = begins(machine, now)?;
+    machine.take(Report::Opened { worker }, now);
+    Some(worker)
+}
+
+fn idle(machine: &mut Machine, worker: usize, session: bool, now: Instant) {
+    machine.take(Report::Idle { worker, session }, now);
+}
+
+fn rejected() -> Report {
+    Report::Down(Down::new(DownKind::RejectedTransient, "local limit exceeded"))
+}
+
 #[test]
 fn what_was_under_way_when_a_destination_was_congested_keeps_nobody_waiting() {
     let (mut machine, now) = (machine(), Instant::now());
     let (long, short) = (claims(&mut machine, now).unwrap(), claims(&mut machine, now).unwrap());
     machine.take(Report::Congested, now);
-    machine.take(
-        Report::Idle {
-            worker: short,
-            session: true,
-        },
-        now,
-    );
+    idle(&mut machine, short, true, now);
     assert_eq!(claims(&mut machine, now), None, "the pause");
     let now = now + Duration::from_secs(2);
     // The long one is at work still: one goes all the same, and one alone.
     assert_eq!(claims(&mut machine, now), Some(short));
     assert_eq!(claims(&mut machine, now), None);
     machine.take(Report::Answered, now);
-    machine.take(
-        Report::Idle {
-            worker: short,
-            session: true,
-        },
-        now,
-    );
-    machine.take(
-        Report::Idle {
-            worker: long,
-            session: true,
-        },
-        now,
-    );
+    idle(&mut machine, short, true, now);
+    idle(&mut machine, long, true, now);
     assert!(claims(&mut machine, now).is_some() && claims(&mut machine, now).is_some());
 }
 
 #[test]
 fn one_association_too_many_is_no_outage() {
     let (mut machine, now) = (machine(), Instant::now());
-    let full = || Report::Down(Down::new(DownKind::RejectedTransient, "local limit exceeded"));
-    let (works, refused) = (claims(&mut machine, now).unwrap(), claims(&mut machine, now).unwrap());
+    let (works, refused) = (claims(&mut machine, now).unwrap(), begins(&mut machine, now).unwrap());
     took(&mut machine, 40, now);
-    let reaction = machine.take(full(), now);
+    let reaction = machine.take(rejected(), now);
     assert!(!reaction.halt && machine.is_closed() && reaction.note.is_some());
-    machine.take(
-        Report::Idle {
-            worker: refused,
-            session: false,
-        },
-        now,
-    );
+    idle(&mut machine, refused, false, now);
     assert_eq!(claims(&mut machine, now), None, "it grants one");
-    machine.take(
-        Report::Idle {
-            worker: works,
-            session: true,
-        },
-        now,
-    );
+    idle(&mut machine, works, true, now);
     assert_eq!(claims(&mut machine, now), Some(works));
     // Alone, the same answer is an outage.
-    assert!(machine.take(full(), now).halt);
+    assert!(machine.take(rejected(), now).halt);
     assert!(!machine.is_closed());
+}
+
+#[test]
+fn a_lane_begins_with_one_association_and_an_association_that_stands_makes_a_refusal_a_limit() {
+    for kind in [
+        DownKind::RejectedTransient,
+        DownKind::RejectedPermanent,
+        DownKind::Association,
+    ] {
+        let (mut machine, now) = (machine(), Instant::now());
+        let first = begins(&mut machine, now).unwrap();
+        assert_eq!(begins(&mut machine, now), None, "the first does not stand yet");
+        machine.take(Report::Opened { worker: first }, now);
+        let second = begins(&mut machine, now).unwrap();
+        // Nothing was answered about any instance yet.
+        let reaction = machine.take(Report::Down(Down::new(kind, "no")), now);
+        assert!(!reaction.halt && machine.is_closed(), "{kind}");
+        idle(&mut machine, second, false, now);
+        assert_eq!(begins(&mut machine, now), None, "{kind}: it grants one");
+        assert_eq!(
+            begins(&mut machine, now + Duration::from_secs(30)),
+            Some(second),
+            "and is asked again"
+        );
+    }
+    // What cannot be a limit is none.
+    let (mut machine, now) = (machine(), Instant::now());
+    claims(&mut machine, now).unwrap();
+    machine.take(Report::Down(Down::new(DownKind::Connect, "no")), now);
+    assert!(!machine.is_closed());
+}
+
+#[test]
+fn while_the_first_association_is_long_in_coming_one_more_is_tried() {
+    let (mut machine, now) = (machine(), Instant::now());
+    begins(&mut machine, now).unwrap();
+    assert_eq!(begins(&mut machine, now + Duration::from_secs(4)), None);
+    assert!(machine.next_look(None, now) <= now + width::SILENCE);
+    assert!(begins(&mut machine, now + Duration::from_secs(5)).is_some());
+}
+
+/// A restarted archive that rejects: the lane believes of two associations that they stand, and learns otherwise from each.
+#[test]
+fn associations_that_are_dead_in_truth_are_no_proof_that_the_destination_is_there() {
+    let (mut machine, now) = (machine(), Instant::now());
+    let (first, second) = (claims(&mut machine, now).unwrap(), claims(&mut machine, now).unwrap());
+    idle(&mut machine, first, true, now);
+    idle(&mut machine, second, true, now);
+    let later = now + Duration::from_secs(120);
+    for is_limit in [true, false] {
+        let worker = begins(&mut machine, later).unwrap();
+        assert_eq!(machine.take(rejected(), later).halt, !is_limit);
+        idle(&mut machine, worker, false, later);
+    }
+    assert!(!machine.is_closed());
+}
+
+#[test]
+fn an_outage_ends_the_associations_of_idle_workers_and_a_failed_probe_forgets_no_limit() {
+    let (mut machine, now) = (machine(), Instant::now());
+    let (first, second) = (claims(&mut machine, now).unwrap(), claims(&mut machine, now).unwrap());
+    machine.take(rejected(), now);
+    idle(&mut machine, second, true, now);
+    machine.take(Report::Down(Down::new(DownKind::Lost, "closed")), now);
+    let ended = |machine: &mut Machine| match machine.step(now) {
+        Step::End { worker, .. } => Some(worker),
+        _ => None,
+    };
+    assert_eq!(ended(&mut machine), Some(second));
+    assert_eq!(ended(&mut machine), None, "the other is at work yet");
+    idle(&mut machine, first, true, now);
+    assert_eq!(ended(&mut machine), Some(first));
+    idle(&mut machine, first, false, now);
+    idle(&mut machine, second, false, now);
+    assert_eq!(machine.sessions(), 0);
+    let now = now + Duration::from_secs(1);
+    assert_eq!(machine.step(now), Step::Probe);
+    machine.take(Report::Probe(Err(Down::new(DownKind::Connect, "no"))), now);
+    let now = now + Duration::from_secs(2);
+    assert_eq!(machine.step(now), Step::Probe);
+    machine.take(Report::Probe(Ok(())), now);
+    claims(&mut machine, now).unwrap();
+    assert_eq!(begins(&mut machine, now), None, "it grants one, as far as is known");
 }
 
 proptest! {
@@ -334,6 +416,7 @@ proptest! {
                 Step::Probe => {
                     machine.take(Report::Probe(Ok(())), now);
                 }
+                Step::End { .. } => prop_assert!(false, "there is none to end"),
                 Step::Wait if seen.probing => {
                     seen.probing = false;
                     machine.take(Report::Probe(Ok(())), now);

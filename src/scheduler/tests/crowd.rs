@@ -1,5 +1,7 @@
 //! Many instances at once: how many associations, what goes first, and several in flight on one association.
 use super::*;
+use crate::dicom::association::Rejection;
+use crate::sender::tests::archive::Door;
 
 fn numbers(seen: &[Uid]) -> Vec<usize> {
     seen.iter()
@@ -97,4 +99,25 @@ async fn of_several_in_flight_only_the_one_that_breaks_sessions_is_held() {
     until_delivered(&archive, &uids).await;
     assert_eq!(bench.held("vna", "refused"), 1, "no other one was blamed");
     bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_archive_that_grants_one_association_gets_all_over_one() {
+    for door in [Door::Reject(Rejection::LOCAL_LIMIT), Door::Abort] {
+        let bench = Bench::new();
+        let rules = Rules {
+            most: (1, door),
+            ..Rules::new(|_, _| Act::After(Duration::from_millis(20), 0))
+        };
+        let archive = Archive::start(rules).await;
+        let uids = bench.put_many(0..60, &["vna"]).await;
+        bench.start(&[config("vna", archive.port, "associations = 8\n")]);
+        until_delivered(&archive, &uids).await;
+        let seen = archive.seen();
+        assert_eq!(seen.open_max, 1);
+        assert!(seen.connections <= 3, "{} associations asked for", seen.connections);
+        let failures = ["rejected_transient", "association"].map(|kind| bench.failures("vna", kind));
+        assert_eq!(failures, [0, 0], "it was never down");
+        bench.stop().await;
+    }
 }

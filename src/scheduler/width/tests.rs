@@ -180,8 +180,12 @@ fn what_a_destination_grants_is_learned_and_asked_again() {
     // Whatever so few answers say of the line.
     flow.wanted = 16;
     assert_eq!(room(&flow, now), 4);
+    flow.refused_beyond(1, now);
     flow.forget(now);
     assert!(!flow.is_answering(now));
+    assert_eq!(room(&flow, now), 1, "what it grants outlives a failed probe");
+    flow.forget(now + GRANTED_FOR);
+    assert_eq!(room(&flow, now + GRANTED_FOR), START, "and no long outage");
 }
 
 #[test]
