@@ -297,7 +297,7 @@ impl Bench {
     /// The instances whose files get the letter `delivered`, since the last call.
     pub fn delivered(&mut self) -> Vec<InstanceId> {
         let ids = self.marks.try_iter().filter_map(|mark| match mark {
-            Mark::Delivered(id, _) => Some(id),
+            Mark::Delivered(id, ..) => Some(id),
             Mark::Committed(..) => None,
         });
         ids.collect()

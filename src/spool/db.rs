@@ -154,7 +154,7 @@ impl Store {
             Self::Disk => mark.flush(root),
             #[cfg(feature = "planted")]
             Self::Memory(memory) => {
-                if let Mark::Delivered(id, _) = mark {
+                if let Mark::Delivered(id, ..) = mark {
                     memory.flush_letter(*id);
                 }
                 Ok(())

@@ -1,9 +1,9 @@
 //! `spool export`: copies payloads out under readable names. Needs the files only, no index, and disturbs nobody:
 //! it works beside a running box, and after the index is lost.
 use super::folder;
-use super::inspect::{Found, inspect};
+use super::inspect::{Found, inspect_at};
 use super::model::OpenError;
-use super::payload::{FileState, HEADER_MAX, path_of, state_offset};
+use super::payload::{DISCARDED_BEHIND, HEADER_MAX, path_of, state_offset};
 use super::query::Filter;
 use super::record::InstanceRecord;
 use crate::base::names::Uid;
@@ -51,16 +51,18 @@ pub fn export(path: &Path, to: &Path, filter: &Filter, wanted: Wanted) -> Result
     };
     let mut report = ExportReport::default();
     let listing = folder::list(path).map_err(failed("payloads cannot be listed"))?;
-    for id in listing.payloads {
-        match inspect(path, id, true) {
+    // One in a wrong folder is as good, when it is whole.
+    let homes = listing.payloads.into_iter().map(|id| (path_of(path, id), id));
+    for (file, id) in homes.chain(listing.misplaced) {
+        match inspect_at(&file, id, true) {
             Ok(Found::Empty) => {}
-            Ok(Found::Whole(_, FileState::Delivered) | Found::Damaged(Some((_, FileState::Delivered))))
-                if wanted == Wanted::Waiting =>
+            Ok(Found::Whole(_, state) | Found::Damaged(Some((_, state))))
+                if wanted == Wanted::Waiting && state.is_over() =>
             {
                 report.ended += 1;
             }
             Ok(Found::Whole(record, _)) if filter.is_about(&record.instance) => {
-                match copy(&path_of(path, id), to, &record).map_err(failed("a copy cannot be written"))? {
+                match copy(&file, to, &record).map_err(failed("a copy cannot be written"))? {
                     Some(bytes) => {
                         report.exported += 1;
                         report.bytes += bytes;
@@ -146,14 +148,17 @@ fn is_copy(payload: &Path, copy: &Path, record: &InstanceRecord) -> io::Result<b
         return Ok(false);
     }
     let (mut ours, mut theirs) = (vec![0; COMPARED], vec![0; COMPARED]);
-    let mut letter = usize::try_from(state_offset(record.private_offset)).ok();
+    let state = state_offset(record.private_offset);
+    let mut letters = Some([state, state + DISCARDED_BEHIND]);
     while left > 0 {
         let length = left.min(COMPARED as u64) as usize;
         payload.read_exact(&mut ours[..length])?;
         copy.read_exact(&mut theirs[..length])?;
-        // It stands in the header, and so in the first piece.
-        if let Some(at) = letter.take().filter(|at| *at < length) {
-            theirs[at] = ours[at];
+        // They stand in the header, and so in the first piece.
+        for at in letters.take().into_iter().flatten() {
+            if let Some(at) = usize::try_from(at).ok().filter(|at| *at < length) {
+                theirs[at] = ours[at];
+            }
         }
         if ours[..length] != theirs[..length] {
             return Ok(false);

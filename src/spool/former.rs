@@ -76,7 +76,7 @@ impl Known {
 /// A key and its record.
 pub(super) type Memory = (Vec<u8>, Vec<u8>);
 
-/// A content whose payload has left the cache: the raw key of its SOP Instance UID, where it went, and the entry.
+/// A content whose payload has left the cache, or the spool: the raw key of its SOP Instance UID, where it went, and the entry.
 pub(super) struct Evicted {
     pub key: Vec<u8>,
     pub entry: SeenEntry,
@@ -266,7 +266,8 @@ impl Former {
         })?;
         let mut found = Vec::new();
         for (key, seen) in records {
-            for entry in seen.entries {
+            // Without jobs it went nowhere: its payload was damaged, and a person discarded it. A resend is delivered.
+            for entry in seen.entries.into_iter().filter(|entry| !entry.jobs.is_empty()) {
                 let id = entry.instance.0;
                 // With a record it never left; in quarantine it may not have left.
                 let left = self.db.get(Cf::Instance, &id)?.is_none()

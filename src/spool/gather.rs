@@ -12,8 +12,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-/// A payload file: when it arrived, its name, and whether it was delivered.
-pub(super) type File = (Wall, InstanceId, bool);
+/// A payload file: when it arrived, its name, and what its letter says.
+pub(super) type File = (Wall, InstanceId, FileState);
 
 /// Reads every file once, whole when `deep`. Answers those that are whole, and names the others.
 ///
@@ -53,8 +53,7 @@ struct Look<'a> {
 impl Look<'_> {
     fn take(&mut self, record: &InstanceRecord, state: FileState) {
         let instance = &record.instance;
-        self.files
-            .push((instance.arrival, instance.id, state == FileState::Delivered));
+        self.files.push((instance.arrival, instance.id, state));
     }
 
     fn settle(&mut self, id: InstanceId, found: io::Result<Found>) -> io::Result<()> {
@@ -128,12 +127,12 @@ impl Look<'_> {
 ///
 /// # Errors
 /// A file has changed since or cannot be read; it is named.
-pub(super) fn again(root: &Path, files: &[File]) -> io::Result<Vec<(InstanceRecord, bool)>> {
+pub(super) fn again(root: &Path, files: &[File]) -> io::Result<Vec<(InstanceRecord, FileState)>> {
     let mut records = Vec::with_capacity(files.len());
-    for (_, id, delivered) in files {
+    for (_, id, state) in files {
         let path = path_of(root, *id);
         match inspect(root, *id, false).map_err(naming(root, &path))? {
-            Found::Whole(record, _) => records.push((*record, *delivered)),
+            Found::Whole(record, _) => records.push((*record, *state)),
             _ => return Err(naming(root, &path)(io::Error::other("it changed while it was read"))),
         }
     }

@@ -3,7 +3,8 @@
 //! The spool writes a private record of `PRIVATE_LEN` bytes into the file meta information: what the index knows of
 //! the instance, and a state letter. It is what an index is rebuilt from. Layout: `WAYSPOOL`, state, length (2),
 //! identity record with its own crc32, zeros. The state letter is a hint (never flushed): `S` sealed, `C` the commit is
-//! durable, `D` delivered. Memory for an arrival: two strides (`direct.rs`) and its header. A name from the wire is never a path.
+//! durable, `D` delivered. An `x` in the last byte beside a `D`: a person has discarded a delivery of it. Versions that do not know
+//! the `x` read a `D`. Memory for an arrival: two strides (`direct.rs`) and its header. A name from the wire is never a path.
 use super::core::Core;
 use super::model::{ArriveError, Arriving, Instance, Sealed};
 use super::pool::has_name;
@@ -32,11 +33,13 @@ pub(super) const HEADER_MAX: usize = 64 << 10;
 pub(super) const DISK_DEADLINE: Duration = Duration::from_secs(60);
 
 /// What the state letter of a payload file says.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum FileState {
     Sealed,
     Committed,
     Delivered,
+    /// No job is open, and a person has discarded a delivery that nobody else has made.
+    Discarded,
 }
 
 impl FileState {
@@ -44,8 +47,13 @@ impl FileState {
         match self {
             Self::Sealed => b'S',
             Self::Committed => b'C',
-            Self::Delivered => b'D',
+            Self::Delivered | Self::Discarded => b'D',
         }
+    }
+
+    /// Whether no job is open any more: the payload is cache.
+    pub(super) fn is_over(self) -> bool {
+        matches!(self, Self::Delivered | Self::Discarded)
     }
 }
 
@@ -97,12 +105,19 @@ impl Drop for Guarded {
 /// A state letter to write, without a flush.
 pub(super) enum Mark {
     Committed(Arc<File>, u64),
-    Delivered(InstanceId, u64),
+    /// With true: a person has discarded a delivery.
+    Delivered(InstanceId, u64, bool),
 }
+
+/// Stands `DISCARDED_BEHIND` bytes behind the letter of what was discarded.
+const DISCARDED: u8 = b'x';
+/// To the last byte of the private record: no identity is so long.
+pub(super) const DISCARDED_BEHIND: u64 = (PRIVATE_LEN - 1 - MAGIC.len()) as u64;
 
 impl Mark {
     pub(super) fn delivered(record: &InstanceRecord) -> Self {
-        Self::Delivered(record.instance.id, state_offset(record.private_offset))
+        let at = state_offset(record.private_offset);
+        Self::Delivered(record.instance.id, at, record.is_discarded())
     }
 
     pub(super) fn committed(sealed: &Sealed) -> Self {
@@ -116,12 +131,12 @@ impl Mark {
                 file.write_all_at(&[FileState::Committed.letter()], *at)?;
                 file.sync_data()
             }
-            Self::Delivered(id, at) => {
+            Self::Delivered(id, at, discarded) => {
                 let file = match File::options().write(true).open(path_of(root, *id)) {
                     Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
                     opened => opened?,
                 };
-                file.write_all_at(&[FileState::Delivered.letter()], *at)?;
+                delivered(&file, *at, *discarded)?;
                 file.sync_data()
             }
         }
@@ -131,12 +146,20 @@ impl Mark {
     pub(super) fn write(&self, root: &Path) -> io::Result<()> {
         match self {
             Self::Committed(file, at) => file.write_all_at(&[FileState::Committed.letter()], *at),
-            Self::Delivered(id, at) => {
+            Self::Delivered(id, at, discarded) => {
                 let file = File::options().write(true).open(path_of(root, *id))?;
-                file.write_all_at(&[FileState::Delivered.letter()], *at)
+                delivered(&file, *at, *discarded)
             }
         }
     }
+}
+
+/// The `x` first: a letter alone would call delivered what was discarded.
+fn delivered(file: &File, at: u64, discarded: bool) -> io::Result<()> {
+    if discarded {
+        file.write_all_at(&[DISCARDED], at + DISCARDED_BEHIND)?;
+    }
+    file.write_all_at(&[FileState::Delivered.letter()], at)
 }
 
 pub(super) fn state_offset(private_offset: u32) -> u64 {
@@ -176,7 +199,10 @@ pub(super) fn find_private(start: &[u8]) -> Option<(InstanceRecord, FileState)> 
 fn parse_private(raw: &[u8]) -> Option<(InstanceRecord, FileState)> {
     let letter = *raw.get(8)?;
     let states = [FileState::Sealed, FileState::Committed, FileState::Delivered];
-    let state = states.into_iter().find(|state| state.letter() == letter)?;
+    let state = match states.into_iter().find(|state| state.letter() == letter)? {
+        FileState::Delivered if raw.get(PRIVATE_LEN - 1) == Some(&DISCARDED) => FileState::Discarded,
+        state => state,
+    };
     let length = usize::from(u16::from_be_bytes([*raw.get(9)?, *raw.get(10)?]));
     let identity = raw.get(FIXED..FIXED.checked_add(length)?)?;
     Some((InstanceRecord::decode_identity(identity).ok()?, state))
@@ -441,7 +467,11 @@ mod tests {
         let mut file = vec![0; 900];
         file[100..108].copy_from_slice(MAGIC);
         file[300..300 + PRIVATE_LEN].copy_from_slice(&private_record(&record));
-        assert_eq!(find_private(&file), Some((record, FileState::Sealed)));
+        assert_eq!(find_private(&file), Some((record.clone(), FileState::Sealed)));
+        // Between the longest names and the last byte there is room.
+        assert!(FIXED + record.identity().len() < PRIVATE_LEN);
+        (file[308], file[300 + PRIVATE_LEN - 1]) = (b'D', DISCARDED);
+        assert_eq!(find_private(&file), Some((record, FileState::Discarded)));
         file[320] ^= 1;
         assert_eq!(find_private(&file), None);
     }

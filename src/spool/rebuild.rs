@@ -17,7 +17,8 @@ use super::keys;
 use super::ledger::{Fact, FactKind};
 use super::lifecycle::apply_now;
 use super::model::{CommitError, HoldKind, HoldReason, OpenError};
-use super::record::InstanceRecord;
+use super::payload::FileState;
+use super::record::{Done, InstanceRecord};
 use super::recover;
 use super::salvage::{Fate, Named};
 use super::study::{self, Fresh};
@@ -44,6 +45,8 @@ pub struct RebuildReport {
     pub held: u64,
     /// Taken in as cache.
     pub delivered: u64,
+    /// Taken in as cache too: a person had discarded a delivery of it. A resend is delivered.
+    pub discarded: u64,
     /// Our ids of the files that were put into `quarantine/`.
     pub quarantined: Vec<String>,
     /// Our ids of instances that the old index knew as not delivered and that have no whole file; their jobs are held.
@@ -330,7 +333,7 @@ impl Site {
         told.with_orders(id, self.orders.as_ref(), self.unknown.hold())
     }
 
-    fn take_in(&mut self, records: &[(InstanceRecord, bool)]) -> Result<Vec<Named>, CommitError> {
+    fn take_in(&mut self, records: &[(InstanceRecord, FileState)]) -> Result<Vec<Named>, CommitError> {
         let known: Vec<Known> = records
             .iter()
             .map(|(record, _)| self.known(record.instance.id))
@@ -338,11 +341,13 @@ impl Site {
         let mut named = Vec::new();
         let (report, fresh) = (&mut self.report, &mut self.fresh);
         apply_now(&self.core, &self.db, &mut self.book, |txn| {
-            for ((record, delivered), known) in records.iter().zip(&known) {
+            for ((record, state), known) in records.iter().zip(&known) {
                 study::found(txn, record, fresh)?;
-                if *delivered || known.delivered {
-                    as_cache(txn, record, known)?;
-                    report.delivered += 1;
+                if state.is_over() || known.delivered {
+                    match as_cache(txn, record, (known, *state))? {
+                        true => report.discarded += 1,
+                        false => report.delivered += 1,
+                    }
                     continue;
                 }
                 let held = adopt::adopt(txn, record, known)?;
@@ -442,16 +447,35 @@ fn missing(txn: &mut Txn<'_>, record: &InstanceRecord, known: &Known) -> Result<
     super::damaged::mark(txn, id, "the payload file is missing")
 }
 
-/// A delivered instance, as the cache holds it. A resend of it has nothing to do where it went; anywhere, when that is not known.
-fn as_cache(txn: &mut Txn<'_>, record: &InstanceRecord, known: &Known) -> Result<(), CommitError> {
+/// An instance without jobs, as the cache holds it. A resend of it has nothing to do where it went; anywhere, when that is not known.
+/// What a person discarded is delivered then, as it was before. Answers whether it is such a one.
+fn as_cache(
+    txn: &mut Txn<'_>,
+    record: &InstanceRecord,
+    (known, state): (&Known, FileState),
+) -> Result<bool, CommitError> {
     let mut record = adopt::with_done(txn, record, known);
     record.delivered = true;
+    if state == FileState::Discarded && !record.is_discarded() {
+        // Which delivery, nobody knows any more.
+        record.done.push(Done {
+            dest: keys::UNDECIDED,
+            job: JobId(0),
+            at: txn.now,
+            status: None,
+        });
+    }
     let instance = &record.instance;
     if let Some(study) = &instance.study {
         txn.put(Cf::Study, keys::study(study, instance.id), Vec::new());
     }
     txn.put(Cf::Cached, keys::cached(instance.arrival, instance.id), Vec::new());
-    txn.fact(Fact::new(FactKind::Recovered).instance(instance.id).text("delivered"));
+    let discarded = record.is_discarded();
+    let text = match discarded {
+        true => "a person had discarded a delivery of it",
+        false => "delivered",
+    };
+    txn.fact(Fact::new(FactKind::Recovered).instance(instance.id).text(text));
     txn.effects.push(Effect::Cached(1));
     txn.put_instance(&record);
     let went = match record.done.is_empty() {
@@ -464,5 +488,5 @@ fn as_cache(txn: &mut Txn<'_>, record: &InstanceRecord, known: &Known) -> Result
         remember(&mut seen, &record, went);
         txn.put_seen(&instance.sop_instance, &seen);
     }
-    Ok(())
+    Ok(discarded)
 }

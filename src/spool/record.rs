@@ -101,6 +101,13 @@ impl InstanceRecord {
         w.finish()
     }
 
+    /// Whether a person has discarded a delivery of it that no other job has made.
+    pub(super) fn is_discarded(&self) -> bool {
+        let confirmed = |dest: u32| self.done.iter().any(|end| end.dest == dest && end.status.is_some());
+        let mut done = self.done.iter();
+        done.any(|end| end.status.is_none() && !confirmed(end.dest))
+    }
+
     /// Only what never changes: this also stands in the payload file itself.
     pub(super) fn identity(&self) -> Vec<u8> {
         let mut w = Writer::new();

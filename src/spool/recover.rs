@@ -389,7 +389,7 @@ pub(super) fn fate(found: Found, db: &Db, report: &mut OpenReport) -> io::Result
         // Another id's file says nothing of this one.
         Found::Damaged(None) | Found::Other(..) => Fate::Quarantine,
         // Eviction was cut between the record and the file.
-        Found::Damaged(Some((_, FileState::Delivered))) | Found::Whole(_, FileState::Delivered) => Fate::Remove,
+        Found::Damaged(Some((_, state))) | Found::Whole(_, state) if state.is_over() => Fate::Remove,
         Found::Damaged(Some((record, _))) if was_evicted(db, &record)? => Fate::Remove,
         // Its letter is never flushed: one that only says `sealed` may have been acknowledged.
         Found::Damaged(Some(_)) => Fate::Quarantine,
@@ -399,7 +399,7 @@ pub(super) fn fate(found: Found, db: &Db, report: &mut OpenReport) -> io::Result
         }
         Found::Whole(record, FileState::Committed) if was_evicted(db, &record)? => Fate::Remove,
         // Its commit was durable once: the index has lost it.
-        Found::Whole(record, FileState::Committed) => Fate::Adopt(record),
+        Found::Whole(record, _) => Fate::Adopt(record),
     })
 }
 

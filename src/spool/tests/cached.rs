@@ -130,12 +130,12 @@ async fn what_a_person_discarded_does_not_come_back_after_an_eviction_that_was_c
     let path = payload::path_of(bench.path(), id);
     let letter = |path: &Path| payload::find_private(&fs::read(path).unwrap()).unwrap().1;
     for _ in 0..200 {
-        if letter(&path) == payload::FileState::Delivered {
+        if letter(&path) == payload::FileState::Discarded {
             break;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    assert_eq!(letter(&path), payload::FileState::Delivered);
+    assert_eq!(letter(&path), payload::FileState::Discarded);
     let mut bytes = fs::read(&path).unwrap();
     let record = bytes.windows(9).position(|window| window == b"WAYSPOOLD").unwrap();
     bytes[record + 8] = b'C';

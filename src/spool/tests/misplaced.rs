@@ -299,3 +299,21 @@ async fn without_an_index_swapped_payloads_change_places_and_a_copy_over_another
     assert_eq!((lost.fate, lost.sop_instance.as_deref()), (Fate::Damaged, None));
     assert!(bench.path().join(format!("quarantine/{}.dcm", ids[4])).exists());
 }
+
+#[tokio::test]
+async fn an_export_takes_a_payload_in_a_wrong_folder_and_says_of_a_damaged_one_that_it_did_not() {
+    let mut bench = Bench::new();
+    let whole = store(&bench, "1.2.1", b"moved").await;
+    let cut = store(&bench, "1.2.2", b"moved and cut").await;
+    bench.spool.take().unwrap().close().await;
+    for id in [whole, cut] {
+        fs::rename(path_of(bench.path(), id), wrong(bench.path(), id)).unwrap();
+    }
+    let file = wrong(bench.path(), cut);
+    let bytes = fs::read(&file).unwrap();
+    fs::write(&file, &bytes[..bytes.len() - 1]).unwrap();
+    let to = tempfile::tempdir().unwrap();
+    let report = export(bench.path(), to.path(), &Filter::default()).unwrap();
+    assert_eq!((report.exported, report.skipped), (1, vec![cut.to_string()]));
+    assert!(to.path().join(format!("{whole}/1.2.1.dcm")).exists());
+}

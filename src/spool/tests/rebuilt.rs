@@ -1,4 +1,5 @@
 //! What a rebuild keeps of the old index, and what it does without one.
+use super::scrubbed::{flip, scrub};
 use super::*;
 use std::fs;
 
@@ -106,4 +107,59 @@ async fn what_has_left_the_cache_is_still_known_after_a_rebuild() {
         bench.store("1.1", b"x", vec![to("a")]).await,
         Committed::Repeat(_)
     ));
+}
+
+async fn discard_all(bench: &Bench) {
+    let acted = bench
+        .spool()
+        .act(Filter::default(), Verb::Discard, "it", "a phantom", false);
+    assert!(acted.await.unwrap().changed > 0);
+}
+
+#[tokio::test]
+async fn what_was_damaged_and_discarded_is_delivered_when_it_comes_again_after_a_rebuild_too() {
+    for salvaged in [false, true] {
+        let mut bench = Bench::new();
+        let id = id_of(bench.store("1.1", b"x", vec![to("a")]).await);
+        flip(&bench, id);
+        scrub(&bench).await;
+        discard_all(&bench).await;
+        close(&mut bench).await;
+        if salvaged {
+            bench.reopen_after(|path| fs::write(path.join("index/CURRENT"), b"nothing\n").unwrap());
+            assert!(bench.report.salvaged.is_some());
+        } else {
+            rebuild(bench.path(), &bench.clock).unwrap();
+            bench.reopen_after(|_| {});
+        }
+        let again = bench.store("1.1", b"x", vec![to("a")]).await;
+        assert!(matches!(again, Committed::Stored(_)), "salvaged {salvaged}: {again:?}");
+        assert!(bench.claim_one("a").await.is_some(), "salvaged {salvaged}");
+    }
+}
+
+#[tokio::test]
+async fn without_an_index_what_was_discarded_is_not_called_delivered_and_a_resend_goes() {
+    let mut bench = Bench::new();
+    let whole = id_of(bench.store("1.1", b"discarded", vec![to("a")]).await);
+    bench.store("1.2", b"in part", vec![to("a"), to("b")]).await;
+    bench.confirm("b").await;
+    discard_all(&bench).await;
+    bench.store("1.3", b"delivered", vec![to("c")]).await;
+    bench.confirm("c").await;
+    close(&mut bench).await;
+    fs::remove_dir_all(bench.path().join("index")).unwrap();
+    let report = rebuild(bench.path(), &bench.clock).unwrap();
+    assert_eq!((report.discarded, report.delivered, report.recovered), (2, 1, 0));
+    bench.reopen_after(|_| {});
+    let facts = bench.spool().facts(Some(whole), 9).await.unwrap();
+    let told = facts.iter().find(|fact| fact.kind == FactKind::Recovered).unwrap();
+    assert!(told.text.contains("discarded"), "{told:?}");
+    for (uid, content, name) in [("1.1", &b"discarded"[..], "a"), ("1.2", b"in part", "b")] {
+        let again = bench.store(uid, content, vec![to(name)]).await;
+        assert!(matches!(again, Committed::Stored(_)), "{uid}: {again:?}");
+        assert!(bench.claim_one(name).await.is_some(), "{uid}");
+    }
+    let repeat = bench.store("1.3", b"delivered", vec![to("c")]).await;
+    assert!(matches!(repeat, Committed::Repeat(_)), "{repeat:?}");
 }
