@@ -1,5 +1,6 @@
 //! The only door to RocksDB. Promises: every write is one synced batch in the WAL; a torn tail of the WAL opens, any
 //! other damage is reported, never skipped. Knows keys and values as bytes only.
+use super::folder::put_aside;
 #[cfg(feature = "planted")]
 use super::memory::{Memory, Walk};
 use super::payload::{Mark, path_of};
@@ -165,13 +166,10 @@ impl Store {
     /// Takes a damaged payload out of the way of the next start. One that is missing has left already.
     pub(super) fn put_aside(&self, root: &Path, id: InstanceId) -> io::Result<()> {
         match self {
-            Self::Disk => {
-                let to = root.join("quarantine").join(format!("{id}.dcm"));
-                match std::fs::rename(path_of(root, id), to) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-                    _ => Ok(()),
-                }
-            }
+            Self::Disk => match put_aside(root, &path_of(root, id), "quarantine", id) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            },
             #[cfg(feature = "planted")]
             Self::Memory(memory) => {
                 memory.put_aside(id);

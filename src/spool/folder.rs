@@ -8,6 +8,7 @@ use super::payload::path_of;
 use super::pool::sync_directory;
 use crate::base::names::InstanceId;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 use std::fs::{self, DirEntry, FileType};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -231,8 +232,35 @@ pub(super) fn put_aside(root: &Path, from: &Path, folder: &str, id: InstanceId) 
         count += 1;
         to = folder.join(format!("{id}_{count}{ENDS}"));
     }
-    fs::rename(from, &to).map_err(naming(root, from))?;
+    let moved = match fs::rename(from, &to) {
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::XDEV) => copy_over(from, &to),
+        moved => moved,
+    };
+    moved.map_err(naming(root, from))?;
     Ok(to)
+}
+
+/// Moves a file to another file system: `payload/` may be one of its own. The copy is durable before the original goes.
+fn copy_over(from: &Path, to: &Path) -> io::Result<()> {
+    let unfinished = to.with_extension("part");
+    let copy = || {
+        fs::copy(from, &unfinished)?;
+        fs::File::open(&unfinished)?.sync_all()?;
+        fs::rename(&unfinished, to)?;
+        to.parent().map_or(Ok(()), sync_directory)
+    };
+    let copied = copy();
+    if copied.is_err() {
+        // What is left of it is written over the next time.
+        let _ = fs::remove_file(&unfinished);
+    }
+    copied?;
+    fs::remove_file(from)
+}
+
+/// Whether a file of this id was put into `quarantine/`.
+pub(super) fn is_quarantined(root: &Path, id: InstanceId) -> bool {
+    fs::symlink_metadata(root.join("quarantine").join(format!("{id}{ENDS}"))).is_ok()
 }
 
 /// A list of files, or why there is none.
@@ -258,6 +286,29 @@ mod tests {
         ] {
             assert_eq!(shown(Path::new(&path)), expected);
         }
+    }
+
+    #[test]
+    fn what_is_put_aside_may_lie_on_another_file_system() {
+        use std::os::unix::fs::MetadataExt;
+        let (spool, memory) = (tempfile::tempdir().unwrap(), tempfile::tempdir_in("/dev/shm").unwrap());
+        let device = |path: &Path| fs::metadata(path).unwrap().dev();
+        assert_ne!(
+            device(spool.path()),
+            device(memory.path()),
+            "this machine cannot show it"
+        );
+        let id = InstanceId::new(1, 2);
+        fs::create_dir(spool.path().join("quarantine")).unwrap();
+        for expected in [format!("{id}.dcm"), format!("{id}_1.dcm")] {
+            let from = memory.path().join("x.dcm");
+            fs::write(&from, &expected).unwrap();
+            let to = put_aside(spool.path(), &from, "quarantine", id).unwrap();
+            assert_eq!(to, spool.path().join("quarantine").join(&expected));
+            assert_eq!(fs::read_to_string(&to).unwrap(), expected);
+            assert!(!from.exists());
+        }
+        assert_eq!(fs::read_dir(spool.path().join("quarantine")).unwrap().count(), 2);
     }
 
     #[test]
