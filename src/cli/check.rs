@@ -23,10 +23,15 @@ pub fn run(at: &Where) -> ExitCode {
         .iter()
         .filter(|problem| problem.severity == Severity::Error)
         .count();
-    let kept = |config: &config::Config| rules::may_stand_in(&config.rules, &config.node.state);
-    let end = match report.but_for_rules.filter(kept) {
-        Some(_) => "the box would start with the rules that were in force last, and raise an alarm",
-        None => "the box would not start",
+    let kept = |config: config::Config| {
+        rules::stands_in(&config.rules, &config.node.state, &config.destination_ids()).unwrap_or_else(|unfit| {
+            unfit.iter().for_each(|problem| eprintln!("{problem}"));
+            false
+        })
+    };
+    let end = match report.but_for_rules.is_some_and(kept) {
+        true => "the box would start with the rules that were in force last, and raise an alarm",
+        false => "the box would not start",
     };
     eprintln!("{errors} problems: {end}");
     ExitCode::from(FAILED)

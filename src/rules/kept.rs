@@ -8,6 +8,7 @@ use super::bench::promotion::{self, Part};
 use super::load;
 use super::{Config, Problem, RuleSet};
 use crate::base::names::DestinationId;
+use crate::base::panics::{Panicked, contain};
 use serde::{Deserialize, Serialize};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -81,6 +82,25 @@ impl Texts {
         Ok((set(&self.current)?, canary))
     }
 
+    /// As `compile`, of what is kept in `state`: the problems begin with that it does not fit.
+    ///
+    /// # Errors
+    /// All problems.
+    pub(super) fn usable(
+        &self,
+        state: &Path,
+        config: &Config,
+        destinations: &[DestinationId],
+    ) -> Result<(RuleSet, Option<RuleSet>), Vec<Problem>> {
+        let place = state.join(FILE);
+        let compiled = contain(|| self.compile(&place, config, destinations));
+        let compiled = compiled.unwrap_or_else(|Panicked| Err(vec![load::stumbled(&place)]));
+        compiled.map_err(|mut problems| {
+            problems.insert(0, unfit(state, "does not fit this configuration"));
+            problems
+        })
+    }
+
     /// Keeps it in `state`, in place of what was kept there.
     ///
     /// # Errors
@@ -137,11 +157,24 @@ impl Texts {
 }
 
 /// Whether a start may go on although the rule folder of `config` is refused: a set of it is kept in `state`. Whether that one
-/// fits the configuration, the start finds out.
+/// fits the configuration, the start finds out, and `stands_in` without one.
 #[must_use]
 pub fn may_stand_in(config: &Config, state: &Path) -> bool {
     let folder = config.path.as_deref();
     folder.is_some_and(|folder| !matches!(Texts::kept(state, folder), Ok(None)))
+}
+
+/// Whether the set that is kept in `state` would take the place of the rule folder of `config`, which is refused. `false`: none is kept.
+///
+/// # Errors
+/// Why the one that is kept cannot be used: it is damaged, or does not fit these destinations.
+pub fn stands_in(config: &Config, state: &Path, destinations: &[DestinationId]) -> Result<bool, Vec<Problem>> {
+    let Some(folder) = config.path.as_deref() else {
+        return Ok(false);
+    };
+    let kept = Texts::kept(state, folder).map_err(|message| vec![unfit(state, &message)])?;
+    let Some(texts) = kept else { return Ok(false) };
+    texts.usable(state, config, destinations).map(|_| true)
 }
 
 /// All problems of the promoted sets that a folder says are in force; none when it is in force itself.
@@ -203,6 +236,22 @@ mod tests {
             .err()
             .unwrap();
         assert!(wrong[0].to_string().contains("unknown destination `vna`"), "{wrong:?}");
+        // As `check` asks: only what a start would take stands in.
+        let config = Config {
+            path: Some(folder.path().to_owned()),
+            ..Config::default()
+        };
+        assert_eq!(stands_in(&config, state.path(), &destinations()), Ok(true));
+        let said = stands_in(&config, state.path(), &others).unwrap_err();
+        assert!(
+            said[0].to_string().contains("does not fit this configuration"),
+            "{said:?}"
+        );
+        assert_eq!(
+            stands_in(&config, folder.path(), &destinations()),
+            Ok(false),
+            "none is kept there"
+        );
     }
 
     #[test]
@@ -214,6 +263,12 @@ mod tests {
         *bytes.last_mut().unwrap() ^= 1;
         std::fs::write(&path, &bytes).unwrap();
         assert_eq!(Texts::kept(state.path(), folder.path()), Err("is damaged".to_owned()));
+        let config = Config {
+            path: Some(folder.path().to_owned()),
+            ..Config::default()
+        };
+        let said = stands_in(&config, state.path(), &destinations()).unwrap_err();
+        assert!(said[0].to_string().contains("is damaged"), "{said:?}");
         // A folder in the draft's place cannot be removed as a file.
         std::fs::create_dir(state.path().join(DRAFT)).unwrap();
         assert!(load(folder.path()).0.keep(state.path()).is_err());

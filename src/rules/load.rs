@@ -403,3 +403,8 @@ pub(super) fn whole(file: &Path, message: String) -> Problem {
         message,
     }
 }
+
+/// The compiler is not ours: what it stumbles over is refused like what it refuses.
+pub(super) fn stumbled(folder: &Path) -> Problem {
+    whole(folder, "the compiler stopped unexpectedly".to_owned())
+}

@@ -76,7 +76,7 @@ mod words_whole_tests;
 
 pub use bench::{cli, promotion};
 pub use context::{REMEMBERED, StudySeen, remembered};
-pub use kept::{may_stand_in, promoted_problems};
+pub use kept::{may_stand_in, promoted_problems, stands_in};
 pub use loops::Neighbour;
 pub use set::RuleSet;
 pub use store::{RuleStore, Site};

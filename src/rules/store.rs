@@ -6,6 +6,7 @@
 //! is in `reload`; `watch` calls it on a blocking thread.
 use super::bench::promotion::{self, Part};
 use super::kept::{self, Texts};
+use super::load;
 use super::load::files;
 use super::{Config, Decision, Facts, Hold, HoldKind, Neighbour, Problem, RuleSet};
 use crate::base::clock::Clock;
@@ -299,7 +300,7 @@ impl Origin {
     /// What the folder says is in force. A compiler that stumbles refuses.
     fn load(&self) -> Result<(InForce, Texts), Vec<Problem>> {
         let loaded = contain(|| Texts::load(&self.folder, &self.config, &self.site.destinations));
-        let (texts, set, canary) = loaded.unwrap_or_else(|Panicked| Err(vec![stumbled(&self.folder)]))?;
+        let (texts, set, canary) = loaded.unwrap_or_else(|Panicked| Err(vec![load::stumbled(&self.folder)]))?;
         Ok((self.in_force(&texts, set, canary), texts))
     }
 
@@ -320,16 +321,8 @@ impl Origin {
             Ok(texts) => texts?,
             Err(message) => return Some(Err(unfit(&message))),
         };
-        let place = state.join(kept::FILE);
-        let compiled = contain(|| texts.compile(&place, &self.config, &self.site.destinations));
-        let compiled = compiled.unwrap_or_else(|Panicked| Err(vec![stumbled(&place)]));
-        Some(match compiled {
-            Ok((set, canary)) => Ok(self.in_force(&texts, set, canary)),
-            Err(mut problems) => {
-                problems.insert(0, kept::unfit(state, "does not fit this configuration"));
-                Err(problems)
-            }
-        })
+        let usable = texts.usable(state, &self.config, &self.site.destinations);
+        Some(usable.map(|(set, canary)| self.in_force(&texts, set, canary)))
     }
 
     fn keep(&self, texts: &Texts) {
@@ -366,16 +359,6 @@ impl Store {
         for problem in problems {
             tracing::error!(%problem, "rules refused; the set before stays in force");
         }
-    }
-}
-
-/// The compiler is not ours: what it stumbles over is refused like what it refuses.
-fn stumbled(folder: &Path) -> Problem {
-    Problem {
-        file: folder.to_owned(),
-        line: None,
-        column: None,
-        message: "the compiler stopped unexpectedly".to_owned(),
     }
 }
 
