@@ -2,17 +2,17 @@
 //! `waystation_spool_damaged`, named by `waystation spool scrub`. The damaged file stays for a person to look at.
 //!
 //! A resend of the same bytes heals: the new payload takes over all jobs of the damaged one, with what persons and rules
-//! held back, and the damaged file goes to `quarantine/`. Called by admit, settle, recover, the scrub and `commitment/judging.rs`.
-use super::admit::displace;
+//! held back, and the damaged file goes to `quarantine/`. A payload that is whole again, because a person has put it back, heals too. Called by admit, settle, recover, the scrub and `commitment/judging.rs`.
+use super::admit::{displace, place, remember};
 use super::adopt::hold_corrupt;
 use super::cache;
 use super::codec::{unwrap_body, wrap};
 use super::db::{Cf, Db, DbError};
 use super::keys;
 use super::ledger::{Fact, FactKind};
-use super::model::{CommitError, HoldReason, NewJob, ReadError};
+use super::model::{CommitError, HoldKind, HoldReason, JobKey, NewJob, ReadError};
 use super::operator::reserve;
-use super::record::{Done, InstanceRecord, SeenEntry};
+use super::record::{Done, InstanceRecord, JobRecord, SeenEntry};
 use super::txn::{Effect, Txn};
 use super::wait;
 use crate::base::names::{InstanceId, SourceId, Uid};
@@ -68,7 +68,7 @@ pub(super) fn unmark(txn: &mut Txn<'_>, id: InstanceId) -> Result<(), CommitErro
 
 /// A resend is no repeat of this job any more. Unlike `admit::forget`, the content itself stays known: that is how a resend
 /// finds what it heals.
-pub(super) fn forget_job(txn: &mut Txn<'_>, sop_instance: &Uid, key: super::model::JobKey) -> Result<(), CommitError> {
+pub(super) fn forget_job(txn: &mut Txn<'_>, sop_instance: &Uid, key: JobKey) -> Result<(), CommitError> {
     let mut seen = txn.seen(sop_instance)?;
     for entry in &mut seen.entries {
         entry.jobs.retain(|known| *known != (key.dest, key.job));
@@ -173,6 +173,86 @@ pub(super) fn heal(
     leave(txn, old)?;
     txn.fact(Fact::new(FactKind::Healed).instance(old));
     Ok(Some(Healed { done, rerouted }))
+}
+
+/// The payload of an instance that was damaged is what arrived again: `digest` is that of the file. What the box had held for it goes;
+/// what a person or a rule holds, stays. Answers whether it did anything.
+pub(super) fn whole_again(txn: &mut Txn<'_>, id: InstanceId, digest: [u8; 32]) -> Result<bool, CommitError> {
+    let Some(record) = txn.instance(id)?.filter(|record| record.instance.digest == digest) else {
+        return Ok(false);
+    };
+    let uid = &record.instance.sop_instance;
+    let mut seen = txn.seen(uid)?;
+    let is_same = |entry: &&SeenEntry| entry.digest == digest;
+    // Sent again meanwhile, under another id: the deliveries are that one's.
+    let is_replaced = seen
+        .entries
+        .iter()
+        .find(is_same)
+        .is_some_and(|entry| entry.instance != id);
+    if is_replaced || !is_marked(txn, id)? {
+        return Ok(false);
+    }
+    let references = txn.keys(Cf::Ref, &id.0, usize::MAX)?;
+    let open: Vec<_> = references.iter().filter_map(|raw| keys::reference_of(raw)).collect();
+    for (_, key) in &open {
+        if reserve(txn, *key).is_err() {
+            return Ok(false);
+        }
+    }
+    let known = |key: &JobKey| {
+        seen.entries
+            .iter()
+            .any(|entry| entry.jobs.contains(&(key.dest, key.job)))
+    };
+    let missing: Vec<_> = open.iter().map(|(_, key)| *key).filter(|key| !known(key)).collect();
+    // A resend is a repeat of them again.
+    remember(
+        &mut seen,
+        &record,
+        missing.iter().map(|key| (key.dest, key.job)).collect(),
+    );
+    txn.put_seen(uid, &seen);
+    for (_, key) in open {
+        if let Some(job) = txn.job(key)?.filter(is_corrupt) {
+            let_go(txn, key, job);
+        }
+    }
+    unmark(txn, id)?;
+    txn.fact(Fact::new(FactKind::Healed).instance(id).text(WHOLE_AGAIN));
+    Ok(true)
+}
+
+const WHOLE_AGAIN: &str = "its payload is whole again";
+
+fn is_corrupt(job: &JobRecord) -> bool {
+    job.hold
+        .as_ref()
+        .is_some_and(|(_, reason)| reason.kind == HoldKind::Corrupt)
+}
+
+fn let_go(txn: &mut Txn<'_>, key: JobKey, mut job: JobRecord) {
+    displace(txn, key, &job);
+    let anew = || HoldReason::new(HoldKind::Recovered, "its payload is whole again; to be decided anew");
+    job.hold = (key.dest == keys::UNDECIDED).then(|| (txn.now, anew()));
+    job.due = txn.now;
+    if let Some(sent) = &mut job.pledge.sent {
+        // The request that had asked for it may be over.
+        sent.asked = None;
+    }
+    place(txn, key, &job);
+    let fact = Fact::new(FactKind::Released).instance(job.instance);
+    txn.fact(fact.job(key.job, txn.name(key.dest)).text(WHOLE_AGAIN));
+}
+
+/// The ids of all that are marked.
+pub(super) fn all(db: &Db) -> Result<Vec<InstanceId>, DbError> {
+    let mut found = Vec::new();
+    db.scan(Cf::Meta, DAMAGED, &keys::behind(DAMAGED), |key, _| {
+        found.extend(keys::instance_of(&key[DAMAGED.len()..]));
+        true
+    })?;
+    Ok(found)
 }
 
 /// How many are marked.

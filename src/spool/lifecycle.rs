@@ -5,6 +5,7 @@ use super::config::Salvage;
 use super::core::Core;
 use super::db::{Db, DbError};
 use super::former::Known;
+use super::inspect::{Found, inspect};
 use super::keeper::{Keeper, MARKS};
 use super::model::{CommitError, HoldKind, OpenError, OpenReport};
 use super::payload::Mark;
@@ -13,7 +14,7 @@ use super::salvage::{self, Fate, Named};
 use super::scrub::Scrub;
 use super::study::{self, Fresh};
 use super::txn::{Book, Txn};
-use super::{Config, Spool, adopt, count, folder, migrate as migration, recover, trace, witness};
+use super::{Config, Spool, adopt, count, damaged, folder, migrate as migration, recover, trace, witness};
 use crate::base::clock::Clock;
 use crate::base::names::InstanceId;
 use crate::telemetry::metrics::Metrics;
@@ -194,6 +195,7 @@ impl Prepared {
         report.brought_home.sort_unstable();
         missing.retain(|id| report.brought_home.binary_search(id).is_err());
         report.quarantined = count_quarantine(&db).map_err(index)?;
+        let damaged = damaged::all(&db).map_err(index)?;
         let mut prepared = Self { core, db, book, report };
         let named = prepared
             .reconcile(missing, taken)
@@ -201,6 +203,10 @@ impl Prepared {
                 path: root.clone(),
                 detail: error.to_string(),
             })?;
+        prepared.let_go(&damaged).map_err(|error| OpenError::IndexTrouble {
+            path: root.clone(),
+            detail: error.to_string(),
+        })?;
         salvage::report_found(&root, clock.now(), &named).map_err(io("the salvage report cannot be written"))?;
         Ok(prepared)
     }
@@ -275,6 +281,20 @@ impl Prepared {
             tracing::error!(instance = %id, "an acknowledged instance had lost its record; taken in again");
         }
         Ok(named)
+    }
+
+    /// Payloads that were damaged or missing and are whole now: back from a wrong place, or put back by a person.
+    fn let_go(&mut self, damaged: &[InstanceId]) -> Result<(), CommitError> {
+        let Self { core, db, book, .. } = self;
+        for id in damaged {
+            // What cannot be read now stays as it is.
+            let Ok(Found::Whole(record, _)) = inspect(&core.config.path, *id, true) else {
+                continue;
+            };
+            let digest = record.instance.digest;
+            apply_now(core, db, book, |txn| damaged::whole_again(txn, *id, digest))?;
+        }
+        Ok(())
     }
 }
 

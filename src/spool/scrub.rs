@@ -268,6 +268,9 @@ impl Scrub {
             // Once more: what a second look does not confirm was no damage of the disk.
             verdict = self.look(record)?;
         }
+        if matches!(verdict, Verdict::Sound | Verdict::Header) {
+            self.heal(record)?;
+        }
         let word = match &verdict {
             Verdict::Sound => "sound",
             Verdict::Header => "header",
@@ -297,6 +300,21 @@ impl Scrub {
             status.headers += u64::from(word == "header");
         });
         Ok(())
+    }
+
+    /// A sound payload whose instance is marked as damaged has been put back: what was held for it goes.
+    fn heal(&self, record: &InstanceRecord) -> Result<(), Closing> {
+        let (id, digest) = (record.instance.id, record.instance.digest);
+        let is_marked = self
+            .core
+            .db()
+            .is_ok_and(|db| damaged::mark_of(&db, id).unwrap_or(false));
+        if !is_marked {
+            return Ok(());
+        }
+        // One that is not recorded is met again in the next pass.
+        let healed = submit_blocking(&self.queue, move |txn| damaged::whole_again(txn, id, digest));
+        healed.map(drop).ok_or(Closing)
     }
 
     /// Reads one file whole.

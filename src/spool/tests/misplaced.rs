@@ -301,6 +301,46 @@ async fn without_an_index_swapped_payloads_change_places_and_a_copy_over_another
 }
 
 #[tokio::test]
+async fn a_payload_that_is_back_is_damaged_no_more_and_goes() {
+    for scrubbed in [false, true] {
+        let mut bench = Bench::new();
+        let id = store(&bench, "1.2.1", b"moved").await;
+        let held = store(&bench, "1.2.2", b"held by a person").await;
+        let (path, elsewhere) = (path_of(bench.path(), id), wrong(bench.path(), id));
+        let filter = Filter {
+            sop_instance: Some(Uid::known("1.2.2")),
+            ..Filter::default()
+        };
+        let acted = bench.spool().act(filter, Verb::Hold, "it", "look", false).await;
+        assert_eq!(acted.unwrap().changed, 1);
+        fs::rename(&path, &elsewhere).unwrap();
+        let second = path_of(bench.path(), held);
+        fs::rename(&second, wrong(bench.path(), held)).unwrap();
+        super::scrubbed::scrub(&bench).await;
+        assert_eq!(bench.metrics.spool_damaged.get(), 2);
+        assert!(bench.claim_one("a").await.is_none());
+        if scrubbed {
+            fs::rename(&elsewhere, &path).unwrap();
+            fs::rename(wrong(bench.path(), held), &second).unwrap();
+            super::scrubbed::scrub(&bench).await;
+        } else {
+            bench.reopen_after(|_| {});
+            assert_eq!(bench.report.brought_home.len(), 2);
+        }
+        assert_eq!(bench.metrics.spool_damaged.get(), 0, "scrubbed {scrubbed}");
+        assert_eq!(bench.spool().damaged(9).await.unwrap(), []);
+        assert_eq!(super::scrubbed::held(&bench, HoldKind::Operator).await, 1);
+        let facts = bench.spool().facts(Some(id), 99).await.unwrap();
+        assert!(facts.iter().any(|fact| fact.kind == FactKind::Healed), "{facts:?}");
+        // A resend is a repeat of what goes now.
+        let again = bench.store("1.2.1", b"moved", vec![to("a")]).await;
+        assert!(matches!(again, Committed::Repeat(_)), "{again:?}");
+        assert_eq!(deliverable(&bench).await, ["1.2.1"]);
+        assert_eq!(bench.fsck().problems, Vec::<String>::new());
+    }
+}
+
+#[tokio::test]
 async fn an_export_takes_a_payload_in_a_wrong_folder_and_says_of_a_damaged_one_that_it_did_not() {
     let mut bench = Bench::new();
     let whole = store(&bench, "1.2.1", b"moved").await;
