@@ -201,17 +201,30 @@ fn rebuild(at: &At) -> Result<ExitCode, String> {
         for id in &report.lost {
             println!("{id}: no whole payload; its jobs are held");
         }
+        if report.awaiting > 0 {
+            println!(
+                "{} deliveries were made and wait for their archive's commitment: it is asked again, and they are not sent again",
+                report.awaiting
+            );
+        }
         println!(
-            "{} as they were, {} to be decided anew, {} held, {} already delivered, {} damaged, {} lost, {} empty files \
-             removed",
+            "{} as they were, {} to be decided anew, {} held, {} already delivered, {} discarded by a person, {} damaged, \
+             {} lost, {} empty files removed",
             report.kept,
             report.recovered,
             report.held,
             report.delivered,
+            report.discarded,
             report.quarantined.len(),
             report.lost.len(),
             report.empty
         );
+        if let Some(named_in) = &report.named_in {
+            println!(
+                "what is not as before is named in {}: read `waystation spool salvage`, and acknowledge it when the box runs",
+                named_in.display()
+            );
+        }
     });
     Ok(code(report.quarantined.is_empty() && report.lost.is_empty()))
 }

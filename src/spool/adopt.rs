@@ -1,12 +1,14 @@
 //! What a start or a rebuild does with one instance whose record or payload is gone: taken in again, or held, visibly. Called in
 //! a batch; reads no file.
 use super::admit::{add_job, displace, place, remember, undecided};
+use super::commitment::{self, Pledge};
 use super::damaged;
 use super::db::Cf;
-use super::former::Known;
+use super::former::{Kept, Known};
 use super::keys;
 use super::ledger::{Fact, FactKind};
-use super::model::{CommitError, HoldKind, HoldReason, JobKey};
+use super::model::{CommitError, HoldKind, HoldReason, JobKey, NewJob};
+use super::payload::FileState;
 use super::record::{Done, InstanceRecord};
 use super::settle::lost_payload;
 use super::txn::{Effect, Txn};
@@ -34,26 +36,31 @@ pub(super) fn adopt(
         .is_some_and(|first| first.digest != instance.digest);
     let jobs = match (known.kept.is_empty(), other) {
         (false, _) => known.kept.clone(),
-        (true, true) => vec![undecided(
-            HoldKind::Conflict,
-            "found again: same SOP Instance UID with other content",
-            txn,
-        )],
+        (true, true) => {
+            let text = "found again: same SOP Instance UID with other content";
+            vec![fresh(undecided(HoldKind::Conflict, text, txn))]
+        }
         (true, false) => {
             let (kind, text) = (HoldKind::Recovered, "found again without a record; to be decided anew");
             let mut job = undecided(kind, text, txn);
             if let Some(hold) = &known.hold {
                 job.hold = Some(hold.clone());
             }
-            vec![job]
+            vec![fresh(job)]
         }
     };
-    let held = jobs.iter().find_map(|job| job.hold.as_ref()).map(|reason| reason.kind);
+    let hold = |kept: &Kept| kept.job.hold.as_ref().map(|reason| reason.kind);
+    let held = jobs.iter().find_map(hold);
     let mut added = went(&record);
-    for job in jobs {
+    for kept in jobs {
+        let awaits = kept.awaits();
+        let Kept { job, pledge } = kept;
         let dest = txn.number(job.destination.as_ref());
         let corrupt = job.hold.as_ref().filter(|hold| hold.kind == HoldKind::Corrupt).cloned();
         let id = add_job(txn, instance.id, dest, job);
+        if awaits {
+            commitment::go_on(txn, JobKey { dest, job: id }, pledge)?;
+        }
         match corrupt {
             // A resend must be taken in.
             Some(hold) => damaged::mark(txn, instance.id, &hold.text)?,
@@ -63,6 +70,55 @@ pub(super) fn adopt(
     remember(&mut seen, &record, added);
     txn.put_seen(&instance.sop_instance, &seen);
     Ok(held)
+}
+
+fn fresh(job: NewJob) -> Kept {
+    let pledge = Pledge::default();
+    Kept { job, pledge }
+}
+
+/// An instance without jobs, as the cache holds it. A resend of it has nothing to do where it went; anywhere, when that is not known.
+/// What a person discarded is delivered then, as it was before. Answers whether it is such a one.
+pub(super) fn as_cache(
+    txn: &mut Txn<'_>,
+    record: &InstanceRecord,
+    (known, state): (&Known, FileState),
+) -> Result<bool, CommitError> {
+    let mut record = with_done(txn, record, known);
+    record.delivered = true;
+    if state == FileState::Discarded && !record.is_discarded() {
+        // Which delivery, nobody knows any more.
+        record.done.push(Done {
+            dest: keys::UNDECIDED,
+            job: JobId(0),
+            at: txn.now,
+            status: None,
+        });
+    }
+    let instance = &record.instance;
+    if let Some(study) = &instance.study {
+        txn.put(Cf::Study, keys::study(study, instance.id), Vec::new());
+    }
+    txn.put(Cf::Cached, keys::cached(instance.arrival, instance.id), Vec::new());
+    let discarded = record.is_discarded();
+    let text = match discarded {
+        true => "a person had discarded a delivery of it",
+        false => "delivered",
+    };
+    txn.fact(Fact::new(FactKind::Recovered).instance(instance.id).text(text));
+    txn.effects.push(Effect::Cached(1));
+    txn.put_instance(&record);
+    let went = match record.done.is_empty() {
+        true => vec![(keys::ANYWHERE, JobId(0))],
+        false => went(&record),
+    };
+    // Discarded by a person, and by nobody confirmed: a resend is delivered, as it was before.
+    if !went.is_empty() {
+        let mut seen = txn.seen(&instance.sop_instance)?;
+        remember(&mut seen, &record, went);
+        txn.put_seen(&instance.sop_instance, &seen);
+    }
+    Ok(discarded)
 }
 
 /// The record with what is known of its deliveries.

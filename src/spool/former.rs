@@ -2,7 +2,7 @@
 //! because the index was made anew, and what was delivered must not go twice. Each block of it carries a checksum, so that
 //! what can be read is what was written, however much cannot. Changes nothing but a lost `CURRENT`; called by `rebuild.rs`.
 use super::alias::Mapped;
-use super::commitment;
+use super::commitment::{self, Pledge};
 use super::db::{Cf, Db, DbError};
 use super::due::LATEST;
 use super::keys;
@@ -32,11 +32,26 @@ pub(super) struct Known {
     /// No job was open any more.
     pub delivered: bool,
     /// All its open jobs, as they were.
-    pub kept: Vec<NewJob>,
+    pub kept: Vec<Kept>,
     /// Where it went, by name: numbers are given anew.
     pub done: Vec<(DestinationId, Done)>,
     /// Why it is held when no job is kept; `None`: the rules decide anew by themselves.
     pub hold: Option<HoldReason>,
+}
+
+/// An open job, as it was.
+#[derive(Clone)]
+pub(super) struct Kept {
+    pub job: NewJob,
+    /// How far its destination had committed to keep it.
+    pub pledge: Pledge,
+}
+
+impl Kept {
+    /// Whether it was sent, and waits for its destination's commitment.
+    pub(super) fn awaits(&self) -> bool {
+        self.pledge.sent.is_some() && self.job.hold.is_none()
+    }
 }
 
 impl Known {
@@ -50,7 +65,7 @@ impl Known {
     ) -> Self {
         match orders {
             None if !self.told => {
-                for job in &mut self.kept {
+                for Kept { job, .. } in &mut self.kept {
                     if job.hold.as_ref().is_some_and(|hold| hold.kind == HoldKind::Recovered) && unknown.is_some() {
                         job.hold.clone_from(&unknown);
                     }
@@ -61,9 +76,14 @@ impl Known {
             Some(orders) => {
                 if let Some(reason) = orders.held.get(&id) {
                     let hold = HoldReason::new(HoldKind::Operator, reason.clone());
-                    let already = |job: &NewJob| job.hold.as_ref().is_some_and(|hold| hold.kind == HoldKind::Operator);
+                    let already = |kept: &Kept| {
+                        kept.job
+                            .hold
+                            .as_ref()
+                            .is_some_and(|hold| hold.kind == HoldKind::Operator)
+                    };
                     if !self.kept.iter().any(already) {
-                        self.kept.iter_mut().for_each(|job| job.hold = Some(hold.clone()));
+                        self.kept.iter_mut().for_each(|kept| kept.job.hold = Some(hold.clone()));
                         self.hold = Some(hold);
                     }
                 }
@@ -142,6 +162,12 @@ impl Former {
         Ok(found)
     }
 
+    /// The record of an instance, where it can be read.
+    pub(super) fn instance(&self, id: InstanceId) -> Option<InstanceRecord> {
+        let raw = self.db.get(Cf::Instance, &id.0).ok().flatten()?;
+        InstanceRecord::decode(&raw).ok()
+    }
+
     /// What it tells of an instance. A record that cannot be read tells nothing.
     pub(super) fn known(&self, id: InstanceId, now: Wall) -> Result<Known, DbError> {
         let mut known = Known::default();
@@ -162,7 +188,9 @@ impl Former {
             let job = raw.and_then(|raw| JobRecord::decode(&raw).ok());
             // One that cannot be read leaves the instance to be decided anew, beside the jobs that are known.
             known.told &= job.is_some();
-            known.kept.push(self.again(key.dest, job, now));
+            let pledge = job.as_ref().map(|job| job.pledge.clone()).unwrap_or_default();
+            let job = self.again(key.dest, job, now);
+            known.kept.push(Kept { job, pledge });
         }
         known.delivered &= known.kept.is_empty();
         Ok(known)

@@ -1,11 +1,12 @@
-//! The payload files that a rebuild makes an index of (`rebuild.rs`): each is looked at once. What is not what arrived goes to
-//! `quarantine/` and is named; what is whole and lies in another's place, or in a wrong folder, is moved to the place of its id.
+//! The payload files that a rebuild makes an index of (`rebuild.rs`): each is looked at once. What is not what arrived is named in the
+//! report and then goes to `quarantine/`; what is whole and lies in another's place, or in a wrong folder, is moved to the place of its id.
 use super::folder::{self, Listing, bring_home, exchange, is_free, naming, put_aside};
+use super::former::Former;
 use super::inspect::{Found, inspect, inspect_at, is_passing};
 use super::payload::{FileState, path_of};
 use super::rebuild::RebuildReport;
 use super::record::InstanceRecord;
-use super::salvage::Named;
+use super::salvage::{Fate, Named, Writing};
 use crate::base::clock::Wall;
 use crate::base::names::InstanceId;
 use std::fs;
@@ -15,39 +16,58 @@ use std::path::Path;
 /// A payload file: when it arrived, its name, and what its letter says.
 pub(super) type File = (Wall, InstanceId, FileState);
 
-/// Reads every file once, whole when `deep`. Answers those that are whole, and names the others.
+/// Reads every file once, whole when `deep`. Answers those that are whole, and names the others: by what the old index says of them,
+/// or else by what they still tell themselves.
 ///
 /// # Errors
 /// The folder cannot be read or changed, or the process is out of something; the file is named.
-pub(super) fn look(root: &Path, deep: bool, report: &mut RebuildReport) -> io::Result<(Vec<File>, Vec<Named>)> {
+pub(super) fn look(
+    root: &Path,
+    deep: bool,
+    (former, writing): (Option<&Former>, &mut Writing),
+    report: &mut RebuildReport,
+) -> io::Result<Vec<File>> {
     let mut listing = folder::list(root)?;
     let mut look = Look {
         root,
+        former,
+        writing,
         report,
         files: Vec::with_capacity(listing.payloads.len()),
-        named: Vec::new(),
     };
-    let mut strangers = Vec::new();
+    let (mut strangers, mut damaged) = (Vec::new(), Vec::new());
     for id in std::mem::take(&mut listing.payloads) {
         match inspect(root, id, deep) {
             Ok(Found::Other(..)) => strangers.push(id),
+            found if is_damaged(&found) => damaged.push(id),
             found => look.settle(id, found)?,
         }
     }
+    look.put_aside(&damaged)?;
     for id in strangers {
         look.stranger(id)?;
     }
     look.misplaced(&mut listing)?;
-    let Look { files, named, .. } = look;
+    let files = look.files;
     report.passed_over = listing.others.shown();
-    Ok((files, named))
+    Ok(files)
+}
+
+/// No other's, and not what arrived; an error of the machine says nothing of it.
+fn is_damaged(found: &io::Result<Found>) -> bool {
+    match found {
+        Ok(Found::Partial | Found::Damaged(_)) => true,
+        Ok(Found::Empty | Found::Whole(..) | Found::Other(..)) => false,
+        Err(error) => !is_passing(error),
+    }
 }
 
 struct Look<'a> {
     root: &'a Path,
+    former: Option<&'a Former>,
+    writing: &'a mut Writing,
     report: &'a mut RebuildReport,
     files: Vec<File>,
-    named: Vec<Named>,
 }
 
 impl Look<'_> {
@@ -66,10 +86,35 @@ impl Look<'_> {
             Ok(Found::Whole(record, state)) => self.take(&record, state),
             Err(error) if is_passing(&error) => return Err(naming(self.root, &path)(error)),
             Ok(Found::Partial | Found::Damaged(_) | Found::Other(..)) | Err(_) => {
-                let aside = put_aside(self.root, &path, "quarantine", id)?;
-                self.report.quarantined.push(id.to_string());
-                self.named.push(Named::damaged(self.root, &aside, id));
+                self.put_aside(&[id])?;
             }
+        }
+        Ok(())
+    }
+
+    /// Puts damaged files into `quarantine/`. They are named first, durably: once they are moved, no later run finds them.
+    fn put_aside(&mut self, ids: &[InstanceId]) -> io::Result<()> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let mut name_all = || {
+            for id in ids {
+                let known = self.former.and_then(|former| former.instance(*id));
+                self.writing.line(&match known {
+                    Some(record) => Named::of(&record.instance, Fate::Damaged),
+                    None => Named::damaged(self.root, &path_of(self.root, *id), *id),
+                })?;
+            }
+            self.writing.keep()
+        };
+        let unwritten = |error: io::Error| {
+            let text = format!("the salvage report cannot be written: {error}");
+            io::Error::new(error.kind(), text)
+        };
+        name_all().map_err(unwritten)?;
+        for id in ids {
+            put_aside(self.root, &path_of(self.root, *id), "quarantine", *id)?;
+            self.report.quarantined.push(id.to_string());
         }
         Ok(())
     }

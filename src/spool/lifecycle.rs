@@ -9,8 +9,8 @@ use super::inspect::{Found, inspect};
 use super::keeper::{Keeper, MARKS};
 use super::model::{CommitError, HoldKind, OpenError, OpenReport};
 use super::payload::Mark;
-use super::recover::Taken;
-use super::salvage::{self, Fate, Named};
+use super::record::InstanceRecord;
+use super::salvage::{self, Differences, Fate, Named};
 use super::scrub::Scrub;
 use super::study::{self, Fresh};
 use super::txn::{Book, Txn};
@@ -187,27 +187,23 @@ impl Prepared {
         trace::begin(&core, &db, report.instances == 0).map_err(index)?;
         let (strays, mut missing) = (compared.strays, compared.missing);
         let aside = || io("a payload without a record cannot be put in its place");
-        let mut taken = recover::strays(&core, &db, &strays, &mut report).map_err(aside())?;
-        let found = recover::misplaced(&core, &db, &mut files, &mut report).map_err(aside())?;
-        taken.adopted.extend(found);
-        recover::in_order(&mut taken.adopted);
+        let mut differences = Differences::of(&root, clock.now());
+        let naming = (&mut report, &mut differences);
+        let mut adopted = recover::strays(&core, &db, &strays, naming).map_err(aside())?;
+        adopted.extend(recover::misplaced(&core, &db, &mut files, &mut report).map_err(aside())?);
+        recover::in_order(&mut adopted);
         report.others = files.others;
         report.brought_home.sort_unstable();
         missing.retain(|id| report.brought_home.binary_search(id).is_err());
         report.quarantined = count_quarantine(&db).map_err(index)?;
         let damaged = damaged::all(&db).map_err(index)?;
         let mut prepared = Self { core, db, book, report };
-        let named = prepared
-            .reconcile(missing, taken)
-            .map_err(|error| OpenError::IndexTrouble {
-                path: root.clone(),
-                detail: error.to_string(),
-            })?;
-        prepared.let_go(&damaged).map_err(|error| OpenError::IndexTrouble {
-            path: root.clone(),
-            detail: error.to_string(),
-        })?;
-        salvage::report_found(&root, clock.now(), &named).map_err(io("the salvage report cannot be written"))?;
+        let trouble = |error| recover::batch_error(&root, error);
+        let named = prepared.reconcile(missing, &adopted).map_err(trouble)?;
+        prepared.let_go(&damaged).map_err(trouble)?;
+        differences
+            .end(&named)
+            .map_err(io("the salvage report cannot be written"))?;
         Ok(prepared)
     }
 
@@ -235,12 +231,9 @@ impl Prepared {
     }
 
     /// Holds what misses its payload, takes in what misses its record. Answers what is to be named.
-    fn reconcile(&mut self, missing: Vec<InstanceId>, taken: Taken) -> Result<Vec<Named>, CommitError> {
+    fn reconcile(&mut self, missing: Vec<InstanceId>, adopted: &[InstanceRecord]) -> Result<Vec<Named>, CommitError> {
         let Self { core, db, book, report } = self;
-        let Taken {
-            adopted,
-            damaged: mut named,
-        } = taken;
+        let mut named = Vec::new();
         for id in missing {
             let (held, record) = apply_now(core, db, book, |txn| {
                 let record = txn.instance(id)?;
@@ -263,7 +256,7 @@ impl Prepared {
             witness::standing(&core.config.path)
         };
         let mut fresh = Fresh::default();
-        for record in &adopted {
+        for record in adopted {
             let id = record.instance.id;
             let known = Known::default().with_orders(id, orders.as_ref(), core.config.salvage.hold());
             let held = apply_now(core, db, book, |txn| {
@@ -330,7 +323,10 @@ pub(super) fn apply_now<T>(
     let (changes, effects) = txn.finish();
     db.write(changes.into_iter()).map_err(|error| {
         tracing::error!(%error, "the index refused a batch at start");
-        CommitError::GateLatched
+        match error {
+            DbError::Withheld(detail) if detail.contains("No space") => CommitError::DiskFull,
+            _ => CommitError::GateLatched,
+        }
     })?;
     apply(core, effects, None);
     Ok(value)

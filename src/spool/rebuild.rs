@@ -11,22 +11,21 @@ use super::commitment;
 use super::config::{Config, Salvage};
 use super::core::Core;
 use super::db::{Cf, Db, DbError};
+use super::folder;
 use super::former::{Former, Known};
 use super::gather::{self, File};
-use super::keys;
-use super::ledger::{Fact, FactKind};
 use super::lifecycle::apply_now;
-use super::model::{CommitError, HoldKind, HoldReason, OpenError};
+use super::model::{CommitError, HoldKind, HoldReason, NewJob, OpenError};
 use super::payload::FileState;
-use super::record::{Done, InstanceRecord};
+use super::record::InstanceRecord;
 use super::recover;
-use super::salvage::{Fate, Named};
+use super::salvage::{self, Fate, Named, Writing};
 use super::study::{self, Fresh};
 use super::txn::{Book, Effect, SUSPENDED, Txn, encode_number, meta_key};
 use super::witness::{self, Standing};
 use super::{admit, adopt, relink, schema};
 use crate::base::clock::{Clock, Wall};
-use crate::base::names::{InstanceId, JobId};
+use crate::base::names::InstanceId;
 use crate::telemetry::metrics::Metrics;
 use std::collections::HashSet;
 use std::fs;
@@ -57,6 +56,11 @@ pub struct RebuildReport {
     pub passed_over: Vec<String>,
     /// Empty files that were removed.
     pub empty: u64,
+    /// Sent, and wait for their destination's commitment: asked for again, and not sent again.
+    pub awaiting: u64,
+    /// The report that names each instance that is not as before, when a person ordered it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub named_in: Option<PathBuf>,
     /// Where the old index lies now.
     pub aside: Option<PathBuf>,
     /// Destinations that stay suspended.
@@ -98,29 +102,24 @@ pub fn rebuild(path: &Path, clock: &Clock) -> Result<RebuildReport, OpenError> {
         deep: true,
         salvage: Salvage::Hold,
     };
-    let report = remake(path, clock, &manner, &mut |_| Ok(()))?;
+    let (mut report, named_in) = salvage::reported(path, clock, &manner, "a person ran `waystation spool rebuild`")?;
+    report.named_in = Some(named_in);
     drop(lock);
     Ok(report)
 }
 
-/// Called with everything that is lost, damaged or doubtful.
-pub(super) type Namer<'a> = dyn FnMut(Named) -> io::Result<()> + 'a;
-
-/// The caller has the lock. Cut at any moment, it is begun again with the same old index.
+/// Names everything that is lost, damaged or doubtful. The caller has the lock. Cut at any moment, it is begun again with the same old index.
 pub(super) fn remake(
     path: &Path,
     clock: &Clock,
     manner: &Manner,
-    name: &mut Namer<'_>,
+    writing: &mut Writing,
 ) -> Result<RebuildReport, OpenError> {
     let failed = |what| {
         let path = path.to_owned();
         move |error: io::Error| OpenError::Io { path, what, error }
     };
-    let damaged = |error: &CommitError| OpenError::IndexTrouble {
-        path: path.to_owned(),
-        detail: error.to_string(),
-    };
+    let damaged = |error| recover::batch_error(path, error);
     let from = schema::older(path)?;
     if let Some(from) = from {
         // What is made here is of today's format: no older version may open it.
@@ -136,8 +135,8 @@ pub(super) fn remake(
     let former = former(path, &mut report);
     let orders = witness::standing(path);
     report.orders_lost = orders.is_none();
-    let (mut files, damaged_files) =
-        gather::look(path, manner.deep, &mut report).map_err(failed("a payload cannot be read"))?;
+    let mut files = gather::look(path, manner.deep, (former.as_ref(), &mut *writing), &mut report)
+        .map_err(failed("a payload cannot be read"))?;
     // The first content under a UID is the one that the others conflict with.
     files.sort_unstable();
     let index = |error: DbError| recover::index_error(path, &error);
@@ -159,19 +158,19 @@ pub(super) fn remake(
         fresh: Fresh::default(),
         report,
     };
-    site.carry_over(&files).map_err(|error| damaged(&error))?;
+    site.carry_over(&files).map_err(damaged)?;
     for chunk in files.chunks(BATCH) {
         let records = gather::again(path, chunk).map_err(failed("a payload cannot be read"))?;
-        let named = site.take_in(&records).map_err(|error| damaged(&error))?;
+        let named = site.take_in(&records).map_err(damaged)?;
         named
-            .into_iter()
-            .try_for_each(&mut *name)
+            .iter()
+            .try_for_each(|one| writing.line(one))
             .map_err(failed("the report cannot be written"))?;
     }
-    let named = site.lost(&files, damaged_files).map_err(|error| damaged(&error))?;
+    let named = site.lost(path, &files).map_err(damaged)?;
     named
-        .into_iter()
-        .try_for_each(&mut *name)
+        .iter()
+        .try_for_each(|one| writing.line(one))
         .map_err(failed("the report cannot be written"))?;
     let mut report = site.report;
     report.requests_lost = report.forgotten.is_some();
@@ -295,7 +294,14 @@ impl Site {
         for cf in [Cf::Study, Cf::Meta] {
             self.carry_memory(cf)?;
         }
-        let present: HashSet<InstanceId> = files.iter().map(|(_, id, _)| *id).collect();
+        let mut present: HashSet<InstanceId> = files.iter().map(|(_, id, _)| *id).collect();
+        // What was damaged has not left by a delivery.
+        present.extend(
+            self.report
+                .quarantined
+                .iter()
+                .filter_map(|id| InstanceId::parse(id).ok()),
+        );
         let mut from = Some(Vec::new());
         while let Some(start) = from {
             let (evicted, next) = self.ask(|former| former.evicted(&start, BATCH));
@@ -344,13 +350,15 @@ impl Site {
             for ((record, state), known) in records.iter().zip(&known) {
                 study::found(txn, record, fresh)?;
                 if state.is_over() || known.delivered {
-                    match as_cache(txn, record, (known, *state))? {
+                    match adopt::as_cache(txn, record, (known, *state))? {
                         true => report.discarded += 1,
                         false => report.delivered += 1,
                     }
                     continue;
                 }
                 let held = adopt::adopt(txn, record, known)?;
+                let awaits = known.kept.iter().filter(|kept| kept.awaits());
+                report.awaiting += awaits.count() as u64;
                 let fate = match held {
                     None => {
                         report.kept += 1;
@@ -377,7 +385,8 @@ impl Site {
     }
 
     /// What the old index knew as not delivered and has no whole file: held, visibly, so that its modality can send it again.
-    fn lost(&mut self, files: &[File], damaged: Vec<Named>) -> Result<Vec<Named>, CommitError> {
+    /// What was damaged has been named when its file was moved.
+    fn lost(&mut self, root: &Path, files: &[File]) -> Result<Vec<Named>, CommitError> {
         let present: HashSet<InstanceId> = files.iter().map(|(_, id, _)| *id).collect();
         let mut lost = Vec::new();
         let asked = self.former.as_ref().map(|former| {
@@ -397,15 +406,16 @@ impl Site {
             let known = self.known(id);
             apply_now(&self.core, &self.db, &mut self.book, |txn| missing(txn, record, &known))?;
             self.report.lost.push(id.to_string());
-            let fate = if cut.contains(&id.to_string()) {
-                Fate::Damaged
-            } else {
-                Fate::Lost
+            if cut.contains(&id.to_string()) {
+                continue;
+            }
+            // An earlier run may have been cut after it had moved the file.
+            let fate = match folder::is_quarantined(root, id) {
+                true => Fate::Damaged,
+                false => Fate::Lost,
             };
             named.push(Named::of(&record.instance, fate));
         }
-        let told: HashSet<String> = lost.iter().map(|record| record.instance.id.to_string()).collect();
-        named.extend(damaged.into_iter().filter(|one| !told.contains(&one.instance)));
         Ok(named)
     }
 }
@@ -429,7 +439,7 @@ fn missing(txn: &mut Txn<'_>, record: &InstanceRecord, known: &Known) -> Result<
     let id = record.instance.id;
     txn.put_instance(&record);
     txn.effects.push(Effect::Pending(1));
-    let mut jobs = known.kept.clone();
+    let mut jobs: Vec<NewJob> = known.kept.iter().map(|kept| kept.job.clone()).collect();
     if jobs.is_empty() {
         jobs.push(undecided(HoldKind::Corrupt, "the payload file is missing", txn));
     }
@@ -445,48 +455,4 @@ fn missing(txn: &mut Txn<'_>, record: &InstanceRecord, known: &Known) -> Result<
     remember(&mut seen, &record, adopt::went(&record));
     txn.put_seen(&record.instance.sop_instance, &seen);
     super::damaged::mark(txn, id, "the payload file is missing")
-}
-
-/// An instance without jobs, as the cache holds it. A resend of it has nothing to do where it went; anywhere, when that is not known.
-/// What a person discarded is delivered then, as it was before. Answers whether it is such a one.
-fn as_cache(
-    txn: &mut Txn<'_>,
-    record: &InstanceRecord,
-    (known, state): (&Known, FileState),
-) -> Result<bool, CommitError> {
-    let mut record = adopt::with_done(txn, record, known);
-    record.delivered = true;
-    if state == FileState::Discarded && !record.is_discarded() {
-        // Which delivery, nobody knows any more.
-        record.done.push(Done {
-            dest: keys::UNDECIDED,
-            job: JobId(0),
-            at: txn.now,
-            status: None,
-        });
-    }
-    let instance = &record.instance;
-    if let Some(study) = &instance.study {
-        txn.put(Cf::Study, keys::study(study, instance.id), Vec::new());
-    }
-    txn.put(Cf::Cached, keys::cached(instance.arrival, instance.id), Vec::new());
-    let discarded = record.is_discarded();
-    let text = match discarded {
-        true => "a person had discarded a delivery of it",
-        false => "delivered",
-    };
-    txn.fact(Fact::new(FactKind::Recovered).instance(instance.id).text(text));
-    txn.effects.push(Effect::Cached(1));
-    txn.put_instance(&record);
-    let went = match record.done.is_empty() {
-        true => vec![(keys::ANYWHERE, JobId(0))],
-        false => adopt::went(&record),
-    };
-    // Discarded by a person, and by nobody confirmed: a resend is delivered, as it was before.
-    if !went.is_empty() {
-        let mut seen = txn.seen(&instance.sop_instance)?;
-        remember(&mut seen, &record, went);
-        txn.put_seen(&instance.sop_instance, &seen);
-    }
-    Ok(discarded)
 }

@@ -6,10 +6,10 @@ use super::folder::{self, Listing, bring_home, is_free, naming, put_aside};
 use super::inspect::{Found, inspect, inspect_at, is_passing};
 use super::keys;
 use super::ledger::Head;
-use super::model::{OpenError, OpenReport};
+use super::model::{CommitError, OpenError, OpenReport};
 use super::payload::{FileState, path_of};
 use super::record::{InstanceRecord, SeenEntry, SeenRecord};
-use super::salvage::Named;
+use super::salvage::{Differences, Named};
 use super::txn::{DESTINATION, SCHEMA, SUSPENDED, WAITS, aside, decode_number};
 use super::{schema, witness};
 use crate::base::names::{DestinationId, InstanceId};
@@ -186,6 +186,21 @@ pub(super) fn index_error(root: &Path, error: &DbError) -> OpenError {
     }
 }
 
+/// What it means that the index took no batch, at a start or in a rebuild.
+pub(super) fn batch_error(root: &Path, error: CommitError) -> OpenError {
+    let path = root.to_owned();
+    match error {
+        CommitError::DiskFull => OpenError::IndexWithheld {
+            path,
+            detail: "No space left on its disk".to_owned(),
+        },
+        error => OpenError::IndexTrouble {
+            path,
+            detail: error.to_string(),
+        },
+    }
+}
+
 /// Leaves a note for the next start that the index must be read through first.
 pub(super) fn suspect(root: &Path) -> io::Result<()> {
     File::create(root.join(SUSPECT))?.sync_all()?;
@@ -263,19 +278,16 @@ fn numbers_in_use(db: &Db) -> Result<BTreeSet<u32>, DbError> {
     }
 }
 
-/// What a start made of the files that have no record.
-#[derive(Default)]
-pub(super) struct Taken {
-    /// To be taken in again.
-    pub adopted: Vec<InstanceRecord>,
-    /// In `quarantine/` now. They may have been acknowledged.
-    pub damaged: Vec<Named>,
-}
-
-/// Files without record: what to do with each. A file whose id has a record is never touched here.
-pub(super) fn strays(core: &Core, db: &Db, strays: &[InstanceId], report: &mut OpenReport) -> io::Result<Taken> {
+/// Files without record: what to do with each. A file whose id has a record is never touched here. Answers what is to be taken in
+/// again; what is damaged and may have been acknowledged is named, and then goes to `quarantine/`.
+pub(super) fn strays(
+    core: &Core,
+    db: &Db,
+    strays: &[InstanceId],
+    (report, named): (&mut OpenReport, &mut Differences<'_>),
+) -> io::Result<Vec<InstanceRecord>> {
     let root = &core.config.path;
-    let mut taken = Taken::default();
+    let mut adopted = Vec::new();
     for id in strays {
         let path = path_of(root, *id);
         let found = match inspect(root, *id, true) {
@@ -290,7 +302,7 @@ pub(super) fn strays(core: &Core, db: &Db, strays: &[InstanceId], report: &mut O
                 if is_free(root, home) && is_wanted(db, &record, state, report)? {
                     bring_home(root, &path, home)?;
                     report.brought_home.push(home);
-                    taken.adopted.extend((!has_record(db, home)?).then_some(*record));
+                    adopted.extend((!has_record(db, home)?).then_some(*record));
                     continue;
                 }
                 // A copy: the instance itself lies where it belongs, or needs its payload no more.
@@ -303,14 +315,14 @@ pub(super) fn strays(core: &Core, db: &Db, strays: &[InstanceId], report: &mut O
             Fate::Remove => fs::remove_file(&path).map_err(naming(root, &path))?,
             Fate::SetAside => drop(put_aside(root, &path, "orphans", *id)?),
             Fate::Quarantine => {
-                let aside = put_aside(root, &path, "quarantine", *id)?;
+                named.first(&Named::damaged(root, &path, *id))?;
+                put_aside(root, &path, "quarantine", *id)?;
                 report.unreadable.push(*id);
-                taken.damaged.push(Named::damaged(root, &aside, *id));
             }
-            Fate::Adopt(record) => taken.adopted.push(*record),
+            Fate::Adopt(record) => adopted.push(*record),
         }
     }
-    Ok(taken)
+    Ok(adopted)
 }
 
 /// Files with a payload's name in a folder that is not theirs: those that the index misses, or has lost, are moved to their place. All

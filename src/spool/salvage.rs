@@ -2,7 +2,8 @@
 //! lost, damaged or doubtful in a report. A start that misses a payload, or finds one that the index has lost, reports too.
 //!
 //! A report is a file below `salvage/` in the spool, one JSON object a line: what happened, each instance, and at the end the
-//! counts. It stays. Until a person acknowledges it, `waystation_salvage_unacknowledged` is 1 and readiness has a note.
+//! counts. What goes to `quarantine/` is named in it, durably, before it is moved: a run that is cut after that leaves a report that
+//! names it, and the next run leaves another. A rebuild by a person leaves the same report. It stays. Until a person acknowledges it, `waystation_salvage_unacknowledged` is 1 and readiness has a note.
 //! Our own ids, UIDs and names from the configuration only; a report is never deleted by the box.
 use super::Spool;
 use super::config::Config;
@@ -150,17 +151,27 @@ struct End {
 pub(super) struct Writing {
     path: PathBuf,
     out: BufWriter<File>,
+    /// So many bytes are durable: they name files that have been moved since.
+    kept: u64,
 }
 
 impl Writing {
     pub(super) fn begin(root: &Path, now: Wall, cause: &str) -> io::Result<Self> {
         let folder = root.join(FOLDER);
         fs::create_dir_all(&folder)?;
-        // Two reports in one microsecond would be one: never, as one process has the spool.
-        let path = folder.join(format!("{:020}{ENDS}", now.0));
+        let mut number = now.0;
+        // Never over another, which a clock that was put back would allow.
+        let (path, file) = loop {
+            let path = folder.join(format!("{number:020}{ENDS}"));
+            match File::create_new(&path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
+                made => break (path, made?),
+            }
+        };
         let mut writing = Self {
-            out: BufWriter::new(File::create(&path)?),
+            out: BufWriter::new(file),
             path,
+            kept: 0,
         };
         let head = Head {
             time: now.iso(),
@@ -175,43 +186,112 @@ impl Writing {
         self.out.write_all(b"\n")
     }
 
-    /// Durable when this returns.
-    pub(super) fn end(mut self, rebuilt: Option<&RebuildReport>) -> io::Result<PathBuf> {
-        let rebuilt = rebuilt.map(serde_json::to_value).transpose()?;
-        self.line(&End { end: true, rebuilt })?;
-        let file = self.out.into_inner().map_err(io::IntoInnerError::into_error)?;
+    /// All lines so far are durable when this returns, and stay whatever becomes of the rest: what they name may be moved now.
+    pub(super) fn keep(&mut self) -> io::Result<()> {
+        self.out.flush()?;
+        let file = self.out.get_ref();
         file.sync_all()?;
         if let Some(folder) = self.path.parent() {
             sync_directory(folder)?;
             folder.parent().map_or(Ok(()), sync_directory)?;
         }
+        self.kept = file.metadata()?.len();
+        Ok(())
+    }
+
+    /// Durable when this returns.
+    pub(super) fn end(mut self, rebuilt: Option<&RebuildReport>) -> io::Result<PathBuf> {
+        let rebuilt = rebuilt.map(serde_json::to_value).transpose()?;
+        self.line(&End { end: true, rebuilt })?;
+        self.keep()?;
         Ok(self.path)
+    }
+
+    /// The work has failed. Without what was kept nothing has changed, and the next run begins anew with a report of its own.
+    fn abandon(self) {
+        let (file, _) = self.out.into_parts();
+        let left = match self.kept {
+            0 => fs::remove_file(&self.path),
+            kept => file.set_len(kept),
+        };
+        if let Err(error) = left {
+            tracing::warn!(%error, "the report of a salvage that failed stays as it is");
+        }
+    }
+}
+
+/// The report of a start without a rebuild: begun with the first that there is to name.
+pub(super) struct Differences<'a> {
+    root: &'a Path,
+    now: Wall,
+    writing: Option<Writing>,
+}
+
+impl<'a> Differences<'a> {
+    pub(super) fn of(root: &'a Path, now: Wall) -> Self {
+        Self {
+            root,
+            now,
+            writing: None,
+        }
+    }
+
+    fn line(&mut self, named: &Named) -> io::Result<&mut Writing> {
+        let writing = match self.writing.take() {
+            Some(writing) => writing,
+            None => Writing::begin(self.root, self.now, "payload files and index differ at start")?,
+        };
+        let writing = self.writing.insert(writing);
+        writing.line(named)?;
+        Ok(writing)
+    }
+
+    /// Names what goes to `quarantine/` next.
+    pub(super) fn first(&mut self, named: &Named) -> io::Result<()> {
+        self.line(named)?.keep()
+    }
+
+    /// Names the rest. No report when there is nothing to name.
+    pub(super) fn end(mut self, named: &[Named]) -> io::Result<()> {
+        for one in named {
+            self.line(one)?;
+        }
+        self.writing.map_or(Ok(()), |writing| writing.end(None).map(drop))
+    }
+}
+
+/// Makes the index anew, and reports it. The caller has the lock; the index is not open.
+pub(super) fn reported(
+    root: &Path,
+    clock: &Clock,
+    manner: &Manner,
+    cause: &str,
+) -> Result<(RebuildReport, PathBuf), OpenError> {
+    let failed = |error| OpenError::Io {
+        path: root.to_owned(),
+        what: "the salvage report cannot be written",
+        error,
+    };
+    let mut writing = Writing::begin(root, clock.now(), cause).map_err(failed)?;
+    match remake(root, clock, manner, &mut writing) {
+        Ok(report) => {
+            let path = writing.end(Some(&report)).map_err(failed)?;
+            Ok((report, path))
+        }
+        Err(error) => {
+            writing.abandon();
+            Err(error)
+        }
     }
 }
 
 /// Makes a damaged or lost index anew, and reports. The caller has the lock; the index is not open.
 pub(super) fn salvage(config: &Config, clock: &Clock, cause: &str) -> Result<PathBuf, OpenError> {
-    let root = &config.path;
-    let failed = |error| OpenError::Io {
-        path: root.clone(),
-        what: "the salvage report cannot be written",
-        error,
-    };
-    let mut writing = Writing::begin(root, clock.now(), cause).map_err(failed)?;
     let manner = Manner {
         deep: false,
         salvage: config.salvage,
     };
-    let made = remake(root, clock, &manner, &mut |named| writing.line(&named));
-    let report = match made {
-        Ok(report) => report,
-        Err(error) => {
-            // Nothing has changed yet, and the next start begins anew: with a report of its own.
-            drop(fs::remove_file(&writing.path));
-            return Err(error);
-        }
-    };
-    let path = writing.end(Some(&report)).map_err(failed)?;
+    let (report, path) = reported(&config.path, clock, &manner, cause)?;
     tracing::error!(
         kept = report.kept,
         decided_anew = report.recovered,
@@ -223,16 +303,6 @@ pub(super) fn salvage(config: &Config, clock: &Clock, cause: &str) -> Result<Pat
         "the index was damaged and was made anew from the payload files: read `waystation spool salvage`"
     );
     Ok(path)
-}
-
-/// The report of a start without a rebuild. `None` when there is nothing to name.
-pub(super) fn report_found(root: &Path, now: Wall, named: &[Named]) -> io::Result<()> {
-    if named.is_empty() {
-        return Ok(());
-    }
-    let mut writing = Writing::begin(root, now, "payload files and index differ at start")?;
-    named.iter().try_for_each(|named| writing.line(named))?;
-    writing.end(None).map(drop)
 }
 
 /// All reports of a spool, oldest first, each with at most `max` of the instances that it names. Needs no lock.
@@ -360,5 +430,18 @@ mod tests {
         fs::write(&path, &text[..text.find("\"end\"").unwrap()]).unwrap();
         let cut = salvages(root.path(), 9).unwrap().remove(0);
         assert!(!cut.complete && cut.named.len() == 2);
+        // Of work that failed stays what was named before a file was moved, and a report of nothing else does not.
+        let mut writing = Writing::begin(root.path(), Wall(5), "second").unwrap();
+        writing.line(&Named::cut("01")).unwrap();
+        writing.keep().unwrap();
+        writing.line(&Named::cut("02")).unwrap();
+        writing.abandon();
+        let mut writing = Writing::begin(root.path(), Wall(5), "third").unwrap();
+        writing.line(&Named::cut("03")).unwrap();
+        writing.abandon();
+        let reports = salvages(root.path(), 9).unwrap();
+        let causes: Vec<&str> = reports.iter().map(|report| report.cause.as_str()).collect();
+        assert_eq!(causes, ["test", "second"]);
+        assert_eq!(reports[1].named, [Named::cut("01")]);
     }
 }

@@ -128,6 +128,22 @@ pub(super) fn sent(
     Ok(())
 }
 
+/// A job that waited when its index was lost waits on, as a new job: its destination has the instance, and is asked for it again,
+/// for the request that had asked hung on the number of the former job.
+pub(super) fn go_on(txn: &mut Txn<'_>, key: JobKey, pledge: Pledge) -> Result<(), CommitError> {
+    let Some(mut job) = txn.job(key)? else {
+        return Ok(());
+    };
+    super::admit::displace(txn, key, &job);
+    job.quiet = None;
+    job.pledge = pledge;
+    if let Some(sent) = &mut job.pledge.sent {
+        sent.asked = None;
+    }
+    super::admit::place(txn, key, &job);
+    Ok(())
+}
+
 /// Writes the one entry of a job that waits. Called by `admit::place`.
 pub(super) fn place(txn: &mut Txn<'_>, key: JobKey, pledge: &Pledge, lane: Arc<Lane>) {
     if let Some(sent) = &pledge.sent {

@@ -1,4 +1,5 @@
 //! What a rebuild keeps of the old index, and what it does without one.
+use super::super::salvage::Fate;
 use super::scrubbed::{flip, scrub};
 use super::*;
 use std::fs;
@@ -162,4 +163,54 @@ async fn without_an_index_what_was_discarded_is_not_called_delivered_and_a_resen
     }
     let repeat = bench.store("1.3", b"delivered", vec![to("c")]).await;
     assert!(matches!(repeat, Committed::Repeat(_)), "{repeat:?}");
+}
+
+#[tokio::test]
+async fn a_rebuild_by_a_person_leaves_a_report_that_names_what_is_lost_by_its_uid() {
+    let mut bench = Bench::new();
+    let lost = id_of(bench.store("1.1", b"lost", vec![to("a")]).await);
+    let cut = id_of(bench.store("1.2", b"cut", vec![to("a")]).await);
+    close(&mut bench).await;
+    fs::remove_file(payload::path_of(bench.path(), lost)).unwrap();
+    fs::write(payload::path_of(bench.path(), cut), b"short").unwrap();
+    let report = rebuild(bench.path(), &bench.clock).unwrap();
+    let named_in = report.named_in.unwrap();
+    let named = salvages(bench.path(), 9).unwrap().remove(0);
+    assert!(named_in.ends_with(&named.name) && named.complete && named.cause.contains("spool rebuild"));
+    let mut fates: Vec<_> = named
+        .named
+        .iter()
+        .map(|n| (n.sop_instance.as_deref(), n.fate))
+        .collect();
+    fates.sort_unstable();
+    assert_eq!(fates, [(Some("1.1"), Fate::Lost), (Some("1.2"), Fate::Damaged)]);
+    bench.reopen_after(|_| {});
+    assert_eq!(bench.metrics.salvage_unacknowledged.get(), 1);
+}
+
+#[tokio::test]
+async fn what_goes_to_quarantine_is_named_though_the_run_ends_there() {
+    let mut bench = Bench::new();
+    let id = id_of(bench.store("1.1", b"acknowledged", vec![to("a")]).await);
+    bench.store("1.2", b"whole", vec![to("a")]).await;
+    close(&mut bench).await;
+    fs::remove_dir_all(bench.path().join("index")).unwrap();
+    let path = payload::path_of(bench.path(), id);
+    let bytes = fs::read(&path).unwrap();
+    fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+    // The index cannot be made: something that is no folder stands in its place.
+    let ledger = bench.path().join("trace.key");
+    let key = fs::read(&ledger).unwrap();
+    fs::remove_file(&ledger).unwrap();
+    fs::create_dir(&ledger).unwrap();
+    assert!(rebuild(bench.path(), &bench.clock).is_err());
+    assert!(!path.exists(), "it was moved");
+    fs::remove_dir(&ledger).unwrap();
+    fs::write(&ledger, key).unwrap();
+    bench.reopen_after(|_| {});
+    let reports = salvages(bench.path(), 9).unwrap();
+    assert_eq!((reports.len(), reports[0].complete), (2, false));
+    let named = &reports[0].named;
+    assert_eq!((named.len(), named[0].fate), (1, Fate::Damaged));
+    assert_eq!(named[0].sop_instance.as_deref(), Some("1.1"));
 }

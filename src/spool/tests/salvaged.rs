@@ -224,6 +224,9 @@ async fn trouble_of_the_disk_is_no_damage_until_it_comes_twice() {
     let first = super::super::recover::index_error(bench.path(), &trouble);
     assert!(matches!(first, OpenError::IndexTrouble { .. }) && !first.is_damage());
     assert!(super::super::recover::index_error(bench.path(), &trouble).is_damage());
+    // A disk that fills while an index is made says what to do, as one that is full before.
+    let full = super::super::recover::batch_error(bench.path(), CommitError::DiskFull);
+    assert!(!full.is_damage() && full.to_string().contains("make room on its disk"));
 }
 
 /// `SALVAGE=50000` for the figure of docs/durability.md; it takes its time to make that many.
