@@ -3,7 +3,7 @@
 //! destination: the rules make its edits for the destination that a person chose.
 use super::protocol::{Filter, Release};
 use super::verbs::{LIMIT_MAX, Verbs, meant};
-use crate::base::names::DestinationId;
+use crate::base::names::{DestinationId, JobId};
 use crate::spool::{self, HoldKind, Instance, JobState, NewJob, ReadError};
 use std::future::Future;
 use std::pin::Pin;
@@ -109,11 +109,23 @@ impl Verbs {
         };
         let routed = jobs.iter().any(|job| job.destination.is_some() && job.hold.is_none());
         match self.spool.redecide(job, jobs, epoch, who).await {
-            Ok(_) => routed,
+            // The spool may have held them as `conflict`, or made nothing of what a person did not want.
+            Ok(made) => routed && self.is_any_free(&made).await,
             Err(error) => {
                 tracing::warn!(%job, %error, "a new decision on a held instance could not be recorded");
                 false
             }
         }
+    }
+
+    /// Whether one of these jobs is not held; none at all have been delivered by a resend.
+    async fn is_any_free(&self, jobs: &[JobId]) -> bool {
+        for job in jobs {
+            let row = self.spool.show(*job).await;
+            if !matches!(row, Ok(Some(row)) if row.hold.is_some()) {
+                return true;
+            }
+        }
+        jobs.is_empty()
     }
 }
