@@ -353,7 +353,7 @@ async fn an_export_takes_a_payload_in_a_wrong_folder_and_says_of_a_damaged_one_t
     let bytes = fs::read(&file).unwrap();
     fs::write(&file, &bytes[..bytes.len() - 1]).unwrap();
     let to = tempfile::tempdir().unwrap();
-    let report = export(bench.path(), to.path(), &Filter::default()).unwrap();
+    let report = export(bench.path(), to.path(), &Filter::default(), Wanted::All).unwrap();
     assert_eq!((report.exported, report.skipped), (1, vec![cut.to_string()]));
     assert!(to.path().join(format!("{whole}/1.2.1.dcm")).exists());
 }
