@@ -155,6 +155,10 @@ impl Metrics {
         let table = Table::new();
         // Before the first look nothing is known to grow; 0 would say that the disk is full.
         table.alarms.spool_full_seconds.set(f64::INFINITY);
+        // There from the start, so that the first failure is an increase.
+        for result in ["done", "failed"] {
+            table.reconcile_runs_total.with_label_values(&[result]).reset();
+        }
         table.start_timestamp_seconds.set(Clock::System.now().seconds());
         Self(Arc::new(table))
     }
