@@ -39,14 +39,13 @@ impl Extracted {
     }
 }
 
-/// Whether a problem of `key` says nothing new beside that of `wrong`: of the key itself, of what lies below it, or of the inner table or
-/// list around it (a `tls` that seems to trust nobody, because its `ca` could not be read).
+/// Whether a problem of `key` says nothing new beside that of `wrong`: of the key itself, of what lies below it, of the list around it, or
+/// of the `tls` around it (which seems to trust nobody, because its `ca` could not be read).
 fn is_said(key: &str, wrong: &str) -> bool {
-    let below = |outer: &str, inner: &str| {
-        let rest = inner.strip_prefix(outer);
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
-    };
-    below(wrong, key) || (key.contains('.') && below(key, wrong))
+    let inside = key.strip_prefix(wrong);
+    let around = wrong.strip_prefix(key);
+    inside.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        || around.is_some_and(|rest| rest.starts_with('[') || (key.ends_with(".tls") && rest.starts_with('.')))
 }
 
 /// Reads every component.

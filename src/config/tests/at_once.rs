@@ -179,6 +179,22 @@ fn a_table_that_is_none_hides_nothing_else() {
 }
 
 #[test]
+fn a_wrong_value_hides_no_relation_between_others() {
+    let text = RIGHT.replace(
+        "addresses = [\"10.0.0.0/8\"]",
+        "addresses = [\"10.0.0.0/8\"]\n[sources.commitment]\npolicy = \"edg\"\nhost = \"x\"\nmax_open = 0",
+    );
+    assert_all(
+        &Site::new().lines(&text),
+        &[
+            "sources[0].commitment.policy: `edg` is not one of edge, end-to-end, refuse; did you mean `edge`?",
+            "sources[0].commitment.port: is missing",
+            "sources[0].commitment.max_open: is 0",
+        ],
+    );
+}
+
+#[test]
 fn every_file_and_key_of_tls_is_said_beside_the_others() {
     let listener = "[listeners.tls]\ncertificate = \"/none/a.pem\"\nkey = \"/none/a.key\"\n\
                     client_ca = [\"/none/b.pem\", \"/none/c.pem\"]\nclient_crl = \"/none/d.crl\"\n[[sources]]";

@@ -86,8 +86,10 @@ impl Config {
     #[must_use]
     pub fn check(&self) -> Vec<String> {
         let mut problems = Vec::new();
-        if self.host.is_some() != self.port.is_some() {
-            problems.push("`commitment` needs both `host` and `port`, or neither".to_owned());
+        match (&self.host, self.port) {
+            (Some(_), None) => problems.push("`commitment.port` is missing: `host` needs it".to_owned()),
+            (None, Some(_)) => problems.push("`commitment.host` is missing: `port` needs it".to_owned()),
+            (Some(_), Some(_)) | (None, None) => {}
         }
         if self.port == Some(0) {
             problems.push("`commitment.port`: write 1 to 65535".to_owned());
