@@ -482,6 +482,8 @@ fn the_site_example_is_right_but_for_its_files() {
         .problems
         .iter()
         .filter(|p| !files.iter().any(|file| p.key.starts_with(file)))
+        // Of a box that is installed on this machine.
+        .filter(|p| p.file.as_deref() != Some("/etc/waystation/rules"))
         .collect();
     assert_eq!(other, Vec::<&Problem>::new());
 }
