@@ -131,6 +131,9 @@ impl Machine {
         self.admit(now, &pending, &onsets, pace);
         let present: BTreeSet<Name> = conditions.iter().map(Name::of).collect();
         let mut events = self.resolve(now, (&present, unjudged), pace);
+        for event in &mut events {
+            self.leave_out_what_goes_on(event);
+        }
         events.extend(self.tell(now, pace));
         events
     }
@@ -303,6 +306,17 @@ impl Machine {
         let spare = self.ended.len().saturating_sub(ENDED_MAX);
         self.ended.drain(..spare);
         events
+    }
+
+    /// The end of an incident does not call well what broke again and is another incident by now.
+    fn leave_out_what_goes_on(&self, over: &mut Event) {
+        let (kind, cause) = (over.incident.kind, over.incident.cause.clone());
+        let own = |other: &&Incident| other.kind == kind && other.cause == cause;
+        let others = || self.incidents.iter().filter(own).flat_map(Incident::present);
+        let is_open = |subject: &String| others().any(|(name, _)| name == subject);
+        if !over.incident.affected.keys().all(is_open) {
+            over.incident.affected.retain(|subject, _| !is_open(subject));
+        }
     }
 
     /// What people do not know yet.

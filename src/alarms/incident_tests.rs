@@ -203,7 +203,7 @@ fn what_recovers_and_breaks_again_beside_what_goes_on_is_told_again() {
     life.until(60, &both[1..]).until(90, &both).until(110, &[]);
     assert_eq!(
         life.said(),
-        ["10 Opened a b", "70 Opened a", "95 Resolved a b", "100 Resolved a"]
+        ["10 Opened a b", "70 Opened a", "95 Resolved b", "100 Resolved a"]
     );
     // What does not spread has one incident of its cause, and that is told of again. Each return holds on for longer.
     let held = |to: &str| condition(Kind::JobsHeld, "rule", to);
