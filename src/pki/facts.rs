@@ -82,6 +82,8 @@ pub struct Facts {
     pub revoked: Option<u64>,
     /// A newer list of the same key of the same CA stands beside this one, and counts instead.
     pub superseded: bool,
+    /// Of a list in an authority's name that does not say that it is of another key: no authority has signed it.
+    pub stray: bool,
     /// Of an authority, where there are lists: whether its key has signed one.
     pub has_list: Option<bool>,
     /// Why the file, or an entry of it, cannot be read.

@@ -279,6 +279,11 @@ fn a_list_of_a_namesake_is_no_list_of_the_new_authority() {
         let mut damaged = with_lists(&good, &[&old], &[&of_old]);
         damaged.crl_missing = CrlPolicy::Accept;
         assert_eq!(answers(&damaged, [&stolen]), [Err(Reason::CrlUnusable)]);
+        let warned = warnings(&damaged, now());
+        assert!(
+            warned.iter().any(|(_, text)| text.contains("not signed by it")),
+            "{warned:?}"
+        );
     }
 }
 

@@ -60,16 +60,21 @@ impl Lists {
     /// Whether there is a list in a CA's name that none of these certificates' keys has signed, and that may be the CA's own,
     /// damaged: it does not say that it is of another key.
     pub(super) fn has_stray(&self, ca: &CertificateDer<'_>, others: &[&CertificateDer<'_>]) -> bool {
-        let Some(titles) = Titles::of(ca) else { return false };
-        let own = key_identifier(ca);
-        self.0
-            .iter()
-            .filter(|known| known.issuer == titles.subject)
-            .filter(|known| known.signer.is_none() || own.is_none() || known.signer == own)
-            .any(|known| {
-                let mut keys = others.iter().filter_map(|der| Titles::of(der));
-                !keys.any(|other| is_signed_by(&known.der, other.key))
-            })
+        self.0.iter().filter(|known| known.may_be_of(ca)).any(|known| {
+            let mut keys = others.iter().filter_map(|der| Titles::of(der));
+            !keys.any(|other| is_signed_by(&known.der, other.key))
+        })
+    }
+
+    /// For each list in the order of the files, whether it may be one of these authorities' own, but none of them has signed it.
+    pub(super) fn strays(&self, authorities: &[CertificateDer<'_>]) -> Vec<bool> {
+        let mut strays = vec![false; self.1];
+        for known in &self.0 {
+            let mut keys = authorities.iter().filter_map(|der| Titles::of(der));
+            strays[known.place] =
+                authorities.iter().any(|ca| known.may_be_of(ca)) && !keys.any(|ca| is_signed_by(&known.der, ca.key));
+        }
+        strays
     }
 
     /// For each list in the order of the files, whether a newer one of the same key and part stands beside it. A key that is not among
@@ -98,6 +103,13 @@ impl Lists {
 }
 
 impl Known {
+    /// Whether it is in the CA's name, and does not say that it is of another key.
+    fn may_be_of(&self, ca: &CertificateDer<'_>) -> bool {
+        let named = Titles::of(ca).is_some_and(|titles| titles.subject == self.issuer);
+        let own = || key_identifier(ca);
+        named && (self.signer.is_none() || own().is_none_or(|own| Some(own) == self.signer))
+    }
+
     fn of(der: &List, place: usize) -> Option<Self> {
         let (_, list) = CertificateRevocationList::from_der(der).ok()?;
         let number = list.crl_number().map(|number| number.to_bytes_be()).unwrap_or_default();

@@ -282,15 +282,15 @@ fn relate(
     }
     let known = Lists::of(lists);
     let cas: Vec<_> = authorities.iter().chain(chain.iter().skip(1)).collect();
-    let superseded = known.superseded(&cas);
+    let marks = known.superseded(&cas).into_iter().zip(known.strays(authorities));
     let listed = authorities.iter().map(|ca| known.covers(ca));
     // Files that hold nothing readable made one entry without a fingerprint each.
     let of_kind = |kind| move |of: &&mut Facts| of.kind == kind && !of.fingerprint.is_empty();
     for (of, listed) in facts.iter_mut().filter(of_kind(Kind::Ca)).zip(listed) {
         of.has_list = Some(listed);
     }
-    for (of, superseded) in facts.iter_mut().filter(of_kind(Kind::Crl)).zip(superseded) {
-        of.superseded = superseded;
+    for (of, (superseded, stray)) in facts.iter_mut().filter(of_kind(Kind::Crl)).zip(marks) {
+        (of.superseded, of.stray) = (superseded, stray);
     }
 }
 

@@ -16,6 +16,9 @@ pub fn warnings(sources: &Sources, now: Wall) -> Vec<(String, String)> {
         if let Some(text) = out_of_time(of, now, sources.crl_expired) {
             say(text);
         }
+        if of.stray {
+            say("the revocation list is in the name of a CA here, but not signed by it: fetch it anew".to_owned());
+        }
         match of.chain {
             Some(Chain::Incomplete) => {
                 say("the intermediate that issued this certificate is not in the file: append it, or peers will not believe it".to_owned());
