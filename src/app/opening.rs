@@ -20,7 +20,7 @@ pub(super) async fn open_spool(
     settings.ledger = config.ledger.clone();
     let opening = tokio::task::spawn_blocking(move || {
         let path = settings.path.clone();
-        state.expect(&path, spool::is_there)?;
+        state.guard(&path, spool::is_there)?;
         let opened = Spool::open(settings, time, counted)?;
         state.remember(&path)?;
         Ok(opened)

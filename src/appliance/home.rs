@@ -80,7 +80,7 @@ impl State {
     ///
     /// # Errors
     /// See `HomeError`.
-    pub fn expect(&self, spool: &Path, holds: impl Fn(&Path) -> bool) -> Result<(), HomeError> {
+    pub fn guard(&self, spool: &Path, holds: impl Fn(&Path) -> bool) -> Result<(), HomeError> {
         let note = self.folder.join(NOTE);
         let former = match std::fs::read(&note) {
             Ok(text) => PathBuf::from(OsStr::from_bytes(&text)),
@@ -146,12 +146,12 @@ mod tests {
         let (state, disks) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let (here, there) = (disks.path().join("a/spool"), disks.path().join("b/spool"));
         let state = State::claim(state.path()).unwrap();
-        assert!(state.expect(&here, holds).is_ok(), "a new box");
+        assert!(state.guard(&here, holds).is_ok(), "a new box");
         std::fs::create_dir_all(here.join("index")).unwrap();
         state.remember(&here).unwrap();
         state.remember(&here).unwrap();
-        assert!(state.expect(&here, holds).is_ok());
-        let refused = |spool: &Path| state.expect(spool, holds).unwrap_err().to_string();
+        assert!(state.guard(&here, holds).is_ok());
+        let refused = |spool: &Path| state.guard(spool, holds).unwrap_err().to_string();
         assert!(
             refused(&there).contains("with all that waits in it"),
             "{}",
@@ -168,11 +168,11 @@ mod tests {
             refused(&there)
         );
         std::fs::create_dir_all(there.join("index")).unwrap();
-        assert!(state.expect(&there, holds).is_ok(), "moved with all that it holds");
+        assert!(state.guard(&there, holds).is_ok(), "moved with all that it holds");
         state.remember(&there).unwrap();
         assert!(refused(&here).contains("with all that waits in it"));
         std::fs::remove_file(state.folder.join(NOTE)).unwrap();
-        assert!(state.expect(&here, holds).is_ok(), "a person wants it so");
+        assert!(state.guard(&here, holds).is_ok(), "a person wants it so");
     }
 
     #[test]

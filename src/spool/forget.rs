@@ -9,6 +9,9 @@ use crate::base::clock::Wall;
 /// Keys looked at in one stretch.
 const STRETCH: usize = 2_048;
 
+/// Forgets an entry that is old: its key, and the bytes that stand there inside this batch.
+pub(super) type Forget = fn(&mut Txn<'_>, Vec<u8>, Vec<u8>) -> Result<(), CommitError>;
+
 /// Entries of one kind.
 pub(super) struct Family {
     pub cf: Cf,
@@ -16,8 +19,7 @@ pub(super) struct Family {
     pub prefix: &'static [u8],
     /// Whether the entry of a key was last used before a moment. True also of one that cannot be read: `forget` puts it aside.
     pub is_old: fn(&[u8], &[u8], Wall) -> bool,
-    /// Forgets one that is old: its key, and the bytes that stand there inside this batch.
-    pub forget: fn(&mut Txn<'_>, Vec<u8>, Vec<u8>) -> Result<(), CommitError>,
+    pub forget: Forget,
 }
 
 impl Family {
