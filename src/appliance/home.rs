@@ -74,34 +74,12 @@ impl State {
         }
     }
 
-    /// Refuses to begin a spool while this box has, or has had, one: the directory below a mount point looks empty when its disk is
-    /// not mounted, and instances spooled there would vanish behind the disk; and what waits in a spool that nobody opens any
-    /// more is as good as lost. `holds` says whether a folder holds a spool. Blocking.
+    /// As the function of that name, for this folder.
     ///
     /// # Errors
     /// See `HomeError`.
     pub fn guard(&self, spool: &Path, holds: impl Fn(&Path) -> bool) -> Result<(), HomeError> {
-        let note = self.folder.join(NOTE);
-        let former = match std::fs::read(&note) {
-            Ok(text) => PathBuf::from(OsStr::from_bytes(&text)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(failed(&note)(error)),
-        };
-        if holds(spool) {
-            if !is_same(&former, spool) && holds(&former) {
-                tracing::warn!(spool = %spool.display(), former = %former.display(), "another spool than at the last start; the former one is there still, and what waits in it is delivered by nobody");
-            }
-            return Ok(());
-        }
-        if planted(Plant::ForgetHome) {
-            return Ok(());
-        }
-        let spool = spool.to_owned();
-        Err(match is_same(&former, &spool) {
-            true => HomeError::Gone { spool, note },
-            false if holds(&former) => HomeError::Elsewhere { spool, former, note },
-            false => HomeError::Nowhere { spool, former, note },
-        })
+        guard(&self.folder, spool, holds)
     }
 
     /// Notes where the spool is, when the note says something else. Blocking.
@@ -124,6 +102,36 @@ impl State {
         };
         write().map_err(failed(&note))
     }
+}
+
+/// Refuses to begin a spool while this box has, or has had, one: the directory below a mount point looks empty when its disk is
+/// not mounted, and instances spooled there would vanish behind the disk; and what waits in a spool that nobody opens any
+/// more is as good as lost. `holds` says whether a folder holds a spool. Changes nothing. Blocking.
+///
+/// # Errors
+/// See `HomeError`.
+pub fn guard(state: &Path, spool: &Path, holds: impl Fn(&Path) -> bool) -> Result<(), HomeError> {
+    let note = state.join(NOTE);
+    let former = match std::fs::read(&note) {
+        Ok(text) => PathBuf::from(OsStr::from_bytes(&text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed(&note)(error)),
+    };
+    if holds(spool) {
+        if !is_same(&former, spool) && holds(&former) {
+            tracing::warn!(spool = %spool.display(), former = %former.display(), "another spool than at the last start; the former one is there still, and what waits in it is delivered by nobody");
+        }
+        return Ok(());
+    }
+    if planted(Plant::ForgetHome) {
+        return Ok(());
+    }
+    let spool = spool.to_owned();
+    Err(match is_same(&former, &spool) {
+        true => HomeError::Gone { spool, note },
+        false if holds(&former) => HomeError::Elsewhere { spool, former, note },
+        false => HomeError::Nowhere { spool, former, note },
+    })
 }
 
 /// Whether two spellings mean one place: of paths that lead somewhere, where they lead.

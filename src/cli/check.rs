@@ -1,8 +1,9 @@
 //! `check`: everything that is wrong, at once.
 use super::{FAILED, Where};
 use std::process::ExitCode;
+use waystation::appliance::home;
 use waystation::config::{self, Problem, Severity};
-use waystation::rules;
+use waystation::{rules, spool};
 
 /// Exit code 0 with warnings at most, 1 with errors.
 pub fn run(at: &Where) -> ExitCode {
@@ -10,6 +11,11 @@ pub fn run(at: &Where) -> ExitCode {
     let report = config::report_by_hand(&files);
     print(&report.problems);
     if let Some(config) = report.config {
+        if let Err(error) = home::guard(&config.node.state, &config.spool.path, spool::is_there) {
+            eprintln!("spool.path: {error}");
+            eprintln!("1 problems: the box would not start");
+            return ExitCode::from(FAILED);
+        }
         println!(
             "good: {} listeners, {} sources, {} destinations",
             config.listeners.len(),

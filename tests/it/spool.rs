@@ -242,6 +242,9 @@ fn a_spool_is_not_begun_where_one_was() {
         |spool: &Path| std::fs::create_dir(spool).expect("writable"),
     ] {
         prepare(&spool);
+        let checked = station.cli(&["check"]);
+        assert_eq!(checked.code, Some(1), "{checked:?}");
+        assert!(checked.err.contains("is its disk mounted?"), "{checked:?}");
         station.launch();
         assert!(!station.wait_ended().success());
         assert!(
