@@ -1,7 +1,7 @@
 //! The box as systemd sees it: the unit's exposure and what its filter lets through, the messages on a real notify socket, and
 //! sockets that are passed to it. systemd itself does not run here; its own offline tools and its protocols do.
 use crate::harness::peers::send;
-use crate::harness::tools::{program, run, script, texts};
+use crate::harness::tools::{self, program, run, script, texts};
 use crate::harness::{Object, SOON, Setup, Station, objects, wait_until};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::Signal;
@@ -88,11 +88,9 @@ fn systemd_finds_nothing_wrong_with_the_units() {
 /// The lines of a drop-in that stands in a text, from its `[Unit]` to the line `end`.
 fn drop_in(file: &str, end: &str) -> String {
     let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).expect("a file");
-    let lines = text
-        .lines()
-        .skip_while(|line| *line != "[Unit]")
-        .take_while(|line| *line != end);
-    lines.map(|line| format!("{line}\n")).collect()
+    let lines = text.lines().skip_while(|line| *line != "[Unit]");
+    let own = lines.take_while(|line| *line != end);
+    own.map(|line| format!("{line}\n")).collect()
 }
 
 #[test]
@@ -101,14 +99,13 @@ fn a_spools_own_disk_is_waited_for_in_the_guide_and_in_the_image() {
     assert_eq!(guide, drop_in("firmware-image/build", "UNIT"));
     assert!(guide.contains("\nExecStartPre=+/usr/bin/mountpoint /data\n"), "{guide}");
     let folder = tempfile::tempdir().expect("a folder");
-    let at = folder.path().join("waystation.service");
     let own = folder.path().join("waystation.service.d");
     std::fs::create_dir(&own).expect("writable");
     std::fs::write(own.join("data.conf"), guide).expect("writable");
+    let at = folder.path().join("waystation.service");
     let unit = unit_text().replace("/usr/bin/waystation", env!("CARGO_BIN_EXE_waystation"));
     std::fs::write(&at, unit).expect("writable");
-    let arguments = ["verify", "--man=no", &at.to_string_lossy()];
-    let ran = run(&program("systemd-analyze"), &texts(&arguments), SOON);
+    let ran = tools::tool("systemd-analyze", &["verify", "--man=no", &at.to_string_lossy()]);
     assert!(ran.code == Some(0) && ran.err.is_empty(), "{ran:?}");
 }
 
