@@ -386,9 +386,17 @@ impl Session {
 
     /// Ends the association in order. Whether the peer answers does not matter any more.
     pub async fn release(self) {
-        drop(self.line);
         // Every instance has its answer; a peer that cannot say good-bye loses nothing.
-        drop(self.association.release().await);
+        drop(self.leave().await);
+    }
+
+    /// As `release`, for whom it does matter.
+    ///
+    /// # Errors
+    /// The peer aborted what it had accepted, or said nothing.
+    pub async fn leave(self) -> Result<(), Down> {
+        drop(self.line);
+        self.association.release().await.map_err(|error| down(&error))
     }
 
     /// A-ABORT, and the socket is closed.

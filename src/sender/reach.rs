@@ -61,7 +61,7 @@ pub(super) async fn for_job(
 
 /// Whether the archive answers: associates for Verification and sends a C-ECHO. Beside it stands what the archive is known to accept
 /// and what waits, so that one that takes images and no Verification answers too; the accepted association counts then. One that
-/// rejects or aborts even that is asked as a job would ask it.
+/// rejects or aborts even that is asked as a job would ask it, and must take leave of that association in order.
 ///
 /// # Errors
 /// See `Down`.
@@ -76,8 +76,8 @@ pub(super) async fn probe(peer: Peer<'_>, caster: &Caster, waiting: &[Pair]) -> 
             let images = likely(caster).filter(|pair| *pair != verification());
             let second = Offer::default().with(waiting).with(images);
             let session = Session::open(peer, None, (second, caster), &Progress::new()).await;
-            session.map_err(|_| down)?.release().await;
-            Ok(())
+            // One that accepts an association and aborts it has answered nothing.
+            session.map_err(|_| down)?.leave().await
         }
         asked => asked,
     }
