@@ -228,6 +228,9 @@ fn a_destination_that_is_not_configured_any_more_is_told_with_what_waits_for_it(
         acted(&station, &["reroute", "--destination", "vna", "--to", "pacs"]),
         (3, 3)
     );
+    archive.wait_stored(2);
+    // What a person held is held there too, until a person lets it go.
+    assert_eq!(acted(&station, &["release", "--kind", "operator"]), (1, 1));
     archive.wait_stored(3);
     archive.holds_exactly(&sent);
     station.wait_metric("jobs_unconfigured", &[("destination", "vna")], |n| n == 0.0);

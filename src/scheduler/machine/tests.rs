@@ -163,6 +163,21 @@ fn took(machine: &mut Machine, ms: u64, now: Instant) {
     assert!((1..=WORKERS).contains(&machine.wanted()));
 }
 
+fn failed(machine: &mut Machine, seen: &mut Seen, down: Down, now: Instant) {
+    // A failure while a probe runs belongs to the same outage; the probe's own answer comes yet.
+    let is_limit = machine.is_limit(&down, now);
+    let sessions = machine.sessions();
+    assert!(!is_limit || sessions > 1 && !seen.down, "one more than nothing");
+    let reaction = machine.take(Report::Down(down), now);
+    assert_eq!(reaction.halt, !is_limit, "who works goes on working");
+    if is_limit {
+        assert!(machine.room(now) < sessions, "asked for again at once");
+        return;
+    }
+    seen.down = true;
+    seen.probing = false;
+}
+
 fn apply(machine: &mut Machine, seen: &mut Seen, action: &Action, now: Instant) {
     let down = |permanent: bool| match permanent {
         true => Down::new(DownKind::RejectedPermanent, "no"),
@@ -201,21 +216,7 @@ fn apply(machine: &mut Machine, seen: &mut Seen, action: &Action, now: Instant) 
             assert!(reaction.halt && !reaction.suspend);
             assert!(machine.pace.allows(now) == Allowed::Nothing);
         }
-        Action::Down { permanent } => {
-            // A failure while a probe runs belongs to the same outage; the probe's own answer comes yet.
-            let down = down(*permanent);
-            let is_limit = machine.is_limit(&down, now);
-            let sessions = machine.sessions();
-            assert!(!is_limit || sessions > 1 && !seen.down, "one more than nothing");
-            let reaction = machine.take(Report::Down(down), now);
-            assert_eq!(reaction.halt, !is_limit, "who works goes on working");
-            if is_limit {
-                assert!(machine.room(now) < sessions, "asked for again at once");
-                return;
-            }
-            seen.down = true;
-            seen.probing = false;
-        }
+        Action::Down { permanent } => failed(machine, seen, down(*permanent), now),
         Action::Probe { found } => {
             if !std::mem::take(&mut seen.probing) {
                 return;
