@@ -10,8 +10,9 @@ use crate::telemetry::metrics::Metrics;
 use crate::web;
 use std::path::{Path, PathBuf};
 
-/// What control socket and HTTP ask.
-pub(super) fn desk(spool: &Spool, clock: &Clock, metrics: &Metrics, config: &Config) -> web::Desk {
+/// What control socket and HTTP ask. The kept differences stand in the gauges before anything is served: a scrape right after a start
+/// must not take them for mended.
+pub(super) async fn desk(spool: &Spool, clock: &Clock, metrics: &Metrics, config: &Config) -> web::Desk {
     let reconciler = Reconciler::new(
         spool.clone(),
         clock.clone(),
@@ -19,6 +20,7 @@ pub(super) fn desk(spool: &Spool, clock: &Clock, metrics: &Metrics, config: &Con
         &config.reconcile,
         &config.node.state,
     );
+    reconciler.tell().await;
     web::Desk {
         custody: Custody::new(spool.clone()),
         reconciler,

@@ -171,7 +171,7 @@ impl Parts {
             .map_err(|problems| refused(&problems))?;
         strangers(&spool, &names);
         custody::tell_promotions(&spool, config.rules.path.clone()).await;
-        let desk = custody::desk(&spool, &clock, &metrics, config);
+        let desk = custody::desk(&spool, &clock, &metrics, config).await;
         let (inward, outward, service) = (Drain::new(), Drain::new(), Drain::new());
         let seed = rand::random();
         let conversions = syntaxes::conversions(config, &spool, &clock, &metrics)?;

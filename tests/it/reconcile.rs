@@ -245,7 +245,7 @@ fn a_difference_stands_until_it_is_mended_whatever_days_follow() {
     wait_until("days that follow are reconciled", SOON, || reports(&folder) >= 2);
     assert_eq!(standing(&station), 1.0, "the days that follow do not hide it");
     station.restart();
-    assert_eq!(standing(&station), 1.0, "nor a start");
+    assert_eq!(standing(&station), 1.0, "nor a start, from its first answer on");
     send(station.setup.dicom, station.setup.path(), &refused);
     reconcile(&station);
     assert_eq!(standing(&station), 0.0, "it has come again");

@@ -73,7 +73,6 @@ impl Reconciler {
 
     /// Reconciles when it is time, until the drain stops.
     pub async fn run(self, drain: Drain) {
-        self.tell().await;
         loop {
             let pause = match self.catch_up(&drain).await {
                 Ok(()) | Err(ReconcileError::Busy | ReconcileError::Future) => LOOK,
@@ -215,8 +214,8 @@ impl Reconciler {
         .await
     }
 
-    /// The gauges, from the kept reports of all days that are looked back at.
-    async fn tell(&self) {
+    /// The gauges, from the kept reports of all days that are looked back at; what cannot be read is logged.
+    pub async fn tell(&self) {
         let (folder, first) = (self.folder.clone(), self.looked_back_to());
         match blocking(move || since(&folder, first)).await {
             Ok(reports) => self.count(&reports),
