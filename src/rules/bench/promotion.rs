@@ -310,12 +310,12 @@ fn after(mut active: Active, set: &str) -> Active {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::rules::tests::{destinations, empty_head, facts};
     use std::time::Duration;
 
-    fn candidate(text: &str) -> (tempfile::TempDir, RuleSet) {
+    pub(in super::super) fn candidate(text: &str) -> (tempfile::TempDir, RuleSet) {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("main.rhai"), text).unwrap();
         std::fs::create_dir(folder.path().join("fixtures")).unwrap();
@@ -324,11 +324,11 @@ mod tests {
         (folder, set)
     }
 
-    fn turn(folder: &tempfile::TempDir) -> Turn {
+    pub(in super::super) fn turn(folder: &tempfile::TempDir) -> Turn {
         Turn::wait_for(folder.path(), Duration::ZERO).unwrap()
     }
 
-    fn order(reason: &str) -> Order {
+    pub(in super::super) fn order(reason: &str) -> Order {
         Order {
             who: "root".to_owned(),
             at: "2026-01-01T00:00:00Z".to_owned(),
@@ -336,8 +336,8 @@ mod tests {
         }
     }
 
-    const A: &str = "fn route(image, from) { to(\"vna\"); }";
-    const B: &str = "fn route(image, from) { to(\"cad\"); }";
+    pub(in super::super) const A: &str = "fn route(image, from) { to(\"vna\"); }";
+    pub(in super::super) const B: &str = "fn route(image, from) { to(\"cad\"); }";
 
     #[test]
     fn a_promoted_set_is_in_force_until_it_is_rolled_back() {

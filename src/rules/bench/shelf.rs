@@ -251,37 +251,14 @@ fn settle(folder: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::promotion::{self, Order};
+    use super::super::promotion;
+    use super::super::promotion::tests::{A, B, candidate, order, turn};
     use super::*;
-    use crate::rules::tests::destinations;
-    use crate::rules::{Config, RuleSet};
-
-    fn candidate(to: &str) -> (tempfile::TempDir, RuleSet) {
-        let folder = tempfile::tempdir().unwrap();
-        let text = format!("fn route(image, from) {{ to(\"{to}\"); }}");
-        std::fs::write(folder.path().join("main.rhai"), text).unwrap();
-        std::fs::create_dir(folder.path().join("fixtures")).unwrap();
-        std::fs::write(folder.path().join("fixtures/a.toml"), "case = []").unwrap();
-        let set = RuleSet::load(folder.path(), &Config::default(), &destinations()).unwrap();
-        (folder, set)
-    }
-
-    fn turn(folder: &tempfile::TempDir) -> Turn {
-        Turn::wait_for(folder.path(), Duration::ZERO).unwrap()
-    }
-
-    fn order(reason: &str) -> Order {
-        Order {
-            who: "root".to_owned(),
-            at: "2026-01-01T00:00:00Z".to_owned(),
-            reason: reason.to_owned(),
-        }
-    }
 
     #[test]
     fn what_is_written_has_the_mode_of_the_rule_folder_and_is_taken_back_to_the_byte() {
         let folder = tempfile::tempdir().unwrap();
-        let ((a, first), (b, second)) = (candidate("vna"), candidate("cad"));
+        let ((a, first), (b, second)) = (candidate(A), candidate(B));
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         let set_mode = |mode| std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(mode)).unwrap();
         set_mode(0o751);
