@@ -8,11 +8,12 @@ use super::habits::Habits;
 use super::incident::{Machine, Stamp};
 use super::outbox::Outbox;
 use super::rates::Lane;
+use crate::base::whole;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::Path;
 
 /// What must survive a restart.
@@ -87,13 +88,8 @@ fn put_aside(path: &Path, why: &'static str) {
 /// # Errors
 /// The disk's.
 pub fn save<T: Serialize>(folder: &Path, name: &str, memory: &T) -> io::Result<()> {
-    let (path, fresh) = (folder.join(name), folder.join(format!(".{name}")));
     let bytes = serde_json::to_vec(memory).map_err(io::Error::other)?;
-    let mut file = File::create(&fresh)?;
-    file.write_all(&bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&fresh, &path)?;
-    File::open(folder)?.sync_all()
+    whole::write(&folder.join(name), 0o640, &bytes)
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! What the box holds on to beside its spool: `node.state`, for itself alone, and in it the note of where its spool is.
 use crate::base::fault::{Plant, planted};
+use crate::base::whole;
 use rustix::fs::{FlockOperation, flock};
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -87,20 +88,13 @@ impl State {
     /// # Errors
     /// The note cannot be written.
     pub fn remember(&self, spool: &Path) -> Result<(), HomeError> {
-        let (note, fresh) = (self.folder.join(NOTE), self.folder.join(format!(".{NOTE}")));
+        let note = self.folder.join(NOTE);
         let spool = std::path::absolute(spool).unwrap_or_else(|_| spool.to_owned());
         let text = spool.as_os_str().as_bytes();
         if std::fs::read(&note).is_ok_and(|found| found == text) {
             return Ok(());
         }
-        let write = || {
-            let mut file = File::create(&fresh)?;
-            file.write_all(text)?;
-            file.sync_all()?;
-            std::fs::rename(&fresh, &note)?;
-            File::open(&self.folder)?.sync_all()
-        };
-        write().map_err(failed(&note))
+        whole::write(&note, 0o644, text).map_err(failed(&note))
     }
 }
 

@@ -12,3 +12,4 @@ pub mod phi;
 #[cfg(test)]
 pub mod properties;
 pub mod units;
+pub mod whole;

@@ -9,14 +9,13 @@ use super::load;
 use super::{Config, Problem, RuleSet};
 use crate::base::names::DestinationId;
 use crate::base::panics::{Panicked, contain};
+use crate::base::whole;
 use serde::{Deserialize, Serialize};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Below `node.state`.
 pub const FILE: &str = "rules-in-force";
-const DRAFT: &str = ".rules-in-force.new";
 /// Two sets, each with all that a folder may hold, in JSON.
 const BYTES_MAX: u64 = 512 << 20;
 
@@ -106,31 +105,13 @@ impl Texts {
     /// # Errors
     /// The disk. Then nothing is kept any more: what is older than what was in force last must not come back.
     pub(super) fn keep(&self, state: &Path) -> io::Result<()> {
-        let kept = self.write(state);
+        let (path, text) = (state.join(FILE), serde_json::to_vec(self)?);
+        let hash = blake3::hash(&text).to_hex();
+        let kept = whole::write(&path, 0o600, &[hash.as_bytes(), b"\n", &text].concat());
         if kept.is_err() {
-            let _ = std::fs::remove_file(state.join(DRAFT));
-            let _ = std::fs::remove_file(state.join(FILE));
+            let _ = std::fs::remove_file(path);
         }
         kept
-    }
-
-    fn write(&self, state: &Path) -> io::Result<()> {
-        let draft = state.join(DRAFT);
-        match std::fs::remove_file(&draft) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Err(_) | Ok(()) => {}
-        }
-        let text = serde_json::to_vec(self)?;
-        let mut file = std::fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&draft)?;
-        writeln!(file, "{}", blake3::hash(&text).to_hex())?;
-        file.write_all(&text)?;
-        file.sync_all()?;
-        std::fs::rename(&draft, state.join(FILE))?;
-        std::fs::File::open(state)?.sync_all()
     }
 
     /// What is kept in `state` of this rule folder; `None` when nothing is.
@@ -270,7 +251,7 @@ mod tests {
         let said = stands_in(&config, state.path(), &destinations()).unwrap_err();
         assert!(said[0].to_string().contains("is damaged"), "{said:?}");
         // A folder in the draft's place cannot be removed as a file.
-        std::fs::create_dir(state.path().join(DRAFT)).unwrap();
+        std::fs::create_dir(whole::draft(&path).unwrap()).unwrap();
         assert!(load(folder.path()).0.keep(state.path()).is_err());
         assert_eq!(Texts::kept(state.path(), folder.path()), Ok(None));
     }

@@ -6,11 +6,12 @@
 //! after a restart and after the disk was mounted anew, which the device's number does not, and it puts no file of ours into a
 //! folder that others list and empty. A disk that is mounted later, at the folder or above it, is where the folder was meant to be:
 //! only a way back, to a file system further up, is refused.
-use super::folder::{make_folders, sync_folder, words};
+use super::folder::{make_folders, words};
 use crate::base::names::DestinationId;
+use crate::base::whole;
 use std::ffi::OsStr;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -151,12 +152,8 @@ impl Ground {
 
 /// The path and its mount point, a line each.
 fn write_note(note: &Path, root: &Path, mount: &Path) -> io::Result<()> {
-    let fresh = note.with_extension("fresh");
-    let mut file = File::create(&fresh)?;
-    file.write_all(&[root.as_os_str().as_bytes(), b"\n", mount.as_os_str().as_bytes()].concat())?;
-    file.sync_all()?;
-    fs::rename(&fresh, note)?;
-    sync_folder(note.parent().unwrap_or(Path::new(".")))
+    let text = [root.as_os_str().as_bytes(), b"\n", mount.as_os_str().as_bytes()].concat();
+    whole::write(note, 0o644, &text)
 }
 
 /// The topmost folder on the way to `path` that lies on its file system.

@@ -15,10 +15,10 @@ use super::{Spool, keys};
 use crate::base::clock::Wall;
 use crate::base::names::{InstanceId, Uid};
 use crate::base::phi::Phi;
+use crate::base::whole;
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -79,16 +79,8 @@ impl Key {
             Err(_) => {}
         }
         let key: [u8; 32] = rand::random();
-        let fresh = root.join("trace.key.new");
-        match fs::remove_file(&fresh) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file = File::options().write(true).create_new(true).mode(0o600).open(&fresh)?;
-        writeln!(file, "{}", blake3::Hash::from_bytes(key).to_hex())?;
-        file.sync_all()?;
-        fs::rename(&fresh, &path)?;
-        super::pool::sync_directory(root)?;
+        let text = format!("{}\n", blake3::Hash::from_bytes(key).to_hex());
+        whole::write(&path, 0o600, text.as_bytes())?;
         Ok(Self(key))
     }
 

@@ -6,10 +6,11 @@
 //! says in the association at hand always counts more.
 use crate::base::clock::{Clock, Wall};
 use crate::base::names::{DestinationId, Uid};
+use crate::base::whole;
 use crate::telemetry::metrics::Metrics;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -146,7 +147,7 @@ impl Known {
             };
             serde_json::to_vec(&stored)?
         };
-        let written = write(path, &text);
+        let written = whole::write(path, 0o600, &text);
         if written.is_err() {
             self.table().changed = true;
         }
@@ -291,15 +292,6 @@ fn shrink<V>(map: &mut BTreeMap<Pair, V>, most: usize, age: impl Fn(&V) -> Wall)
         let Some(oldest) = oldest else { return };
         map.remove(&oldest);
     }
-}
-
-/// In a file beside, then under its name: a half-written one is never read.
-fn write(path: &Path, text: &[u8]) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(text)?;
-    file.persist(path)?;
-    Ok(())
 }
 
 const VERSION: u32 = 1;

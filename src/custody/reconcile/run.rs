@@ -7,11 +7,11 @@ use super::day::{Calendar, Day};
 use super::report::{self, DifferenceKind, Report};
 use crate::base::clock::Clock;
 use crate::base::drain::Drain;
+use crate::base::whole;
 use crate::spool::{ReadError, Spool};
 use crate::telemetry::metrics::Metrics;
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -319,19 +319,7 @@ fn write(folder: &Path, day: Day, report: &Report) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     let json = serde_json::to_vec_pretty(report)?;
     for (ends, bytes) in [("txt", report.to_string().into_bytes()), ("json", json)] {
-        let (path, fresh) = (
-            folder.join(format!("{day}.{ends}")),
-            folder.join(format!("{day}.{ends}.new")),
-        );
-        let mut file = File::options()
-            .create(true)
-            .write(true)
-            .truncate(true)
-            .mode(0o640)
-            .open(&fresh)?;
-        file.write_all(&bytes)?;
-        file.sync_all()?;
-        fs::rename(fresh, path)?;
+        whole::write(&folder.join(format!("{day}.{ends}")), 0o640, &bytes)?;
     }
-    File::open(folder)?.sync_all()
+    Ok(())
 }
