@@ -281,7 +281,7 @@ const HASHES_MAX: usize = super::prune::LINES_MAX + 1;
 /// # Errors
 /// It is no spool, is in use, or its index does not open.
 pub fn verify_ledger(path: &Path) -> Result<ChainReport, OpenError> {
-    let (lock, _) = recover::lock(path, false)?;
+    let lock = recover::lock_to_read(path)?;
     let damaged = |error: DbError| OpenError::IndexDamaged {
         path: path.to_owned(),
         detail: error.to_string(),

@@ -40,7 +40,7 @@ pub struct Fill {
 pub fn fill(config: &Config, clock: &Clock, metrics: &Metrics, fill: &Fill) -> Result<(), String> {
     let root = &config.path;
     let text = |error: &dyn std::fmt::Display| error.to_string();
-    let (lock, _) = recover::lock(root, true).map_err(|e| text(&e))?;
+    let (lock, _) = recover::lock_to_write(root, true).map_err(|e| text(&e))?;
     let core = Arc::new(Core::new(config.clone(), clock.clone(), metrics.clone()));
     recover::directories(root).map_err(|e| text(&e))?;
     core.read_trace_key().map_err(|e| text(&e))?;

@@ -54,7 +54,7 @@ impl FsckReport {
 /// # Errors
 /// It is no spool, is in use, or its index does not open at all.
 pub fn fsck(path: &Path, deep: bool) -> Result<FsckReport, OpenError> {
-    let (lock, _) = recover::lock(path, false)?;
+    let lock = recover::lock_to_read(path)?;
     let damaged = |error: DbError| OpenError::IndexDamaged {
         path: path.to_owned(),
         detail: error.to_string(),

@@ -51,13 +51,23 @@ pub fn anothers(root: &Path) -> Option<(u32, u32)> {
     (owner.uid() != 0).then(|| (owner.uid(), owner.gid()))
 }
 
-/// As `lock`, for who writes.
+/// Makes or recognises a spool directory, fills an empty marker in, and locks it for this process. The lock lives as long as the
+/// file. `true`: the marker was empty.
 pub(super) fn lock_to_write(root: &Path, create: bool) -> Result<(File, bool), OpenError> {
     if let Some((uid, _)) = anothers(root) {
         let path = root.to_owned();
         return Err(OpenError::Anothers { path, uid });
     }
-    lock(root, create)
+    let mut file = locked(root, create)?;
+    let fresh = schema::claim(root, &mut file)?;
+    Ok((file, fresh))
+}
+
+/// Locks a spool directory for this process, to look at it: nothing in it is changed. The lock lives as long as the file.
+pub(super) fn lock_to_read(root: &Path) -> Result<File, OpenError> {
+    let file = locked(root, false)?;
+    schema::refuse_newer(root)?;
+    Ok(file)
 }
 
 /// Whether a directory holds something and is no spool: then `Spool::open` refuses it.
@@ -66,8 +76,7 @@ pub fn is_foreign(root: &Path) -> bool {
     !schema::has_marker(root) && is_there(root)
 }
 
-/// Makes or recognises a spool directory and locks it for this process. The lock lives as long as the file.
-pub(super) fn lock(root: &Path, create: bool) -> Result<(File, bool), OpenError> {
+fn locked(root: &Path, create: bool) -> Result<File, OpenError> {
     if create {
         fs::create_dir_all(root).map_err(failed(root, "cannot be made"))?;
     }
@@ -79,12 +88,11 @@ pub(super) fn lock(root: &Path, create: bool) -> Result<(File, bool), OpenError>
             return Err(OpenError::NotASpool(root.to_owned()));
         }
     }
-    let mut file = schema::open_marker(root, create)?;
+    let file = schema::open_marker(root, create)?;
     if rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
         return Err(OpenError::InUse(root.to_owned()));
     }
-    let fresh = schema::claim(root, &mut file)?;
-    Ok((file, fresh))
+    Ok(file)
 }
 
 /// Makes the directories, all their entries durable.

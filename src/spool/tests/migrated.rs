@@ -1,7 +1,7 @@
 //! Older spools come to today's format, whatever cuts them; newer ones stay as they are, to the byte.
 use super::super::migrate::{Manner, upgrade};
 use super::super::model::OpenError;
-use super::super::{chain, db::Db, recover, schema, witness};
+use super::super::{chain, db::Db, recover, schema, verify_ledger, witness};
 use super::*;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -113,6 +113,15 @@ fn too_little_room_is_said_before_anything_is_changed() {
     assert!(matches!(refused, OpenError::NoRoomToMigrate { .. }), "{refused}");
     assert!(refused.to_string().contains("MiB"));
     assert_eq!(bytes_below(root.path()), before);
+}
+
+#[test]
+fn who_only_looks_fills_no_empty_marker_in() {
+    let root = thawed(schema::FORMAT);
+    std::fs::write(root.path().join("waystation-spool"), "").unwrap();
+    let facts = fsck(root.path(), true).unwrap().facts;
+    assert_eq!(verify_ledger(root.path()).unwrap().lines, facts);
+    assert_eq!(std::fs::read(root.path().join("waystation-spool")).unwrap(), b"");
 }
 
 #[test]
