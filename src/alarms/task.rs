@@ -83,6 +83,8 @@ impl Alarms {
     pub fn start(parts: Parts, drain: &Drain) -> Self {
         let (asks, inbox) = mpsc::channel(ASKS_MAX);
         let watch = Watch::new(parts, drain);
+        // Before the first look: a scrape right after a start must not take what is open for over.
+        watch.count();
         let stop = drain.clone();
         drain.spawn("alarms", async move { watch.run(&stop, inbox).await });
         Self { asks }

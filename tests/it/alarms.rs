@@ -112,6 +112,7 @@ fn an_outage_is_one_mail_and_one_webhook_across_a_kill_and_its_end_is_told() {
     });
     station.kill();
     station.start();
+    assert_eq!(station.metric("incidents_open", &open), 1.0, "from the first scrape on");
     std::thread::sleep(Duration::from_secs(4));
     assert_eq!(station.metric("incidents_open", &open), 1.0);
     assert_eq!(
