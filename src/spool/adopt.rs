@@ -8,6 +8,7 @@ use super::former::{Kept, Known};
 use super::keys;
 use super::ledger::{Fact, FactKind};
 use super::model::{CommitError, HoldKind, HoldReason, JobKey, NewJob};
+use super::moved;
 use super::payload::FileState;
 use super::record::{Done, InstanceRecord};
 use super::settle::lost_payload;
@@ -51,13 +52,14 @@ pub(super) fn adopt(
     };
     let hold = |kept: &Kept| kept.job.hold.as_ref().map(|reason| reason.kind);
     let held = jobs.iter().find_map(hold);
-    let mut added = went(&record);
+    let (mut added, mut numbers) = (went(&record), Vec::new());
     for kept in jobs {
         let awaits = kept.awaits();
-        let Kept { job, pledge } = kept;
+        let Kept { job, number, pledge } = kept;
         let dest = txn.number(job.destination.as_ref());
         let corrupt = job.hold.as_ref().filter(|hold| hold.kind == HoldKind::Corrupt).cloned();
         let id = add_job(txn, instance.id, dest, job);
+        numbers.push((number, id));
         if awaits {
             commitment::go_on(txn, JobKey { dest, job: id }, pledge)?;
         }
@@ -67,14 +69,18 @@ pub(super) fn adopt(
             None => added.push((dest, id)),
         }
     }
+    added.extend(moved::carried(txn, &known.away, &numbers));
     remember(&mut seen, &record, added);
     txn.put_seen(&instance.sop_instance, &seen);
     Ok(held)
 }
 
 fn fresh(job: NewJob) -> Kept {
-    let pledge = Pledge::default();
-    Kept { job, pledge }
+    Kept {
+        job,
+        number: JobId(0),
+        pledge: Pledge::default(),
+    }
 }
 
 /// An instance without jobs, as the cache holds it. A resend of it has nothing to do where it went; anywhere, when that is not known.
@@ -108,12 +114,13 @@ pub(super) fn as_cache(
     txn.fact(Fact::new(FactKind::Recovered).instance(instance.id).text(text));
     txn.effects.push(Effect::Cached(1));
     txn.put_instance(&record);
-    let went = match record.done.is_empty() {
+    let mut went = match record.done.is_empty() {
         true => vec![(keys::ANYWHERE, JobId(0))],
         false => went(&record),
     };
     // Discarded by a person, and by nobody confirmed: a resend is delivered, as it was before.
     if !went.is_empty() {
+        went.extend(moved::carried(txn, &known.away, &[]));
         let mut seen = txn.seen(&instance.sop_instance)?;
         remember(&mut seen, &record, went);
         txn.put_seen(&instance.sop_instance, &seen);

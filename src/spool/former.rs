@@ -8,6 +8,7 @@ use super::due::LATEST;
 use super::keys;
 use super::leaving::Leaves;
 use super::model::{CommitError, HoldKind, HoldReason, NewJob, Priority};
+use super::moved::{self, Away};
 use super::record::{Alternative, Done, Failover, InstanceRecord, JobRecord, SeenEntry, SeenRecord};
 use super::study::StudySeen;
 use super::txn::{DESTINATION, NEXT_JOB, SUSPENDED, Txn, aside, decode_number};
@@ -35,6 +36,8 @@ pub(super) struct Known {
     pub kept: Vec<Kept>,
     /// Where it went, by name: numbers are given anew.
     pub done: Vec<(DestinationId, Done)>,
+    /// What a person rerouted it away from.
+    pub away: Vec<Away>,
     /// Why it is held when no job is kept; `None`: the rules decide anew by themselves.
     pub hold: Option<HoldReason>,
 }
@@ -43,6 +46,8 @@ pub(super) struct Known {
 #[derive(Clone)]
 pub(super) struct Kept {
     pub job: NewJob,
+    /// The number that it had.
+    pub number: JobId,
     /// How far its destination had committed to keep it.
     pub pledge: Pledge,
 }
@@ -101,6 +106,7 @@ pub(super) struct Evicted {
     pub key: Vec<u8>,
     pub entry: SeenEntry,
     pub destinations: Vec<DestinationId>,
+    pub away: Vec<Away>,
 }
 
 impl Evicted {
@@ -110,7 +116,7 @@ impl Evicted {
             Some(raw) => SeenRecord::decode(&raw).unwrap_or_default(),
             None => SeenRecord::default(),
         };
-        let jobs = match self.destinations.is_empty() {
+        let mut jobs: Vec<(u32, JobId)> = match self.destinations.is_empty() {
             true => vec![(keys::ANYWHERE, JobId(0))],
             false => self
                 .destinations
@@ -118,6 +124,7 @@ impl Evicted {
                 .map(|name| (txn.number(Some(name)), JobId(0)))
                 .collect(),
         };
+        jobs.extend(moved::carried(txn, &self.away, &[]));
         seen.entries.push(SeenEntry { jobs, ..self.entry });
         txn.put(Cf::Seen, self.key, seen.encode());
         Ok(())
@@ -177,6 +184,13 @@ impl Former {
             known.told = true;
             known.delivered = record.delivered;
             known.done = record.done.into_iter().filter_map(named).collect();
+            let seen = self.db.get(Cf::Seen, &keys::seen(&record.instance.sop_instance))?;
+            let seen = seen.and_then(|raw| SeenRecord::decode(&raw).ok()).unwrap_or_default();
+            let mut same = seen
+                .entries
+                .iter()
+                .filter(|entry| entry.digest == record.instance.digest);
+            known.away = same.next().map(|entry| self.away(entry)).unwrap_or_default();
         }
         let mut open = Vec::new();
         self.db.scan(Cf::Ref, &id.0, &keys::behind(&id.0), |key, _| {
@@ -190,10 +204,19 @@ impl Former {
             known.told &= job.is_some();
             let pledge = job.as_ref().map(|job| job.pledge.clone()).unwrap_or_default();
             let job = self.again(key.dest, job, now);
-            known.kept.push(Kept { job, pledge });
+            known.kept.push(Kept {
+                job,
+                number: key.job,
+                pledge,
+            });
         }
         known.delivered &= known.kept.is_empty();
         Ok(known)
+    }
+
+    fn away(&self, entry: &SeenEntry) -> Vec<Away> {
+        let named = |(dest, job): &(u32, JobId)| Some((self.names.get(dest)?.clone(), *job));
+        entry.notes().filter_map(named).collect()
     }
 
     /// A job as it was. What cannot be read, or has lost its destination, is for the rules or a person to decide.
@@ -295,7 +318,8 @@ impl Former {
         let mut found = Vec::new();
         for (key, seen) in records {
             // Without jobs it went nowhere: its payload was damaged, and a person discarded it. A resend is delivered.
-            for entry in seen.entries.into_iter().filter(|entry| !entry.jobs.is_empty()) {
+            let went = |entry: &SeenEntry| entry.deliveries().next().is_some();
+            for entry in seen.entries.into_iter().filter(went) {
                 let id = entry.instance.0;
                 // With a record it never left; in quarantine it may not have left.
                 let left = self.db.get(Cf::Instance, &id)?.is_none()
@@ -304,7 +328,8 @@ impl Former {
                     let name = |(dest, _): &(u32, _)| self.names.get(dest).cloned();
                     found.push(Evicted {
                         key: key.clone(),
-                        destinations: entry.jobs.iter().filter_map(name).collect(),
+                        destinations: entry.deliveries().filter_map(name).collect(),
+                        away: self.away(&entry),
                         entry,
                     });
                 }

@@ -2,15 +2,19 @@
 //! resend, nor one that heals a damaged payload, nor a new decision sends it there after all.
 //!
 //! Such a note is the number of the job that goes on, with the destination that it went to before. Its highest bit tells it from
-//! a job of that destination: numbers count up from one. An older version takes it for a job that has ended.
+//! a job of that destination: numbers count up from one. An older version takes it for a job that has ended. A rebuild that can read
+//! the old index carries the notes over, with the numbers that it gives anew.
 use super::Spool;
 use super::db::Cf;
 use super::keys;
 use super::model::{CommitError, Instance, JobKey, ReadError};
 use super::record::{SeenEntry, SeenRecord};
 use super::txn::Txn;
-use crate::base::names::{JobId, Uid};
+use crate::base::names::{DestinationId, JobId, Uid};
 use std::sync::Arc;
+
+/// A note as a rebuild carries it over: the destination that was rerouted from, by name, and what stands beside it.
+pub(super) type Away = (DestinationId, JobId);
 
 /// A note, not a job.
 const NOTE: u64 = 1 << 63;
@@ -25,6 +29,11 @@ impl SeenEntry {
     /// The jobs of this content, open or ended, without the notes.
     pub(super) fn deliveries(&self) -> impl Iterator<Item = &(u32, JobId)> {
         self.jobs.iter().filter(|(_, job)| job.0 & NOTE == 0)
+    }
+
+    /// The notes alone.
+    pub(super) fn notes(&self) -> impl Iterator<Item = &(u32, JobId)> {
+        self.jobs.iter().filter(|(_, job)| job.0 & NOTE != 0)
     }
 
     /// Whether a repeated send has nothing to do for a destination.
@@ -91,6 +100,18 @@ impl SeenEntry {
             }
         }
     }
+}
+
+/// The notes of a former index in the numbers of this one. `jobs` are former and present number of each job that goes on; a note of
+/// another one stands for itself, for no job number is given twice.
+pub(super) fn carried(txn: &mut Txn<'_>, away: &[Away], jobs: &[(JobId, JobId)]) -> Vec<(u32, JobId)> {
+    let mut carried = Vec::new();
+    for (from, noted) in away {
+        let goes_on = jobs.iter().find(|(former, _)| note(*former) == *noted);
+        let noted = goes_on.map_or(*noted, |(_, present)| note(*present));
+        carried.push((txn.number(Some(from)), noted));
+    }
+    carried
 }
 
 /// A job goes on under other keys.

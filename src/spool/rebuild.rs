@@ -23,9 +23,9 @@ use super::salvage::{self, Fate, Named, Writing};
 use super::study::{self, Fresh};
 use super::txn::{Book, Effect, SUSPENDED, Txn, encode_number, meta_key};
 use super::witness::{self, Standing};
-use super::{admit, adopt, relink, schema};
+use super::{admit, adopt, moved, relink, schema};
 use crate::base::clock::{Clock, Wall};
-use crate::base::names::InstanceId;
+use crate::base::names::{InstanceId, JobId};
 use crate::telemetry::metrics::Metrics;
 use std::collections::HashSet;
 use std::fs;
@@ -439,20 +439,26 @@ fn missing(txn: &mut Txn<'_>, record: &InstanceRecord, known: &Known) -> Result<
     let id = record.instance.id;
     txn.put_instance(&record);
     txn.effects.push(Effect::Pending(1));
-    let mut jobs: Vec<NewJob> = known.kept.iter().map(|kept| kept.job.clone()).collect();
+    let mut jobs: Vec<(JobId, NewJob)> = known.kept.iter().map(|kept| (kept.number, kept.job.clone())).collect();
     if jobs.is_empty() {
-        jobs.push(undecided(HoldKind::Corrupt, "the payload file is missing", txn));
+        jobs.push((
+            JobId(0),
+            undecided(HoldKind::Corrupt, "the payload file is missing", txn),
+        ));
     }
-    for mut job in jobs {
+    let mut numbers = Vec::new();
+    for (number, mut job) in jobs {
         let purpose = job.hold.as_ref().is_some_and(|hold| hold.kind.is_on_purpose());
         if !purpose {
             job.hold = Some(HoldReason::new(HoldKind::Corrupt, "the payload file is missing"));
         }
         let dest = txn.number(job.destination.as_ref());
-        admit::add_job(txn, id, dest, job);
+        numbers.push((number, admit::add_job(txn, id, dest, job)));
     }
     let mut seen = txn.seen(&record.instance.sop_instance)?;
-    remember(&mut seen, &record, adopt::went(&record));
+    let mut went = adopt::went(&record);
+    went.extend(moved::carried(txn, &known.away, &numbers));
+    remember(&mut seen, &record, went);
     txn.put_seen(&record.instance.sop_instance, &seen);
     super::damaged::mark(txn, id, "the payload file is missing")
 }

@@ -214,3 +214,61 @@ async fn what_goes_to_quarantine_is_named_though_the_run_ends_there() {
     assert_eq!((named.len(), named[0].fate), (1, Fate::Damaged));
     assert_eq!(named[0].sop_instance.as_deref(), Some("1.1"));
 }
+
+/// A person rerouted one delivery of an image, with the old index still readable: wherever the image is by then, a resend goes where
+/// it went before, and no further.
+#[tokio::test]
+async fn what_a_person_rerouted_is_known_after_a_rebuild_too() {
+    let act = async |bench: &Bench, at: &str, verb: Verb| {
+        let filter = Filter {
+            destination: Some(dest(at)),
+            ..Filter::default()
+        };
+        bench.spool().act(filter, verb, "it", "test", false).await.unwrap();
+    };
+    for fate in [
+        "waits",
+        "delivered",
+        "evicted",
+        "lost",
+        "discarded",
+        "discarded and evicted",
+    ] {
+        let mut bench = Bench::new();
+        let id = id_of(bench.store("1.1", b"x", vec![to("a"), to("b")]).await);
+        bench.confirm("b").await;
+        act(&bench, "a", Verb::Reroute(dest("c"))).await;
+        let discarded = fate.starts_with("discarded");
+        match fate {
+            "waits" | "lost" => {}
+            _ if discarded => act(&bench, "c", Verb::Discard).await,
+            _ => bench.confirm("c").await,
+        }
+        if fate.ends_with("evicted") {
+            let spool = bench.spool();
+            let gone = spool.submit(|txn| super::super::cache::evict(txn, 9)).await.unwrap();
+            assert_eq!(gone, [id], "{fate}");
+        }
+        close(&mut bench).await;
+        if fate.ends_with("evicted") || fate == "lost" {
+            fs::remove_file(payload::path_of(bench.path(), id)).unwrap();
+        }
+        rebuild(bench.path(), &bench.clock).unwrap();
+        bench.reopen_after(|_| {});
+        if matches!(fate, "waits") {
+            bench.confirm("c").await;
+        }
+        for round in 0..2 {
+            bench.store("1.1", b"x", vec![to("a"), to("b")]).await;
+            if discarded && round == 0 {
+                bench.confirm("a").await;
+            }
+            assert!(bench.claim_one("a").await.is_none(), "{fate}, round {round}");
+            assert!(bench.claim_one("b").await.is_none(), "{fate}");
+        }
+        if fate == "lost" {
+            bench.confirm("c").await;
+        }
+        assert_eq!(bench.fsck().problems, Vec::<String>::new(), "{fate}");
+    }
+}
