@@ -138,7 +138,7 @@ pub struct Planned {
     pub held: bool,
 }
 
-/// C-STOREs of one source, study and status that were not taken, within a minute.
+/// C-STOREs of one source, study and status that were not taken, within a minute; many take several lines.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Refusals {
     pub source: SourceId,
@@ -147,7 +147,7 @@ pub struct Refusals {
     /// The status word that was answered; `cut` when the association broke off before an answer.
     pub status: String,
     pub count: u64,
-    /// The first of them.
+    /// Which they were; the rest have no UID, or were too many to be named.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sop_instances: Vec<String>,
 }

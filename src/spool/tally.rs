@@ -1,5 +1,6 @@
 //! C-STOREs that were not taken, by source, study and status: counted in memory and written on the ledger once a minute and at an
-//! orderly end, so that a flood of refusals costs the disk one line. A crash loses the last minute's. Told by the listener.
+//! orderly end: lines of `LINE_MAX` UIDs each, so that every instance is named, up to `NAMED_MAX` a minute; what is beyond is counted,
+//! so that a flood of refusals costs the disk no more than that. A crash loses the last minute's. Told by the listener.
 use super::Spool;
 use super::ledger::{Detail, Fact, FactKind, Refusals};
 use super::model::CommitError;
@@ -13,7 +14,7 @@ type About = (SourceId, Option<Uid>, String);
 /// What came together since the last writing.
 #[derive(Default)]
 pub(super) struct Tally {
-    counted: Mutex<BTreeMap<About, Counted>>,
+    counted: Mutex<Refused>,
     /// The last that were refused for want of resources, so that a source that asks for their commitment is told why they are
     /// not here. In memory only: after a restart they are merely not here.
     no_room: Mutex<NoRoom>,
@@ -27,6 +28,13 @@ struct NoRoom {
 }
 
 #[derive(Default)]
+struct Refused {
+    about: BTreeMap<About, Counted>,
+    /// UIDs in all of them.
+    named: usize,
+}
+
+#[derive(Default)]
 struct Counted {
     count: u64,
     sop_instances: Vec<String>,
@@ -34,15 +42,28 @@ struct Counted {
 
 /// Studies and statuses that are told apart at a time; more are counted by source and status alone.
 const APART_MAX: usize = 256;
-/// SOP Instance UIDs that a line names.
-const NAMED_MAX: usize = 64;
+/// SOP Instance UIDs that one line names.
+const LINE_MAX: usize = 64;
+/// SOP Instance UIDs that are named at a time, by all lines together: a mebibyte at most.
+const NAMED_MAX: usize = 16_384;
 /// Instances that are remembered as refused for want of resources.
 const NO_ROOM_MAX: usize = 4_096;
 /// PS3.4 B.2.3: out of resources.
 const NO_ROOM: &str = "A700";
 
+impl Refused {
+    fn add(&mut self, about: About, count: u64, sop_instances: impl IntoIterator<Item = String>) {
+        let counted = self.about.entry(about).or_default();
+        counted.count += count;
+        for uid in sop_instances.into_iter().take(NAMED_MAX - self.named) {
+            counted.sop_instances.push(uid);
+            self.named += 1;
+        }
+    }
+}
+
 impl Tally {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<About, Counted>> {
+    fn lock(&self) -> MutexGuard<'_, Refused> {
         self.counted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -68,22 +89,16 @@ impl Tally {
     fn add(&self, (source, study, status): About, sop_instance: Option<&Uid>) {
         let mut all = self.lock();
         let mut about = (source, study, status);
-        if all.len() >= APART_MAX && !all.contains_key(&about) {
+        if all.about.len() >= APART_MAX && !all.about.contains_key(&about) {
             about.1 = None;
         }
-        let counted = all.entry(about).or_default();
-        counted.count += 1;
-        if let Some(uid) = sop_instance
-            && counted.sop_instances.len() < NAMED_MAX
-        {
-            counted.sop_instances.push(uid.to_string());
-        }
+        all.add(about, 1, sop_instance.map(ToString::to_string));
     }
 
     /// What has come together, as facts.
     pub(super) fn take(&self) -> Vec<Fact> {
         let all = std::mem::take(&mut *self.lock());
-        all.into_iter().map(fact).collect()
+        all.about.into_iter().flat_map(facts).collect()
     }
 
     /// The facts were not written: they are counted again.
@@ -94,25 +109,35 @@ impl Tally {
                 continue;
             };
             let study = refused.study.and_then(|study| Uid::parse(&study).ok());
-            let counted = all.entry((refused.source, study, refused.status)).or_default();
-            counted.count += refused.count;
-            counted.sop_instances.extend(refused.sop_instances);
-            counted.sop_instances.truncate(NAMED_MAX);
+            let about = (refused.source, study, refused.status);
+            all.add(about, refused.count, refused.sop_instances);
         }
     }
 }
 
-fn fact(((source, study, status), counted): (About, Counted)) -> Fact {
-    let text = format!("{source}: {} answered {status}", counted.count);
-    Fact::new(FactKind::Refused)
-        .text(text)
-        .detail(Detail::Refused(Refusals {
-            source,
-            study: study.map(|study| study.to_string()),
-            status,
-            count: counted.count,
-            sop_instances: counted.sop_instances,
-        }))
+/// As many lines as it takes to name them; the last one counts those without a name as well.
+fn facts(((source, study, status), counted): (About, Counted)) -> Vec<Fact> {
+    let lines = counted.sop_instances.len().div_ceil(LINE_MAX).max(1);
+    let mut left = counted.count;
+    let mut uids = counted.sop_instances.into_iter();
+    let line = |number: usize| {
+        let sop_instances: Vec<String> = uids.by_ref().take(LINE_MAX).collect();
+        let count = match number + 1 == lines {
+            true => left,
+            false => sop_instances.len() as u64,
+        };
+        left = left.saturating_sub(count);
+        Fact::new(FactKind::Refused)
+            .text(format!("{source}: {count} answered {status}"))
+            .detail(Detail::Refused(Refusals {
+                source: source.clone(),
+                study: study.as_ref().map(ToString::to_string),
+                status: status.clone(),
+                count,
+                sop_instances,
+            }))
+    };
+    (0..lines).map(line).collect()
 }
 
 impl Spool {
@@ -171,19 +196,43 @@ mod tests {
             tally.add(about(number % 400, "A700"), Some(&uid));
         }
         let facts = tally.take();
-        assert_eq!(facts.len(), APART_MAX + 1);
+        let studies: BTreeSet<Option<String>> = refusals(&facts).into_iter().map(|one| one.study).collect();
+        assert_eq!(studies.len(), APART_MAX + 1);
         tally.put_back(facts);
         tally.add(about(1, "cut"), None);
-        let refused: Vec<Refusals> = tally
-            .take()
-            .into_iter()
-            .filter_map(|fact| match fact.detail.map(|detail| *detail) {
-                Some(Detail::Refused(refused)) => Some(refused),
-                _ => None,
-            })
-            .collect();
+        let refused = refusals(&tally.take());
         assert_eq!(refused.iter().map(|one| one.count).sum::<u64>(), 1_001);
-        assert!(refused.iter().all(|one| one.sop_instances.len() <= NAMED_MAX));
+        assert_eq!(refused.iter().map(|one| one.sop_instances.len()).sum::<usize>(), 1_000);
+        assert!(refused.iter().all(|one| one.sop_instances.len() <= LINE_MAX));
         assert!(refused.iter().any(|one| one.study.is_none()) && refused.iter().any(|one| one.status == "cut"));
+    }
+
+    fn refusals(facts: &[Fact]) -> Vec<Refusals> {
+        let of = |fact: &Fact| match fact.detail.as_deref() {
+            Some(Detail::Refused(refused)) => Some(refused.clone()),
+            _ => None,
+        };
+        facts.iter().filter_map(of).collect()
+    }
+
+    #[test]
+    fn every_refused_instance_is_named_however_many_lines_it_takes_and_a_flood_is_bounded() {
+        let (tally, source) = (Tally::default(), SourceId::parse("ct1").unwrap());
+        let about = || (source.clone(), Some(Uid::known("1.2")), "A700".to_owned());
+        let uid = |number: usize| Uid::parse(&format!("2.{number}")).unwrap();
+        (0..1_000).for_each(|number| tally.add(about(), Some(&uid(number))));
+        tally.put_back(tally.take());
+        let lines = refusals(&tally.take());
+        assert_eq!(lines.len(), 1_000_usize.div_ceil(LINE_MAX));
+        assert!(lines.iter().all(|line| line.count == line.sop_instances.len() as u64));
+        let named: BTreeSet<String> = lines.into_iter().flat_map(|line| line.sop_instances).collect();
+        assert_eq!(named, (0..1_000).map(|number| uid(number).to_string()).collect());
+        // More than can be named are counted still.
+        (0..NAMED_MAX + 10).for_each(|number| tally.add(about(), Some(&uid(number))));
+        let lines = refusals(&tally.take());
+        let named: usize = lines.iter().map(|line| line.sop_instances.len()).sum();
+        let counted: u64 = lines.iter().map(|line| line.count).sum();
+        assert_eq!((named, counted), (NAMED_MAX, NAMED_MAX as u64 + 10));
+        assert!(tally.take().is_empty());
     }
 }

@@ -1,7 +1,7 @@
 //! The day's reconciliation with differences that were planted, and what else the ledger must know: promotions without a running box,
 //! and what `map` tells.
 use crate::custody::{RULES, VIEWER, ask, facts, patient, with_callers};
-use crate::harness::peers::{send, try_send};
+use crate::harness::peers::{send, try_send, try_send_all};
 use crate::harness::{Archive, Object, SOON, Setup, Station, objects, wait_until};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -254,6 +254,31 @@ fn a_difference_stands_until_it_is_mended_whatever_days_follow() {
         named(&serde_json::from_str(&text).expect("JSON"), "refused").is_empty(),
         "{text}"
     );
+}
+
+/// More of one study than a line of the ledger names.
+#[test]
+fn a_study_that_was_refused_and_came_again_is_no_difference_however_large() {
+    let mut station = Setup::new().rules(RULES).folder("vna").start();
+    station.restart_below_low_water();
+    let mut refused = Object::many(objects::CT, 100);
+    let study = refused[0].study.clone();
+    for object in &mut refused {
+        object.study.clone_from(&study);
+        object.pixels.truncate(1_000);
+    }
+    try_send_all(station.setup.dicom, station.setup.path(), &refused);
+    let mut told = named(&reconcile(&station), "refused");
+    told.sort();
+    let mut sent: Vec<&str> = refused.iter().map(|object| object.sop.as_str()).collect();
+    sent.sort_unstable();
+    assert_eq!(told, sent, "each by its UID, answered A700");
+    assert!(station.terminate().success());
+    station.make_room();
+    station.start();
+    send(station.setup.dicom, station.setup.path(), &refused);
+    assert_eq!(reconcile(&station)["counts"], json!({}));
+    assert_eq!(station.metric("reconcile_differences", &[]), 0.0);
 }
 
 /// A clock that is ahead by so much.

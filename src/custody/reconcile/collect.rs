@@ -2,12 +2,12 @@
 //! everything that lies here, looked at. In pages, so that neither memory nor the index's readers grow with the day.
 use super::day::{Calendar, Day};
 use super::judge::{Outcome, differences, outcome};
-use super::report::{DestinationDay, Difference, DifferenceKind as Kind, Report, STUDIES_MAX, SourceDay, StudySent};
+use super::refusals::Refused;
+use super::report::{DestinationDay, Difference, Report, STUDIES_MAX, SourceDay, StudySent};
 use crate::base::clock::Wall;
 use crate::base::names::InstanceId;
-use crate::base::phi::Phi;
 use crate::custody::story::is_commitment;
-use crate::spool::{By, Detail, Fact, FactKind, Holding, Look, ReadError, Refusals, Spool};
+use crate::spool::{Detail, Fact, FactKind, Holding, Look, ReadError, Spool};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ pub(super) async fn collect(spool: &Spool, calendar: &Calendar, day: Day, now: W
     }
     told.came(spool, &mut report).await?;
     told.lies_here(spool, &mut report, now).await?;
-    told.refused(spool, &mut report).await?;
+    std::mem::take(&mut told.refused).differ(spool, &mut report).await?;
     told.sums(&mut report);
     report.differences.sort();
     Ok(report)
@@ -56,7 +56,7 @@ pub(super) async fn collect(spool: &Spool, calendar: &Calendar, day: Day, now: W
 struct Told {
     sources: BTreeMap<String, BTreeMap<Option<String>, StudySent>>,
     destinations: BTreeMap<String, DestinationDay>,
-    refusals: Vec<Refusals>,
+    refused: Refused,
     /// New on that day.
     arrivals: BTreeSet<InstanceId>,
     /// Others that something was told of which may make a difference.
@@ -64,9 +64,6 @@ struct Told {
     /// Differences of instances that were looked at already.
     seen: BTreeSet<InstanceId>,
 }
-
-/// Kind, source, study and status: what refusals are counted by.
-type Refusal = (Kind, String, Option<String>, String);
 
 impl Told {
     fn fact(&mut self, fact: &Fact) {
@@ -80,7 +77,7 @@ impl Told {
                         "cut" => study.cut += refused.count,
                         _ => study.refused += refused.count,
                     }
-                    self.refusals.push(refused.clone());
+                    self.refused.add(Wall(fact.at_us), refused);
                 }
             }
             FactKind::Confirmed if is_commitment(fact) => self.destination(to).committed += 1,
@@ -198,63 +195,6 @@ impl Told {
                 found.into_iter().for_each(|difference| report.differ(difference));
             }
         }
-    }
-
-    /// What was refused or cut, and has not come again since.
-    async fn refused(&mut self, spool: &Spool, report: &mut Report) -> Result<(), ReadError> {
-        let mut missing: BTreeMap<Refusal, (u64, BTreeSet<String>)> = BTreeMap::new();
-        for refused in &self.refusals {
-            let kind = if refused.status == "cut" {
-                Kind::Cut
-            } else {
-                Kind::Refused
-            };
-            let key = (
-                kind,
-                refused.source.to_string(),
-                refused.study.clone(),
-                refused.status.clone(),
-            );
-            let (unnamed, named) = missing.entry(key).or_default();
-            *unnamed += refused.count.saturating_sub(refused.sop_instances.len() as u64);
-            for uid in &refused.sop_instances {
-                let value = Phi::new(uid.clone());
-                if spool.traced_by(&[By::Sop], &value, None, 1).await?.instances.is_empty() {
-                    named.insert(uid.clone());
-                }
-            }
-        }
-        for ((kind, source, study, status), (unnamed, named)) in missing {
-            let blank = Difference {
-                kind,
-                count: 1,
-                instance: None,
-                sop_instance: None,
-                study,
-                source: Some(source),
-                destination: None,
-                job: None,
-                text: match kind {
-                    Kind::Cut => "its association broke off, and it has not come again: have it sent again".to_owned(),
-                    _ => format!("answered {status}, and it has not come again: have it sent again"),
-                },
-            };
-            for uid in named {
-                report.differ(Difference {
-                    sop_instance: Some(uid),
-                    ..blank.clone()
-                });
-            }
-            if unnamed > 0 {
-                let text = format!("{} (of these the UIDs are not known)", blank.text);
-                report.differ(Difference {
-                    count: unnamed,
-                    text,
-                    ..blank
-                });
-            }
-        }
-        Ok(())
     }
 
     fn sums(&mut self, report: &mut Report) {

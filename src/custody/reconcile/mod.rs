@@ -2,13 +2,14 @@
 //! not agree is a difference, named one by one, in a report (`report.rs`, JSON and text below `node.state`) and as a metric.
 //!
 //! `day` the calendar of a site · `collect` one day out of the ledger, and everything that lies here, looked at · `judge` what of it is
-//! a difference · `report` · `run` once a day, and later for a day that was missed.
+//! a difference · `refusals` what was sent and not taken · `report` · `run` once a day, and later for a day that was missed.
 //!
 //! What is not delivered yet is open, not lost: an outage makes no difference, however long. A difference is looked at twice before
 //! it is one. MPPS, when the box has it, says how many instances a modality means to have sent: its place is `StudySent::said`.
 mod collect;
 mod day;
 mod judge;
+mod refusals;
 mod report;
 mod run;
 mod words;
