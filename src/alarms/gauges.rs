@@ -240,16 +240,31 @@ fn drains(
     metrics: &Metrics,
 ) -> BTreeMap<String, Option<f64>> {
     let mut found = BTreeMap::new();
-    memory.lanes.retain(|name, _| sight.lanes.contains_key(name));
+    let gauge = &metrics.alarms.drain_seconds;
+    // Unless there was a gauge, there is nothing to take back.
+    let unknown = |name: &str| drop(gauge.remove_label_values(&[name]));
+    memory.lanes.retain(|name, _| {
+        let configured = sight.lanes.contains_key(name);
+        if !configured {
+            unknown(name);
+        }
+        configured
+    });
     for name in sight.lanes.keys() {
         let own = [("destination", name.as_str())];
         let ended = |outcome| sum(samples, "waystation_deliveries_total", &[own[0], ("outcome", outcome)]);
-        let waiting = sum(samples, "waystation_jobs_queued", &own) + sum(samples, "waystation_jobs_in_flight", &own);
+        // What is under way is queued until it has ended; what is not due yet is no backlog.
+        let put_off = sight.put_off.get(name).copied().unwrap_or(0);
+        #[allow(clippy::cast_precision_loss)]
+        let waiting = (sum(samples, "waystation_jobs_queued", &own) - put_off as f64).max(0.0);
+        let takes = sum(samples, "waystation_destination_up", &own) > 0.0
+            && sum(samples, "waystation_destination_suspended", &own) <= 0.0;
         let lane = memory.lanes.entry(name.clone()).or_default();
-        lane.look(at.step, ended("confirmed") + ended("warning"), waiting);
+        lane.look(at.step, ended("confirmed") + ended("warning"), (waiting, takes));
         let drain = lane.drain_seconds(waiting);
-        if let Some(seconds) = drain {
-            metrics.alarms.drain_seconds.with_label_values(&[name]).set(seconds);
+        match drain {
+            Some(seconds) => gauge.with_label_values(&[name]).set(seconds),
+            None => unknown(name),
         }
         found.insert(name.clone(), drain);
     }

@@ -72,3 +72,56 @@ fn a_source_that_is_not_configured_any_more_is_not_missed() {
         assert_eq!((found.silent.len(), found.unheard.len()), (silent, 0), "{configured}");
     }
 }
+
+/// One look at the lane of `vna`, with so many jobs queued of which some are not due: what is told, and what the metrics show.
+fn drain(memory: &mut Memory, metrics: &Metrics, (confirmed, queued, put_off): (u64, i64, u64)) -> (Option<f64>, bool) {
+    let counted = metrics.deliveries_total.with_label_values(&["vna", "confirmed"]);
+    counted.inc_by(confirmed - counted.get());
+    metrics.jobs_queued.with_label_values(&["vna", "routine"]).set(queued);
+    metrics.lane_open.with_label_values(&["vna"]).set(1);
+    let sight = Sight {
+        lanes: BTreeMap::from([("vna".to_owned(), None)]),
+        put_off: BTreeMap::from([("vna".to_owned(), put_off)]),
+        ..Sight::default()
+    };
+    let at = Moment {
+        wall: wall(NOON),
+        passed: Duration::from_secs(60),
+        step: Duration::from_secs(5),
+    };
+    let found = drains(at, &metrics.samples(), &sight, memory, metrics);
+    (
+        found["vna"],
+        metrics.text().contains("waystation_destination_drain_seconds{"),
+    )
+}
+
+#[test]
+fn nothing_is_said_of_a_backlog_whose_destination_was_never_seen_at_work() {
+    let (mut memory, metrics) = (Memory::default(), Metrics::new());
+    assert_eq!(
+        drain(&mut memory, &metrics, (0, 0, 0)),
+        (Some(0.0), true),
+        "nothing waits"
+    );
+    assert_eq!(drain(&mut memory, &metrics, (0, 20, 0)), (None, false));
+    assert_eq!(
+        drain(&mut memory, &metrics, (0, 0, 0)),
+        (Some(0.0), true),
+        "it was discarded"
+    );
+}
+
+#[test]
+fn what_is_not_due_yet_is_no_backlog_and_did_not_arrive() {
+    let (mut memory, metrics) = (Memory::default(), Metrics::new());
+    for look in 0..60_u32 {
+        // Each look six images that go at three in the morning, and one that goes at once.
+        let later = 6 * look;
+        let told = drain(&mut memory, &metrics, (look.into(), later.into(), later.into()));
+        assert_eq!(told, (Some(0.0), true), "{look}");
+    }
+    // The archive hangs for a moment: three images wait for it, at a pace of one each look.
+    let told = drain(&mut memory, &metrics, (59, 363, 360));
+    assert_eq!(told, (Some(15.0), true));
+}

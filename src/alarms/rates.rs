@@ -1,7 +1,8 @@
 //! Observed rates: how fast a destination takes what waits for it, and how fast the disk fills. Pure; time comes in.
 //!
 //! A destination's pace is measured only while something waited all along (otherwise it would show how much came, not how much
-//! it can take), and is kept over outages and restarts: the time to drain of a destination that is down counts from when it answers.
+//! it can take) and it could be reached, and is kept over outages and restarts: the time to drain of a destination that is down counts
+//! from when it answers.
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -48,18 +49,29 @@ pub struct Lane {
     floor: f64,
     #[serde(skip)]
     before: Option<(f64, f64)>,
+    /// How long it has been at work since it last confirmed something: a delivery may take many looks.
+    #[serde(skip)]
+    at_work: f64,
 }
 
 impl Lane {
-    /// A look: jobs confirmed so far (a counter since start), and jobs that wait or are being sent now.
-    pub fn look(&mut self, step: Duration, confirmed: f64, waiting: f64) {
+    /// A look: jobs confirmed so far (a counter since start), jobs that are due or being sent now, and whether the destination takes
+    /// any: it is neither down nor suspended.
+    pub fn look(&mut self, step: Duration, confirmed: f64, (waiting, takes): (f64, bool)) {
         let seconds = step.as_secs_f64();
         if let Some((confirmed_before, waiting_before)) = self.before
             && seconds > 0.0
         {
             let done = (confirmed - confirmed_before).max(0.0);
-            if waiting_before > 0.0 && waiting > 0.0 && done > 0.0 {
-                self.pace.add(done, seconds, PACE_MEMORY_S);
+            let backlog = waiting_before > 0.0 && waiting > 0.0;
+            self.at_work = if backlog { self.at_work + seconds } else { 0.0 };
+            if backlog && done > 0.0 {
+                self.pace.add(done, self.at_work, PACE_MEMORY_S);
+                self.at_work = 0.0;
+            }
+            if !takes {
+                // An outage is not slowness.
+                self.at_work = 0.0;
             }
             self.floor = self.floor.max(done / seconds);
             let came = (waiting - waiting_before + done).max(0.0);
@@ -141,26 +153,45 @@ mod tests {
         assert_eq!(lane.drain_seconds(100.0), None, "never seen");
         // Ten a second from a backlog of a thousand; then nothing to do; then a thousand wait before a dead destination.
         for tick in 0..20 {
-            lane.look(TICK, f64::from(tick) * 50.0, 1_000.0 - f64::from(tick) * 50.0);
+            lane.look(TICK, f64::from(tick) * 50.0, (1_000.0 - f64::from(tick) * 50.0, true));
         }
         for _ in 0..2_000 {
-            lane.look(TICK, 950.0, 0.0);
+            lane.look(TICK, 950.0, (0.0, true));
         }
-        lane.look(TICK, 950.0, 1_000.0);
+        lane.look(TICK, 950.0, (1_000.0, true));
         for _ in 0..2_000 {
-            lane.look(TICK, 950.0, 1_000.0);
+            lane.look(TICK, 950.0, (1_000.0, false));
         }
         let drain = lane.drain_seconds(1_000.0).unwrap();
         assert!((drain - 100.0).abs() < 5.0, "{drain}");
         assert_eq!(lane.drain_seconds(0.0), Some(0.0));
+        // It answers again: what it was down for does not count as work.
+        lane.look(TICK, 1_000.0, (950.0, true));
+        let drain = lane.drain_seconds(1_000.0).unwrap();
+        assert!((drain - 100.0).abs() < 5.0, "{drain}");
+    }
+
+    #[test]
+    fn a_delivery_that_takes_longer_than_a_look_counts_with_all_its_time() {
+        let mut lane = Lane::default();
+        // One each fifteen seconds, which is each third look.
+        for look in 0..40 {
+            let done = f64::from(look / 3);
+            lane.look(TICK, done, (20.0 - done, true));
+            if let Some(drain) = lane.drain_seconds(20.0).filter(|_| look >= 3) {
+                assert!((drain - 300.0).abs() < 5.0, "{look}: {drain}");
+            }
+        }
+        let left = lane.drain_seconds(7.0).unwrap();
+        assert!((left - 105.0).abs() < 2.0, "{left}");
     }
 
     #[test]
     fn a_destination_never_seen_at_its_limit_does_what_it_did_at_most() {
         let mut lane = Lane::default();
-        lane.look(TICK, 0.0, 0.0);
-        lane.look(TICK, 20.0, 0.0);
-        lane.look(TICK, 20.0, 100.0);
+        lane.look(TICK, 0.0, (0.0, true));
+        lane.look(TICK, 20.0, (0.0, true));
+        lane.look(TICK, 20.0, (100.0, true));
         assert_eq!(lane.drain_seconds(100.0), Some(25.0));
     }
 
@@ -168,7 +199,7 @@ mod tests {
     fn more_arrivals_than_it_takes_never_drain() {
         let mut lane = Lane::default();
         for tick in 0..100 {
-            lane.look(TICK, f64::from(tick) * 10.0, 100.0 + f64::from(tick) * 5.0);
+            lane.look(TICK, f64::from(tick) * 10.0, (100.0 + f64::from(tick) * 5.0, true));
         }
         assert_eq!(lane.drain_seconds(600.0), Some(f64::INFINITY));
     }

@@ -36,6 +36,8 @@ pub struct Sight {
     pub lanes: BTreeMap<String, Option<String>>,
     /// Jobs of destinations that are not configured.
     pub strangers: BTreeMap<String, u64>,
+    /// Of what is queued for each configured destination, the jobs that are not due yet.
+    pub put_off: BTreeMap<String, u64>,
     /// Bytes above the low-water mark of the spool's disk.
     pub room_bytes: f64,
     /// The rule folder is not what was loaded.

@@ -13,7 +13,9 @@ impl Parts {
         let look: alarms::Look = Arc::new(move || {
             let health = spool.health();
             let lanes = scheduler.status();
-            let strangers = spool.strangers(&scheduler.names()).into_iter();
+            let names = scheduler.names();
+            let strangers = spool.strangers(&names).into_iter();
+            let put_off = names.iter().map(|name| (name.to_string(), spool.put_off(name)));
             #[allow(clippy::cast_precision_loss)]
             let room_bytes = health.free_bytes.saturating_sub(health.low_water_bytes) as f64;
             Sight {
@@ -24,6 +26,7 @@ impl Parts {
                 strangers: strangers
                     .map(|(name, waiting)| (name.to_string(), waiting.all()))
                     .collect(),
+                put_off: put_off.collect(),
                 room_bytes,
                 rules_stale: rules.is_stale(),
             }

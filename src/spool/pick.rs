@@ -209,6 +209,24 @@ fn beyond<'a>(db: &'a Db, lane: &Lane, priority: Priority, now: Wall) -> Range<'
     db.range(Cf::Due, &above(lane.number, priority, now.plus(lane.longest())), &end)
 }
 
+/// How many of a lane's jobs are not due yet, `PUT_OFF_MAX` at most of each class. Costs a step for each.
+pub(super) fn put_off(db: &Db, lane: &Lane, now: Wall) -> Result<usize, DbError> {
+    let mut count = 0;
+    for priority in Priority::ALL {
+        let last = above(lane.number, priority, now.plus(lane.longest()));
+        let mut of_class = 0;
+        db.scan(Cf::Due, &above(lane.number, priority, now), &last, |_, _| {
+            of_class += 1;
+            of_class < PUT_OFF_MAX
+        })?;
+        count += of_class;
+    }
+    Ok(count)
+}
+
+/// More are not counted: a look at the lane would take too long.
+const PUT_OFF_MAX: usize = 100_000;
+
 /// The class that a job counts as at `now`.
 pub(super) fn effective(priority: Priority, due: Wall, now: Wall, age_step: Duration) -> u8 {
     if priority <= Priority::High {

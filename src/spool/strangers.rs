@@ -1,6 +1,6 @@
-//! What waits for whom, by the gauges: costs nothing. And for whom the configuration has no lane any more, so that nobody ever
+//! What waits for whom, by the gauges, which costs nothing; and how much of it is not due yet. And for whom the configuration has no lane any more, so that nobody ever
 //! delivers it: a person reroutes or discards it, or configures the destination again.
-use super::{Spool, count};
+use super::{Spool, count, pick};
 use crate::base::names::DestinationId;
 
 /// Jobs of one destination that have not ended.
@@ -28,6 +28,17 @@ impl Spool {
             held: self.core.metrics.held_of(destination.as_str()),
             awaiting: self.awaiting(destination),
         }
+    }
+
+    /// Of what is queued for a destination, what is not due yet: rules have put it off, or its study is not quiet. 0 where rules put
+    /// nothing off: the pauses of retries are short. Blocking; 0 when the index cannot be read.
+    #[must_use]
+    pub fn put_off(&self, destination: &DestinationId) -> u64 {
+        let lane = self.core.lanes.get(destination).filter(|lane| lane.has_waits());
+        let (Some(lane), Ok(db)) = (lane, self.core.db()) else {
+            return 0;
+        };
+        pick::put_off(&db, &lane, self.core.clock.now()).unwrap_or(0) as u64
     }
 
     /// Destinations that are not among these but have jobs.

@@ -374,7 +374,7 @@ impl Watched {
             source_last_received: float_gauges(&r, "waystation_source_last_received_timestamp_seconds", "When a source last sent an instance that was stored; across restarts", &["source"]),
             source_silent: gauges(&r, "waystation_source_silent", "1 while a source is silent for longer than it ever is at these hours (learned, or by configuration)", &["source"]),
             jobs_unconfigured: gauges(&r, "waystation_jobs_unconfigured", "Jobs of a destination that is not in the configuration: nobody delivers them until it is there again, or a person reroutes or discards them", &["destination"]),
-            drain_seconds: float_gauges(&r, "waystation_destination_drain_seconds", "Time to deliver what waits, at the observed rates, counted from when the destination answers; +Inf when more arrives than it takes; absent until a rate was observed", &["destination"]),
+            drain_seconds: float_gauges(&r, "waystation_destination_drain_seconds", "Time to deliver what is due, at the observed rates, counted from when the destination answers; 0 when nothing is due; +Inf when more arrives than it takes; absent while something waits and no rate was ever observed", &["destination"]),
             spool_room_bytes: gauge(&r, "waystation_spool_room_bytes", "Bytes that may still come before instances are refused: free space above the low-water mark, and delivered instances that may leave"),
             spool_full_seconds: float_gauge(&r, "waystation_spool_full_seconds", "Time until instances are refused for want of room, at the observed rates; +Inf while the room does not shrink"),
             clock_implausible: gauges(&r, "waystation_clock_implausible", "1 while the box's clock cannot be right, by reason", &["reason"]),

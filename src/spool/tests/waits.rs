@@ -78,6 +78,7 @@ async fn what_rules_put_off_waits_longer_than_any_retry_also_after_a_restart() {
     };
     let short = |bench: &Bench| bench.spool().puts_off(&dest("a"), MINUTE * 10);
     bench.store("1.0", b"now", vec![to("a")]).await;
+    assert_eq!(bench.spool().put_off(&dest("a")), 0);
     short(&bench);
     assert_eq!(bench.due("a").await, 1);
     bench.confirm("a").await;
@@ -85,10 +86,12 @@ async fn what_rules_put_off_waits_longer_than_any_retry_also_after_a_restart() {
     for _ in 0..2 {
         assert_eq!(bench.due("a").await, 0);
         assert_eq!(bench.spool().next_due(&dest("a")).await, Some(tonight));
+        assert_eq!(bench.spool().put_off(&dest("a")), 1);
         bench.reopen_after(|_| {});
         short(&bench);
     }
     bench.clock.advance(MINUTE * 600);
+    assert_eq!(bench.spool().put_off(&dest("a")), 0);
     assert_eq!(bench.due("a").await, 1);
 }
 
