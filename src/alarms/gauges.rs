@@ -3,7 +3,7 @@
 use super::clock::{ClockWatch, Doubt};
 use super::config::Config;
 use super::habits::{Expected, Habits, silent_for};
-use super::rates::Growth;
+use super::rates::{Growth, Stock};
 use super::store::Memory;
 use super::task::Sight;
 use crate::base::clock::Wall;
@@ -120,9 +120,22 @@ impl Gauges {
             memory.mean_bytes = bytes / count;
         }
         let of = |state: &str| sum(samples, "waystation_spool_instances", &[("state", state)]);
-        self.growth.look(at.step, of("pending"), memory.mean_bytes);
-        let room = sight.room_bytes + of("delivered") * memory.mean_bytes;
-        let full = self.growth.full_seconds(room);
+        let Some(free) = sight.room_bytes else {
+            return f64::INFINITY;
+        };
+        let now = Stock {
+            pending: of("pending"),
+            free,
+            received: bytes,
+            evicted: sum(samples, "waystation_cache_evicted_total", &[]),
+            mean_bytes: memory.mean_bytes,
+        };
+        self.growth.look(at.step, now);
+        let room = free + of("delivered") * memory.mean_bytes;
+        let full = match sum(samples, "waystation_spool_low_water", &[]) > 0.0 {
+            true => 0.0,
+            false => self.growth.full_seconds(room),
+        };
         #[allow(clippy::cast_possible_truncation)]
         metrics.alarms.spool_room_bytes.set(room as i64);
         metrics.alarms.spool_full_seconds.set(full);

@@ -125,3 +125,33 @@ fn what_is_not_due_yet_is_no_backlog_and_did_not_arrive() {
     let told = drain(&mut memory, &metrics, (59, 363, 360));
     assert_eq!(told, (Some(15.0), true));
 }
+
+#[test]
+fn a_disk_that_somebody_else_fills_is_told_until_images_are_refused() {
+    let (mut memory, metrics) = (Memory::default(), Metrics::new());
+    let mut gauges = gauges(NOON, &[]);
+    let mut room = |free: Option<f64>| {
+        let sight = Sight {
+            room_bytes: free,
+            ..Sight::default()
+        };
+        let at = Moment {
+            wall: wall(NOON),
+            passed: Duration::from_secs(60),
+            step: Duration::from_secs(5),
+        };
+        let told = gauges.room(at, &metrics.samples(), &sight, &mut memory, &metrics);
+        (told, metrics.alarms.spool_full_seconds.get())
+    };
+    assert_eq!(room(None), (f64::INFINITY, f64::INFINITY), "the disk does not answer");
+    for look in 0..8_u32 {
+        let free = 2e9 - f64::from(look) * 1e8;
+        let (told, shown) = room(Some(free));
+        assert_eq!(told.to_bits(), shown.to_bits());
+        if look >= 4 {
+            assert!((told - free / 2e7).abs() < 1.0, "{look}: {told}");
+        }
+    }
+    metrics.spool_low_water.set(1);
+    assert_eq!(room(Some(0.0)), (0.0, 0.0), "images are refused now");
+}

@@ -36,6 +36,8 @@ const ROOM_FAST_S: f64 = 900.0;
 const ROOM_SLOW_S: f64 = 3.0 * 3600.0;
 /// Before so many looks nothing is said of it: 20 s at the usual interval.
 const ROOM_LEAST_LOOKS: u32 = 4;
+/// Below this it may be the index's own, which grows and shrinks.
+const OTHERS_LEAST_BYTES: f64 = 67_108_864.0;
 /// Further away than this is never.
 const NEVER_S: f64 = 365.0 * 86_400.0;
 
@@ -97,29 +99,65 @@ impl Lane {
     }
 }
 
-/// What the disk cannot let go: instances that are not delivered. What is delivered may leave when room is needed, so the free space
-/// alone says nothing: it shrinks for weeks while the cache fills, and nothing is wrong.
+/// The disk at a look, and what the box has put there and taken away since its start.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stock {
+    /// Undelivered instances.
+    pub pending: f64,
+    /// Bytes free above the low-water mark.
+    pub free: f64,
+    /// Bytes received.
+    pub received: f64,
+    /// Delivered instances that have left.
+    pub evicted: f64,
+    /// The mean bytes of an instance.
+    pub mean_bytes: f64,
+}
+
+/// What the disk cannot let go: instances that are not delivered, and what others write on it. What is delivered may leave when room is
+/// needed, so the free space alone says nothing: it shrinks for weeks while the cache fills, and nothing is wrong.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Growth {
-    fast: Fading,
-    slow: Fading,
-    before: Option<f64>,
+    pending: Trend,
+    others: Trend,
+    before: Option<Stock>,
     looks: u32,
 }
 
+/// Bytes a second by two memories.
+#[derive(Clone, Copy, Debug, Default)]
+struct Trend {
+    fast: Fading,
+    slow: Fading,
+}
+
+impl Trend {
+    fn add(&mut self, bytes: f64, seconds: f64) {
+        self.fast.add(bytes, seconds, ROOM_FAST_S);
+        self.slow.add(bytes, seconds, ROOM_SLOW_S);
+    }
+
+    /// The slower of both.
+    fn rate(&self) -> f64 {
+        let rate = |memory: Fading| memory.rate(0.0).unwrap_or(0.0);
+        rate(self.fast).min(rate(self.slow))
+    }
+}
+
 impl Growth {
-    /// A look: undelivered instances, and the mean bytes of one.
-    pub fn look(&mut self, step: Duration, pending: f64, mean_bytes: f64) {
+    /// A look.
+    pub fn look(&mut self, step: Duration, now: Stock) {
         let seconds = step.as_secs_f64();
         if let Some(before) = self.before
             && seconds > 0.0
         {
-            let bytes = (pending - before) * mean_bytes;
-            self.fast.add(bytes, seconds, ROOM_FAST_S);
-            self.slow.add(bytes, seconds, ROOM_SLOW_S);
+            self.pending
+                .add((now.pending - before.pending) * now.mean_bytes, seconds);
+            let own = now.received - before.received - (now.evicted - before.evicted) * now.mean_bytes;
+            self.others.add(before.free - now.free - own, seconds);
             self.looks = self.looks.saturating_add(1);
         }
-        self.before = Some(pending);
+        self.before = Some(now);
     }
 
     /// Seconds until `room` bytes are used up; infinite while nothing grows.
@@ -128,10 +166,11 @@ impl Growth {
         if self.looks < ROOM_LEAST_LOOKS {
             return f64::INFINITY;
         }
-        let (Some(fast), Some(slow)) = (self.fast.rate(0.0), self.slow.rate(0.0)) else {
-            return f64::INFINITY;
-        };
-        let rate = fast.min(slow);
+        let mut rate = self.pending.rate();
+        // What others take away again is theirs to take back.
+        if self.others.fast.amount >= OTHERS_LEAST_BYTES {
+            rate += self.others.rate().max(0.0);
+        }
         if rate > 0.0 { bounded(room, rate) } else { f64::INFINITY }
     }
 }
@@ -204,12 +243,23 @@ mod tests {
         assert_eq!(lane.drain_seconds(600.0), Some(f64::INFINITY));
     }
 
+    /// So many undelivered instances of half a megabyte, and nothing else on a disk.
+    fn stock(pending: f64) -> Stock {
+        Stock {
+            pending,
+            free: 1e12 - pending * 5e5,
+            received: pending * 5e5,
+            evicted: 0.0,
+            mean_bytes: 5e5,
+        }
+    }
+
     #[test]
     fn the_disk_fills_at_the_slower_of_two_rates() {
         let (mut growth, mut pending, room) = (Growth::default(), 0.0, 1e12);
         for _ in 0..3 * 720 {
             pending += 10.0;
-            growth.look(TICK, pending, 5e5);
+            growth.look(TICK, stock(pending));
         }
         // Two a second of half a megabyte.
         let steady = growth.full_seconds(room);
@@ -217,23 +267,69 @@ mod tests {
         // A burst of five minutes at a hundred times the rate changes the slow view little.
         for _ in 0..60 {
             pending += 1_000.0;
-            growth.look(TICK, pending, 5e5);
+            growth.look(TICK, stock(pending));
         }
         let burst = growth.full_seconds(room);
         assert!(burst > 1.5e5 && burst < 1e6, "{burst}");
         // It drains: never full.
         for _ in 0..4 * 720 {
             pending -= 10.0;
-            growth.look(TICK, pending, 5e5);
+            growth.look(TICK, stock(pending));
         }
         assert_eq!(growth.full_seconds(room), f64::INFINITY);
     }
 
     #[test]
+    fn what_others_write_on_the_disk_is_told_before_it_is_full() {
+        let (mut growth, mut free) = (Growth::default(), 1e12);
+        for _ in 0..720 {
+            free -= 5e7;
+            growth.look(TICK, Stock { free, ..stock(0.0) });
+        }
+        // Ten megabytes a second.
+        let left = growth.full_seconds(free);
+        assert!((left / (free / 1e7) - 1.0).abs() < 0.01, "{left}");
+        // The box gives away its cache for them: the free space stays.
+        let mut evicted = 0.0;
+        for _ in 0..720 {
+            evicted += 100.0;
+            let now = Stock {
+                free,
+                evicted,
+                ..stock(0.0)
+            };
+            growth.look(TICK, now);
+        }
+        let left = growth.full_seconds(free);
+        assert!((left / (free / 1e7) - 1.0).abs() < 0.01, "{left}");
+    }
+
+    #[test]
+    fn a_cache_that_fills_and_is_given_away_and_an_index_that_grows_do_not_fill_the_disk() {
+        let (mut growth, mut received, mut evicted) = (Growth::default(), 0.0, 0.0);
+        for look in 0..2_000 {
+            // Two a second, delivered at once; from some time on as many leave. The index breathes.
+            received += 5e6;
+            if look > 1_000 {
+                evicted += 10.0;
+            }
+            let now = Stock {
+                pending: 0.0,
+                free: 1e12 - received + evicted * 5e5 - f64::from(look % 12) * 5e6,
+                received,
+                evicted,
+                mean_bytes: 5e5,
+            };
+            growth.look(TICK, now);
+            assert_eq!(growth.full_seconds(1e10), f64::INFINITY, "{look}");
+        }
+    }
+
+    #[test]
     fn an_unwatched_disk_says_nothing() {
         let mut growth = Growth::default();
-        growth.look(TICK, 0.0, 1e6);
-        growth.look(TICK, 50.0, 1e6);
+        growth.look(TICK, stock(0.0));
+        growth.look(TICK, stock(50.0));
         assert_eq!(growth.full_seconds(100.0), f64::INFINITY);
     }
 }

@@ -38,8 +38,8 @@ pub struct Sight {
     pub strangers: BTreeMap<String, u64>,
     /// Of what is queued for each configured destination, the jobs that are not due yet.
     pub put_off: BTreeMap<String, u64>,
-    /// Bytes above the low-water mark of the spool's disk.
-    pub room_bytes: f64,
+    /// Bytes above the low-water mark of the spool's disk; `None`: nobody has looked yet.
+    pub room_bytes: Option<f64>,
     /// The rule folder is not what was loaded.
     pub rules_stale: bool,
 }

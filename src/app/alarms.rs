@@ -27,7 +27,7 @@ impl Parts {
                     .map(|(name, waiting)| (name.to_string(), waiting.all()))
                     .collect(),
                 put_off: put_off.collect(),
-                room_bytes,
+                room_bytes: Some(room_bytes),
                 rules_stale: rules.is_stale(),
             }
         });

@@ -376,7 +376,7 @@ impl Watched {
             jobs_unconfigured: gauges(&r, "waystation_jobs_unconfigured", "Jobs of a destination that is not in the configuration: nobody delivers them until it is there again, or a person reroutes or discards them", &["destination"]),
             drain_seconds: float_gauges(&r, "waystation_destination_drain_seconds", "Time to deliver what is due, at the observed rates, counted from when the destination answers; 0 when nothing is due; +Inf when more arrives than it takes; absent while something waits and no rate was ever observed", &["destination"]),
             spool_room_bytes: gauge(&r, "waystation_spool_room_bytes", "Bytes that may still come before instances are refused: free space above the low-water mark, and delivered instances that may leave"),
-            spool_full_seconds: float_gauge(&r, "waystation_spool_full_seconds", "Time until instances are refused for want of room, at the observed rates; +Inf while the room does not shrink"),
+            spool_full_seconds: float_gauge(&r, "waystation_spool_full_seconds", "Time until instances are refused for want of room, at the observed rates of undelivered instances and of what others write on its disk; +Inf while neither grows, 0 while instances are refused for it"),
             clock_implausible: gauges(&r, "waystation_clock_implausible", "1 while the box's clock cannot be right, by reason", &["reason"]),
             clock_jumps_total: counter(&r, "waystation_clock_jumps_total", "Jumps of the box's clock against the time that has passed"),
             rules_stale: gauge(&r, "waystation_rules_stale", "1 while the rule folder on disk is not what is in force"),
