@@ -10,8 +10,10 @@ const JUMP: Duration = Duration::from_secs(60);
 const JUMP_MEMORY: Duration = Duration::from_secs(3600);
 /// The box's clock differs from the modalities' by more than this…
 const PEERS_S: f64 = 600.0;
-/// …when so many of them agree.
+/// …when so many of them agree…
 const PEERS_LEAST: usize = 3;
+/// …to within this, and no other contradicts.
+const AGREE_S: f64 = 300.0;
 /// An image made this long before it came was sent late, or its clock is behind: only when all say so it is ours that is ahead.
 const PEERS_BEHIND_S: f64 = -3_600.0;
 
@@ -61,7 +63,8 @@ impl ClockWatch {
         }
     }
 
-    /// A look: the wall clock, the time passed since the start of the box, and for each source how far its clock is ahead (seconds).
+    /// A look: the wall clock, the time passed since the start of the box, and for each source that was heard of late how far its clock is ahead
+    /// (seconds), by the least late of its images.
     pub fn look(&mut self, wall: Wall, passed: Duration, peers: &[f64]) -> Vec<Doubt> {
         if let Some((before, passed_before)) = self.before {
             let step = wall.seconds() - before.seconds() - passed.saturating_sub(passed_before).as_secs_f64();
@@ -88,15 +91,17 @@ impl ClockWatch {
     }
 }
 
-/// By how much the modalities, as far as they agree, are ahead of the box.
+/// By how much the modalities are ahead of the box: all of them to the same side, and the three that tell the most, those least late,
+/// agree.
 fn disagreement(peers: &[f64]) -> Option<f64> {
-    if peers.len() < PEERS_LEAST {
-        return None;
-    }
-    let least = peers.iter().copied().fold(f64::INFINITY, f64::min);
-    let most = peers.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    if least > PEERS_S {
-        Some(least)
+    let mut peers = peers.to_vec();
+    peers.sort_by(|a, b| b.total_cmp(a));
+    let (most, least) = (*peers.first()?, *peers.last()?);
+    let third = *peers.get(PEERS_LEAST - 1)?;
+    if most - third > AGREE_S {
+        None
+    } else if least > PEERS_S {
+        Some(third)
     } else if most < PEERS_BEHIND_S {
         Some(most)
     } else {
@@ -150,12 +155,17 @@ mod tests {
 
     #[test]
     fn three_modalities_that_agree_are_right() {
-        let table: [(&[f64], Option<f64>); 6] = [
+        let table: [(&[f64], Option<f64>); 9] = [
             (&[900.0, 900.0], None),
             (&[900.0, 890.0, 910.0], Some(890.0)),
             (&[900.0, 890.0, 2.0], None),
-            (&[-9_000.0, -5_000.0, -7_000.0], Some(-5_000.0)),
-            (&[-9_000.0, -5.0, -7_000.0], None),
+            // Images that were sent late, each by another time, are no agreement.
+            (&[-7_201.0, -10_200.0, -13_201.0], None),
+            (&[-7_201.0, -7_230.0, -7_205.0], Some(-7_201.0)),
+            // One more that sends late changes nothing, and one that is right says that the box is.
+            (&[-7_201.0, -13_201.0, -7_230.0, -7_205.0], Some(-7_201.0)),
+            (&[-7_201.0, -7_230.0, -7_205.0, -5.0], None),
+            (&[900.0, 2_000.0, 3_000.0], None),
             (&[], None),
         ];
         for (peers, wanted) in table {

@@ -79,7 +79,7 @@ fn clocks_are_judged_in_the_zone_of_the_instance() {
 }
 
 #[test]
-fn the_metric_shows_the_last_judged_clock_of_each_source() {
+fn the_metric_shows_the_clock_of_each_source_as_its_least_late_image_tells() {
     use crate::base::clock::Clock;
     use crate::telemetry::metrics::Metrics;
     let metrics = Metrics::new();
@@ -94,6 +94,13 @@ fn the_metric_shows_the_last_judged_clock_of_each_source() {
     assert_eq!(shown.get(), 300);
     let _ = store.decide(&facts(), &head_of(&[]));
     assert_eq!(shown.get(), 300, "what cannot be judged says nothing");
+    let late = head_of(&[("ContentDate", "20231114"), ("ContentTime", "201820")]);
+    let _ = store.decide(&facts(), &late);
+    assert_eq!(
+        shown.get(),
+        300,
+        "an image that was sent late says nothing of the clock"
+    );
 }
 
 #[test]

@@ -189,8 +189,7 @@ impl RuleStore {
             tracing::warn!(flag, source = %facts.source, sop_instance = %facts.sop_instance, "a rule flagged the instance");
         }
         if let Some(skew) = decision.clock_skew {
-            let gauge = &self.0.metrics.source_clock_skew_seconds;
-            gauge.with_label_values(&[facts.source.as_str()]).set(skew);
+            self.0.metrics.clock_skew(facts.source.as_str(), skew);
         }
         let on_purpose = |hold: &&Hold| matches!(hold.kind, HoldKind::Rule | HoldKind::Incomplete);
         if let Some(hold) = decision.hold.as_ref().filter(|hold| !on_purpose(hold)) {

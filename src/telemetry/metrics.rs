@@ -2,15 +2,17 @@
 //! a 0/1 gauge for each latch. Labels: names from configuration and words from enums, so cardinality is bounded.
 use super::exemplars::{Exemplar, Exemplars};
 use super::openmetrics;
+use super::skews::Skews;
 use crate::base::clock::{Clock, Wall};
 use crate::base::names::InstanceId;
 use prometheus::core::Collector;
-use prometheus::proto::MetricType;
+use prometheus::proto::{MetricFamily, MetricType};
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry, TextEncoder,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 // Rooms that keep a handle name its type through here: this room is the only door to prometheus.
 pub use prometheus::{IntGauge, IntGaugeVec};
@@ -38,6 +40,8 @@ pub struct Commitments {
 pub struct Table {
     registry: Registry,
     exemplars: Exemplars,
+    skews: Skews,
+    made: Instant,
     pub start_timestamp_seconds: Gauge,
     pub alarms: Watched,
     pub associations_total: IntCounterVec,
@@ -167,22 +171,20 @@ impl Metrics {
     #[must_use]
     pub fn text(&self) -> String {
         // Encoding fails only for an invalid metric family, which the registration has already refused.
-        TextEncoder::new()
-            .encode_to_string(&self.registry.gather())
-            .unwrap_or_default()
+        TextEncoder::new().encode_to_string(&self.gather()).unwrap_or_default()
     }
 
     /// The exposition in the OpenMetrics format 1.0, with exemplars.
     #[must_use]
     pub fn open_metrics(&self) -> String {
-        openmetrics::text(&self.registry.gather(), &self.exemplars)
+        openmetrics::text(&self.gather(), &self.exemplars)
     }
 
     /// All counters and gauges as they stand, by name: what the alarms judge is what Prometheus would see.
     #[must_use]
     pub fn samples(&self) -> BTreeMap<String, Vec<Sample>> {
         let mut all = BTreeMap::new();
-        for family in self.registry.gather() {
+        for family in self.gather() {
             let value: fn(&prometheus::proto::Metric) -> f64 = match family.get_field_type() {
                 MetricType::COUNTER => |metric| metric.get_counter().get_value(),
                 MetricType::GAUGE => |metric| metric.get_gauge().get_value(),
@@ -203,6 +205,17 @@ impl Metrics {
             );
         }
         all
+    }
+
+    fn gather(&self) -> Vec<MetricFamily> {
+        self.skews.show(&self.source_clock_skew_seconds, self.made.elapsed());
+        self.registry.gather()
+    }
+
+    /// An instance of this source says that it was made so many seconds after its arrival; below 0: before it.
+    pub fn clock_skew(&self, source: &str, seconds: i64) {
+        let gauge = &self.source_clock_skew_seconds;
+        self.skews.note(gauge, source, seconds, self.made.elapsed());
     }
 
     /// Jobs held of one destination, of all kinds.
@@ -287,7 +300,7 @@ impl Table {
             rule_canary_decisions_total: counters(&r, "waystation_rule_canary_decisions_total", "Decisions of the canary set, by outcome; they also count as decisions of the rules", &["outcome"]),
             rule_flags_total: counters(&r, "waystation_rule_flags_total", "Instances that a word of the rules flagged without holding them", &["flag", "source"]),
             rule_failures: gauges(&r, "waystation_rule_failures_held", "Instances held because a rule failed, went over its budget, made a change that cannot be made or named no destination (alarm when above 0)", &["kind"]),
-            source_clock_skew_seconds: gauges(&r, "waystation_source_clock_skew_seconds", "How long after its arrival the last judged instance of a source says it was made; above 0 the source's clock is ahead (timezone::check_clock)", &["source"]),
+            source_clock_skew_seconds: gauges(&r, "waystation_source_clock_skew_seconds", "How long after its arrival an instance of a source says it was made, the greatest of the last hour; above 0 the source's clock is ahead; absent when none was judged for an hour (timezone::check_clock)", &["source"]),
             rule_seconds: histogram(&r, "waystation_rule_seconds", "Time to decide on one instance"),
             rules_reload_failed: gauge(&r, "waystation_rules_reload_failed", "1 when the rule folder on disk was refused and an older set is in force"),
             rules_loaded_timestamp_seconds: float_gauge(&r, "waystation_rules_loaded_timestamp_seconds", "When the rule set in force was loaded"),
@@ -335,6 +348,8 @@ impl Table {
             panics_total: counter(&r, "waystation_panics_total", "Panics that ended one association, request, rule or delivery, and nothing else (our fault: report it)"),
             alarms: Watched::new(r.clone()),
             exemplars: Exemplars::default(),
+            skews: Skews::default(),
+            made: Instant::now(),
             reconcile_differences: gauges(&r, "waystation_reconcile_differences", "Differences of the last 14 days that stood when they were looked at last, by kind (alarm when above 0)", &["kind"]),
             reconcile_open: gauge(&r, "waystation_reconcile_open_deliveries", "Deliveries that waited when the last reconciliation was made; no difference"),
             reconcile_timestamp_seconds: float_gauge(&r, "waystation_reconcile_last_run_timestamp_seconds", "When the last reconciliation was made; 0: never"),

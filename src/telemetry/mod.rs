@@ -3,3 +3,4 @@ mod exemplars;
 pub mod log;
 pub mod metrics;
 pub mod openmetrics;
+mod skews;

@@ -86,8 +86,8 @@ fn clock_word(book: &mut Book) {
             namespace: "timezone",
             name: "check_clock",
             parameters: "image, options",
-            does: "Compares when the instance was made, by its own word, with when it arrived, and shows the difference as \
-                   the metric waystation_source_clock_skew_seconds of its source. Options: `ahead` (seconds, 120) and \
+            does: "Compares when the instance was made, by its own word, with when it arrived, and shows the difference, the \
+                   greatest of the last hour, as the metric waystation_source_clock_skew_seconds of its source. Options: `ahead` (seconds, 120) and \
                    `behind` (seconds, not judged without it) flag the instance beyond them; `zone` in place of \
                    `rules.zone`; `hold: true` holds instead of flagging.",
             limits: "Changes nothing. The latest of the creation, content and acquisition times counts. Being late may also \
