@@ -10,7 +10,7 @@ use crate::base::clock::Wall;
 use crate::telemetry::metrics::{Metrics, Sample};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 pub(super) type Samples = BTreeMap<String, Vec<Sample>>;
@@ -99,7 +99,7 @@ impl Gauges {
         let now = Timestamp::from_microsecond(i64::try_from(at.wall.0).unwrap_or(i64::MAX)).unwrap_or_default();
         let learned = habits.look(now, at.step, &last, zone);
         let doubts = self.doubts(at, samples, metrics);
-        let silence = self.silence(at, now, habits, (config, zone), metrics);
+        let silence = self.silence(at, now, (habits, &mut memory.silent), (config, zone), metrics);
         metrics.alarms.rules_stale.set(i64::from(sight.rules_stale));
         strangers(samples, sight, metrics);
         Found {
@@ -166,7 +166,7 @@ impl Gauges {
         &mut self,
         at: Moment,
         now: Timestamp,
-        habits: &Habits,
+        (habits, known): (&Habits, &mut BTreeSet<String>),
         (config, zone): (&Config, &TimeZone),
         metrics: &Metrics,
     ) -> Silence {
@@ -180,18 +180,19 @@ impl Gauges {
             return found.clone();
         }
         let mut found = Silence::default();
+        known.retain(|name| self.sources.contains(name));
         for name in &self.sources {
-            let heard = self.heard(name, now, habits, (config, zone));
-            metrics
-                .alarms
-                .source_silent
-                .with_label_values(&[name])
-                .set(i64::from(matches!(heard, Heard::Silent(_))));
-            match heard {
-                Heard::Silent(span) => found.silent.push((name.clone(), span)),
+            match self.heard(name, now, habits, (config, zone)) {
+                Heard::Silent(span) => {
+                    known.insert(name.clone());
+                    found.silent.push((name.clone(), span));
+                }
+                // It is what it was before the restart.
                 Heard::Unknown => found.unheard.push(name.clone()),
-                Heard::Well => {}
+                Heard::Well => drop(known.remove(name)),
             }
+            let gauge = metrics.alarms.source_silent.with_label_values(&[name]);
+            gauge.set(known.contains(name).into());
         }
         self.silence = Some((at.passed, found.clone()));
         found

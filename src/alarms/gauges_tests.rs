@@ -68,9 +68,39 @@ fn a_source_that_is_not_configured_any_more_is_not_missed() {
     for (configured, silent) in [("ct1", 1), ("ct-new", 0)] {
         let mut gauges = gauges(NOON - 9.0 * HOUR, &[configured]);
         let habits = habits("ct1", NOON - 3.0 * HOUR);
-        let found = gauges.silence(at, now, &habits, (&config, &TimeZone::UTC), &metrics);
+        let mut known = BTreeSet::from(["ct1".to_owned()]);
+        let found = gauges.silence(at, now, (&habits, &mut known), (&config, &TimeZone::UTC), &metrics);
         assert_eq!((found.silent.len(), found.unheard.len()), (silent, 0), "{configured}");
+        assert_eq!(known.len(), silent, "{configured}");
     }
+}
+
+#[test]
+fn a_source_that_was_silent_before_a_restart_stays_so_in_the_metrics_until_it_is_judged() {
+    let (config, metrics) = (Config::default(), Metrics::new());
+    let shown = || metrics.alarms.source_silent.with_label_values(&["ct1"]).get();
+    let mut known = BTreeSet::new();
+    // A box that began some hours before noon and looks at noon, at a source that sent some hours before noon.
+    let mut look = |began: f64, sent: f64| {
+        let mut gauges = gauges(NOON - began * HOUR, &["ct1"]);
+        let at = Moment {
+            wall: wall(NOON),
+            passed: Duration::from_secs(1),
+            step: Duration::from_secs(5),
+        };
+        #[allow(clippy::cast_possible_truncation)]
+        let now = Timestamp::from_second(NOON as i64).unwrap();
+        let habits = habits("ct1", NOON - sent * HOUR);
+        gauges.silence(at, now, (&habits, &mut known), (&config, &TimeZone::UTC), &metrics);
+    };
+    look(1.0, 3.0);
+    assert_eq!(shown(), 0, "it was not known to be silent, and is not judged yet");
+    look(9.0, 3.0);
+    assert_eq!(shown(), 1, "judged");
+    look(0.0, 3.0);
+    assert_eq!(shown(), 1, "started anew, and nothing has come");
+    look(1.0, 0.5);
+    assert_eq!(shown(), 0, "it has sent");
 }
 
 /// One look at the lane of `vna`, with so many jobs queued of which some are not due: what is told, and what the metrics show.

@@ -11,7 +11,7 @@ use super::rates::Lane;
 use crate::base::whole;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -30,6 +30,8 @@ pub struct Memory {
     pub deeds: Vec<Deed>,
     /// What each destination takes.
     pub lanes: BTreeMap<String, Lane>,
+    /// Sources that were silent when it was last known.
+    pub silent: BTreeSet<String>,
     /// The mean bytes of an instance; 0: not known.
     pub mean_bytes: f64,
 }

@@ -165,6 +165,10 @@ impl Watch {
             let gauge = &parts.metrics.alarms.source_last_received;
             gauge.with_label_values(&[source]).set(*at);
         }
+        for source in &parts.sources {
+            let gauge = parts.metrics.alarms.source_silent.with_label_values(&[source]);
+            gauge.set(memory.silent.contains(source).into());
+        }
         let last_run = Some(Wall(memory.wall)).filter(|wall| wall.0 > 0);
         // While the box was off, time has passed as the wall clock tells it, but never backwards.
         let steady = memory.steady + wall.0.saturating_sub(memory.wall);

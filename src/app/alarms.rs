@@ -31,11 +31,6 @@ impl Parts {
                 rules_stale: rules.is_stale(),
             }
         });
-        for source in &config.sources {
-            // What has not been judged yet is not silent.
-            let gauge = &self.metrics.alarms.source_silent;
-            gauge.with_label_values(&[source.name.as_str()]).set(0);
-        }
         let parts = alarms::Parts {
             config: config.alarms.clone(),
             node: config.node.name.clone(),
