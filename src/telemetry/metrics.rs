@@ -291,8 +291,8 @@ impl Table {
             certificate_reload_failed: gauges(&r, "waystation_certificate_reload_failed", "1 while certificate files on the disk cannot be used and older ones stay in force", &["role", "name"]),
             certificate_reloads_total: counters(&r, "waystation_certificate_reloads_total", "Certificate files that changed on the disk, by result", &["role", "name", "result"]),
             association_failures_total: counters(&r, "waystation_association_failures_total", "Associations that ended by abort, time-out or protocol error, by reason", &["listener", "reason"]),
-            received_total: counters(&r, "waystation_instances_received_total", "Instances committed to the spool and acknowledged", &["source"]),
-            received_bytes_total: counters(&r, "waystation_instances_received_bytes_total", "Bytes of data sets committed to the spool", &["source"]),
+            received_total: counters(&r, "waystation_instances_received_total", "Instances that were taken and acknowledged: committed to the spool, or here already with the same content (see waystation_repeats_total)", &["source"]),
+            received_bytes_total: counters(&r, "waystation_instances_received_bytes_total", "Bytes of the data sets of instances that were taken and acknowledged, repeats included", &["source"]),
             store_answers_total: counters(&r, "waystation_store_answers_total", "C-STORE answers given, by status word", &["source", "status"]),
             store_seconds: histograms(&r, "waystation_store_seconds", "Time from the C-STORE command to its answer", &["source"]),
             repeats_total: counters(&r, "waystation_repeats_total", "Repeated SOP instances: same content, or other content under the same UID", &["source", "kind"]),
@@ -386,8 +386,8 @@ impl Watched {
     #[allow(clippy::needless_pass_by_value)]
     fn new(r: Registry) -> Self {
         Self {
-            source_last_received: float_gauges(&r, "waystation_source_last_received_timestamp_seconds", "When a source last sent an instance that was stored; across restarts", &["source"]),
-            source_silent: gauges(&r, "waystation_source_silent", "1 while a source is silent for longer than it ever is at these hours (learned, or by configuration)", &["source"]),
+            source_last_received: float_gauges(&r, "waystation_source_last_received_timestamp_seconds", "When a source last sent an instance that was stored, or one that is here already; kept over restarts, after a crash as of up to ten minutes before it", &["source"]),
+            source_silent: gauges(&r, "waystation_source_silent", "1 while a source is silent for longer than it ever is at these hours (learned, or by configuration); after a restart what it was before, until it sends or was watched for long enough", &["source"]),
             jobs_unconfigured: gauges(&r, "waystation_jobs_unconfigured", "Jobs of a destination that is not in the configuration: nobody delivers them until it is there again, or a person reroutes or discards them", &["destination"]),
             drain_seconds: float_gauges(&r, "waystation_destination_drain_seconds", "Time to deliver what is due, at the observed rates, counted from when the destination answers; 0 when nothing is due; +Inf when more arrives than it takes; absent while something waits and no rate was ever observed", &["destination"]),
             spool_room_bytes: gauge(&r, "waystation_spool_room_bytes", "Bytes that may still come before instances are refused: free space above the low-water mark, and delivered instances that may leave"),
