@@ -283,7 +283,7 @@ pub fn advice(kind: Kind) -> (&'static str, &'static str) {
         ),
         Kind::ReconciliationDiffers => (
             "the daily reconciliation has found images that were sent and are not where they should be, or not confirmed.",
-            "read its report; it names each difference and what to do.",
+            "waystation reconcile --kept names the days; the report of each (--day) names each difference and what to do.",
         ),
         Kind::ClockImplausible => (
             "certificates may be taken for expired or not valid yet, and times in logs and on the ledger are wrong. Queues are not affected.",

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use waystation::base::names::InstanceId;
 use waystation::config;
 use waystation::control::protocol::{Hex, Request};
-use waystation::custody::{Report, Subject, query};
+use waystation::custody::{Subject, query};
 use waystation::spool::{self, ChainReport};
 
 /// Which instances.
@@ -72,7 +72,7 @@ pub struct Reconcile {
     /// The day, as YYYY-MM-DD; without it, today so far
     #[arg(long)]
     pub day: Option<String>,
-    /// Only show the report that was kept (the last one without --day)
+    /// Only show the report that was kept (the last one without --day, which names the other days with differences)
     #[arg(long)]
     pub kept: bool,
     #[command(flatten)]
@@ -166,10 +166,6 @@ pub(super) fn code(good: bool) -> ExitCode {
     } else {
         ExitCode::from(FAILED)
     }
-}
-
-pub(super) fn agrees(report: &Report) -> bool {
-    report.total() == 0
 }
 
 /// The verification, for people.

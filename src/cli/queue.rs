@@ -314,7 +314,7 @@ pub(super) fn show(request: &Request, response: &Response, json: bool) -> ExitCo
     }
     match response {
         Response::Ledger { report } => super::custody::code(report.is_sound()),
-        Response::Reconciliation { report } => super::custody::code(super::custody::agrees(report)),
+        Response::Reconciliation { report } => super::custody::code(report.agrees()),
         _ => super::custody::code(!refused),
     }
 }

@@ -244,6 +244,9 @@ fn a_difference_stands_until_it_is_mended_whatever_days_follow() {
     // Before three in the morning a day less is due.
     wait_until("days that follow are reconciled", SOON, || reports(&folder) >= 2);
     assert_eq!(standing(&station), 1.0, "the days that follow do not hide it");
+    let last = station.cli(&["reconcile", "--kept"]);
+    let leads = format!("{today} HAS DIFFERENCES STILL: 1 (waystation reconcile --kept --day {today})");
+    assert!(last.code == Some(1) && last.out.contains(&leads), "{last:?}");
     station.restart();
     assert_eq!(standing(&station), 1.0, "nor a start, from its first answer on");
     send(station.setup.dicom, station.setup.path(), &refused);

@@ -189,6 +189,9 @@ pub struct Report {
     pub counts: BTreeMap<String, u64>,
     /// There are more differences than are listed.
     pub more: bool,
+    /// Other days that are looked back at and whose differences stand, with how many; of an answer, and not kept.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub other_days: BTreeMap<String, u64>,
 }
 
 /// Differences of a kind that reports of several days have together: what two of them list alike is one, for much is looked at in all that
@@ -237,6 +240,21 @@ impl Report {
     pub fn total(&self) -> u64 {
         self.counts.values().sum()
     }
+
+    /// Whether there are none, neither of this day nor of the others that are named.
+    #[must_use]
+    pub fn agrees(&self) -> bool {
+        self.total() == 0 && self.other_days.is_empty()
+    }
+
+    /// With those of the kept reports of other days that have differences.
+    pub(super) fn beside<'a>(self, kept: impl Iterator<Item = &'a Self>) -> Self {
+        let other_days = kept
+            .filter(|other| other.day != self.day && other.total() > 0)
+            .map(|other| (other.day.clone(), other.total()))
+            .collect();
+        Self { other_days, ..self }
+    }
 }
 
 #[cfg(test)]
@@ -269,5 +287,29 @@ mod tests {
         let monday = report(&[(MissingPayload, "1.2"), (MissingPayload, "1.3"), (Cut, "1.4")], 2);
         let count = |kind| standing([&friday, &monday].into_iter(), kind);
         assert_eq!((count(Refused), count(MissingPayload), count(Cut)), (1, 2, 6));
+    }
+
+    #[test]
+    fn a_day_that_agrees_leads_to_those_that_do_not() {
+        let of = |day: &str, differences: &[(DifferenceKind, &str)]| Report {
+            day: day.to_owned(),
+            ..report(differences, 0)
+        };
+        let friday = of(
+            "2026-05-08",
+            &[(DifferenceKind::Refused, "1.1"), (DifferenceKind::Cut, "1.2")],
+        );
+        let kept = [friday.clone(), of("2026-05-09", &[]), of("2026-05-10", &[])];
+        let sunday = kept[2].clone().beside(kept.iter());
+        assert_eq!(sunday.other_days, BTreeMap::from([("2026-05-08".to_owned(), 2)]));
+        assert!(sunday.total() == 0 && !sunday.agrees());
+        let words = sunday.to_string();
+        assert!(
+            words.contains("no differences of this day")
+                && words.contains("waystation reconcile --kept --day 2026-05-08"),
+            "{words}"
+        );
+        assert_eq!(friday.clone().beside(kept.iter()), friday);
+        assert!(kept[1].clone().beside(kept[1..].iter()).agrees());
     }
 }

@@ -146,8 +146,8 @@ impl Reconciler {
         Ok(missed)
     }
 
-    /// Reconciles a day; without one today so far, and the days that are looked back at: what was mended is no difference any more. The
-    /// report is kept, counted, and answered.
+    /// Reconciles a day; without one today so far, and the days that are looked back at: what was mended is no difference any more, and
+    /// the answer names those of which some stand. The report is kept, counted, and answered.
     ///
     /// # Errors
     /// See `ReconcileError`.
@@ -161,7 +161,18 @@ impl Reconciler {
                 self.make(differing).await?;
             }
         }
-        self.make(day.unwrap_or(today)).await
+        let report = self.make(day.unwrap_or(today)).await?;
+        match day {
+            Some(_) => Ok(report),
+            None => self.beside(report).await.map_err(ReconcileError::Write),
+        }
+    }
+
+    /// With the other days that are looked back at and have differences.
+    async fn beside(&self, report: Report) -> io::Result<Report> {
+        let (folder, first) = (self.folder.clone(), self.looked_back_to());
+        let kept = blocking(move || since(&folder, first)).await?;
+        Ok(report.beside(kept.iter().map(|(_, kept)| kept)))
     }
 
     async fn make(&self, day: Day) -> Result<Report, ReconcileError> {
@@ -198,20 +209,24 @@ impl Reconciler {
         Ok(report)
     }
 
-    /// The report of a day as it is kept; without a day the one that was made last.
+    /// The report of a day as it is kept; without a day the one that was made last, with the other days of which differences stand.
     ///
     /// # Errors
     /// It cannot be read.
     pub async fn kept(&self, day: Option<Day>) -> io::Result<Option<Report>> {
         let folder = self.folder.clone();
-        blocking(move || match day {
+        let found = blocking(move || match day {
             Some(day) => stored(&folder, day),
             None => match made_last(&folder)? {
                 Some(day) => stored(&folder, day),
                 None => Ok(None),
             },
         })
-        .await
+        .await?;
+        match (found, day) {
+            (Some(report), None) => self.beside(report).await.map(Some),
+            (found, _) => Ok(found),
+        }
     }
 
     /// The gauges, from the kept reports of all days that are looked back at; what cannot be read is logged.

@@ -16,7 +16,14 @@ impl fmt::Display for Report {
         writeln!(f, "ledger line {}, {}", self.ledger_line, self.ledger_head)?;
         self.sent(f)?;
         self.fates(f)?;
-        self.differing(f)
+        self.differing(f)?;
+        for (day, count) in &self.other_days {
+            writeln!(
+                f,
+                "{day} HAS DIFFERENCES STILL: {count} (waystation reconcile --kept --day {day})"
+            )?;
+        }
+        Ok(())
     }
 }
 
@@ -77,7 +84,8 @@ impl Report {
 
     fn differing(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.total() == 0 {
-            return writeln!(f, "no differences");
+            let of = if self.agrees() { "" } else { " of this day" };
+            return writeln!(f, "no differences{of}");
         }
         let counts: Vec<String> = self
             .counts
