@@ -24,6 +24,11 @@ impl Fading {
     fn rate(self, least_s: f64) -> Option<f64> {
         (self.seconds >= least_s).then(|| self.amount / self.seconds)
     }
+
+    /// As if nothing had come before what was seen, when that is less than `least_s`.
+    fn rate_over(self, least_s: f64) -> f64 {
+        self.amount / self.seconds.max(least_s)
+    }
 }
 
 /// How long a destination's pace and its arrivals are remembered.
@@ -31,6 +36,8 @@ const PACE_MEMORY_S: f64 = 300.0;
 const ARRIVALS_MEMORY_S: f64 = 900.0;
 /// Before these were seen nothing is said.
 const PACE_LEAST_S: f64 = 2.0;
+/// What came in less than this is a burst and no stream.
+const ARRIVALS_LEAST_S: f64 = 600.0;
 /// The growth's two memories: the slower of both counts, so that a busy quarter of an hour is not taken for the day.
 const ROOM_FAST_S: f64 = 900.0;
 const ROOM_SLOW_S: f64 = 3.0 * 3600.0;
@@ -90,7 +97,7 @@ impl Lane {
             return Some(0.0);
         }
         let net = match self.pace.rate(PACE_LEAST_S) {
-            Some(pace) => pace - self.arrivals.rate(PACE_LEAST_S).unwrap_or(0.0),
+            Some(pace) => pace - self.arrivals.rate_over(ARRIVALS_LEAST_S),
             // Never seen at its limit: it took everything that came, at this pace at least.
             None if self.floor > 0.0 => self.floor,
             None => return None,
@@ -237,10 +244,23 @@ mod tests {
     #[test]
     fn more_arrivals_than_it_takes_never_drain() {
         let mut lane = Lane::default();
-        for tick in 0..100 {
+        for tick in 0..200 {
             lane.look(TICK, f64::from(tick) * 10.0, (100.0 + f64::from(tick) * 5.0, true));
         }
         assert_eq!(lane.drain_seconds(600.0), Some(f64::INFINITY));
+    }
+
+    #[test]
+    fn a_burst_is_no_stream() {
+        let mut lane = Lane::default();
+        lane.look(TICK, 0.0, (0.0, true));
+        // Twenty come at once, and are taken one each fifteen seconds.
+        for look in 0..12 {
+            let done = f64::from(look / 3);
+            lane.look(TICK, done, (20.0 - done, true));
+        }
+        let drain = lane.drain_seconds(17.0).unwrap();
+        assert!((255.0..600.0).contains(&drain), "{drain}");
     }
 
     /// So many undelivered instances of half a megabyte, and nothing else on a disk.
