@@ -108,6 +108,21 @@ pub(super) fn other_content() -> HoldReason {
     HoldReason::new(HoldKind::Conflict, "same SOP Instance UID with other content")
 }
 
+/// Whether a hold says that its job is the second content of a UID, alone or, by `with`, besides.
+fn is_second(hold: &HoldReason) -> bool {
+    let besides = || hold.text.ends_with(&besides(&other_content()));
+    hold.kind == HoldKind::Conflict || (keeps_its_kind(hold.kind) && besides())
+}
+
+/// What must not go as it is, is decided anew.
+fn keeps_its_kind(kind: HoldKind) -> bool {
+    matches!(kind, HoldKind::Incomplete | HoldKind::Edit)
+}
+
+fn besides(second: &HoldReason) -> String {
+    format!("; held besides as {}: {}", second.kind.word(), second.text)
+}
+
 /// Whether another content of a UID went to a destination, or may. One that waits as `conflict` is itself the second.
 fn another_goes(txn: &mut Txn<'_>, seen: &SeenRecord, own: &[u8; 32], dest: u32) -> Result<bool, CommitError> {
     for entry in seen.entries.iter().filter(|entry| entry.digest != *own) {
@@ -116,8 +131,7 @@ fn another_goes(txn: &mut Txn<'_>, seen: &SeenRecord, own: &[u8; 32], dest: u32)
                 continue;
             }
             let job = txn.job(JobKey { dest: *to, job: *job })?;
-            let kind = job.and_then(|job| job.hold).map(|(_, reason)| reason.kind);
-            if kind != Some(HoldKind::Conflict) {
+            if !job.and_then(|job| job.hold).is_some_and(|(_, hold)| is_second(&hold)) {
                 return Ok(true);
             }
         }
@@ -131,17 +145,14 @@ pub(super) fn with(taken: Option<HoldReason>, other: Option<HoldReason>) -> Opti
     match (taken, other) {
         (Some(taken), Some(other)) if other.kind == taken.kind || other.text.contains(&taken.text) => Some(other),
         (Some(taken), Some(other)) => {
-            let (first, second) = match other.kind {
-                HoldKind::Incomplete | HoldKind::Edit => (other, taken),
-                _ => (taken, other),
+            let (first, second) = match keeps_its_kind(other.kind) {
+                true => (other, taken),
+                false => (taken, other),
             };
-            let text = format!(
-                "{}; held besides as {}: {}",
-                first.text,
-                second.kind.word(),
-                second.text
-            );
-            Some(HoldReason::new(first.kind, text))
+            Some(HoldReason::new(
+                first.kind,
+                format!("{}{}", first.text, besides(&second)),
+            ))
         }
         (taken, other) => taken.or(other),
     }
