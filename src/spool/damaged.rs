@@ -13,9 +13,10 @@ use super::ledger::{Fact, FactKind};
 use super::model::{CommitError, HoldKind, HoldReason, JobKey, NewJob, ReadError};
 use super::operator::reserve;
 use super::record::{Done, InstanceRecord, JobRecord, SeenEntry};
+use super::settle::retire;
 use super::txn::{Effect, Txn};
 use super::wait;
-use crate::base::names::{InstanceId, SourceId, Uid};
+use crate::base::names::{InstanceId, JobId, SourceId, Uid};
 use crate::telemetry::metrics::Metrics;
 
 pub(super) const DAMAGED: &[u8] = b"damaged/";
@@ -39,10 +40,18 @@ fn key_of(id: InstanceId) -> Vec<u8> {
     [DAMAGED, &id.0].concat()
 }
 
-/// Marks an instance; the first reason stays.
+/// Marks an instance; the first reason stays. Of several that have its content a resend finds this one.
 pub(super) fn mark(txn: &mut Txn<'_>, id: InstanceId, why: &str) -> Result<(), CommitError> {
     if is_marked(txn, id)? {
         return Ok(());
+    }
+    if let Some(InstanceRecord { instance, .. }) = txn.instance(id)? {
+        let mut seen = txn.seen(&instance.sop_instance)?;
+        let mut same = seen.entries.iter_mut();
+        if let Some(entry) = same.find(|entry| entry.digest == instance.digest && entry.instance != id) {
+            entry.instance = id;
+            txn.put_seen(&instance.sop_instance, &seen);
+        }
     }
     txn.put(Cf::Meta, key_of(id), wrap(why.as_bytes()));
     txn.effects.push(Effect::Damaged(1));
@@ -149,12 +158,14 @@ pub(super) fn heal(
         displace(txn, key, &job);
         txn.delete(Cf::Job, keys::job(key));
         txn.delete(Cf::Ref, keys::reference(old, key));
-        entry.jobs.retain(|known| *known != (key.dest, key.job));
         let held = job.hold.map(|(_, reason)| reason);
         let hold: Option<HoldReason> = held.filter(|reason| reason.kind.is_on_purpose());
         match jobs.iter_mut().find(|(dest, _)| *dest == key.dest) {
             Some((_, new)) => new.hold = hold.or(new.hold.take()),
-            None if key.dest == keys::UNDECIDED && hold.is_none() => {}
+            None if key.dest == keys::UNDECIDED && hold.is_none() => {
+                entry.jobs.retain(|known| *known != (key.dest, key.job));
+                continue;
+            }
             None => {
                 let new = NewJob {
                     destination: txn.name(key.dest),
@@ -168,6 +179,7 @@ pub(super) fn heal(
                 jobs.push((key.dest, new));
             }
         }
+        entry.hand_over(key);
     }
     let done = txn.instance(old)?.map_or(Vec::new(), |record| record.done);
     leave(txn, old)?;
@@ -175,22 +187,13 @@ pub(super) fn heal(
     Ok(Some(Healed { done, rerouted }))
 }
 
-/// The payload of an instance that was damaged is what arrived again: `digest` is that of the file. What the box had held for it goes;
-/// what a person or a rule holds, stays. Answers whether it did anything.
+/// The payload of an instance that was damaged is what arrived again: `digest` is that of the file. What the box had held for it goes,
+/// or ends where another instance has brought the same content meanwhile; what a person or a rule holds, stays. Answers whether it did anything.
 pub(super) fn whole_again(txn: &mut Txn<'_>, id: InstanceId, digest: [u8; 32]) -> Result<bool, CommitError> {
-    let Some(record) = txn.instance(id)?.filter(|record| record.instance.digest == digest) else {
+    let Some(mut record) = txn.instance(id)?.filter(|record| record.instance.digest == digest) else {
         return Ok(false);
     };
-    let uid = &record.instance.sop_instance;
-    let mut seen = txn.seen(uid)?;
-    let is_same = |entry: &&SeenEntry| entry.digest == digest;
-    // Sent again meanwhile, under another id: the deliveries are that one's.
-    let is_replaced = seen
-        .entries
-        .iter()
-        .find(is_same)
-        .is_some_and(|entry| entry.instance != id);
-    if is_replaced || !is_marked(txn, id)? {
+    if !is_marked(txn, id)? {
         return Ok(false);
     }
     let references = txn.keys(Cf::Ref, &id.0, usize::MAX)?;
@@ -200,26 +203,37 @@ pub(super) fn whole_again(txn: &mut Txn<'_>, id: InstanceId, digest: [u8; 32]) -
             return Ok(false);
         }
     }
-    let known = |key: &JobKey| {
-        seen.entries
-            .iter()
-            .any(|entry| entry.jobs.contains(&(key.dest, key.job)))
-    };
-    let missing: Vec<_> = open.iter().map(|(_, key)| *key).filter(|key| !known(key)).collect();
-    // A resend is a repeat of them again.
-    remember(
-        &mut seen,
-        &record,
-        missing.iter().map(|key| (key.dest, key.job)).collect(),
-    );
-    txn.put_seen(uid, &seen);
+    let uid = record.instance.sop_instance.clone();
+    let mut seen = txn.seen(&uid)?;
+    let mut left = Vec::new();
     for (_, key) in open {
-        if let Some(job) = txn.job(key)?.filter(is_corrupt) {
+        let Some(job) = txn.job(key)? else { continue };
+        let mut same = seen.entries.iter().filter(|entry| entry.digest == digest);
+        let served = key.dest != keys::UNDECIDED && same.any(|entry| entry.serves(key.dest, key));
+        if is_corrupt(&job) && served {
+            displace(txn, key, &job);
+            txn.delete(Cf::Job, keys::job(key));
+            txn.delete(Cf::Ref, keys::reference(id, key));
+            continue;
+        }
+        left.push((key.dest, key.job));
+        if is_corrupt(&job) {
             let_go(txn, key, job);
         }
     }
     unmark(txn, id)?;
     txn.fact(Fact::new(FactKind::Healed).instance(id).text(WHOLE_AGAIN));
+    if left.is_empty() {
+        txn.fact(Fact::new(FactKind::Repeated).instance(id));
+        retire(txn, &mut record);
+        txn.put_instance(&record);
+        return Ok(true);
+    }
+    // A resend is a repeat of them again.
+    let known = |job: &(u32, JobId)| seen.entries.iter().any(|entry| entry.jobs.contains(job));
+    left.retain(|job| !known(job));
+    remember(&mut seen, &record, left);
+    txn.put_seen(&uid, &seen);
     Ok(true)
 }
 

@@ -91,6 +91,12 @@ impl SeenEntry {
         }
     }
 
+    /// A job ends here because another instance takes it over, with where it was rerouted from.
+    pub(super) fn hand_over(&mut self, key: JobKey) {
+        self.jobs
+            .retain(|known| *known != (key.dest, key.job) && known.1 != note(key.job));
+    }
+
     /// A person discarded a job.
     pub(super) fn give_up(&mut self, key: JobKey) {
         self.jobs.retain(|known| *known != (key.dest, key.job));
@@ -126,15 +132,18 @@ pub(super) fn rename(txn: &mut Txn<'_>, sop_instance: &Uid, from: JobKey, to: &[
 
 /// A person sends a job elsewhere: neither a resend nor a new decision brings it back to where it went before.
 pub(super) fn rerouted(txn: &mut Txn<'_>, instance: &Instance, from: JobKey, to: JobKey) -> Result<(), CommitError> {
+    rename(txn, &instance.sop_instance, from, &[to])?;
+    chosen(txn, instance, from.dest, to)
+}
+
+/// A person chose the destination of a job: no new decision brings it back to where it stood before, if only without destination.
+pub(super) fn chosen(txn: &mut Txn<'_>, instance: &Instance, from: u32, to: JobKey) -> Result<(), CommitError> {
     let mut seen = txn.seen(&instance.sop_instance)?;
-    for entry in &mut seen.entries {
-        entry.goes_on(from, &[to]);
-        // By its content: a job that was held for a damaged payload does not stand here.
-        if entry.digest == instance.digest {
-            // Where it goes now, it was wanted last.
-            entry.jobs.retain(|(dest, job)| job.0 & NOTE == 0 || *dest != to.dest);
-            entry.turn_away(&[from.dest], to);
-        }
+    // By its content: a job that was held for a damaged payload does not stand here.
+    for entry in seen.entries.iter_mut().filter(|entry| entry.digest == instance.digest) {
+        // Where it goes now, it was wanted last.
+        entry.jobs.retain(|(dest, job)| job.0 & NOTE == 0 || *dest != to.dest);
+        entry.turn_away(&[from], to);
     }
     txn.put_seen(&instance.sop_instance, &seen);
     Ok(())
