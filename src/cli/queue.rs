@@ -354,7 +354,9 @@ fn acted(request: &Request, (matched, changed): (u64, u64), held: u64) -> String
 fn why_left(action: &Action) -> &'static str {
     match action {
         Action::Hold => "held already, on their way now, or sent and waiting for the commitment",
-        Action::Release { .. } => "not held, on their way now, or of a kind that this release does not let go",
+        Action::Release { .. } => {
+            "not held, on their way now, of a kind that this release does not let go, or decided anew and held again"
+        }
         Action::Retry => {
             "on their way now, or held for another reason than the destination's answer (`release` lets those go)"
         }

@@ -19,8 +19,10 @@ pub type Deciding = Pin<Box<dyn Future<Output = Result<(Vec<NewJob>, u64), ReadE
 pub(super) struct Decided {
     /// Those held for one of the kinds: the others are counted with the jobs that the verb is about.
     pub(super) matched: u64,
-    /// Have a destination now, and are not held.
+    /// Have a destination now, and are not held, or are where a person wanted them.
     pub(super) changed: u64,
+    /// Of these: held where a person wanted them.
+    pub(super) held: u64,
 }
 
 impl Release {
@@ -68,7 +70,9 @@ impl Verbs {
         let of_kinds = |row: &&spool::Row| row.hold.as_ref().is_some_and(|hold| kinds.contains(&hold.kind));
         decided.matched = rows.iter().filter(of_kinds).count() as u64;
         for row in rows {
-            decided.changed += u64::from(self.decide_one(who, row, only).await);
+            let fate = self.decide_one(who, row, only).await;
+            decided.changed += u64::from(fate != Fate::Left);
+            decided.held += u64::from(fate == Fate::Held);
         }
         Ok(decided)
     }
@@ -96,36 +100,60 @@ impl Verbs {
         (self.decide)(instance, only.cloned()).await
     }
 
-    async fn decide_one(&self, who: &str, row: spool::Row, only: Option<&DestinationId>) -> bool {
+    async fn decide_one(&self, who: &str, row: spool::Row, only: Option<&DestinationId>) -> Fate {
         let (job, Some(instance)) = (row.job, row.instance.clone()) else {
-            return false;
+            return Fate::Left;
         };
         let (jobs, epoch) = match self.jobs(&row, instance, only).await {
             Ok(decided) => decided,
             Err(error) => {
                 tracing::warn!(%job, %error, "a held instance could not be read to decide on it anew");
-                return false;
+                return Fate::Left;
             }
         };
         let routed = jobs.iter().any(|job| job.destination.is_some() && job.hold.is_none());
-        match self.spool.redecide(job, jobs, epoch, who).await {
-            // The spool may have held them as `conflict`, or made nothing of what a person did not want.
-            Ok(made) => routed && self.is_any_free(&made).await,
+        let made = match only {
+            Some(_) => self.spool.reroute_undecided(job, jobs, epoch, who).await,
+            None => self.spool.redecide(job, jobs, epoch, who).await,
+        };
+        match made {
+            Ok(made) => self.fate(&made, routed, only).await,
             Err(error) => {
                 tracing::warn!(%job, %error, "a new decision on a held instance could not be recorded");
-                false
+                Fate::Left
             }
         }
     }
 
-    /// Whether one of these jobs is not held; none at all have been delivered by a resend.
-    async fn is_any_free(&self, jobs: &[JobId]) -> bool {
-        for job in jobs {
-            let row = self.spool.show(*job).await;
-            if !matches!(row, Ok(Some(row)) if row.hold.is_some()) {
-                return true;
+    /// What has become of these jobs: the spool may have held them, as `conflict` or as they were held before, or made nothing of what
+    /// a person did not want. None at all have been delivered by a resend.
+    async fn fate(&self, made: &[JobId], routed: bool, only: Option<&DestinationId>) -> Fate {
+        let mut fate = if made.is_empty() && routed {
+            Fate::Free
+        } else {
+            Fate::Left
+        };
+        for job in made {
+            match self.spool.show(*job).await {
+                Ok(Some(row)) if row.hold.is_some() => {
+                    if only.is_some() && row.destination.as_ref() == only && fate == Fate::Left {
+                        fate = Fate::Held;
+                    }
+                }
+                _ if routed => fate = Fate::Free,
+                _ => {}
             }
         }
-        jobs.is_empty()
+        fate
     }
+}
+
+/// What a new decision makes of a job.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// It is held as before, or for today's reason.
+    Left,
+    Free,
+    /// It is where a person wanted it, and held there.
+    Held,
 }

@@ -226,6 +226,7 @@ impl Verbs {
         let mut acted = self.spool.act(moved, verb, who, reason, false).await?;
         acted.matched = acted.matched.max(counted);
         acted.changed += decided.changed;
+        acted.held += decided.held;
         Ok(acted)
     }
 

@@ -176,7 +176,13 @@ impl Bench {
             Ask::Redecide(job, jobs) => {
                 let key = self.keys(&[job]).first().copied();
                 asked(Done::Redecided, move |txn| {
-                    super::redecide::redecide(txn, key.ok_or(CommitError::Gone)?, jobs, 2, "operator")
+                    let decision = super::redecide::Decision {
+                        jobs,
+                        rule_epoch: 2,
+                        who: "operator".to_owned(),
+                        is_reroute: false,
+                    };
+                    super::redecide::redecide(txn, key.ok_or(CommitError::Gone)?, decision)
                 })
             }
             Ask::Evict(max) => asked(Done::Evicted, move |txn| cache::evict(txn, max)),

@@ -395,7 +395,7 @@ fn reroute(txn: &mut Txn<'_>, key: JobKey, mut job: JobRecord, fact: Fact) -> Re
 
 /// Whether a reroute ends a hold: its destination's answer, or that no destination was decided on (`undecided`). All else was
 /// meant for the image, wherever it goes.
-fn ends_with_reroute(kind: HoldKind, undecided: bool) -> bool {
+pub(super) fn ends_with_reroute(kind: HoldKind, undecided: bool) -> bool {
     match kind {
         HoldKind::Refused | HoldKind::Parked | HoldKind::NotCommitted | HoldKind::Conversion => true,
         HoldKind::Error | HoldKind::Budget | HoldKind::NoDestination | HoldKind::Edit | HoldKind::Recovered => {

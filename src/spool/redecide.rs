@@ -6,8 +6,8 @@ use super::keys;
 use super::leaving;
 use super::ledger::{Fact, FactKind};
 use super::model::{CommitError, HoldKind, JobKey, NewJob};
-use super::moved::rename;
-use super::operator::{has_job, reserve};
+use super::moved::{self, rename};
+use super::operator::{ends_with_reroute, has_job, reserve};
 use super::query::find;
 use super::record::{InstanceRecord, SeenRecord};
 use super::settle::retire;
@@ -33,12 +33,51 @@ impl Spool {
         rule_epoch: u64,
         who: &str,
     ) -> Result<Vec<JobId>, CommitError> {
+        let decision = Decision {
+            jobs,
+            rule_epoch,
+            who: who.to_owned(),
+            is_reroute: false,
+        };
+        self.decided(job, decision).await
+    }
+
+    /// As `redecide`, of a job without destination and for the destination that a person has chosen: `jobs` are what the rules make
+    /// for that one. What was meant for the image, wherever it goes, holds it there too; and there it stays, whatever is decided later.
+    ///
+    /// # Errors
+    /// As `redecide`.
+    pub async fn reroute_undecided(
+        &self,
+        job: JobId,
+        jobs: Vec<NewJob>,
+        rule_epoch: u64,
+        who: &str,
+    ) -> Result<Vec<JobId>, CommitError> {
+        let decision = Decision {
+            jobs,
+            rule_epoch,
+            who: who.to_owned(),
+            is_reroute: true,
+        };
+        self.decided(job, decision).await
+    }
+
+    async fn decided(&self, job: JobId, decision: Decision) -> Result<Vec<JobId>, CommitError> {
         let core = self.core.clone();
         let found = self.read(move |db| find(&core, db, job)).await;
         let key = found.map_err(|_| CommitError::GateLatched)?.ok_or(CommitError::Gone)?;
-        let who = who.to_owned();
-        self.submit(move |txn| redecide(txn, key, jobs, rule_epoch, &who)).await
+        self.submit(move |txn| redecide(txn, key, decision)).await
     }
+}
+
+/// What takes the place of a held job.
+pub(super) struct Decision {
+    pub jobs: Vec<NewJob>,
+    pub rule_epoch: u64,
+    pub who: String,
+    /// A person named the destination, not the rules.
+    pub is_reroute: bool,
 }
 
 /// Why a new job is not made.
@@ -51,25 +90,26 @@ enum Served {
     TurnedAway,
 }
 
-pub(super) fn redecide(
-    txn: &mut Txn<'_>,
-    key: JobKey,
-    jobs: Vec<NewJob>,
-    rule_epoch: u64,
-    who: &str,
-) -> Result<Vec<JobId>, CommitError> {
+pub(super) fn redecide(txn: &mut Txn<'_>, key: JobKey, decision: Decision) -> Result<Vec<JobId>, CommitError> {
+    let Decision {
+        jobs,
+        rule_epoch,
+        who,
+        is_reroute,
+    } = decision;
     reserve(txn, key).map_err(|()| CommitError::Gone)?;
     let job = txn.job(key)?.ok_or(CommitError::Gone)?;
-    if job.hold.is_none() {
+    let Some((_, hold)) = job.hold.clone() else {
         return Err(CommitError::Gone);
-    }
+    };
+    let stays = Some(hold).filter(|hold| is_reroute && !ends_with_reroute(hold.kind, key.dest == keys::UNDECIDED));
     let mut record = txn.instance(job.instance)?.ok_or(CommitError::Damaged)?;
     displace(txn, key, &job);
     txn.delete(Cf::Job, keys::job(key));
     txn.delete(Cf::Ref, keys::reference(job.instance, key));
     let fact = Fact::new(FactKind::Redecided).instance(job.instance);
     let fact = fact.job(key.job, txn.name(key.dest));
-    txn.fact(fact.who(who));
+    txn.fact(fact.who(&who));
     let seen = txn.seen(&record.instance.sop_instance)?;
     let (mut added, mut repeated, mut turned_away) = (Vec::new(), false, false);
     let none_named = jobs.is_empty();
@@ -80,9 +120,10 @@ pub(super) fn redecide(
         match served(txn, (&record, &seen), &served_by, key)? {
             Some(Served::Itself) => {}
             Some(Served::Repeated) => repeated = true,
-            Some(Served::TurnedAway) => turned_away = true,
-            None => {
+            Some(Served::TurnedAway) if !is_reroute => turned_away = true,
+            Some(Served::TurnedAway) | None => {
                 let taken = leaving::taken(txn, (&record.instance, &seen), dest, &new.plan)?;
+                new.hold = stays.clone().or(new.hold.take());
                 new.hold = leaving::with(taken, new.hold.take());
                 let job = add_job(txn, job.instance, dest, new);
                 added.push(JobKey { dest, job });
@@ -92,13 +133,14 @@ pub(super) fn redecide(
     // Nothing left to do is an end only when the other deliveries exist; otherwise the instance would be lost.
     let others = !txn.keys(Cf::Ref, &job.instance.0, 1)?.is_empty();
     let served = others || repeated || record.done.iter().any(|done| done.status.is_some());
-    if added.is_empty() && (none_named || !served) {
+    if added.is_empty() && (none_named || !served || stays.is_some()) {
         let text = if turned_away {
             TURNED_AWAY
         } else {
             "no destination was named"
         };
-        let new = undecided(HoldKind::NoDestination, text, txn);
+        let mut new = undecided(HoldKind::NoDestination, text, txn);
+        new.hold = stays.or(new.hold.take());
         let dest = keys::UNDECIDED;
         let job = add_job(txn, job.instance, dest, new);
         added.push(JobKey { dest, job });
@@ -106,8 +148,13 @@ pub(super) fn redecide(
     record.instance.rule_epoch = rule_epoch;
     txn.put_instance(&record);
     rename(txn, &record.instance.sop_instance, key, &added)?;
+    if is_reroute {
+        for to in added.iter().filter(|to| to.dest != keys::UNDECIDED) {
+            moved::chosen(txn, &record.instance, key.dest, *to)?;
+        }
+    }
     if added.is_empty() && !others {
-        txn.fact(Fact::new(FactKind::Repeated).instance(job.instance).who(who));
+        txn.fact(Fact::new(FactKind::Repeated).instance(job.instance).who(&who));
         retire(txn, &mut record);
         txn.put_instance(&record);
     }

@@ -291,3 +291,134 @@ async fn a_reroute_sends_nothing_twice() {
     assert_eq!(act(&bench, at("e"), Verb::Reroute(dest("c"))).await.changed, 1);
     assert!(bench.claim_one("c").await.is_some());
 }
+
+/// What no rule had sent anywhere is sent by a person: what was meant for the image holds it there too, and it stays there.
+#[tokio::test]
+async fn a_reroute_of_what_has_no_destination_frees_only_that() {
+    for kind in HoldKind::ALL {
+        let mut bench = Bench::new();
+        bench.store("1.1", b"x", vec![undecided(kind)]).await;
+        let job = rows(&bench).await.remove(0).job;
+        let made = bench
+            .spool()
+            .reroute_undecided(job, vec![to("a")], 8, "it")
+            .await
+            .unwrap();
+        let freed = matches!(
+            kind,
+            HoldKind::Refused
+                | HoldKind::Parked
+                | HoldKind::NotCommitted
+                | HoldKind::Conversion
+                | HoldKind::Error
+                | HoldKind::Budget
+                | HoldKind::NoDestination
+                | HoldKind::Edit
+                | HoldKind::Recovered
+        );
+        assert_eq!(bench.claim_one("a").await.is_some(), freed, "{kind:?}");
+        let row = rows(&bench).await.remove(0);
+        assert_eq!((row.job, row.destination), (made[0], Some(dest("a"))), "{kind:?}");
+        let instance = row.instance.unwrap();
+        assert!(bench.spool().was_rerouted(row.job, instance).await.unwrap());
+        if !freed {
+            assert_eq!(holds(&bench, "a").await, [(kind, "why".to_owned())]);
+            act(&bench, at("a"), Verb::Release).await;
+            assert!(bench.claim_one("a").await.is_some(), "{kind:?}");
+        }
+        assert_eq!(bench.fsck().problems, Vec::<String>::new());
+    }
+}
+
+#[tokio::test]
+async fn a_reroute_of_what_has_no_destination_goes_where_it_was_not_wanted_before_and_nowhere_twice() {
+    let bench = Bench::new();
+    bench
+        .store("1.1", b"x", vec![to("a"), undecided(HoldKind::Operator)])
+        .await;
+    act(&bench, at("a"), Verb::Discard).await;
+    let job = rows(&bench).await.remove(0).job;
+    let made = bench.spool().reroute_undecided(job, vec![to("a")], 8, "it").await;
+    assert_eq!((made.unwrap().len(), holds(&bench, "a").await.len()), (1, 1));
+    // Where its content goes already it is not sent again; the hold stays.
+    bench
+        .store("1.2", b"y", vec![to("b"), undecided(HoldKind::Operator)])
+        .await;
+    let undecided = Filter {
+        undecided: true,
+        ..Filter::default()
+    };
+    let job = bench
+        .spool()
+        .list(undecided.clone(), None, 9)
+        .await
+        .unwrap()
+        .remove(0)
+        .job;
+    bench
+        .spool()
+        .reroute_undecided(job, vec![to("b")], 8, "it")
+        .await
+        .unwrap();
+    let left = bench.spool().list(undecided, None, 9).await.unwrap().remove(0);
+    assert_eq!(left.hold.unwrap().kind, HoldKind::Operator);
+    assert_eq!(bench.spool().claim(&dest("b"), 9).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_resend_of_what_was_rerouted_healed_and_discarded_is_delivered() {
+    let bench = Bench::new();
+    let jobs = || vec![to("a"), to("c")];
+    let id = id_of(bench.store("1.1", b"x", jobs()).await);
+    bench.confirm("c").await;
+    act(&bench, at("a"), Verb::Reroute(dest("b"))).await;
+    rot(&bench, id, "b").await;
+    assert!(matches!(bench.store("1.1", b"x", jobs()).await, Committed::Stored(_)));
+    assert!(bench.claim_one("a").await.is_none(), "healed where it was rerouted to");
+    act(&bench, at("b"), Verb::Discard).await;
+    bench.store("1.1", b"x", jobs()).await;
+    assert_eq!(bench.spool().claim(&dest("a"), 9).await.len(), 1);
+}
+
+#[tokio::test]
+async fn the_second_content_of_a_uid_does_not_overtake_the_first_because_it_is_incomplete_too() {
+    let bench = Bench::new();
+    bench.store("1.1", b"x", vec![undecided(HoldKind::Error)]).await;
+    bench.store("1.1", b"y", vec![held(HoldKind::Incomplete, "a")]).await;
+    let mut all = rows(&bench).await;
+    all.sort_by_key(|row| row.job);
+    for row in all {
+        bench.spool().redecide(row.job, vec![to("a")], 8, "it").await.unwrap();
+    }
+    let sent = bench.spool().claim(&dest("a"), 9).await;
+    assert_eq!(sent.len(), 1);
+    assert_eq!(sent[0].instance.digest, *blake3::hash(b"x").as_bytes());
+    assert_eq!(holds(&bench, "a").await[0].0, HoldKind::Conflict);
+}
+
+/// A content came twice, the second time for one destination more; the payload of the first is gone, and comes back or is sent again.
+#[tokio::test]
+async fn of_two_instances_of_a_content_the_damaged_one_is_healed() {
+    for resent in [false, true] {
+        let mut bench = Bench::new();
+        let id = id_of(bench.store("1.1", b"x", vec![to("a")]).await);
+        bench.store("1.1", b"x", vec![to("a"), to("b")]).await;
+        let path = payload::path_of(bench.path(), id);
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        super::scrubbed::scrub(&bench).await;
+        assert_eq!(bench.metrics.spool_damaged.get(), 1);
+        assert!(bench.claim_one("a").await.is_none());
+        if resent {
+            bench.store("1.1", b"x", vec![to("a"), to("b")]).await;
+        } else {
+            std::fs::write(&path, bytes).unwrap();
+            super::scrubbed::scrub(&bench).await;
+        }
+        assert_eq!(bench.metrics.spool_damaged.get(), 0, "resent {resent}");
+        bench.confirm("a").await;
+        bench.confirm("b").await;
+        assert_eq!(rows(&bench).await.len(), 0, "resent {resent}");
+        assert_eq!(bench.fsck().problems, Vec::<String>::new());
+    }
+}
