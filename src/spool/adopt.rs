@@ -132,7 +132,7 @@ pub(super) fn as_cache(
 pub(super) fn with_done(txn: &mut Txn<'_>, record: &InstanceRecord, known: &Known) -> InstanceRecord {
     let mut record = record.clone();
     for (name, done) in &known.done {
-        let dest = txn.number(Some(name));
+        let dest = txn.number(name.as_ref());
         record.done.push(Done { dest, ..done.clone() });
     }
     record

@@ -34,8 +34,8 @@ pub(super) struct Known {
     pub delivered: bool,
     /// All its open jobs, as they were.
     pub kept: Vec<Kept>,
-    /// Where it went, by name: numbers are given anew.
-    pub done: Vec<(DestinationId, Done)>,
+    /// Where it went, by name: numbers are given anew. Without one it had no destination.
+    pub done: Vec<(Option<DestinationId>, Done)>,
     /// What a person rerouted it away from.
     pub away: Vec<Away>,
     /// Why it is held when no job is kept; `None`: the rules decide anew by themselves.
@@ -180,7 +180,10 @@ impl Former {
         let mut known = Known::default();
         let record = self.db.get(Cf::Instance, &id.0)?;
         if let Some(Ok(record)) = record.map(|raw| InstanceRecord::decode(&raw)) {
-            let named = |done: Done| Some((self.names.get(&done.dest)?.clone(), done));
+            let named = |done: Done| match done.dest {
+                keys::UNDECIDED => Some((None, done)),
+                dest => Some((Some(self.names.get(&dest)?.clone()), done)),
+            };
             known.told = true;
             known.delivered = record.delivered;
             known.done = record.done.into_iter().filter_map(named).collect();

@@ -83,6 +83,22 @@ pub(super) fn taken(
     Ok(None)
 }
 
+/// A person lets a held job go, whatever has its UID there already: from now on this one has it, too. What is held as `conflict` was not
+/// written down when its job was made.
+pub(super) fn let_go(txn: &mut Txn<'_>, key: JobKey, job: &JobRecord) -> Result<(), CommitError> {
+    let (Some(name), Some(record)) = (txn.name(key.dest), txn.instance(job.instance)?) else {
+        return Ok(());
+    };
+    let own = &record.instance.sop_instance;
+    if let Some(uid) = txn.book.core.written_uid(&job.plan).filter(|uid| uid != own) {
+        let (came_as, last) = (keys::seen(own), txn.now);
+        let entry = Leaves { came_as, last }.encode();
+        txn.put(Cf::Meta, keys::left_from(&name, own), entry.clone());
+        txn.put(Cf::Meta, keys::leaves_as(&name, &uid), entry);
+    }
+    Ok(())
+}
+
 /// As `taken`, for a job that is about to be placed with this destination; what holds it already is told too. Answers whether it
 /// is held for this.
 pub(super) fn hold_taken(txn: &mut Txn<'_>, key: JobKey, job: &mut JobRecord) -> Result<bool, CommitError> {

@@ -306,6 +306,7 @@ fn one(txn: &mut Txn<'_>, key: JobKey, order: &Order) -> Result<Deed, CommitErro
         }
         Verb::Release if kind.is_some() && !undecided => {
             txn.fact(fact(FactKind::Released, name));
+            leaving::let_go(txn, key, &job)?;
             requeue(txn, key, job);
         }
         Verb::Retry

@@ -274,7 +274,8 @@ impl Site {
 
     /// What does not hang on a file: job numbers, suspensions, and what was delivered and has left the cache.
     fn carry_over(&mut self, files: &[File]) -> Result<(), CommitError> {
-        self.book.next_job = self.ask(Former::next_job).max(self.book.next_job);
+        let next_job = self.ask(Former::next_job);
+        self.book.go_on_behind(next_job);
         let mut suspended = self.ask(Former::suspended);
         if let Some(orders) = &self.orders {
             // The list is never behind the index.

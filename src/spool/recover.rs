@@ -70,10 +70,11 @@ pub(super) fn lock_to_read(root: &Path) -> Result<File, OpenError> {
     Ok(file)
 }
 
-/// Whether a directory holds something and is no spool: then `Spool::open` refuses it.
+/// Whether a directory holds something and is no spool: then `Spool::open` refuses it. Of one that may not be looked into nothing is
+/// known.
 #[must_use]
 pub fn is_foreign(root: &Path) -> bool {
-    !schema::has_marker(root) && is_there(root)
+    matches!(schema::marker(root).try_exists(), Ok(false)) && is_there(root)
 }
 
 fn locked(root: &Path, create: bool) -> Result<File, OpenError> {

@@ -102,7 +102,10 @@ pub(super) fn redecide(txn: &mut Txn<'_>, key: JobKey, decision: Decision) -> Re
     let Some((_, hold)) = job.hold.clone() else {
         return Err(CommitError::Gone);
     };
-    let stays = Some(hold).filter(|hold| is_reroute && !ends_with_reroute(hold.kind, key.dest == keys::UNDECIDED));
+    let before = Some(hold).filter(|_| is_reroute);
+    let stays = before
+        .clone()
+        .filter(|hold| !ends_with_reroute(hold.kind, key.dest == keys::UNDECIDED));
     let mut record = txn.instance(job.instance)?.ok_or(CommitError::Damaged)?;
     displace(txn, key, &job);
     txn.delete(Cf::Job, keys::job(key));
@@ -133,14 +136,15 @@ pub(super) fn redecide(txn: &mut Txn<'_>, key: JobKey, decision: Decision) -> Re
     // Nothing left to do is an end only when the other deliveries exist; otherwise the instance would be lost.
     let others = !txn.keys(Cf::Ref, &job.instance.0, 1)?.is_empty();
     let served = others || repeated || record.done.iter().any(|done| done.status.is_some());
-    if added.is_empty() && (none_named || !served || stays.is_some()) {
+    if added.is_empty() && (none_named || !served || is_reroute) {
         let text = if turned_away {
             TURNED_AWAY
         } else {
             "no destination was named"
         };
         let mut new = undecided(HoldKind::NoDestination, text, txn);
-        new.hold = stays.or(new.hold.take());
+        // What is not sent twice stays as it is, for a person to discard.
+        new.hold = before.or(new.hold.take());
         let dest = keys::UNDECIDED;
         let job = add_job(txn, job.instance, dest, new);
         added.push(JobKey { dest, job });

@@ -94,6 +94,16 @@ impl Book {
     }
 }
 
+impl Book {
+    /// Job numbers below this one were given out by a former index; the next batch writes it down, whether or not it makes a job.
+    pub(super) fn go_on_behind(&mut self, next_job: u64) {
+        if next_job > self.next_job {
+            self.next_job = next_job;
+            self.dirty = true;
+        }
+    }
+}
+
 pub(super) const NEXT_JOB: &[u8] = b"next_job";
 pub(super) const DESTINATION: &[u8] = b"destination/";
 pub(super) const SUSPENDED: &[u8] = b"suspended/";

@@ -272,3 +272,54 @@ async fn what_a_person_rerouted_is_known_after_a_rebuild_too() {
         assert_eq!(bench.fsck().problems, Vec::<String>::new(), "{fate}");
     }
 }
+
+/// The number of a job is never that of another, also when nothing was open that a rebuild could have carried over.
+#[tokio::test]
+async fn job_numbers_go_on_after_a_rebuild_and_a_third_content_does_not_slip_through() {
+    let mut bench = Bench::new();
+    bench.store("1.1", b"x", vec![to("a")]).await;
+    bench.confirm("a").await;
+    close(&mut bench).await;
+    rebuild(bench.path(), &bench.clock).unwrap();
+    bench.reopen_after(|_| {});
+    bench.store("1.1", b"y", vec![to("a")]).await;
+    let second = held(&bench, HoldKind::Conflict).await.remove(0);
+    assert!(second.job > JobId(1), "{}", second.job);
+    let undecided = NewJob {
+        destination: None,
+        hold: Some(HoldReason::new(HoldKind::Error, "why")),
+        ..to("a")
+    };
+    bench.store("1.1", b"z", vec![undecided]).await;
+    let rows = bench.spool().list(Filter::default(), None, 9).await.unwrap();
+    let third = rows.iter().find(|row| row.destination.is_none()).unwrap();
+    bench.spool().redecide(third.job, vec![to("a")], 8, "it").await.unwrap();
+    assert!(bench.claim_one("a").await.is_none());
+    assert_eq!(held(&bench, HoldKind::Conflict).await.len(), 2);
+}
+
+#[tokio::test]
+async fn what_was_discarded_without_a_destination_keeps_its_number_over_a_rebuild() {
+    let mut bench = Bench::new();
+    let undecided = NewJob {
+        destination: None,
+        hold: Some(HoldReason::new(HoldKind::NoDestination, "why")),
+        ..to("a")
+    };
+    bench.store("1.1", b"x", vec![undecided]).await;
+    discard_all(&bench).await;
+    let discarded = async |bench: &Bench| {
+        let filter = Filter {
+            state: Some(JobState::Discarded),
+            ..Filter::default()
+        };
+        let rows = bench.spool().list(filter, None, 9).await.unwrap();
+        rows.iter().map(|row| row.job).collect::<Vec<_>>()
+    };
+    let before = discarded(&bench).await;
+    assert_eq!(before.len(), 1);
+    close(&mut bench).await;
+    rebuild(bench.path(), &bench.clock).unwrap();
+    bench.reopen_after(|_| {});
+    assert_eq!(discarded(&bench).await, before);
+}

@@ -175,3 +175,21 @@ async fn a_rebuild_keeps_what_left_under_which_name_and_time_forgets_it() {
             .is_empty()
     );
 }
+
+#[tokio::test]
+async fn what_a_person_lets_go_has_its_uid_from_then_on() {
+    let bench = bench();
+    bench.store("1.1", b"x", vec![to("a")]).await;
+    bench.confirm("a").await;
+    bench.store("1.1", b"y", vec![renamed("a", "2.9")]).await;
+    assert_eq!(conflicts(&bench).await, 1);
+    let all = Filter {
+        kind: Some(HoldKind::Conflict),
+        ..Filter::default()
+    };
+    bench.spool().act(all, Verb::Release, "it", "", false).await.unwrap();
+    bench.confirm("a").await;
+    bench.store("1.2", b"z", vec![renamed("a", "2.9")]).await;
+    assert_eq!(conflicts(&bench).await, 1);
+    assert!(bench.claim_one("a").await.is_none());
+}
