@@ -146,6 +146,12 @@ fn shown(report: &Report) -> Response {
 pub(super) async fn reconcile(State(desk): State<Desk>, body: Result<Json<Which>, JsonRejection>) -> Response {
     let which = match body {
         Ok(Json(which)) => which,
+        Err(JsonRejection::MissingJsonContentType(_)) => {
+            return say(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "the body must be sent with Content-Type: application/json",
+            );
+        }
         Err(rejection) => return say(rejection.status(), "the body must be {} or {\"day\": \"YYYY-MM-DD\"}"),
     };
     let day = match which.day.as_deref().map(Day::parse).transpose() {
@@ -155,7 +161,9 @@ pub(super) async fn reconcile(State(desk): State<Desk>, body: Result<Json<Which>
     match desk.reconciler.reconcile(day).await {
         Ok(report) => shown(&report),
         Err(error @ ReconcileError::Future) => say(StatusCode::BAD_REQUEST, &error.to_string()),
-        Err(error @ ReconcileError::Busy) => say(StatusCode::CONFLICT, &error.to_string()),
+        Err(error @ (ReconcileError::Busy | ReconcileError::Forgotten)) => {
+            say(StatusCode::CONFLICT, &error.to_string())
+        }
         Err(ReconcileError::Read(_) | ReconcileError::Write(_)) => {
             say(StatusCode::SERVICE_UNAVAILABLE, "the report cannot be made now")
         }

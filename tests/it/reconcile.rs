@@ -284,6 +284,78 @@ fn a_study_that_was_refused_and_came_again_is_no_difference_however_large() {
     assert_eq!(station.metric("reconcile_differences", &[]), 0.0);
 }
 
+/// An image is answered A700 and does not come again. The day it was.
+fn refuses_one(station: &mut Station) -> String {
+    station.restart_below_low_water();
+    let refused = Object::many(objects::CT, 1);
+    let ran = try_send(station.setup.dicom, station.setup.path(), &refused);
+    assert_ne!(ran.code, Some(0), "answered A700");
+    let today = reconcile(station)["day"].as_str().expect("a day").to_owned();
+    station.make_room();
+    today
+}
+
+/// The kept report of a day, with whether the day was over.
+fn kept_of(folder: &Path, day: &str) -> Option<(Value, bool)> {
+    let text = std::fs::read_to_string(folder.join(format!("{day}.json"))).ok()?;
+    let report: Value = serde_json::from_str(&text).expect("JSON");
+    let over = report["complete"] == true;
+    Some((report, over))
+}
+
+/// The box's clock was days ahead, and days were called over that had not begun: what really happens in them is told all the same.
+#[test]
+fn a_report_that_was_made_while_the_clock_was_ahead_is_made_again() {
+    let mut station = Setup::new().rules(RULES).folder("vna").start();
+    send(station.setup.dicom, station.setup.path(), &Object::many(objects::CT, 1));
+    station.wait_drained(SOON);
+    let today = reconcile(&station)["day"].as_str().expect("a day").to_owned();
+    let folder = station.setup.path().join("reconciliation");
+    assert!(station.terminate().success());
+    station.setup.wrapper = later("+40d");
+    station.start();
+    wait_until("today is over, by that clock", SOON, || {
+        kept_of(&folder, &today).is_none_or(|(_, over)| over) && reports(&folder) > 20
+    });
+    assert!(station.terminate().success());
+    station.setup.wrapper = Vec::new();
+    station.start();
+    assert_eq!(refuses_one(&mut station), today);
+    assert!(station.terminate().success());
+    // Two days, for before three in the morning yesterday is not due.
+    station.setup.wrapper = later("+2d");
+    station.start();
+    wait_until("it is over, and its difference is told", SOON, || {
+        kept_of(&folder, &today).is_some_and(|(report, over)| over && named(&report, "refused").len() == 1)
+    });
+    assert_eq!(station.metric("reconcile_differences", &[("kind", "refused")]), 1.0);
+}
+
+/// The ledger begins anew, as after the loss of the index, or later than the day, as `ledger.keep` has it: what a report knew stays.
+#[test]
+fn a_report_is_not_made_again_by_a_ledger_that_knows_less() {
+    let mut station = Setup::new().rules(RULES).folder("vna").start();
+    let today = refuses_one(&mut station);
+    let folder = station.setup.path().join("reconciliation");
+    assert!(station.terminate().success());
+    station.setup.wrapper = later("+2d");
+    station.start();
+    wait_until("the day is over", SOON, || {
+        kept_of(&folder, &today).is_some_and(|(_, over)| over)
+    });
+    assert!(station.terminate().success());
+    std::fs::remove_dir_all(station.setup.spool_path().join("index")).expect("ours");
+    station.setup.wrapper = later("+4d");
+    station.start();
+    send(station.setup.dicom, station.setup.path(), &Object::many(objects::CT, 1));
+    reconcile(&station);
+    let (report, _) = kept_of(&folder, &today).expect("it is kept");
+    assert_eq!(named(&report, "refused").len(), 1, "{report}");
+    assert_eq!(station.metric("reconcile_differences", &[("kind", "refused")]), 1.0);
+    let by_hand = station.cli(&["reconcile", "--day", &today]);
+    assert!(by_hand.err.contains("--kept"), "{by_hand:?}");
+}
+
 /// A clock that is ahead by so much.
 fn later(by: &str) -> Vec<String> {
     let library = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";

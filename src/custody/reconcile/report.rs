@@ -180,6 +180,9 @@ pub struct Report {
     /// The last line of the ledger and its hash when the report was made: noted here, nobody can write the ledger anew unseen.
     pub ledger_line: u64,
     pub ledger_head: String,
+    /// When the ledger's first line was written, then: one that begins later knows less of the day. In microseconds since 1970.
+    #[serde(default)]
+    pub ledger_from_us: u64,
     pub sources: Vec<SourceDay>,
     pub destinations: Vec<DestinationDay>,
     pub fate: Fate,

@@ -5,7 +5,7 @@ use super::Config;
 use super::collect::collect;
 use super::day::{Calendar, Day};
 use super::report::{self, DifferenceKind, Report};
-use crate::base::clock::Clock;
+use crate::base::clock::{Clock, Wall};
 use crate::base::drain::Drain;
 use crate::base::whole;
 use crate::spool::{ReadError, Spool};
@@ -28,6 +28,11 @@ pub enum ReconcileError {
     Write(io::Error),
     #[error("that day has not begun")]
     Future,
+    #[error(
+        "the ledger tells nothing of that day, or no longer all (`ledger.keep`, or a rebuild); a report that was made in time stays as it is: \
+         ask for it with --kept"
+    )]
+    Forgotten,
     #[error("a reconciliation is running: ask again")]
     Busy,
 }
@@ -75,7 +80,7 @@ impl Reconciler {
     pub async fn run(self, drain: Drain) {
         loop {
             let pause = match self.catch_up(&drain).await {
-                Ok(()) | Err(ReconcileError::Busy | ReconcileError::Future) => LOOK,
+                Ok(()) | Err(ReconcileError::Busy) => LOOK,
                 Err(error) => {
                     self.metrics.reconcile_runs_total.with_label_values(&["failed"]).inc();
                     tracing::error!(%error, "the day could not be reconciled; it is tried again");
@@ -106,18 +111,37 @@ impl Reconciler {
         self.clear().await
     }
 
-    /// The days looked back at whose reports have differences.
+    /// The days before today that are looked back at, whose reports have differences and of which the ledger still tells.
     async fn differing(&self) -> Result<Vec<Day>, ReconcileError> {
-        let (folder, first) = (self.folder.clone(), self.looked_back_to());
-        let reports = blocking(move || since(&folder, first)).await;
-        let reports = reports.map_err(ReconcileError::Write)?;
-        let differing = reports.into_iter().filter(|(_, report)| report.total() > 0);
-        Ok(differing.map(|(day, _)| day).collect())
+        let today = self.calendar.today(self.clock.now());
+        let reports = self.looked_back_at().await.map_err(ReconcileError::Write)?;
+        let mut differing = Vec::new();
+        for (day, report) in reports {
+            if report.total() > 0 && day < today && !self.is_forgotten(day, Some(&report)).await? {
+                differing.push(day);
+            }
+        }
+        Ok(differing)
     }
 
-    fn looked_back_to(&self) -> Day {
-        let span = Duration::from_secs(LOOK_BACK_DAYS * 86_400);
-        self.calendar.first_kept(self.clock.now(), span)
+    /// The reports of the days that are looked back at, in order. One of a day to come was made while the clock was ahead.
+    async fn looked_back_at(&self) -> io::Result<Vec<(Day, Report)>> {
+        let (now, span) = (self.clock.now(), Duration::from_secs(LOOK_BACK_DAYS * 86_400));
+        let (folder, first) = (self.folder.clone(), self.calendar.first_kept(now, span));
+        let today = self.calendar.today(now);
+        let mut reports = blocking(move || since(&folder, first)).await?;
+        reports.retain(|(day, _)| *day <= today);
+        Ok(reports)
+    }
+
+    /// Whether the ledger knows nothing of a day any more, or less than when the report that is kept of it was made.
+    async fn is_forgotten(&self, day: Day, kept: Option<&Report>) -> Result<bool, ReadError> {
+        let Some(first) = self.spool.first_fact().await? else {
+            return Ok(kept.is_some());
+        };
+        let (begins, ends) = self.calendar.bounds(day);
+        let knows_less = |report: &Report| report.complete && begins < first && report.ledger_from_us != first.0;
+        Ok(ends <= first || kept.is_some_and(knows_less))
     }
 
     async fn missed(&self) -> Result<Vec<Day>, ReconcileError> {
@@ -136,7 +160,8 @@ impl Reconciler {
             let known = blocking(move || stored(&folder, day))
                 .await
                 .map_err(ReconcileError::Write)?;
-            if known.is_some_and(|report| report.complete) {
+            // What was made at a time to come was made while the clock was ahead, perhaps of a day that was not over.
+            if known.is_some_and(|report| report.complete && made(&report).is_some_and(|at| at <= now)) {
                 break;
             }
             missed.push(day);
@@ -156,8 +181,15 @@ impl Reconciler {
             return Err(ReconcileError::Busy);
         };
         let today = self.calendar.today(self.clock.now());
-        if day.is_none() {
-            for differing in self.differing().await?.into_iter().filter(|day| *day < today) {
+        if let Some(day) = day {
+            let folder = self.folder.clone();
+            let kept = blocking(move || stored(&folder, day)).await;
+            let kept = kept.map_err(ReconcileError::Write)?;
+            if self.is_forgotten(day, kept.as_ref()).await? {
+                return Err(ReconcileError::Forgotten);
+            }
+        } else {
+            for differing in self.differing().await? {
                 self.make(differing).await?;
             }
         }
@@ -170,8 +202,7 @@ impl Reconciler {
 
     /// With the other days that are looked back at and have differences.
     async fn beside(&self, report: Report) -> io::Result<Report> {
-        let (folder, first) = (self.folder.clone(), self.looked_back_to());
-        let kept = blocking(move || since(&folder, first)).await?;
+        let kept = self.looked_back_at().await?;
         Ok(report.beside(kept.iter().map(|(_, kept)| kept)))
     }
 
@@ -184,7 +215,8 @@ impl Reconciler {
         if self.spool.flush_refused().await.is_err() {
             tracing::warn!("refusals of the last minute are not in the report: the ledger takes nothing now");
         }
-        let report = collect(&self.spool, &self.calendar, day, now).await?;
+        let mut report = collect(&self.spool, &self.calendar, day, now).await?;
+        report.ledger_from_us = self.spool.first_fact().await?.map_or(0, |first| first.0);
         let (folder, kept) = (self.folder.clone(), report.clone());
         blocking(move || write(&folder, day, &kept))
             .await
@@ -196,7 +228,7 @@ impl Reconciler {
             tracing::error!(
                 day = made,
                 differences,
-                "the day does not agree: read `waystation reconcile --day`"
+                "the day does not agree: `waystation reconcile --kept --day` with it shows what differs"
             );
         } else {
             tracing::info!(
@@ -231,8 +263,7 @@ impl Reconciler {
 
     /// The gauges, from the kept reports of all days that are looked back at; what cannot be read is logged.
     pub async fn tell(&self) {
-        let (folder, first) = (self.folder.clone(), self.looked_back_to());
-        match blocking(move || since(&folder, first)).await {
+        match self.looked_back_at().await {
             Ok(reports) => self.count(&reports),
             Err(error) => {
                 let folder = self.folder.display();
@@ -247,10 +278,12 @@ impl Reconciler {
             let gauge = self.metrics.reconcile_differences.with_label_values(&[kind.word()]);
             gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
-        let made = |(_, report): &(Day, Report)| report.made.parse::<jiff::Timestamp>().ok();
-        let last = reports.iter().filter_map(made).max();
-        let seconds = last.map_or(0, jiff::Timestamp::as_second);
-        self.metrics.reconcile_timestamp_seconds.set(seconds as f64);
+        let now = self.clock.now();
+        let made = reports.iter().filter_map(|(_, report)| made(report));
+        let last = made.filter(|at| *at <= now).max();
+        self.metrics
+            .reconcile_timestamp_seconds
+            .set(last.map_or(0.0, Wall::seconds));
         let open = |(_, report): &(Day, Report)| report.destinations.iter().map(|to| to.open).sum::<u64>();
         let open = reports.last().map_or(0, open);
         self.metrics.reconcile_open.set(i64::try_from(open).unwrap_or(i64::MAX));
@@ -296,6 +329,12 @@ fn days(folder: &Path) -> io::Result<Vec<Day>> {
     }
     days.sort();
     Ok(days)
+}
+
+/// When a report was made.
+fn made(report: &Report) -> Option<Wall> {
+    let at: jiff::Timestamp = report.made.parse().ok()?;
+    u64::try_from(at.as_microsecond()).ok().map(Wall)
 }
 
 /// The reports of a day and of those behind it, in order.
