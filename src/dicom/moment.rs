@@ -157,14 +157,21 @@ pub fn at(zone: &TimeZone, date: Date, time: Option<Time>) -> At {
     match time {
         Some(time) => settled(zone.to_ambiguous_timestamp(date.to_datetime(time)).offset()),
         None => {
-            let first = settled(zone.to_ambiguous_timestamp(date.to_datetime(Time::midnight())).offset());
-            let last = settled(zone.to_ambiguous_timestamp(date.to_datetime(Time::MAX)).offset());
-            let certain = if first.offset == last.offset && first.certain == Certain::Yes {
-                Certain::Yes
-            } else {
-                Certain::ByDate
+            let of = |time: Time| zone.to_ambiguous_timestamp(date.to_datetime(time)).offset();
+            // Where midnight does not exist, the day begins after the gap.
+            let first = match of(Time::midnight()) {
+                AmbiguousOffset::Gap { after, .. } => after,
+                AmbiguousOffset::Unambiguous { offset } | AmbiguousOffset::Fold { before: offset, .. } => offset,
             };
-            At { certain, ..first }
+            // Where its last hour comes twice, the day ends with the second.
+            let last = match of(Time::MAX) {
+                AmbiguousOffset::Fold { after, .. } => after,
+                AmbiguousOffset::Unambiguous { offset } | AmbiguousOffset::Gap { before: offset, .. } => offset,
+            };
+            At {
+                offset: first,
+                certain: if first == last { Certain::Yes } else { Certain::ByDate },
+            }
         }
     }
 }
@@ -289,6 +296,21 @@ mod tests {
         assert_eq!(said("20241027", None), ("+0200".into(), Certain::ByDate));
         // A summer without summer time: 1979 in Germany.
         assert_eq!(said("19790715", None), ("+0100".into(), Certain::Yes));
+        // Zones that change at midnight: a day without its first hour, and one with its last hour twice.
+        for (name, without, twice) in [
+            ("Africa/Cairo", ("20240426", "+0300"), "20241031"),
+            ("America/Santiago", ("20240908", "-0300"), "20240406"),
+            ("Asia/Beirut", ("20240331", "+0300"), "20231028"),
+        ] {
+            let zone = zone(name).unwrap();
+            let found = at(&zone, date(without.0).unwrap(), None);
+            assert_eq!(
+                (written(found.offset).unwrap().as_str(), found.certain),
+                (without.1, Certain::Yes),
+                "{name}"
+            );
+            assert_eq!(at(&zone, date(twice).unwrap(), None).certain, Certain::ByDate, "{name}");
+        }
         let kathmandu = zone("Asia/Kathmandu").unwrap();
         assert_eq!(
             written(at(&kathmandu, date("20240715").unwrap(), None).offset).unwrap(),
