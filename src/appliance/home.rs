@@ -40,7 +40,7 @@ pub enum HomeError {
         former: PathBuf,
         note: PathBuf,
     },
-    #[error("{path} cannot be used: {error}")]
+    #[error("{path} cannot be used: {error}; it must be the box's user's: look at its owner, and that of its folder")]
     File { path: PathBuf, error: io::Error },
 }
 
@@ -63,7 +63,11 @@ impl State {
     /// Another process has it, or its lock file cannot be made.
     pub fn claim(folder: &Path) -> Result<Self, HomeError> {
         let path = folder.join(LOCK);
-        let file = File::options().append(true).create(true).open(&path);
+        let file = match File::options().append(true).create(true).open(&path) {
+            // Another user has made it, as root does who runs the box by hand: a lock needs no right to write.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => File::open(&path),
+            file => file,
+        };
         let file = file.map_err(failed(&path))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Self {

@@ -15,13 +15,15 @@ pub fn run(at: &Where) -> ExitCode {
         .iter()
         .filter(|problem| problem.severity == Severity::Error)
         .count();
-    let Some(config) = report.config else {
-        return refused(errors, report.but_for_rules.is_some_and(|config| stands_in(&config)));
-    };
-    if let Err(error) = home::guard(&config.node.state, &config.spool.path, spool::is_there) {
+    let known = report.config.as_ref().or(report.but_for_rules.as_ref());
+    let moved = known.and_then(|config| home::guard(&config.node.state, &config.spool.path, spool::is_there).err());
+    if let Some(error) = moved {
         eprintln!("spool.path: {error}");
         return refused(errors + 1, false);
     }
+    let Some(config) = report.config else {
+        return refused(errors, report.but_for_rules.is_some_and(|config| stands_in(&config)));
+    };
     println!(
         "good: {} listeners, {} sources, {} destinations",
         config.listeners.len(),

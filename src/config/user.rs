@@ -136,7 +136,11 @@ impl User {
         }
         let group = self.group(self.groups.first().copied().unwrap_or_default());
         let (shown, standing) = (whole.display(), self.standing(&whole));
+        let owned = std::fs::metadata(&whole).is_ok_and(|facts| facts.uid() == self.uid);
         let (verb, remedy) = match need {
+            // Of the owner his own bits count, whatever his group may.
+            Need::Read if owned => ("read", format!("chmod u+r {shown}")),
+            Need::List if owned => ("list", format!("chmod u+rx {shown}")),
             Need::Read => ("read", format!("chgrp {group} {shown} && chmod g+r {shown}")),
             Need::Secret => ("read", format!("chown {user} {shown} && chmod 600 {shown}")),
             Need::List => ("list", format!("chgrp {group} {shown} && chmod g+rx {shown}")),
@@ -364,6 +368,9 @@ mod tests {
         );
         let owner = User::read(std::fs::metadata(&file).unwrap().uid(), 0, "", "");
         assert_eq!(said(&owner, Need::Secret), "");
+        mode(&file, 0o040);
+        assert!(said(&owner, Need::Read).ends_with(&format!("chmod u+r {}", file.display())));
+        mode(&file, 0o600);
 
         mode(&inner, 0o750);
         assert!(

@@ -273,6 +273,15 @@ fn a_box_whose_rule_folder_is_refused_starts_with_the_rules_that_were_in_force()
     // The rules in force name a destination that is gone: nobody may guess what takes its place.
     station.setup.rule_file("main.rhai", "fn route(");
     station.kill();
+    // Nothing stands in for a spool that is gone.
+    let (spool, aside) = (station.setup.spool_path(), station.setup.path().join("aside"));
+    std::fs::rename(&spool, &aside).expect("the box is off");
+    let check = station.cli(&["check"]);
+    assert!(
+        check.err.contains("has had one there") && check.err.contains("2 problems: the box would not start"),
+        "{check:?}"
+    );
+    std::fs::rename(&aside, &spool).expect("it is there");
     let config = station.setup.config();
     let text = std::fs::read_to_string(&config).expect("a configuration");
     std::fs::write(&config, text.replace("name = \"one\"", "name = \"other\"")).expect("writable");
