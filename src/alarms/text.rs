@@ -21,11 +21,11 @@ pub struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// The wall-clock time of a stamp.
+    /// The wall-clock time of a stamp, gone or to come.
     fn wall(&self, at: Stamp) -> Timestamp {
-        let ago = i64::try_from(self.steady.saturating_sub(at)).unwrap_or(i64::MAX);
-        let now = i64::try_from(self.wall.0).unwrap_or(i64::MAX);
-        Timestamp::from_microsecond(now.saturating_sub(ago)).unwrap_or_default()
+        let micros = |time: u64| i64::try_from(time).unwrap_or(i64::MAX);
+        let from_now = micros(at).saturating_sub(micros(self.steady));
+        Timestamp::from_microsecond(micros(self.wall.0).saturating_add(from_now)).unwrap_or_default()
     }
 
     pub(super) fn iso(&self, at: Stamp) -> String {
@@ -346,6 +346,22 @@ pub fn bytes(number: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stamp_has_its_wall_clock_time_gone_or_to_come() {
+        let context = Context {
+            node: "box",
+            runbook: "",
+            zone: &TimeZone::UTC,
+            wall: Wall(1_800_000_000_000_000),
+            steady: 90_000_000,
+        };
+        let told = [0, 90_000_000, 3_690_000_000].map(|at| context.iso(at));
+        assert_eq!(
+            told,
+            ["2027-01-15T07:58:30Z", "2027-01-15T08:00:00Z", "2027-01-15T09:00:00Z"]
+        );
+    }
 
     #[test]
     fn spans_and_sizes_are_words() {
