@@ -9,7 +9,7 @@ mod source;
 use crate::base::clock::{Clock, Wall};
 use crate::base::drain::Drain;
 use crate::base::fault::{Moment, die_at};
-use crate::base::names::{AeTitle, DestinationId, SourceId};
+use crate::base::names::{DestinationId, SourceId};
 use crate::dicom::commitment::{self as words, Reference, Report};
 use crate::listener::SourceConfig;
 use crate::listener::commitment::{Arrivals, Desk, Lines};
@@ -257,7 +257,7 @@ impl Shared {
                 metrics.commitment.unmatched_total.with_label_values(&[who]).inc();
                 tracing::warn!(
                     source = who,
-                    "an answer about a transaction that was not asked is not believed"
+                    "an answer is not believed: its transaction was not asked, or it does not come from where `destinations.commitment` says (addresses, calling_ae, certificates)"
                 );
                 words::INVALID_ARGUMENT
             }
@@ -287,22 +287,13 @@ fn reference(named: Named) -> Reference {
     }
 }
 
-/// Listeners' sources, with the archives that may call back: those that are sources themselves speak for their destination,
-/// the others become sources that may do nothing else.
+/// Listeners' sources, with the archives that may call back as entries behind them, which may do nothing else. An archive that is
+/// a source too is admitted by its `[[sources]]` entry; whether its answers are believed, its `commitment` table alone says.
 #[must_use]
 pub fn with_archives(sources: &[SourceConfig], destinations: &[sender::Config]) -> Vec<SourceConfig> {
-    let mut all = sources.to_vec();
-    for destination in destinations {
-        let sender::Config::Dicom(peer) = destination else {
-            continue;
-        };
-        let Some(title) = crate::listener::commitment::caller(peer) else {
-            continue;
-        };
-        let speaks: (AeTitle, DestinationId) = (title.clone(), peer.name.clone());
-        let known = all.iter_mut().filter(|source| source.calling_ae.contains(&title));
-        known.for_each(|source| source.speaks_for.push(speaks.clone()));
-        all.extend(crate::listener::commitment::archive(peer));
-    }
-    all
+    let archives = destinations.iter().filter_map(|destination| match destination {
+        sender::Config::Dicom(peer) => crate::listener::commitment::archive(peer),
+        sender::Config::Folder(_) => None,
+    });
+    sources.iter().cloned().chain(archives).collect()
 }

@@ -1,7 +1,7 @@
 //! Who may send: default deny. Pure decisions over configuration, called by `accept` before anything is answered.
 use super::config::{Config, Limits, SourceConfig, normal_fingerprint};
 use super::tls::PeerIdentity;
-use crate::base::names::{AeTitle, SourceId};
+use crate::base::names::{AeTitle, DestinationId, SourceId};
 use crate::dicom::association::{Rejection, Request};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -123,7 +123,18 @@ impl Admission {
         let calling = request.calling.as_ref().ok_or(Refusal::CallingAe)?;
         let source = self.source(calling, peer)?;
         let place = self.place(listener, source)?;
-        Ok((source.clone(), place))
+        let mut source = source.clone();
+        source.speaks_for = self.speaks_for(calling, peer);
+        Ok((source, place))
+    }
+
+    /// The archives whose answers are believed from this peer: those whose own entry, with its networks and certificates, admits it
+    /// too. The peer may be admitted by another entry of the same AE title, which says nothing of the archive's.
+    fn speaks_for(&self, calling: &AeTitle, peer: &Peer) -> Vec<(AeTitle, DestinationId)> {
+        let entries = self.sources.iter().filter(|source| !source.speaks_for.is_empty());
+        let admitting = entries.filter(|source| source.calling_ae.contains(calling) && near(source, peer).is_none());
+        let all = admitting.flat_map(|source| &source.speaks_for);
+        all.filter(|(title, _)| title == calling).cloned().collect()
     }
 
     /// The configured AE title that a refused request most likely meant: what a peer calls itself may be a patient's name, so
@@ -152,16 +163,9 @@ impl Admission {
         // The refusal says how near the nearest entry came: an entry may be one of several for the AE title.
         let mut nearest = Refusal::CallingAe;
         for source in self.sources.iter().filter(|source| source.calling_ae.contains(calling)) {
-            if !source
-                .addresses
-                .iter()
-                .any(|network| network.contains(&canonical(peer.address)))
-            {
-                nearest = nearest.max(Refusal::Address);
-            } else if source.wants_certificate() && !shows_certificate(source, peer.identity.as_ref()) {
-                nearest = nearest.max(Refusal::Certificate);
-            } else {
-                return Ok(source);
+            match near(source, peer) {
+                None => return Ok(source),
+                Some(refusal) => nearest = nearest.max(refusal),
             }
         }
         Err(nearest)
@@ -202,6 +206,16 @@ impl Drop for Place {
             *count -= 1;
         }
     }
+}
+
+/// Why an entry does not admit a peer that has its AE title; `None`: it does.
+fn near(source: &SourceConfig, peer: &Peer) -> Option<Refusal> {
+    let address = canonical(peer.address);
+    if !source.addresses.iter().any(|network| network.contains(&address)) {
+        return Some(Refusal::Address);
+    }
+    let bound = source.wants_certificate() && !shows_certificate(source, peer.identity.as_ref());
+    bound.then_some(Refusal::Certificate)
 }
 
 /// An IPv4 peer on a dual-stack socket shows as `::ffff:a.b.c.d`; networks are written as IPv4.
@@ -348,6 +362,50 @@ mod tests {
             names: vec!["MR1.example".to_owned()],
         });
         assert_eq!(refusal(&admission, &inside, &request("BOX", "MR1")), None);
+    }
+
+    /// A destination `vna` whose answers come from `VNA`.
+    fn archive(commitment: &str) -> Option<SourceConfig> {
+        let named = "name = \"vna\"\nhost = \"vna.example\"\nport = 104\ncalled_ae = \"VNA\"\ncalling_ae = \"BOX\"";
+        let text = format!("{named}\n[commitment]\n{commitment}");
+        super::super::commitment::archive(&toml::from_str(&text).expect("parses"))
+    }
+
+    /// Whom a peer may speak for that a `[[sources]]` entry with the archive's AE title admits from everywhere.
+    fn believed(commitment: &str, peer: &Peer, calling: &str) -> Vec<String> {
+        let known = "name = \"vna\"\ncalling_ae = [\"VNA\", \"OTHER\"]\naddresses = [\"0.0.0.0/0\"]";
+        let sources = std::iter::once(source(known)).chain(archive(commitment)).collect();
+        let admission = Admission::new(sources, &Limits::default());
+        let (source, _place) = admission
+            .admit(&listener(), peer, &request("BOX", calling))
+            .expect("admitted");
+        assert!(!source.only_reports, "it is admitted by its own entry");
+        source
+            .speaks_for
+            .iter()
+            .map(|(_, archive)| archive.to_string())
+            .collect()
+    }
+
+    #[test]
+    fn an_archive_that_is_a_source_too_is_believed_only_by_its_own_networks_and_certificates() {
+        let inside = peer("10.9.0.5");
+        let addresses = "addresses = [\"10.9.0.5\"]";
+        assert_eq!(believed(addresses, &inside, "VNA"), ["vna"]);
+        assert_eq!(believed(addresses, &inside, "OTHER"), [""; 0]);
+        assert_eq!(believed(addresses, &peer("10.1.2.3"), "VNA"), [""; 0]);
+        assert_eq!(believed("", &inside, "VNA"), [""; 0], "no network is named");
+        let bound = format!("{addresses}\ncertificate_names = [\"vna.example\"]");
+        assert_eq!(believed(&bound, &inside, "VNA"), [""; 0]);
+        let shows = |name: &str| Peer {
+            identity: Some(PeerIdentity {
+                fingerprint: [1; 32],
+                names: vec![name.to_owned()],
+            }),
+            ..inside.clone()
+        };
+        assert_eq!(believed(&bound, &shows("ct1.example"), "VNA"), [""; 0]);
+        assert_eq!(believed(&bound, &shows("vna.example"), "VNA"), ["vna"]);
     }
 
     #[test]

@@ -127,8 +127,7 @@ pub fn archive(destination: &sender::Dicom) -> Option<SourceConfig> {
 }
 
 /// The AE title that a destination's answers come from.
-#[must_use]
-pub fn caller(destination: &sender::Dicom) -> Option<AeTitle> {
+fn caller(destination: &sender::Dicom) -> Option<AeTitle> {
     let config = destination.commitment.as_ref()?;
     let title = config.calling_ae.as_ref().or(config.called_ae.as_ref());
     Some(title.unwrap_or(&destination.called_ae).clone())

@@ -3,7 +3,7 @@
 //! may say what, and keeps the messages apart from the images'.
 mod config;
 
-pub use config::{Config, Policy, archive, caller};
+pub use config::{Config, Policy, archive};
 
 use super::config::SourceConfig;
 use crate::base::fault::{Moment, die_at};
