@@ -23,6 +23,7 @@ pub struct Config {
     /// How long the map of what rules renamed answers after an entry was last used.
     pub map_memory: Span,
     /// How long what became of an instance is known after it left the cache, for sources that ask for its commitment then.
+    /// Never shorter than `repeat_window`.
     pub commitment_memory: Span,
     /// A job that waits this long counts one priority class higher, again for each further step, up to `high`.
     pub age_step: Span,

@@ -58,7 +58,8 @@ const MEMORIES: [Memory; 5] = [
     },
     Memory {
         family: &commitment::FAMILY,
-        span: |config| config.commitment_memory.0,
+        // As long as a UID is known, so is what became of what came under it.
+        span: |config| config.commitment_memory.0.max(config.repeat_window.0),
     },
 ];
 

@@ -55,23 +55,38 @@ impl Basis {
 pub(super) fn standing(db: &Db, level: Level, named: &Named) -> Result<Basis, DbError> {
     let seen = db.get(Cf::Seen, &keys::seen(&named.instance))?;
     let seen = seen.and_then(|raw| SeenRecord::decode(&raw).ok()).unwrap_or_default();
-    let mut here = Vec::new();
+    let (mut here, mut left) = (Vec::new(), Vec::new());
     for entry in &seen.entries {
         let raw = db.get(Cf::Instance, &entry.instance.0)?;
         let record = raw.and_then(|raw| InstanceRecord::decode(&raw).ok());
-        here.extend(record.map(|record| Content { record, entry }));
+        match record {
+            Some(record) => here.push(Content { record, entry }),
+            None => left.push(entry.instance),
+        }
     }
     let mut gone = Vec::new();
     let prefix = keys::gone_prefix(&named.instance);
-    db.scan(Cf::Meta, &prefix, &keys::behind(&prefix), |_, value| {
-        gone.extend(Gone::decode(value));
+    db.scan(Cf::Meta, &prefix, &keys::behind(&prefix), |key, value| {
+        if let Ok(one) = Gone::decode(value) {
+            gone.push(one);
+            left.retain(|id| !key.ends_with(&id.0));
+        }
         true
     })?;
+    if let Some(id) = left.first() {
+        // It came, and nothing says what became of it.
+        let forgotten = here.is_empty() && gone.is_empty() && db.get(Cf::Instance, &id.0)?.is_none();
+        let reason = if forgotten {
+            NO_SUCH_INSTANCE
+        } else {
+            PROCESSING_FAILURE
+        };
+        return Ok(Basis::of_index(Standing::Failed(reason), Some(*id)));
+    }
     let mut gone = counting(db, &seen, gone)?;
     let id = here.first().map(|content| content.record.instance.id);
     if here.is_empty() && gone.is_empty() {
-        let id = seen.entries.first().map(|entry| entry.instance);
-        return Ok(Basis::of_index(forgotten(&seen), id));
+        return Ok(Basis::of_index(Standing::Absent, None));
     }
     here.retain(|content| content.record.instance.sop_class == named.class);
     gone.retain(|gone| gone.class == named.class);
@@ -101,19 +116,6 @@ pub(super) fn standing(db: &Db, level: Level, named: &Named) -> Result<Basis, Db
         basis.standing = worse(basis.standing, found);
     }
     Ok(basis)
-}
-
-/// An entry whose instance left before tombstones were kept: every job of it had been confirmed, or it would be open still.
-fn forgotten(seen: &SeenRecord) -> Standing {
-    let known = |entry: &SeenEntry| {
-        let mut jobs = entry.deliveries().peekable();
-        jobs.peek().is_some() && jobs.all(|(dest, _)| *dest != keys::ANYWHERE)
-    };
-    match seen.entries.as_slice() {
-        [] => Standing::Absent,
-        entries if entries.iter().all(known) => Standing::Committed,
-        _ => Standing::Failed(PROCESSING_FAILURE),
-    }
 }
 
 fn worse(a: Standing, b: Standing) -> Standing {

@@ -84,6 +84,45 @@ async fn a_delivery_that_was_made_anew_counts_whichever_copies_have_left_the_cac
     }
 }
 
+/// Forgets what is remembered of instances that left; their UIDs stay known.
+async fn forget_what_left(bench: &Bench) {
+    bench.clock.advance(Duration::from_secs(1));
+    let before = bench.clock.now();
+    let (found, _) = super::super::commitment::FAMILY.old(&bench.spool().core, &[], before);
+    assert!(!found.is_empty());
+    let swept = move |txn: &mut super::super::txn::Txn<'_>| super::super::commitment::FAMILY.sweep(txn, found, before);
+    bench.spool().submit(swept).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_discarded_delivery_is_not_promised_when_what_became_of_it_is_forgotten() {
+    let bench = Bench::new();
+    bench.store("1.1", b"x", vec![to("a"), to("b")]).await;
+    bench.store("1.2", b"y", vec![to("a")]).await;
+    bench.confirm("a").await;
+    bench.confirm("a").await;
+    discard(&bench, Filter::default()).await;
+    assert_eq!(evict(&bench).await, 2);
+    let both = || vec![named("1.1"), named("1.2")];
+    assert_eq!(told(&bench, "2.25.1", Level::EndToEnd, both()).await, [0x0110]);
+    forget_what_left(&bench).await;
+    for level in [Level::Edge, Level::EndToEnd] {
+        let transaction = format!("2.25.2{}", level as u8);
+        assert_eq!(told(&bench, &transaction, level, both()).await, [0x0112, 0x0112]);
+    }
+    // Of two contents one is forgotten: the other alone is no promise.
+    bench.store("1.2", b"other", vec![to("a")]).await;
+    let conflict = Filter {
+        kind: Some(HoldKind::Conflict),
+        ..Filter::default()
+    };
+    let released = bench.spool().act(conflict, Verb::Release, "it", "", false).await;
+    assert_eq!(released.unwrap().changed, 1);
+    bench.confirm("a").await;
+    let one = vec![named("1.2")];
+    assert_eq!(told(&bench, "2.25.3", Level::EndToEnd, one).await, [0x0110]);
+}
+
 #[tokio::test]
 async fn a_request_that_no_job_waits_for_any_more_ends() {
     let mut bench = Bench::new();
