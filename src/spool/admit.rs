@@ -9,14 +9,14 @@ use super::keys;
 use super::ledger::{Arrival, Detail, Fact, FactKind, Planned};
 use super::model::{Commit, CommitError, Committed, HoldKind, HoldReason, Instance, JobKey, NewJob, Priority, Repeat};
 use super::payload::path_of;
-use super::record::{InstanceRecord, JobRecord, SEEN_MAX, SeenEntry, SeenRecord};
+use super::record::{InstanceRecord, JobRecord, SEEN_LOOK, SEEN_MAX, SeenEntry, SeenRecord};
 use super::study::StudySeen;
 use super::trace::{self, Trait};
 use super::txn::{Effect, Txn, WAITS, meta_key};
 use super::witness::Order;
 use super::{alias, leaving, study, wait};
 use crate::base::fault::{Plant, planted};
-use crate::base::names::{InstanceId, JobId};
+use crate::base::names::{InstanceId, JobId, Uid};
 
 /// Decides and records. `record.instance` already carries study and rule epoch.
 /// `Err` with what the study has come to be, when the decision believed otherwise: nothing is recorded then.
@@ -85,7 +85,7 @@ pub(super) fn admit(
             Some((JobKey { dest, job: *job }, away))
         })
         .collect();
-    remember(&mut seen, record, added);
+    remember(txn, &mut seen, record, added)?;
     for entry in seen.entries.iter_mut().filter(|entry| entry.digest == instance.digest) {
         away.iter().for_each(|(job, away)| entry.turn_away(away, *job));
     }
@@ -302,7 +302,12 @@ pub(super) fn displace(txn: &mut Txn<'_>, key: JobKey, job: &JobRecord) {
 }
 
 /// Notes in `seen` that this content goes there too.
-pub(super) fn remember(seen: &mut SeenRecord, record: &InstanceRecord, added: Vec<(u32, JobId)>) {
+pub(super) fn remember(
+    txn: &mut Txn<'_>,
+    seen: &mut SeenRecord,
+    record: &InstanceRecord,
+    added: Vec<(u32, JobId)>,
+) -> Result<(), CommitError> {
     let instance = &record.instance;
     match seen.entries.iter_mut().find(|entry| entry.digest == instance.digest) {
         Some(entry) => {
@@ -318,8 +323,35 @@ pub(super) fn remember(seen: &mut SeenRecord, record: &InstanceRecord, added: Ve
             jobs: added,
         }),
     }
-    if seen.entries.len() > SEEN_MAX {
-        seen.entries.remove(0);
+    let many = seen.entries.len().saturating_sub(SEEN_MAX);
+    if many == 0 {
+        return Ok(());
+    }
+    let mut done = Vec::new();
+    for (at, entry) in seen.entries.iter().take(SEEN_LOOK).enumerate() {
+        if entry.instance != instance.id && is_done_with(txn, &instance.sop_instance, entry)? {
+            done.push(at);
+        }
+    }
+    // One stays: by it every other content knows that the UID is taken.
+    done.pop();
+    for at in done.into_iter().take(many).rev() {
+        seen.entries.remove(at);
+    }
+    Ok(())
+}
+
+/// Whether a content may be forgotten among many of its UID: it is where it must be, or how it left is remembered by itself. Of any
+/// other, a commitment would be promised without it.
+fn is_done_with(txn: &mut Txn<'_>, sop_instance: &Uid, entry: &SeenEntry) -> Result<bool, CommitError> {
+    let id = entry.instance;
+    match txn.instance(id)? {
+        Some(record) => Ok(record.delivered
+            && !record.is_discarded()
+            && !entry.deliveries().any(|(dest, _)| *dest == keys::ANYWHERE)
+            && txn.keys(Cf::Ref, &id.0, 1)?.is_empty()
+            && !damaged::is_marked(txn, id)?),
+        None => Ok(txn.get(Cf::Meta, &keys::gone(sop_instance, id))?.is_some()),
     }
 }
 

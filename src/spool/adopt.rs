@@ -70,7 +70,7 @@ pub(super) fn adopt(
         }
     }
     added.extend(moved::carried(txn, &known.away, &numbers));
-    remember(&mut seen, &record, added);
+    remember(txn, &mut seen, &record, added)?;
     txn.put_seen(&instance.sop_instance, &seen);
     Ok(held)
 }
@@ -122,7 +122,7 @@ pub(super) fn as_cache(
     if !went.is_empty() {
         went.extend(moved::carried(txn, &known.away, &[]));
         let mut seen = txn.seen(&instance.sop_instance)?;
-        remember(&mut seen, &record, went);
+        remember(txn, &mut seen, &record, went)?;
         txn.put_seen(&instance.sop_instance, &seen);
     }
     Ok(discarded)

@@ -232,7 +232,7 @@ pub(super) fn whole_again(txn: &mut Txn<'_>, id: InstanceId, digest: [u8; 32]) -
     // A resend is a repeat of them again.
     let known = |job: &(u32, JobId)| seen.entries.iter().any(|entry| entry.jobs.contains(job));
     left.retain(|job| !known(job));
-    remember(&mut seen, &record, left);
+    remember(txn, &mut seen, &record, left)?;
     txn.put_seen(&uid, &seen);
     Ok(true)
 }

@@ -459,7 +459,7 @@ fn missing(txn: &mut Txn<'_>, record: &InstanceRecord, known: &Known) -> Result<
     let mut seen = txn.seen(&record.instance.sop_instance)?;
     let mut went = adopt::went(&record);
     went.extend(moved::carried(txn, &known.away, &numbers));
-    remember(&mut seen, &record, went);
+    remember(txn, &mut seen, &record, went)?;
     txn.put_seen(&record.instance.sop_instance, &seen);
     super::damaged::mark(txn, id, "the payload file is missing")
 }

@@ -11,8 +11,10 @@ use std::time::Duration;
 
 /// Outcomes of one instance that are kept in its record.
 const DONE_MAX: usize = 64;
-/// Contents that one SOP Instance UID is remembered with.
+/// Contents that one SOP Instance UID is remembered with. More, while they are not where they must be.
 pub(super) const SEEN_MAX: usize = 32;
+/// So many of the oldest are looked at for one that may be forgotten.
+pub(super) const SEEN_LOOK: usize = 64;
 
 /// An instance, where its data set lies in its file, and what became of its jobs.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -176,3 +176,52 @@ async fn a_resend_after_a_rebuild_is_a_repeat_when_it_was_delivered_before() {
     let other = bench.store("1.1", b"other content", vec![to("vna")]).await;
     assert!(matches!(other, Committed::Conflict(_)), "{other:?}");
 }
+
+#[tokio::test]
+async fn many_contents_under_one_uid_are_known_until_they_are_where_they_must_be() {
+    let mut bench = Bench::new();
+    let known = async |bench: &Bench| {
+        let key = keys::seen(&Uid::known("1.1"));
+        let raw = bench
+            .spool()
+            .read(move |db| db.get(super::super::db::Cf::Seen, &key))
+            .await;
+        let seen = super::super::record::SeenRecord::decode(&raw.unwrap().unwrap()).unwrap();
+        seen.entries.len()
+    };
+    bench.store("1.1", b"0", vec![to("a")]).await;
+    bench.confirm("a").await;
+    for n in 1..=40_u32 {
+        bench.store("1.1", n.to_string().as_bytes(), vec![to("a")]).await;
+    }
+    assert_eq!(known(&bench).await, 41, "the only one that is delivered stays");
+    let list = || vec![super::committed::named("1.1")];
+    let told = async |bench: &Bench, transaction: &str| {
+        super::committed::told(bench, transaction, super::super::commitment::Level::EndToEnd, list()).await
+    };
+    assert_eq!(told(&bench, "2.25.1").await, [0x0110]);
+    let again = bench.store("1.1", b"1", vec![to("a")]).await;
+    assert!(matches!(again, Committed::Repeat(_)), "{again:?}");
+    // All but the oldest of those that are held.
+    let held = bench.spool().list(Filter::default(), None, 99).await.unwrap();
+    assert_eq!(held.len(), 40);
+    let jobs: Vec<_> = held.iter().skip(1).map(|row| row.job.0).collect();
+    let later = Filter {
+        jobs,
+        ..Filter::default()
+    };
+    let released = bench.spool().act(later, Verb::Release, "it", "", false).await;
+    assert_eq!(released.unwrap().changed, 39);
+    for _ in 0..39 {
+        bench.confirm("a").await;
+    }
+    assert_eq!(told(&bench, "2.25.2").await, [0x0110], "one is held still");
+    let all = Filter::default();
+    bench.spool().act(all, Verb::Release, "it", "", false).await.unwrap();
+    bench.confirm("a").await;
+    assert_eq!(told(&bench, "2.25.3").await, super::committed::NONE);
+    bench.store("1.1", b"41", vec![to("a")]).await;
+    assert_eq!(known(&bench).await, 32);
+    assert_eq!(told(&bench, "2.25.4").await, [0x0110], "the newest is held");
+    assert_eq!(super::committed::problems(&mut bench), Vec::<String>::new());
+}
