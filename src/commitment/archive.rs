@@ -1,7 +1,8 @@
 //! The SCU: asks one destination to commit to what it took, and asks again what is not answered.
 //!
 //! One request at a time; the association of an accepted one is left open for its answer for a while. An outage costs no
-//! instance anything. A destination that refuses the service is asked again, more and more rarely, and said so.
+//! instance anything. A destination that refuses the service is asked again, more and more rarely, and said so. One that would
+//! not take the request for one study is asked for the others meanwhile.
 use super::Shared;
 use super::reference;
 use crate::base::clock::Wall;
@@ -10,8 +11,9 @@ use crate::base::names::{DestinationId, JobId, Uid};
 use crate::dicom::commitment::Action;
 use crate::dicom::status;
 use crate::sender::commitment::{Call, CallError, Side};
-use crate::spool::commitment::{Ask, Outcome, Outstanding};
-use std::collections::HashSet;
+use crate::spool::ReadError;
+use crate::spool::commitment::{Ask, Batch, Outcome, Outstanding, Study};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -24,6 +26,8 @@ const LOOK_MIN: Duration = Duration::from_millis(200);
 const LOOK_MAX: Duration = Duration::from_secs(5);
 /// How often it is looked whether what nobody asks for still waits: it reads all of it.
 const LOOK_UNASKED: Duration = Duration::from_secs(30);
+/// How old the time of the oldest that waits may be: it reads all of them.
+const LOOK_OLDEST: Duration = Duration::from_secs(10);
 /// Reports that are heard on the association of one request.
 const REPORTS_MAX: usize = 16;
 /// The longest wait for an answer, however often one failed to come.
@@ -38,6 +42,60 @@ struct Trouble {
     unanswered: u32,
     /// When that was last counted: requests of before were waited for by the shorter wait, and say nothing of this one.
     counted: Wall,
+    resting: Resting,
+    /// Since when the oldest waits, and when that was looked at.
+    oldest: Option<(Instant, Wall)>,
+}
+
+/// Studies whose request was not taken: each is asked for again after a pause of its own, which no other waits for.
+#[derive(Default)]
+struct Resting {
+    studies: BTreeMap<Study, (u32, Instant)>,
+    /// Studies in a row that were not taken.
+    row: u32,
+}
+
+/// What became of a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Got {
+    Through,
+    /// The archive would not take this one, or it broke.
+    Refused,
+    /// Nothing was asked.
+    Nowhere,
+}
+
+impl Resting {
+    /// The pause before the next is asked for: none after the first, then longer, for the archive may refuse them all.
+    fn refused(&mut self, study: Study, now: Instant) -> Duration {
+        let failures = self
+            .studies
+            .get(&study)
+            .map_or(0, |(failures, _)| *failures)
+            .saturating_add(1);
+        self.studies.insert(study, (failures, now + pause(failures)));
+        self.row = self.row.saturating_add(1);
+        let longer = LOOK_MIN.saturating_mul(1 << self.row.min(16)).min(LOOK_MAX);
+        if self.row > 1 { longer } else { Duration::ZERO }
+    }
+
+    fn taken(&mut self, study: &Study) {
+        self.row = 0;
+        self.studies.remove(study);
+    }
+
+    /// The one whose pause has been over for longest.
+    fn rested(&self, now: Instant) -> Option<Study> {
+        let over = self.studies.iter().filter(|(_, (_, until))| *until <= now);
+        over.min_by_key(|(_, (_, until))| *until).map(|(study, _)| *study)
+    }
+}
+
+/// After so many failures in a row.
+fn pause(failures: u32) -> Duration {
+    PAUSE_MIN
+        .saturating_mul(1 << failures.saturating_sub(1).min(16))
+        .min(PAUSE_MAX)
 }
 
 impl Trouble {
@@ -82,42 +140,88 @@ pub(super) async fn run(shared: &Arc<Shared>, name: &DestinationId) {
 
 /// Everything that is due now; answers when to look again.
 async fn turn(shared: &Arc<Shared>, name: &DestinationId, trouble: &mut Trouble) -> Duration {
+    let archive = &shared.archives[name];
+    if archive.hurry.swap(false, Ordering::Relaxed) {
+        trouble.resting = Resting::default();
+    }
+    loop {
+        if shared.parts.drain.is_stopping() {
+            return LOOK_MAX;
+        }
+        overdue(shared, name, trouble).await;
+        age(shared, name, trouble).await;
+        let Ok(batch) = next(shared, name, &mut trouble.resting).await else {
+            // The spool says so itself.
+            return LOOK_MAX;
+        };
+        let now = shared.parts.clock.now();
+        let Some(study) = batch.study else {
+            let wait = batch.later.map_or(LOOK_MAX, |later| later.since(now));
+            return wait.clamp(LOOK_MIN, LOOK_MAX);
+        };
+        match request(shared, name, batch.jobs, trouble.unanswered).await {
+            Got::Through => {
+                trouble.failures = 0;
+                trouble.resting.taken(&study);
+            }
+            Got::Refused => {
+                trouble.failures = 0;
+                let pause = trouble.resting.refused(study, Instant::now());
+                if !pause.is_zero() {
+                    return pause;
+                }
+            }
+            Got::Nowhere => {
+                trouble.failures = trouble.failures.saturating_add(1);
+                return pause(trouble.failures);
+            }
+        }
+    }
+}
+
+/// What to ask next: a study that was not refused before, else the one that has rested longest.
+async fn next(shared: &Shared, name: &DestinationId, resting: &mut Resting) -> Result<Batch, ReadError> {
     let config = &shared.archives[name].config;
     let ask = Ask {
         quiet: config.quiet.0,
         at_most: config.at_most.0,
         batch: config.batch,
     };
-    loop {
-        if shared.parts.drain.is_stopping() {
-            return LOOK_MAX;
+    let spool = &shared.parts.spool;
+    let mut but: BTreeSet<Study> = resting.studies.keys().copied().collect();
+    let mut batch = spool.uncommitted(name, ask, but.clone()).await?;
+    while batch.study.is_none()
+        && let Some(study) = resting.rested(Instant::now())
+    {
+        but.remove(&study);
+        let mut found = spool.uncommitted(name, ask, but.clone()).await?;
+        if found.study.is_none() {
+            // Nothing of it waits any more, or it grows again.
+            resting.studies.remove(&study);
+            found.later = [found.later, batch.later].into_iter().flatten().min();
         }
-        let oldest = overdue(shared, name, trouble).await;
-        let Ok(batch) = shared.parts.spool.uncommitted(name, ask).await else {
-            // The spool says so itself.
-            return LOOK_MAX;
-        };
-        let now = shared.parts.clock.now();
-        let oldest = [oldest, batch.oldest].into_iter().flatten().min();
-        let age = oldest.map_or(0.0, |at| now.since(at).as_secs_f64());
-        shared
-            .parts
-            .metrics
-            .commitment
-            .oldest_seconds
-            .with_label_values(&[name.as_str()])
-            .set(age);
-        if batch.jobs.is_empty() {
-            let wait = batch.later.map_or(LOOK_MAX, |later| later.since(now));
-            return wait.clamp(LOOK_MIN, LOOK_MAX);
-        }
-        if request(shared, name, batch.jobs, trouble.unanswered).await {
-            trouble.failures = 0;
-        } else {
-            trouble.failures = trouble.failures.saturating_add(1);
-            return PAUSE_MIN.saturating_mul(1 << trouble.failures.min(16)).min(PAUSE_MAX) / 2;
-        }
+        batch = found;
     }
+    Ok(batch)
+}
+
+/// Says how long the oldest job has waited since it was sent, asked for or not.
+async fn age(shared: &Shared, name: &DestinationId, trouble: &mut Trouble) {
+    let spool = &shared.parts.spool;
+    let fresh = trouble.oldest.filter(|(looked, _)| looked.elapsed() < LOOK_OLDEST);
+    let since = match fresh {
+        _ if spool.awaiting(name) == 0 => None,
+        Some((_, since)) => Some(since),
+        None => match spool.awaits_since(name).await {
+            Ok(since) => since,
+            // The spool says so itself.
+            Err(_) => return,
+        },
+    };
+    trouble.oldest = since.map(|since| (fresh.map_or_else(Instant::now, |(looked, _)| looked), since));
+    let age = since.map_or(0.0, |at| shared.parts.clock.now().since(at).as_secs_f64());
+    let gauge = &shared.parts.metrics.commitment.oldest_seconds;
+    gauge.with_label_values(&[name.as_str()]).set(age);
 }
 
 async fn outstanding(shared: &Shared, name: &DestinationId) -> Vec<Outstanding> {
@@ -126,13 +230,14 @@ async fn outstanding(shared: &Shared, name: &DestinationId) -> Vec<Outstanding> 
     all
 }
 
-/// Ends requests that were accepted and not answered in time; answers since when the oldest of the others waits.
-async fn overdue(shared: &Shared, name: &DestinationId, trouble: &mut Trouble) -> Option<Wall> {
+/// Ends requests that were accepted and not answered in time.
+async fn overdue(shared: &Shared, name: &DestinationId, trouble: &mut Trouble) {
     let (now, metrics) = (shared.parts.clock.now(), &shared.parts.metrics);
     let longest = WAIT_MAX.max(shared.archives[name].config.answer_within.0);
-    let (mut oldest, mut count) = (None, 0);
+    let mut count = 0;
     if shared.archives[name].answered.swap(false, Ordering::Relaxed) {
         trouble.answered();
+        trouble.oldest = None;
     }
     for asked in outstanding(shared, name).await {
         // A time further ahead than any was written by a clock that has been put back since.
@@ -145,7 +250,6 @@ async fn overdue(shared: &Shared, name: &DestinationId, trouble: &mut Trouble) -
             end(shared, asked.id).await;
             continue;
         }
-        oldest = Some(oldest.map_or(asked.at, |known: Wall| known.min(asked.at)));
         count += 1;
     }
     if count == 0 && shared.parts.spool.awaiting(name) == 0 {
@@ -153,11 +257,11 @@ async fn overdue(shared: &Shared, name: &DestinationId, trouble: &mut Trouble) -
     }
     let gauge = &metrics.commitment.outstanding;
     gauge.with_label_values(&[name.as_str()]).set(count);
-    oldest
 }
 
 /// Everything that the destination has not answered is asked for again.
 pub(super) async fn lapse_all(shared: &Shared, name: &DestinationId) {
+    shared.archives[name].hurry.store(true, Ordering::Relaxed);
     for asked in outstanding(shared, name).await {
         end(shared, asked.id).await;
     }
@@ -169,27 +273,27 @@ async fn end(shared: &Shared, id: u64) {
     }
 }
 
-/// One request; false when it did not get through.
-async fn request(shared: &Arc<Shared>, name: &DestinationId, jobs: Vec<JobId>, unanswered: u32) -> bool {
+/// One request.
+async fn request(shared: &Arc<Shared>, name: &DestinationId, jobs: Vec<JobId>, unanswered: u32) -> Got {
     let archive = &shared.archives[name];
     let count = |result: &str| {
         let requests = &shared.parts.metrics.commitment.requests_total;
         requests.with_label_values(&[name.as_str(), result]).inc();
     };
     let Ok(permit) = archive.lingering.clone().acquire_owned().await else {
-        return false;
+        return Got::Nowhere;
     };
     // The association first: an archive that is not there costs no record.
     let opened = tokio::select! {
         opened = archive.caller.open(Side::User) => opened,
-        () = shared.parts.drain.stopping() => return false,
+        () = shared.parts.drain.stopping() => return Got::Nowhere,
     };
     let mut call = match opened {
         Ok(call) => call,
         Err(error) => {
             count(if error.is_down() { "down" } else { "refused" });
             tracing::warn!(destination = %name, %error, "commitment cannot be asked for");
-            return false;
+            return Got::Nowhere;
         }
     };
     let transaction = transaction(shared);
@@ -197,12 +301,12 @@ async fn request(shared: &Arc<Shared>, name: &DestinationId, jobs: Vec<JobId>, u
         Ok((id, references)) if !references.is_empty() => (id, references),
         Ok(_) => {
             call.release().await;
-            return true;
+            return Got::Through;
         }
         Err(error) => {
             tracing::error!(destination = %name, %error, "a request for commitment could not be recorded");
             call.release().await;
-            return false;
+            return Got::Nowhere;
         }
     };
     // Two contents under one UID are one instance to the archive.
@@ -225,16 +329,16 @@ async fn request(shared: &Arc<Shared>, name: &DestinationId, jobs: Vec<JobId>, u
         Ok(status::SUCCESS) => {
             tracing::info!(destination = %name, references = action.references.len(), "commitment asked for");
             linger(shared, name, (call, permit), action.transaction);
-            true
+            Got::Through
         }
         Ok(status) => {
             tracing::warn!(destination = %name, status = %format_args!("{status:04X}"), "the archive refuses a request for commitment");
             call.release().await;
-            false
+            Got::Refused
         }
         Err(error) => {
             tracing::warn!(destination = %name, %error, "a request for commitment broke");
-            false
+            Got::Refused
         }
     }
 }
@@ -327,6 +431,37 @@ pub(super) async fn watch_unasked(shared: &Arc<Shared>, mut names: Vec<Destinati
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_study_that_is_not_taken_rests_by_itself_and_the_longest_rested_is_next() {
+        let (mut resting, start) = (Resting::default(), Instant::now());
+        let after = |seconds: u64| start + Duration::from_secs(seconds);
+        assert_eq!(resting.refused([1; 16], start), Duration::ZERO, "the next at once");
+        assert_eq!(resting.refused([2; 16], after(1)), LOOK_MIN * 4);
+        assert_eq!(resting.rested(after(1)), None);
+        assert_eq!(resting.rested(after(9)), Some([1; 16]));
+        resting.refused([1; 16], after(9));
+        assert_eq!(resting.rested(after(9)), Some([2; 16]));
+        resting.taken(&[2; 16]);
+        assert_eq!(
+            (resting.rested(after(12)), resting.rested(after(13))),
+            (None, Some([1; 16]))
+        );
+        assert_eq!(
+            resting.refused([3; 16], after(13)),
+            Duration::ZERO,
+            "one was taken meanwhile"
+        );
+        for _ in 0..40 {
+            assert!(resting.refused([1; 16], after(20)) <= LOOK_MAX);
+        }
+        assert_eq!(resting.rested(after(319)), Some([3; 16]));
+        resting.taken(&[3; 16]);
+        assert_eq!(
+            (resting.rested(after(319)), resting.rested(after(320))),
+            (None, Some([1; 16]))
+        );
+    }
 
     #[test]
     fn the_wait_grows_with_each_that_was_too_short_and_an_answer_ends_that() {

@@ -68,6 +68,8 @@ struct Archive {
     config: Config,
     caller: Caller,
     poke: Notify,
+    /// A person wants everything to be asked now, whatever was refused before.
+    hurry: AtomicBool,
     /// It has answered since this was last looked at.
     answered: AtomicBool,
     /// Associations that are kept open for an answer.
@@ -108,6 +110,7 @@ impl Commitment {
                     caller: Caller::of(peer, config).map_err(failed)?,
                     config: config.clone(),
                     poke: Notify::new(),
+                    hurry: AtomicBool::new(false),
                     answered: AtomicBool::new(false),
                     lingering: Arc::new(Semaphore::new(LINGERING_MAX)),
                 };

@@ -367,7 +367,7 @@ impl Commitments {
         Self {
             awaiting: gauges(&r, "waystation_commitment_awaiting_jobs", "Jobs that were sent and wait for their destination's commitment to keep them", &["destination"]),
             outstanding: gauges(&r, "waystation_commitment_outstanding_requests", "Requests for commitment that a destination has not answered yet", &["destination"]),
-            oldest_seconds: float_gauges(&r, "waystation_commitment_oldest_seconds", "How long the oldest sent job, or unanswered request, of a destination has waited for its commitment", &["destination"]),
+            oldest_seconds: float_gauges(&r, "waystation_commitment_oldest_seconds", "How long the oldest sent job of a destination has waited for its commitment, since it was sent", &["destination"]),
             requests_total: counters(&r, "waystation_commitment_requests_total", "Requests for commitment made to a destination, by result: accepted, refused, broken (nobody knows), down, lapsed (accepted and not answered in time)", &["destination", "result"]),
             answers_total: counters(&r, "waystation_commitment_answers_total", "Instances that a destination's answers spoke of, by result: committed, again (sent again), held", &["destination", "result"]),
             unmatched_total: counters(&r, "waystation_commitment_unmatched_total", "Answers about a transaction that this box never asked, or that its answerer does not speak for", &["source"]),

@@ -127,6 +127,25 @@ fn an_instance_is_delivered_for_good_when_the_archive_has_committed() {
 }
 
 #[test]
+fn how_long_an_archive_is_silent_counts_from_the_sending_however_often_it_is_asked() {
+    let setup = Setup::new();
+    let archive = Archive::up(&setup.folder_of("vna-peer"), &json!({"how": "never"}));
+    let station = station(setup, archive.port, "answer_within = \"1s\"");
+    send(station.setup.dicom, station.setup.path(), &Object::many(objects::CT, 1));
+    let vna = [("destination", "vna")];
+    let oldest = || station.metric("commitment_oldest_seconds", &vna);
+    station.wait_metric("commitment_requests_total", &[("result", "lapsed")], |n| n >= 1.0);
+    station.wait_metric("commitment_oldest_seconds", &vna, |n| n >= 1.0);
+    let before = oldest();
+    station.wait_metric("commitment_requests_total", &[("result", "lapsed")], |n| n >= 2.0);
+    station.wait_metric("commitment_requests_total", &[("result", "accepted")], |n| n >= 3.0);
+    assert!(oldest() >= before, "{before}");
+    station.cli(&["queue", "suspend", "vna", "--reason", "test"]).ok();
+    let now = oldest();
+    station.wait_metric("commitment_oldest_seconds", &vna, |n| n > now);
+}
+
+#[test]
 fn an_answer_on_an_association_of_the_archives_own_is_believed_only_from_the_archive() {
     let setup = Setup::new();
     let box_port = setup.dicom;

@@ -42,7 +42,7 @@ pub(super) fn told(txn: &mut Txn<'_>, spoken: &Spoken) -> Result<Told, CommitErr
             job: pledged.job,
         };
         // A word about an earlier sending says nothing about the one after it.
-        let spoken_of = |sent: &Sent| sent.asked == Some(id) || sent.at <= asked.at;
+        let spoken_of = |sent: &Sent| sent.asked == Some(id) || asked.speaks_of(sent.at);
         let waits = |job: &JobRecord| job.pledge.sent.as_ref().is_some_and(spoken_of);
         let Some(job) = txn.job(key)?.filter(waits) else {
             continue;
@@ -62,7 +62,7 @@ pub(super) fn told(txn: &mut Txn<'_>, spoken: &Spoken) -> Result<Told, CommitErr
             Some(_) => again += 1,
         }
     }
-    (asked.stage, asked.at) = (Stage::Answered, txn.now);
+    asked.ends(Stage::Answered, txn.now);
     txn.put(Cf::Meta, keys::numbered(keys::OUTGOING, id), asked.encode());
     Ok(Told::Done {
         destination,

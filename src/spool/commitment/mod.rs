@@ -8,6 +8,7 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `outgoing.rs` | requests of this box to destinations |
+//! | `ripe.rs` | what a destination is to be asked for next |
 //! | `answer.rs` | what a destination's answer, or a person's, does to the jobs |
 //! | `incoming.rs` | requests of sources to this box, persisted until their answer was taken |
 //! | `judging.rs` | what their instances are answered, and the reading before a promise |
@@ -18,10 +19,12 @@ pub(super) mod gone;
 mod incoming;
 pub(super) mod judging;
 mod outgoing;
+mod ripe;
 mod standing;
 
 pub use incoming::{Accepted, Answer, Demand, Judgement, Level, Open, Patience, Progress};
-pub use outgoing::{Ask, Batch, Outcome, Outstanding, Spoken, Told};
+pub use outgoing::{Outcome, Outstanding, Spoken, Told};
+pub use ripe::{Ask, Batch, Study};
 
 use super::codec::{Damaged, Reader, Writer};
 use super::db::{Cf, Db, DbError};

@@ -9,14 +9,13 @@ use crate::base::names::{DestinationId, JobId, Uid};
 use crate::spool::admit::{displace, place};
 use crate::spool::adopt::hold_corrupt;
 use crate::spool::codec::{Damaged, Reader, Writer};
-use crate::spool::db::{Cf, Db, DbError};
+use crate::spool::db::{Cf, Db};
 use crate::spool::keys;
 use crate::spool::ledger::{Fact, FactKind};
 use crate::spool::mend;
 use crate::spool::model::{CommitError, JobKey, ReadError};
 use crate::spool::record::JobRecord;
-use crate::spool::study::StudySeen;
-use crate::spool::txn::{Effect, Txn, decode_number, encode_number};
+use crate::spool::txn::{Effect, Txn, encode_number};
 use std::time::Duration;
 
 /// A job of a request, by the names it was sent with.
@@ -24,28 +23,6 @@ use std::time::Duration;
 pub(super) struct Pledged {
     pub job: JobId,
     pub named: Named,
-}
-
-/// What to ask next, and when to look again.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Batch {
-    /// All of one study.
-    pub jobs: Vec<JobId>,
-    /// Since when the oldest waits that was looked at.
-    pub oldest: Option<Wall>,
-    /// When the first study that still grows will be quiet.
-    pub later: Option<Wall>,
-}
-
-/// When a study's commitment is asked for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Ask {
-    /// No instance of it has come or was sent for so long,
-    pub quiet: Duration,
-    /// or one waits for so long already.
-    pub at_most: Duration,
-    /// Instances of one request.
-    pub batch: usize,
 }
 
 /// What became of a request on the wire.
@@ -114,7 +91,9 @@ pub(in crate::spool) struct Outgoing {
     pub(super) dest: u32,
     pub(super) transaction: Uid,
     pub(super) stage: Stage,
-    pub(super) at: Wall,
+    /// When it was asked.
+    at: Wall,
+    /// Accepted: when it is asked again. Lapsed or answered: since when.
     until: Wall,
     pub(super) jobs: Vec<Pledged>,
 }
@@ -181,7 +160,19 @@ impl Outgoing {
 
     /// A lapsed or answered one is kept for a while, so that a late or repeated answer finds it.
     pub(in crate::spool) fn is_over(&self, before: Wall) -> bool {
-        !self.is_open() && self.at < before
+        !self.is_open() && self.at.max(self.until) < before
+    }
+
+    /// It is answered, or not waited for any more.
+    pub(super) fn ends(&mut self, stage: Stage, now: Wall) {
+        (self.stage, self.until) = (stage, now);
+    }
+
+    /// Whether it was asked when what was sent at `sent` was there. An earlier version wrote the end of a lapsed one over the time
+    /// of its asking: that one says nothing.
+    pub(super) fn speaks_of(&self, sent: Wall) -> bool {
+        let is_known = self.is_open() || self.at <= self.until;
+        is_known && sent <= self.at
     }
 }
 
@@ -195,18 +186,6 @@ pub(in crate::spool) fn forget(txn: &mut Txn<'_>, raw: &[u8]) -> bool {
 }
 
 impl crate::spool::Spool {
-    /// The next instances whose commitment a destination is to be asked for; none while it is suspended.
-    ///
-    /// # Errors
-    /// The index cannot be read.
-    pub async fn uncommitted(&self, destination: &DestinationId, ask: Ask) -> Result<Batch, ReadError> {
-        let Some(lane) = self.core.lanes.get(destination).filter(|lane| !lane.suspended()) else {
-            return Ok(Batch::default());
-        };
-        let now = self.core.clock.now();
-        self.read(move |db| next_batch(db, lane.number, ask, now)).await
-    }
-
     /// Records a request for these jobs, before it leaves. Answers its number and what it asks for: those that still wait, which
     /// may be none.
     ///
@@ -229,7 +208,7 @@ impl crate::spool::Spool {
     pub async fn asked(&self, id: u64, outcome: Outcome) -> Result<(), CommitError> {
         self.submit(move |txn| match outcome {
             Outcome::Accepted { until } => accepted(txn, id, until),
-            Outcome::Failed => lapse(txn, id).map(drop),
+            Outcome::Failed => lapse(txn, id, Lapse::NotTaken).map(drop),
         })
         .await
     }
@@ -285,7 +264,7 @@ impl crate::spool::Spool {
     /// # Errors
     /// Nothing was recorded.
     pub async fn lapse(&self, id: u64) -> Result<bool, CommitError> {
-        self.submit(move |txn| lapse(txn, id)).await
+        self.submit(move |txn| lapse(txn, id, Lapse::NoAnswer)).await
     }
 
     /// A person takes a destination's C-STORE answers for its commitment: the waiting jobs end as delivered. Answers how many.
@@ -310,48 +289,6 @@ impl crate::spool::Spool {
             if count == 0 {
                 return Ok(ended);
             }
-        }
-    }
-}
-
-fn next_batch(db: &Db, dest: u32, ask: Ask, now: Wall) -> Result<Batch, DbError> {
-    let prefix = keys::awaits_prefix(dest, false);
-    let end = keys::behind(&prefix);
-    let (mut batch, mut from) = (Batch::default(), prefix.clone());
-    loop {
-        let mut study: Option<[u8; 16]> = None;
-        let (mut jobs, mut first, mut last) = (Vec::new(), Wall(u64::MAX), Wall(0));
-        db.scan(Cf::Meta, &from, &end, |raw, value| {
-            let Some((key, _, of)) = keys::awaits_of(raw) else {
-                return true;
-            };
-            if *study.get_or_insert(of) != of {
-                return false;
-            }
-            let since = decode_number(value).map_or(Wall(0), Wall);
-            (first, last) = (first.min(since), last.max(since));
-            if jobs.len() < ask.batch {
-                jobs.push(key.job);
-            }
-            true
-        })?;
-        let Some(study) = study else {
-            return Ok(batch);
-        };
-        batch.oldest = Some(batch.oldest.map_or(first, |known| known.min(first)));
-        let raw = db.get(Cf::Study, &study)?;
-        let seen = raw.and_then(|raw| StudySeen::decode(&raw).ok());
-        // A clock that was put back must not make it wait for ever.
-        let last = seen.map_or(last, |seen| last.max(seen.last)).min(now);
-        let ripe = last.plus(ask.quiet).min(first.plus(ask.at_most));
-        if ripe <= now {
-            batch.jobs = jobs;
-            return Ok(batch);
-        }
-        batch.later = Some(batch.later.map_or(ripe, |known| known.min(ripe)));
-        from = keys::behind(&[&prefix[..], &study].concat());
-        if from.is_empty() {
-            return Ok(batch);
         }
     }
 }
@@ -386,9 +323,10 @@ fn ask(
             });
         }
         place(txn, key, &job);
-        let fact = Fact::new(FactKind::CommitmentAsked).instance(job.instance);
-        let fact = fact.job(key.job, Some(destination.clone()));
-        txn.fact(fact.text(format!("transaction {}", asked.transaction)));
+        // Each try of one that is not taken would be a line of the ledger for each instance: it has one when it is taken at last.
+        if job.outcome != NOT_TAKEN {
+            txn.fact(asked_for(&job, key, Some(destination.clone()), &asked.transaction));
+        }
     }
     if !asked.jobs.is_empty() {
         txn.put(Cf::Meta, keys::outgoing_uid(&asked.transaction), encode_number(id));
@@ -435,16 +373,55 @@ pub(super) fn request(txn: &mut Txn<'_>, id: u64) -> Result<Option<Outgoing>, Co
     txn.record(Cf::Meta, &keys::numbered(keys::OUTGOING, id), Outgoing::decode)
 }
 
+/// The outcome of a job whose request the destination would not take.
+const NOT_TAKEN: &str = "the request for commitment is not taken";
+
+fn asked_for(job: &JobRecord, key: JobKey, name: Option<DestinationId>, transaction: &Uid) -> Fact {
+    let fact = Fact::new(FactKind::CommitmentAsked).instance(job.instance);
+    fact.job(key.job, name).text(format!("transaction {transaction}"))
+}
+
 fn accepted(txn: &mut Txn<'_>, id: u64, until: Wall) -> Result<(), CommitError> {
     // Its answer may have been faster.
-    if let Some(mut asked) = request(txn, id)?.filter(Outgoing::is_open) {
-        (asked.stage, asked.until) = (Stage::Accepted, until);
-        txn.put(Cf::Meta, keys::numbered(keys::OUTGOING, id), asked.encode());
+    let Some(mut asked) = request(txn, id)?.filter(Outgoing::is_open) else {
+        return Ok(());
+    };
+    let name = txn.name(asked.dest);
+    for pledged in &asked.jobs {
+        let key = JobKey {
+            dest: asked.dest,
+            job: pledged.job,
+        };
+        let Some(mut job) = txn.job(key)?.filter(|job| job.outcome == NOT_TAKEN) else {
+            continue;
+        };
+        let Some(status) = job
+            .pledge
+            .sent
+            .as_ref()
+            .filter(|sent| sent.asked == Some(id))
+            .map(|sent| sent.status)
+        else {
+            continue;
+        };
+        job.outcome = format!("{status:04X}");
+        txn.put_job(key, &job);
+        txn.fact(asked_for(&job, key, name.clone(), &asked.transaction));
     }
+    (asked.stage, asked.until) = (Stage::Accepted, until);
+    txn.put(Cf::Meta, keys::numbered(keys::OUTGOING, id), asked.encode());
     Ok(())
 }
 
-fn lapse(txn: &mut Txn<'_>, id: u64) -> Result<bool, CommitError> {
+/// Why a request is not waited for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lapse {
+    /// The destination would not take it.
+    NotTaken,
+    NoAnswer,
+}
+
+fn lapse(txn: &mut Txn<'_>, id: u64, why: Lapse) -> Result<bool, CommitError> {
     let Some(mut asked) = request(txn, id)?.filter(Outgoing::is_open) else {
         return Ok(false);
     };
@@ -462,12 +439,22 @@ fn lapse(txn: &mut Txn<'_>, id: u64) -> Result<bool, CommitError> {
         if let Some(sent) = &mut job.pledge.sent {
             sent.asked = None;
         }
+        let text = match why {
+            Lapse::NoAnswer => Some("no answer"),
+            Lapse::NotTaken if job.outcome == NOT_TAKEN => None,
+            Lapse::NotTaken => Some(NOT_TAKEN),
+        };
+        if why == Lapse::NotTaken {
+            NOT_TAKEN.clone_into(&mut job.outcome);
+        }
         place(txn, key, &job);
-        let fact = Fact::new(FactKind::CommitmentRefused).instance(job.instance);
-        let fact = fact.job(key.job, name.clone());
-        txn.fact(fact.text(format!("no answer, transaction {}", asked.transaction)));
+        if let Some(text) = text {
+            let fact = Fact::new(FactKind::CommitmentRefused).instance(job.instance);
+            let fact = fact.job(key.job, name.clone());
+            txn.fact(fact.text(format!("{text}, transaction {}", asked.transaction)));
+        }
     }
-    (asked.stage, asked.at) = (Stage::Lapsed, txn.now);
+    asked.ends(Stage::Lapsed, txn.now);
     txn.put(Cf::Meta, keys::numbered(keys::OUTGOING, id), asked.encode());
     Ok(true)
 }

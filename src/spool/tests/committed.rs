@@ -4,6 +4,7 @@ use super::super::commitment::{
 };
 use super::super::{cache, commit};
 use super::*;
+use std::collections::BTreeSet;
 
 /// No failure.
 pub(super) const NONE: [u16; 0] = [];
@@ -43,7 +44,11 @@ pub(super) async fn asked(bench: &Bench, uids: &[&str], transaction: &str) -> u6
         bench.confirm("a").await;
     }
     bench.clock.advance(Duration::from_secs(61));
-    let batch = bench.spool().uncommitted(&dest("a"), ask()).await.unwrap();
+    let batch = bench
+        .spool()
+        .uncommitted(&dest("a"), ask(), BTreeSet::new())
+        .await
+        .unwrap();
     assert_eq!(batch.jobs.len(), uids.len());
     let transaction = Uid::parse(transaction).unwrap();
     let (id, references) = bench.spool().ask(&dest("a"), transaction, batch.jobs).await.unwrap();
@@ -51,7 +56,7 @@ pub(super) async fn asked(bench: &Bench, uids: &[&str], transaction: &str) -> u6
     id
 }
 
-fn done(committed: u64, again: u64, held: u64) -> Told {
+pub(super) fn done(committed: u64, again: u64, held: u64) -> Told {
     Told::Done {
         destination: dest("a"),
         committed,
@@ -84,20 +89,36 @@ async fn a_study_is_asked_for_when_it_is_quiet_and_leaves_the_cache_when_committ
     bench.spool().commits(&dest("a"), true);
     bench.store("1.1", b"x", vec![to("a")]).await;
     bench.confirm("a").await;
-    let batch = bench.spool().uncommitted(&dest("a"), ask()).await.unwrap();
+    let batch = bench
+        .spool()
+        .uncommitted(&dest("a"), ask(), BTreeSet::new())
+        .await
+        .unwrap();
     assert!(batch.jobs.is_empty() && batch.later == Some(START.plus(Duration::from_secs(60))));
     bench.clock.advance(Duration::from_secs(40));
     bench.store("1.2", b"y", vec![to("a")]).await;
     bench.clock.advance(Duration::from_secs(40));
-    let batch = bench.spool().uncommitted(&dest("a"), ask()).await.unwrap();
+    let batch = bench
+        .spool()
+        .uncommitted(&dest("a"), ask(), BTreeSet::new())
+        .await
+        .unwrap();
     assert!(batch.jobs.is_empty(), "the study has grown");
     assert_eq!((evict(&bench).await, bench.spool().awaiting(&dest("a"))), (0, 1));
     bench.confirm("a").await;
     bench.clock.advance(Duration::from_secs(61));
-    let batch = bench.spool().uncommitted(&dest("a"), ask()).await.unwrap();
+    let batch = bench
+        .spool()
+        .uncommitted(&dest("a"), ask(), BTreeSet::new())
+        .await
+        .unwrap();
     assert_eq!(batch.jobs.len(), 2);
     bench.spool().suspend(&dest("a"), "it", "").await.unwrap();
-    let none = bench.spool().uncommitted(&dest("a"), ask()).await.unwrap();
+    let none = bench
+        .spool()
+        .uncommitted(&dest("a"), ask(), BTreeSet::new())
+        .await
+        .unwrap();
     assert_eq!(none, Batch::default(), "a suspended destination is asked nothing");
     bench.spool().resume(&dest("a"), "it", "").await.unwrap();
     let transaction = Uid::known("2.25.1");
@@ -137,7 +158,12 @@ async fn what_is_refused_or_left_out_goes_again_and_is_held_in_the_end() {
     bench.confirm("a").await;
     assert_eq!(problems(&mut bench), Vec::<String>::new());
     bench.clock.advance(Duration::from_secs(61));
-    let jobs = bench.spool().uncommitted(&dest("a"), ask()).await.unwrap().jobs;
+    let jobs = bench
+        .spool()
+        .uncommitted(&dest("a"), ask(), BTreeSet::new())
+        .await
+        .unwrap()
+        .jobs;
     bench.spool().ask(&dest("a"), Uid::known("2.25.2"), jobs).await.unwrap();
     let told = bench
         .spool()
@@ -165,7 +191,12 @@ async fn a_late_answer_counts_and_a_strangers_does_not() {
     bench.spool().asked(id, Outcome::Accepted { until }).await.unwrap();
     assert_eq!(bench.spool().outstanding().await.unwrap()[0].until, Some(until));
     assert!(bench.spool().lapse(id).await.unwrap() && !bench.spool().lapse(id).await.unwrap());
-    let jobs = bench.spool().uncommitted(&dest("a"), ask()).await.unwrap().jobs;
+    let jobs = bench
+        .spool()
+        .uncommitted(&dest("a"), ask(), BTreeSet::new())
+        .await
+        .unwrap()
+        .jobs;
     assert_eq!(jobs.len(), 1, "it is asked for again");
     bench.spool().ask(&dest("a"), Uid::known("2.25.2"), jobs).await.unwrap();
     let stranger = Spoken {
@@ -191,7 +222,12 @@ async fn a_late_answer_counts_and_a_strangers_does_not() {
     assert_eq!(told, done(0, 0, 0));
     assert_eq!(bench.spool().awaiting(&dest("a")), 1);
     bench.clock.advance(Duration::from_secs(61));
-    let jobs = bench.spool().uncommitted(&dest("a"), ask()).await.unwrap().jobs;
+    let jobs = bench
+        .spool()
+        .uncommitted(&dest("a"), ask(), BTreeSet::new())
+        .await
+        .unwrap()
+        .jobs;
     let (id, _) = bench.spool().ask(&dest("a"), Uid::known("2.25.3"), jobs).await.unwrap();
     assert!(bench.spool().lapse(id).await.unwrap());
     let told = bench.spool().spoken(spoken("2.25.3", &["1.1"], &[])).await.unwrap();
@@ -371,7 +407,12 @@ async fn a_rebuild_keeps_what_sources_asked_and_never_takes_a_commitment_for_giv
     assert_eq!(bench.spool().demands().await.unwrap()[0].id, id);
     let judged = bench.spool().judge(id, 0, Patience::default()).await.unwrap();
     assert_eq!(judged, Judgement::Open { at: 0, absent: false });
-    let jobs = bench.spool().uncommitted(&dest("a"), ask()).await.unwrap().jobs;
+    let jobs = bench
+        .spool()
+        .uncommitted(&dest("a"), ask(), BTreeSet::new())
+        .await
+        .unwrap()
+        .jobs;
     assert_eq!(jobs.len(), 1);
     bench.spool().ask(&dest("a"), Uid::known("2.25.2"), jobs).await.unwrap();
     bench.spool().spoken(spoken("2.25.2", &["1.1"], &[])).await.unwrap();

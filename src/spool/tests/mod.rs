@@ -1,5 +1,6 @@
 //! The spool's tests, cut by kind of truth. Each opens a real spool in a temporary directory.
 mod aged;
+mod asked;
 mod cached;
 mod chained;
 mod committed;
