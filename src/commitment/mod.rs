@@ -4,12 +4,13 @@
 //! ends a job. As SCP, one task for each request of a source waits until every instance has an answer, and then tells the
 //! source until it has understood (`source.rs`). Nothing of it lives only here: after a crash both begin again from the spool.
 mod archive;
+mod peer;
 mod source;
 
 use crate::base::clock::{Clock, Wall};
 use crate::base::drain::Drain;
 use crate::base::fault::{Moment, die_at};
-use crate::base::names::{DestinationId, SourceId};
+use crate::base::names::{AeTitle, DestinationId, SourceId};
 use crate::dicom::commitment::{self as words, Reference, Report};
 use crate::listener::SourceConfig;
 use crate::listener::commitment::{Arrivals, Desk, Lines};
@@ -58,9 +59,18 @@ struct Shared {
     sources: BTreeMap<SourceId, Source>,
     arrivals: Arrivals,
     lines: Lines,
-    /// Requests of sources that are not over, with when they came.
-    open: Mutex<BTreeMap<u64, (SourceId, Wall)>>,
+    /// Requests of sources that are not over.
+    open: Mutex<BTreeMap<u64, Waits>>,
     rng: Mutex<StdRng>,
+}
+
+/// A request of a source that is not over.
+struct Waits {
+    source: SourceId,
+    /// The source that is told, by its name in force.
+    told_as: Option<SourceId>,
+    /// When it came.
+    at: Wall,
 }
 
 /// A destination that commits.
@@ -79,6 +89,7 @@ struct Archive {
 /// A source that may ask.
 struct Source {
     config: crate::listener::commitment::Config,
+    titles: Vec<AeTitle>,
     /// `None`: it is told only over associations of its own.
     caller: Option<Caller>,
     poke: Notify,
@@ -124,8 +135,9 @@ impl Commitment {
                 error,
             };
             let entry = Source {
-                caller: source::caller(source).map_err(failed)?,
+                caller: peer::caller(source).map_err(failed)?,
                 config: source.commitment.clone(),
+                titles: source.calling_ae.clone(),
                 poke: Notify::new(),
                 calls: Semaphore::new(CALLS_MAX),
             };
@@ -181,7 +193,7 @@ impl Commitment {
     /// What the listeners hand requests and answers to.
     #[must_use]
     pub fn desk(&self) -> Desk {
-        let (asks, takes) = (self.shared.clone(), self.shared.clone());
+        let (asks, takes, owes) = (self.shared.clone(), self.shared.clone(), self.shared.clone());
         Desk {
             request: Arc::new(move |requester, action| {
                 let shared = asks.clone();
@@ -191,6 +203,7 @@ impl Commitment {
                 let shared = takes.clone();
                 Box::pin(async move { shared.take(who.as_str(), speaks_for, report).await })
             }),
+            owes: Arc::new(move |source| owes.owes(source)),
             arrivals: self.shared.arrivals.clone(),
             lines: self.shared.lines.clone(),
         }

@@ -1,22 +1,20 @@
 //! The SCP: one task for each request of a source. It waits until every instance of the request has an answer at the level of
 //! the source's policy, then tells the source: over the association of the request while that is open, else over one of its own,
 //! again and again, until the source has understood or `retry_for` is over.
-use super::{Shared, Source, named, reference};
+use super::{Shared, Source, Waits, named, reference};
 use crate::base::clock::Wall;
 use crate::base::fault::{Moment, die_at};
 use crate::base::names::{AeTitle, SourceId};
-use crate::base::units::Span;
 use crate::dicom::commitment::{self as words, Action, Report};
 use crate::dicom::status;
-use crate::listener::SourceConfig;
-use crate::listener::commitment::{Line, Requester};
-use crate::sender::commitment::{Caller, Side};
-use crate::sender::config::{Dicom, Duplicate, Retry, Timeouts};
-use crate::sender::tls::TlsError;
+use crate::listener::commitment::{Config, Line, Requester};
+use crate::sender::commitment::Side;
 use crate::spool::CommitError;
 use crate::spool::commitment::{Accepted, Answer, Demand, Judgement, Open, Patience, Progress};
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// Looks at what is not decided: soon at first, then more and more rarely.
 const LOOK_MIN: Duration = Duration::from_millis(100);
@@ -34,43 +32,6 @@ const ANSWER_MAX: Duration = Duration::from_secs(30);
 /// Between the answer to a request and the report over the same association: a source that hangs up at once, to be called back,
 /// has done so by then.
 const COURTESY: Duration = Duration::from_millis(300);
-
-/// How to call a source back; `None` when it has no address.
-pub(super) fn caller(source: &SourceConfig) -> Result<Option<Caller>, TlsError> {
-    let config = &source.commitment;
-    let (Some(host), Some(port), Some(title)) = (&config.host, config.port, source.calling_ae.first()) else {
-        return Ok(None);
-    };
-    let peer = Dicom {
-        // A source's name obeys the same rules.
-        name: crate::base::names::DestinationId::parse(source.name.as_str())
-            .unwrap_or_else(|_| unreachable!("names have one grammar")),
-        host: host.clone(),
-        port,
-        // Both are set for each call.
-        called_ae: config.called_ae.clone().unwrap_or_else(|| title.clone()),
-        calling_ae: title.clone(),
-        associations: 1,
-        batch: 0,
-        idle: Span::secs(1),
-        timeouts: Timeouts::default(),
-        tls: config.tls.clone(),
-        max_pdu: crate::dicom::association::DEFAULT_MAX_PDU,
-        retry: Retry::default(),
-        tries: 1,
-        duplicate: Duplicate::Hold,
-        probe: Span::secs(30),
-        stuck: Span::secs(120),
-        park_recheck: Span::secs(3_600),
-        window: 1,
-        ceiling: Vec::new(),
-        convert: false,
-        compress: None,
-        decompress_lossy: false,
-        commitment: None,
-    };
-    Caller::new(peer, Duration::ZERO).map(Some)
-}
 
 /// Takes a request: durable before this answers `Ok`.
 pub(super) async fn request(
@@ -150,19 +111,36 @@ pub(super) async fn resume(shared: &Arc<Shared>) {
         }
         open = shared.parts.spool.demands().await;
     }
+    let mut unknown: BTreeMap<SourceId, usize> = BTreeMap::new();
     for demand in open.unwrap_or_default() {
+        match shared.source_of(&demand) {
+            Some((name, _)) if *name == demand.source => {}
+            Some((name, _)) => {
+                tracing::info!(source = %demand.source, %name, "the source of a request for commitment is not configured any more: the one that has its AE title now is told");
+            }
+            None => *unknown.entry(demand.source.clone()).or_default() += 1,
+        }
         follow(shared, demand, None);
+    }
+    for (source, requests) in unknown {
+        tracing::error!(%source, requests, "requests for commitment wait to be told to a source that is not configured: name it in [[sources]] again; or `waystation commitment give-up --request N --reason ...` ends each of `waystation commitment ls`");
     }
 }
 
 fn open_demands(shared: &Shared, source: &SourceId) -> usize {
     let open = shared.open.lock().unwrap_or_else(PoisonError::into_inner);
-    open.values().filter(|(of, _)| of == source).count()
+    open.values().filter(|waits| waits.source == *source).count()
 }
 
 fn follow(shared: &Arc<Shared>, open: Open, line: Option<Line>) {
     let mut all = shared.open.lock().unwrap_or_else(PoisonError::into_inner);
-    all.insert(open.id, (open.source.clone(), open.at));
+    let told_as = shared.source_of(&open).map(|(name, _)| name.clone());
+    let waits = Waits {
+        source: open.source.clone(),
+        told_as,
+        at: open.at,
+    };
+    all.insert(open.id, waits);
     drop(all);
     let case = Case {
         shared: shared.clone(),
@@ -213,7 +191,13 @@ impl Case {
     }
 
     fn source(&self) -> Option<&Source> {
-        self.shared.sources.get(&self.open.source)
+        self.shared.source_of(&self.open).map(|(_, source)| source)
+    }
+
+    /// What holds for its source. Of one that is not configured the defaults: it may be named again.
+    fn config(&self) -> Config {
+        self.source()
+            .map_or_else(Config::default, |source| source.config.clone())
     }
 
     /// Waits until every instance has an answer; since when it has. `None`: there is nothing to tell any more, in this life.
@@ -224,6 +208,8 @@ impl Case {
         self.count("waiting");
         let (mut from, mut pause) = (0, LOOK_MIN);
         loop {
+            // A time ahead was written by a clock that has been put back since: it counts from now.
+            self.open.at = self.open.at.min(self.shared.parts.clock.now());
             let spool = &self.shared.parts.spool;
             // A request for a whole day may be read for minutes; the next life begins anew.
             let judged = tokio::select! {
@@ -260,14 +246,7 @@ impl Case {
 
     /// What is not waited for any more.
     fn patience(&self) -> Patience {
-        // A source that was taken out of the configuration gets what can be said now.
-        let Some(source) = self.source() else {
-            return Patience {
-                no_more_arrivals: true,
-                no_more_deliveries: true,
-            };
-        };
-        let (config, waited) = (&source.config, self.waited());
+        let (config, waited) = (self.config(), self.waited());
         let quiet = self.shared.arrivals.quiet(&self.open.source);
         let silent = quiet.is_none_or(|quiet| quiet >= config.arrives_within.0);
         let late = waited >= config.answer_within.0;
@@ -284,8 +263,8 @@ impl Case {
     /// How long the oldest open request of the source has waited.
     fn age(&self) {
         let open = self.shared.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let ours = open.values().filter(|(of, _)| *of == self.open.source);
-        let oldest = ours.map(|(_, at)| *at).min();
+        let ours = open.values().filter(|waits| waits.source == self.open.source);
+        let oldest = ours.map(|waits| waits.at).min();
         drop(open);
         let now = self.shared.parts.clock.now();
         let gauge = &self.shared.parts.metrics.commitment.demands_oldest_seconds;
@@ -318,12 +297,34 @@ impl Case {
         }
     }
 
+    /// As `rest`, and no longer than until a source that is told only over associations of its own has opened one.
+    async fn rest_or_line(&self, pause: Duration, opened: &mut watch::Receiver<()>) -> bool {
+        let Some((name, source)) = self.shared.source_of(&self.open) else {
+            return self.rest(pause).await;
+        };
+        let line = async {
+            // A change first: a line that has just failed is not tried again at once.
+            while opened.changed().await.is_ok() {
+                if source.caller.is_none() && self.shared.lines.of(name, &self.open.calling).is_some() {
+                    return;
+                }
+            }
+            std::future::pending().await
+        };
+        tokio::select! {
+            goes_on = self.rest(pause) => goes_on,
+            () = line => true,
+        }
+    }
+
     async fn tell(&mut self, decided: Wall) -> Ended {
         if self.line.is_some() && !self.rest(COURTESY).await {
             return Ended::Stopping;
         }
-        let mut pause = TELL_MIN;
+        let (mut pause, mut decided) = (TELL_MIN, decided);
+        let mut opened = self.shared.lines.opened();
         loop {
+            decided = decided.min(self.shared.parts.clock.now());
             let answer = match self.shared.parts.spool.demand_answer(self.open.id).await {
                 Ok(Some(answer)) => answer,
                 Ok(None) => return Ended::Over,
@@ -334,6 +335,8 @@ impl Case {
                     continue;
                 }
             };
+            // What opens from here on is news.
+            opened.borrow_and_update();
             let drain = self.shared.parts.drain.clone();
             let said = tokio::select! {
                 said = self.say(answer) => said,
@@ -344,18 +347,20 @@ impl Case {
                 return Ended::Over;
             }
             self.age();
-            let retry = self.source().map_or((Duration::ZERO, TELL_MIN), |source| {
-                (source.config.retry_for.0, source.config.retry_max.0)
-            });
-            if self.shared.parts.clock.now().since(decided) >= retry.0 {
+            let config = self.config();
+            if self.shared.parts.clock.now().since(decided) >= config.retry_for.0 {
                 self.give_up().await;
                 return Ended::Over;
             }
-            if !self.rest(pause).await {
+            if !self.rest_or_line(pause, &mut opened).await {
                 return Ended::Stopping;
             }
             let waits = self.source().is_some_and(|source| source.caller.is_none());
-            pause = if waits { TELL_OPEN } else { (pause * 2).min(retry.1) };
+            pause = if waits {
+                TELL_OPEN
+            } else {
+                (pause * 2).min(config.retry_max.0)
+            };
         }
     }
 
@@ -365,7 +370,10 @@ impl Case {
         let line = match self.line.take().filter(|line| !line.is_gone()) {
             Some(line) => Some(line),
             None if self.source().is_some_and(|source| source.caller.is_some()) => None,
-            None => Some(self.shared.lines.of(&self.open.source, &self.open.calling).ok_or(())?),
+            None => {
+                let (name, _) = self.shared.source_of(&self.open).ok_or(())?;
+                Some(self.shared.lines.of(name, &self.open.calling).ok_or(())?)
+            }
         };
         let said = match line {
             Some(line) => line.report(report.clone(), ANSWER_MAX).await,

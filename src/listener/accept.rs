@@ -313,13 +313,14 @@ impl Connection {
         &self,
         stream: S,
         request: &association::Request,
-        source: super::SourceConfig,
+        mut source: super::SourceConfig,
         timeouts: Timeouts,
     ) {
         // Admission has seen to it that both titles are there.
         let (Some(calling), Some(called)) = (request.calling.clone(), request.called.clone()) else {
             return;
         };
+        source.is_owed = (self.shared.desk.owes)(&source.name);
         let results = negotiate(&request.contexts, &source);
         let exchange = Exchange::new(&self.shared.desk, &results, &source, &calling);
         let answers = (results, roles(&request.roles, &calling, &source));

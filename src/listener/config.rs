@@ -100,6 +100,9 @@ pub struct SourceConfig {
     /// It may send nothing but such answers.
     #[serde(skip)]
     pub only_reports: bool,
+    /// It has asked for commitment and is not told yet. Said of one association.
+    #[serde(skip)]
+    pub is_owed: bool,
 }
 
 /// What a repeated send of the same instance with the same content does.

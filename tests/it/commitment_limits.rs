@@ -230,6 +230,41 @@ fn a_modality_that_stays_away_is_given_up_by_name_and_one_that_is_back_is_told_o
     assert_ne!(station.cli(&["commitment", "retry", "nobody"]).code, Some(0));
 }
 
+/// What a source asked outlives its entry: it waits while there is none, and is told by the AE title when there is another.
+#[test]
+fn a_modality_whose_source_is_missing_for_a_start_and_renamed_is_still_told() {
+    let setup = Setup::new();
+    let mut address = Address::down(&setup.folder_of("address"));
+    let lines = format!("policy = \"edge\"\nhost = \"127.0.0.1\"\nport = {}", address.port);
+    let named = |name: &str| source(&lines).replace("name = \"ct\"", &format!("name = \"{name}\""));
+    let other = "[[sources]]\nname = \"mr\"\ncalling_ae = [\"MR1\"]\naddresses = [\"127.0.0.0/8\"]\n";
+    let mut station = setup
+        .rules("fn route(image, from) { to(\"keep\"); }")
+        .folder("keep")
+        .sources(&named("ct"))
+        .start();
+    let sent = Object::many(objects::CT, 1);
+    send(station.setup.dicom, station.setup.path(), &sent);
+    let request = json!({"transaction": "2.25.9211", "refs": refs(&sent)});
+    assert_eq!(ask(station.setup.dicom, &request)["status"], 0);
+    let decided = [("source", "ct"), ("state", "decided")];
+    station.wait_metric("commitment_demands_open", &decided, |n| n == 1.0);
+    station.terminate();
+    station.setup = station.setup.sources(other);
+    station.start();
+    wait_until("the start says so", SOON, || {
+        station.log().contains("that is not configured")
+    });
+    std::thread::sleep(Duration::from_secs(1));
+    let listed = station.cli(&["commitment", "ls", "--json"]).json();
+    assert_eq!(listed["demands"].as_array().map(Vec::len), Some(1), "{listed}");
+    station.terminate();
+    station.setup = station.setup.sources(&named("ct-one"));
+    address.start();
+    station.start();
+    assert_eq!(address.wait(1)[0]["transaction"], "2.25.9211");
+}
+
 /// With the index everything that was asked is lost too: nothing counts as committed for that, and the report says what is not known.
 #[test]
 fn after_a_lost_index_nothing_is_taken_for_committed() {

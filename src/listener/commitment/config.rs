@@ -148,5 +148,6 @@ fn plain_source(name: &DestinationId, title: &AeTitle) -> SourceConfig {
         commitment: Config::default(),
         speaks_for: Vec::new(),
         only_reports: false,
+        is_owed: false,
     }
 }

@@ -18,7 +18,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// The answer to a negotiated context of storage commitment, if it is one: taken when the peer may ask or report.
 #[must_use]
@@ -28,7 +28,7 @@ pub fn negotiate(context: &crate::dicom::association::Proposed, source: &SourceC
     }
     let ours = |syntax: &&Uid| words::SYNTAXES.contains(&syntax.as_str());
     let result = match context.transfer_syntaxes.iter().find(ours) {
-        _ if !may_ask(source) && source.speaks_for.is_empty() => Err(ABSTRACT_SYNTAX_NOT_SUPPORTED),
+        _ if !takes_reports(source) && source.speaks_for.is_empty() => Err(ABSTRACT_SYNTAX_NOT_SUPPORTED),
         None => Err(TRANSFER_SYNTAXES_NOT_SUPPORTED),
         Some(syntax) => Ok(syntax.clone()),
     };
@@ -49,13 +49,18 @@ pub fn roles(proposed: &[RoleSelection], calling: &AeTitle, source: &SourceConfi
     let reports = source.speaks_for.iter().any(|(title, _)| title == calling);
     let answer = |role: &RoleSelection| RoleSelection {
         class: role.class.clone(),
-        scu: role.scu && may_ask(source),
+        scu: role.scu && takes_reports(source),
         scp: role.scp && reports,
     };
     let ours = proposed.iter().filter(|role| role.class.as_str() == CLASS);
     // Neither role is no answer: the defaults hold.
     let granted = |role: &RoleSelection| role.scu || role.scp;
     ours.take(1).map(answer).filter(granted).collect()
+}
+
+/// Whether it takes our answers on its own associations: also where it may ask no more, for what it asked before.
+fn takes_reports(source: &SourceConfig) -> bool {
+    !source.only_reports && (may_ask(source) || source.is_owed)
 }
 
 fn may_ask(source: &SourceConfig) -> bool {
@@ -73,6 +78,8 @@ pub type Take = Arc<dyn Fn(SourceId, Vec<DestinationId>, Report) -> Boxed<u16> +
 pub struct Desk {
     pub request: Request,
     pub take: Take,
+    /// Whether a source is still to be told what it asked.
+    pub owes: Arc<dyn Fn(&SourceId) -> bool + Send + Sync>,
     pub arrivals: Arrivals,
     pub lines: Lines,
 }
@@ -120,19 +127,30 @@ impl Line {
 
 /// The open associations over which sources take reports.
 #[derive(Clone, Default)]
-pub struct Lines(Arc<Mutex<Vec<(SourceId, AeTitle, Line)>>>);
+pub struct Lines {
+    open: Arc<Mutex<Vec<(SourceId, AeTitle, Line)>>>,
+    opened: Arc<watch::Sender<()>>,
+}
 
 impl Lines {
     fn add(&self, source: &SourceId, calling: &AeTitle, line: &Line) {
-        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         lines.retain(|(.., line)| !line.is_gone());
         lines.push((source.clone(), calling.clone(), line.clone()));
+        drop(lines);
+        self.opened.send_replace(());
+    }
+
+    /// Changes with each association that opens from now on: it may be open for a moment only.
+    #[must_use]
+    pub fn opened(&self) -> watch::Receiver<()> {
+        self.opened.subscribe()
     }
 
     /// The newest open association of a source with this AE title.
     #[must_use]
     pub fn of(&self, source: &SourceId, calling: &AeTitle) -> Option<Line> {
-        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         lines.retain(|(.., line)| !line.is_gone());
         let mut found = lines.iter().rev();
         let found = found.find(|(of, title, _)| of == source && title == calling);
@@ -206,7 +224,7 @@ impl Exchange {
             _ => None,
         };
         let context = contexts.iter().find_map(ours);
-        if context.is_some() && may_ask(source) {
+        if context.is_some() && takes_reports(source) {
             desk.lines.add(&source.name, calling, &line);
         }
         Self {
@@ -408,3 +426,52 @@ async fn read<S: Stream>(association: &mut Association<S>) -> Result<Option<Vec<
 
 /// Bytes of a list that is too long which are read, so that its status can be answered.
 const PASSED_MAX: usize = 64 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(policy: &str) -> SourceConfig {
+        let named = "name = \"ct1\"\ncalling_ae = [\"CT1\"]\naddresses = [\"0.0.0.0/0\"]";
+        toml::from_str(&format!("{named}\n[commitment]\npolicy = \"{policy}\"")).expect("parses")
+    }
+
+    #[test]
+    fn a_source_that_is_refused_now_is_still_told_what_it_asked_before() {
+        let proposed = crate::dicom::association::Proposed {
+            id: 1,
+            abstract_syntax: Uid::known(CLASS),
+            transfer_syntaxes: vec![Uid::known(words::SYNTAXES[0])],
+        };
+        let role = RoleSelection {
+            class: Uid::known(CLASS),
+            scu: true,
+            scp: false,
+        };
+        let title = AeTitle::parse("CT1").expect("a title");
+        let taken = |source: &SourceConfig| {
+            let context = negotiate(&proposed, source).expect("of storage commitment");
+            let roles = roles(std::slice::from_ref(&role), &title, source);
+            (context.result.is_ok(), roles.len())
+        };
+        let mut source = source("refuse");
+        assert_eq!(taken(&source), (false, 0));
+        source.is_owed = true;
+        assert_eq!(taken(&source), (true, 1));
+        assert!(!may_ask(&source), "what it asks now is refused");
+    }
+
+    #[test]
+    fn an_association_that_opens_wakes_those_who_wait_for_one() {
+        let lines = Lines::default();
+        let (name, title) = (
+            SourceId::parse("ct1").expect("a name"),
+            AeTitle::parse("CT1").expect("a title"),
+        );
+        let opened = lines.opened();
+        assert!(lines.of(&name, &title).is_none() && !opened.has_changed().expect("open"));
+        let (sender, _mailbox) = mpsc::channel(MAILBOX);
+        lines.add(&name, &title, &Line(sender));
+        assert!(opened.has_changed().expect("open") && lines.of(&name, &title).is_some());
+    }
+}
