@@ -42,7 +42,7 @@ pub(super) fn told(txn: &mut Txn<'_>, spoken: &Spoken) -> Result<Told, CommitErr
             job: pledged.job,
         };
         // A word about an earlier sending says nothing about the one after it.
-        let spoken_of = |sent: &Sent| sent.asked == Some(id) || asked.speaks_of(sent.at);
+        let spoken_of = |sent: &Sent| sent.asked == Some(id) || pledged.is_of(sent);
         let waits = |job: &JobRecord| job.pledge.sent.as_ref().is_some_and(spoken_of);
         let Some(job) = txn.job(key)?.filter(waits) else {
             continue;

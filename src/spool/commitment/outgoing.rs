@@ -2,8 +2,8 @@
 //!
 //! A request is recorded before it leaves. An answer is believed for every job of the request that still waits and was not sent
 //! again since, whichever later request asks for it too: a late answer is an answer. What it does not speak of counts as failed.
-use super::Named;
 use super::answer::{give_up, told};
+use super::{Named, Sent};
 use crate::base::clock::Wall;
 use crate::base::names::{DestinationId, JobId, Uid};
 use crate::spool::admit::{displace, place};
@@ -23,6 +23,15 @@ use std::time::Duration;
 pub(super) struct Pledged {
     pub job: JobId,
     pub named: Named,
+    /// When it was sent that is asked for; `None` in what an earlier version wrote.
+    pub sent: Option<Wall>,
+}
+
+impl Pledged {
+    /// Whether it asks for this sending, and not for one before it. The time tells them apart, whichever way the clock was put.
+    pub fn is_of(&self, sent: &Sent) -> bool {
+        self.sent == Some(sent.at)
+    }
 }
 
 /// What became of a request on the wire.
@@ -111,6 +120,9 @@ impl Outgoing {
             w.u64(pledged.job.0);
             pledged.named.encode(&mut w);
         }
+        if self.jobs.iter().any(|pledged| pledged.sent.is_some()) {
+            self.jobs.iter().for_each(|one| w.u64(one.sent.map_or(0, |at| at.0)));
+        }
         w.finish()
     }
 
@@ -134,7 +146,14 @@ impl Outgoing {
             asked.jobs.push(Pledged {
                 job: JobId(r.u64()?),
                 named: Named::decode(&mut r)?,
+                sent: None,
             });
+        }
+        // Those of earlier versions end here.
+        if r.end().is_err() {
+            for pledged in &mut asked.jobs {
+                pledged.sent = Some(Wall(r.u64()?)).filter(|at| at.0 > 0);
+            }
         }
         r.end()?;
         Ok(asked)
@@ -166,13 +185,6 @@ impl Outgoing {
     /// It is answered, or not waited for any more.
     pub(super) fn ends(&mut self, stage: Stage, now: Wall) {
         (self.stage, self.until) = (stage, now);
-    }
-
-    /// Whether it was asked when what was sent at `sent` was there. An earlier version wrote the end of a lapsed one over the time
-    /// of its asking: that one says nothing.
-    pub(super) fn speaks_of(&self, sent: Wall) -> bool {
-        let is_known = self.is_open() || self.at <= self.until;
-        is_known && sent <= self.at
     }
 }
 
@@ -320,6 +332,7 @@ fn ask(
             asked.jobs.push(Pledged {
                 job: key.job,
                 named: Named { class, instance },
+                sent: Some(sent.at),
             });
         }
         place(txn, key, &job);

@@ -119,3 +119,19 @@ async fn a_request_that_is_refused_again_and_again_is_on_the_ledger_once() {
     assert_eq!(both(&bench).await, (2, 2), "not answered");
     assert_eq!(problems(&mut bench), Vec::<String>::new());
 }
+
+#[tokio::test]
+async fn an_answer_about_an_earlier_sending_is_not_believed_when_the_clock_was_put_back_between_them() {
+    let mut bench = Bench::new();
+    bench.clock.advance(Duration::from_secs(86_400));
+    let id = asked(&bench, &["1.1"], "2.25.1").await;
+    bench.clock = Clock::manual(START);
+    bench.reopen_after(|_| {});
+    bench.spool().commits(&dest("a"), true);
+    let all = Filter::default();
+    bench.spool().act(all, Verb::Retry, "it", "", false).await.unwrap();
+    bench.confirm("a").await;
+    assert!(bench.spool().lapse(id).await.unwrap());
+    let late = bench.spool().spoken(spoken("2.25.1", &["1.1"], &[])).await.unwrap();
+    assert_eq!((late, bench.spool().awaiting(&dest("a"))), (done(0, 0, 0), 1));
+}
