@@ -6,6 +6,7 @@
 mod archive;
 mod peer;
 mod source;
+mod trouble;
 
 use crate::base::clock::{Clock, Wall};
 use crate::base::drain::Drain;

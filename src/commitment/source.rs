@@ -247,7 +247,9 @@ impl Case {
     /// What is not waited for any more.
     fn patience(&self) -> Patience {
         let (config, waited) = (self.config(), self.waited());
-        let quiet = self.shared.arrivals.quiet(&self.open.source);
+        let found = self.shared.source_of(&self.open);
+        let name = found.map_or(&self.open.source, |(name, _)| name);
+        let quiet = self.shared.arrivals.quiet(name);
         let silent = quiet.is_none_or(|quiet| quiet >= config.arrives_within.0);
         let late = waited >= config.answer_within.0;
         Patience {
