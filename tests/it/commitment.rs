@@ -311,6 +311,29 @@ fn edge_answers_from_the_spool_and_end_to_end_when_the_archive_has_it() {
     );
 }
 
+/// A source without an address is told over whatever association it opens, however short.
+#[test]
+fn an_association_of_half_a_second_is_enough_to_be_told() {
+    let setup = Setup::new();
+    let mut archive = crate::harness::Archive::down(&setup.folder_of("vna-peer"));
+    let station = setup
+        .rules(&rules("vna"))
+        .archive("vna", archive.port, "")
+        .sources(&source(""))
+        .start();
+    let sent = Object::many(objects::CT, 1);
+    send(station.setup.dicom, station.setup.path(), &sent);
+    let asked = json!({"transaction": "2.25.21", "refs": refs(&sent)});
+    assert_eq!(ask(station.setup.dicom, &asked)["status"], 0);
+    archive.start();
+    let decided = [("source", "ct"), ("state", "decided")];
+    station.wait_metric("commitment_demands_open", &decided, |n| n == 1.0);
+    // What it asks now is not decided for a second.
+    let other = json!({"transaction": "2.25.22", "refs": refs(&Object::many(objects::CT, 1)), "stay": 0.5});
+    let told = ask(station.setup.dicom, &other);
+    assert_eq!(told["reports"][0]["transaction"], "2.25.21", "{told}");
+}
+
 #[test]
 fn storage_commitment_is_no_class_of_images_and_its_list_is_bounded() {
     let station = Setup::new()

@@ -127,6 +127,21 @@ fn an_instance_is_delivered_for_good_when_the_archive_has_committed() {
 }
 
 #[test]
+fn studies_whose_request_an_archive_refuses_keep_no_other_from_being_committed() {
+    let setup = Setup::new();
+    let sent = Object::many(objects::CT, 6);
+    let refused: Vec<&str> = sent[..3].iter().map(|object| object.sop.as_str()).collect();
+    let archive = Archive::up(&setup.folder_of("vna-peer"), &json!({"how": "same", "refuse": refused}));
+    let station = station(setup, archive.port, "");
+    send(station.setup.dicom, station.setup.path(), &sent);
+    let committed = [("destination", "vna"), ("result", "committed")];
+    station.wait_metric("commitment_answers_total", &committed, |n| n == 3.0);
+    station.wait_metric("commitment_requests_total", &[("result", "refused")], |n| n >= 4.0);
+    archive.behave(&json!({"how": "same"}));
+    station.wait_metric("commitment_answers_total", &committed, |n| n == 6.0);
+}
+
+#[test]
 fn how_long_an_archive_is_silent_counts_from_the_sending_however_often_it_is_asked() {
     let setup = Setup::new();
     let archive = Archive::up(&setup.folder_of("vna-peer"), &json!({"how": "never"}));

@@ -8,8 +8,8 @@ usage: commitment.py ask PORT CALLED CALLING SPEC    one N-ACTION; prints its st
 SPEC is JSON, or @FILE with it: "transaction", "refs" ([[class, instance]…]), "stay" (seconds to wait for "reports"), and to be wrong: "type",
 "instance", "class", "omit" (attributes), "twice" (the same again); "tls": [CERTIFICATE, KEY, CA] for `ask` and `tell`.
 BEHAVIOUR is a JSON file, read anew for each request: "how" ("same", "new", "never", "refuse"), "port" (of the box, for "new"), "fail"
-({instance: reason}), "omit" (instances that the answer leaves out), "delay" (seconds), "status" (of a refusal), "first" (a transaction that
-is told of before, over the same association).
+({instance: reason}), "omit" (instances that the answer leaves out), "delay" (seconds), "status" (of a refusal), "refuse" (instances whose
+request it refuses), "first" (a transaction that is told of before, over the same association).
 """
 import copy
 import json
@@ -180,7 +180,7 @@ def archive(port, journal_path, behaviour_path, *tls):
         rules, request = behaviour(), event.action_information
         uids = [str(i.ReferencedSOPInstanceUID) for i in request.ReferencedSOPSequence]
         journal.write("asked", transaction=str(request.TransactionUID), sops=uids, calling=event.assoc.requestor.ae_title)
-        if rules["how"] == "refuse":
+        if rules["how"] == "refuse" or set(uids) & set(rules.get("refuse", [])):
             return rules.get("status", 0x0110), None
         if rules["how"] in ("same", "new"):
             threading.Thread(target=answer, args=(event.assoc, request, rules), daemon=True).start()
