@@ -79,6 +79,13 @@ impl Table {
             });
         };
         let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
+        let quotes = misquoted(text);
+        if !quotes.is_empty() {
+            for (line, message) in quotes {
+                say(Some(line), message.to_owned());
+            }
+            return Err(problems);
+        }
         let mut reader = csv::Reader::from_reader(text.as_bytes());
         let mut table = Self::default();
         match reader.headers() {
@@ -153,6 +160,58 @@ fn is_banned(letter: char) -> bool {
     letter.is_control() || matches!(letter, '\\' | '\u{FFFD}')
 }
 
+/// Quotes that stand where RFC 4180 has none, with their lines. A lenient reader would take them for a part of the value, and a quote
+/// that is never closed for the end of the file.
+fn misquoted(text: &str) -> Vec<(u64, &'static str)> {
+    #[derive(Clone, Copy, PartialEq)]
+    enum At {
+        Start,
+        Blank,
+        Bare,
+        Quoted,
+        Closed,
+        Rest,
+    }
+    let (mut found, mut at, mut line, mut opened) = (Vec::new(), At::Start, 1, 1);
+    for letter in text.chars() {
+        let wrong = match (at, letter) {
+            (At::Blank, '"') => Some("a blank stands before a quote: remove it"),
+            (At::Bare, '"') => {
+                Some("a quote stands inside a cell: put the whole cell in quotes, and write the quote in it twice")
+            }
+            (At::Closed, other) if !matches!(other, '"' | ',' | '\r' | '\n' | ' ' | '\t') => Some(
+                "something stands behind the closing quote of a cell: a quote that belongs to the cell is written twice",
+            ),
+            _ => None,
+        };
+        if let Some(message) = wrong {
+            found.push((line, message));
+            at = At::Rest;
+            if found.len() == TOLD_MAX {
+                return found;
+            }
+        }
+        at = match (at, letter) {
+            (At::Quoted, '"') => At::Closed,
+            (At::Closed, '"') | (At::Quoted, _) => At::Quoted,
+            (At::Closed, ' ' | '\t') => At::Closed,
+            (_, '\r' | '\n') | (At::Start | At::Blank | At::Bare | At::Closed, ',') => At::Start,
+            (At::Start, '"') => {
+                opened = line;
+                At::Quoted
+            }
+            (At::Start | At::Blank, ' ' | '\t') => At::Blank,
+            (At::Rest, _) => At::Rest,
+            _ => At::Bare,
+        };
+        line += u64::from(letter == '\n');
+    }
+    if at == At::Quoted {
+        found.push((opened, "a quote is opened and never closed: is the file cut off?"));
+    }
+    found
+}
+
 fn names(header: &csv::StringRecord) -> Result<Vec<String>, String> {
     let columns: Vec<String> = header.iter().map(|name| name.trim().to_owned()).collect();
     if columns.iter().all(String::is_empty) {
@@ -224,6 +283,7 @@ mod tests {
 
     #[test]
     fn lookups_are_exact_but_for_blanks_at_the_ends() {
+        assert!(misquoted("a,\"b\"\"c\" ,\"\"\r\n\"d\",e\n").is_empty());
         let table = read("\u{FEFF}id, name\n007,\"Doe, Jane\"\n 7 ,B\n007,C\r\n\na,D\nA,E\n,F\n").unwrap();
         let names = |id: &str| -> Vec<&str> { table.rows(0, id).map(|row| table.cell(row, 1)).collect() };
         assert_eq!(table.columns().collect::<Vec<_>>(), ["id", "name"]);
@@ -245,6 +305,19 @@ mod tests {
             (
                 "a,b\n1,2\n4711\n",
                 "t.csv:3: the row has 1 cells where the first line has 2",
+            ),
+            ("a,b\n1, \"N-\"\n", "t.csv:2: a blank stands before a quote: remove it"),
+            (
+                "a,b\n1,N\"-\n",
+                "t.csv:2: a quote stands inside a cell: put the whole cell in quotes, and write the quote in it twice",
+            ),
+            (
+                "a,b\n1,\"N\"-\n",
+                "t.csv:2: something stands behind the closing quote of a cell: a quote that belongs to the cell is written twice",
+            ),
+            (
+                "a,b\n1,2\n3,\"b\n",
+                "t.csv:3: a quote is opened and never closed: is the file cut off?",
             ),
             ("a\nx\\y\n", "t.csv:2: a cell holds U+005C, which no value can have"),
             ("a\n\"x\ny\"\n", "t.csv:2: a cell holds U+000A, which no value can have"),
