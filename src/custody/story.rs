@@ -167,10 +167,10 @@ fn steps(fact: &Fact) -> Vec<Step> {
         who: fact.who.clone(),
         ..step(
             fact.at_us,
-            if is_commitment(fact) {
-                "committed"
-            } else {
-                word(fact.kind)
+            match fact {
+                fact if is_commitment(fact) => "committed",
+                fact if fact.is_unanswered() => "commitment_unanswered",
+                fact => word(fact.kind),
             },
             fact.text.clone(),
         )
@@ -231,9 +231,10 @@ pub fn deliveries(facts: &[Fact]) -> Vec<Delivery> {
                 (job.state, job.since) = (state.to_owned(), since.clone());
             }
         }
-        let state = match is_commitment(fact) {
-            true => Some("committed"),
-            false => state_after(fact.kind),
+        let state = match fact {
+            fact if is_commitment(fact) => Some("committed"),
+            fact if fact.is_unanswered() => Some("sent"),
+            fact => state_after(fact.kind),
         };
         let Some(state) = state else { continue };
         let Some(number) = fact.job else { continue };
@@ -323,7 +324,14 @@ mod tests {
         let mut facts = vec![fact(FactKind::Queued, 1, 1), fact(FactKind::Sent, 1, 2)];
         let state = |facts: &[Fact]| deliveries(facts)[0].state.clone();
         assert_eq!(state(&facts), "sent");
-        facts.push(fact(FactKind::CommitmentRefused, 1, 3));
+        for asked in [
+            "no answer, transaction 1.2",
+            "the request for commitment is not taken, transaction 1.2",
+        ] {
+            facts.push(fact(FactKind::CommitmentRefused, 1, 3).text(asked));
+            assert_eq!(state(&facts), "sent", "it waits on, and is asked for again");
+        }
+        facts.push(fact(FactKind::CommitmentRefused, 1, 3).text("failed 0112, transaction 1.2"));
         assert_eq!(state(&facts), "not_committed");
         facts.push(fact(FactKind::Sent, 1, 4));
         facts.push(fact(FactKind::Confirmed, 1, 5).text("0000 committed, transaction 1.2"));

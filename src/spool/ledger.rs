@@ -180,7 +180,20 @@ pub struct Gap {
     pub hash: String,
 }
 
+/// What `CommitmentRefused` says when nobody answered the request…
+pub(super) const NO_ANSWER: &str = "no answer";
+/// …and when the destination would not take it.
+pub(super) const NOT_TAKEN: &str = "the request for commitment is not taken";
+
 impl Fact {
+    /// Whether it tells of a request for commitment that came to nothing. The archive has said nothing of the instance, which waits on and is
+    /// asked for again.
+    #[must_use]
+    pub fn is_unanswered(&self) -> bool {
+        let about_the_request = |text: &&str| self.text.starts_with(*text);
+        self.kind == FactKind::CommitmentRefused && [NO_ANSWER, NOT_TAKEN].iter().any(about_the_request)
+    }
+
     #[must_use]
     pub fn new(kind: FactKind) -> Self {
         Self {

@@ -82,7 +82,7 @@ impl Told {
             }
             FactKind::Confirmed if is_commitment(fact) => self.destination(to).committed += 1,
             FactKind::Sent | FactKind::Confirmed => self.destination(to).confirmed += 1,
-            FactKind::CommitmentRefused => {
+            FactKind::CommitmentRefused if !fact.is_unanswered() => {
                 self.destination(to).not_committed += 1;
                 self.others.extend(fact.about());
             }

@@ -11,7 +11,7 @@ use crate::spool::adopt::hold_corrupt;
 use crate::spool::codec::{Damaged, Reader, Writer};
 use crate::spool::db::{Cf, Db};
 use crate::spool::keys;
-use crate::spool::ledger::{Fact, FactKind};
+use crate::spool::ledger::{Fact, FactKind, NO_ANSWER, NOT_TAKEN};
 use crate::spool::mend;
 use crate::spool::model::{CommitError, JobKey, ReadError};
 use crate::spool::record::JobRecord;
@@ -386,9 +386,6 @@ pub(super) fn request(txn: &mut Txn<'_>, id: u64) -> Result<Option<Outgoing>, Co
     txn.record(Cf::Meta, &keys::numbered(keys::OUTGOING, id), Outgoing::decode)
 }
 
-/// The outcome of a job whose request the destination would not take.
-const NOT_TAKEN: &str = "the request for commitment is not taken";
-
 fn asked_for(job: &JobRecord, key: JobKey, name: Option<DestinationId>, transaction: &Uid) -> Fact {
     let fact = Fact::new(FactKind::CommitmentAsked).instance(job.instance);
     fact.job(key.job, name).text(format!("transaction {transaction}"))
@@ -453,7 +450,7 @@ fn lapse(txn: &mut Txn<'_>, id: u64, why: Lapse) -> Result<bool, CommitError> {
             sent.asked = None;
         }
         let text = match why {
-            Lapse::NoAnswer => Some("no answer"),
+            Lapse::NoAnswer => Some(NO_ANSWER),
             Lapse::NotTaken if job.outcome == NOT_TAKEN => None,
             Lapse::NotTaken => Some(NOT_TAKEN),
         };
