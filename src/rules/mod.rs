@@ -132,6 +132,36 @@ pub struct Delivery {
     pub terms: Terms,
 }
 
+impl Delivery {
+    /// In words how it goes there, but for the time: its urgency, and what of it waits for what. `all`: the deliveries beside it.
+    #[must_use]
+    pub fn manner(&self, all: &[Self]) -> String {
+        let mut words = self.priority.as_str().to_owned();
+        if self.terms.not_before.is_some() {
+            words += ", put off";
+        }
+        if let Some(quiet) = self.terms.quiet {
+            words += &format!(", when its study has been quiet for {}", Span(quiet.span));
+        }
+        if let Some(own) = self.terms.group {
+            let same = |other: &&Self| other.terms.group.is_some_and(|group| group.number == own.number);
+            let members: Vec<&str> = all
+                .iter()
+                .filter(same)
+                .map(|other| other.destination.as_str())
+                .collect();
+            let place = members.iter().position(|name| *name == self.destination.as_str());
+            let (verb, after) = match own.kind {
+                terms::GroupKind::First { after } => ("to_first", format!(" after {}", Span(after))),
+                terms::GroupKind::OneOf => ("to_one_of", String::new()),
+            };
+            let choice = place.map_or(0, |place| place + 1);
+            words += &format!(", choice {choice} of {verb}({}){after}", members.join(", "));
+        }
+        words
+    }
+}
+
 /// The urgency that a rule asked for: `stat`, `high`, `routine` (the default), `low`. The most urgent sorts first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub enum Urgency {

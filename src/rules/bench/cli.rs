@@ -4,7 +4,7 @@ pub use super::fixtures::Origin;
 use super::replay::Replay;
 use super::{coverage, fixtures, promotion, reference, trace};
 use crate::base::names::{DestinationId, SourceId};
-use crate::rules::{Config, Facts, Problem, RuleSet, lint, load};
+use crate::rules::{Config, Facts, Neighbour, Problem, RuleSet, lint, load};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -227,32 +227,46 @@ pub fn trace(
     file: &Path,
     known: Result<&Facts, &Origin>,
 ) -> Said {
-    // The set in force, when sets were promoted.
-    let promoted = promotion::active(folder).ok().flatten();
-    let folder = promoted.map_or_else(|| folder.to_owned(), |active| promotion::place(folder, &active.current));
-    let (sources, set) = match load::read(&folder).and_then(|sources| {
-        let (set, _) = RuleSet::probed(&folder, config, destinations)?;
-        Ok((sources, set))
-    }) {
-        Ok(both) => both,
-        Err(problems) => return refused(&problems),
+    let (head, meta) = match fixtures::load(file) {
+        Ok(image) => image,
+        Err(message) => return Said::bad(message + "\n"),
     };
-    match fixtures::load(file) {
-        Err(message) => Said::bad(message + "\n"),
-        Ok((head, meta)) => {
-            let facts = match known {
-                Ok(facts) => facts.clone(),
-                Err(from) => fixtures::facts(from, &head, Some(&meta)),
-            };
+    let facts = match known {
+        Ok(facts) => facts.clone(),
+        Err(from) => fixtures::facts(from, &head, Some(&meta)),
+    };
+    // The set that decides for this image, when sets were promoted.
+    let promoted = promotion::active(folder).ok().flatten();
+    let folder = promoted.map_or_else(
+        || folder.to_owned(),
+        |active| match active.canary {
+            Some(canary) if canary.part.holds(&facts, &head) => promotion::place(folder, &canary.set),
+            Some(_) | None => promotion::place(folder, &active.current),
+        },
+    );
+    let probed =
+        load::read(&folder).and_then(|sources| Ok((sources, RuleSet::probed(&folder, config, destinations)?.0)));
+    match probed {
+        Err(problems) => refused(&problems),
+        Ok((sources, set)) => {
             let sources: BTreeMap<String, String> = sources.into_iter().collect();
-            Said::good(trace::report(&set, &facts, &head, &sources))
+            let mut text = trace::report(&set, &facts, &head, &sources);
+            if set.asks_for_study() && facts.study.is_none() {
+                text += &format!("\nNOT in this trace: {STUDY_UNKNOWN}\n");
+            }
+            Said::good(text)
         }
     }
 }
 
+/// Payload files do not tell what had come of a study before them.
+const STUDY_UNKNOWN: &str = "what had come of its study before: the rules ask for it (`study::…`) and were answered as for the first image of one";
+
 /// A candidate set beside the set in force: see `replay`.
 pub struct Bench {
     old: RuleSet,
+    /// In force for a part of the images.
+    canary: Option<(promotion::Part, RuleSet)>,
     new: RuleSet,
     replay: Replay,
 }
@@ -265,21 +279,59 @@ impl Bench {
             return Err(Said::bad("the configuration names no rule folder\n".to_owned()));
         };
         let active = promotion::active(folder).map_err(|problem| refused(&[problem]))?;
-        let old = match active {
+        let promoted = |set: &str| promotion::load(folder, set, config, destinations);
+        let old = match &active {
             None => RuleSet::load(folder, config, destinations),
-            Some(active) => promotion::load(folder, &active.current, config, destinations),
+            Some(active) => promoted(&active.current),
         };
+        let canary = match active.and_then(|active| active.canary) {
+            None => None,
+            Some(canary) => {
+                let set = promoted(&canary.set).map_err(|problems| refused(&problems))?;
+                Some((canary.part, set))
+            }
+        };
+        let old = old.map_err(|problems| refused(&problems))?;
+        let new = RuleSet::load(candidate, config, destinations).map_err(|problems| refused(&problems))?;
+        let mut replay = Replay::default();
+        if old.asks_for_study() || new.asks_for_study() {
+            replay.not_known.push(STUDY_UNKNOWN.to_owned());
+        }
         Ok(Self {
-            old: old.map_err(|problems| refused(&problems))?,
-            new: RuleSet::load(candidate, config, destinations).map_err(|problems| refused(&problems))?,
-            replay: Replay::default(),
+            old,
+            canary,
+            new,
+            replay,
         })
+    }
+
+    /// With what rules know of the box: its name, and which destinations also send to it. Without it the report says that it lacks that.
+    #[must_use]
+    pub fn on_box(mut self, site: Option<(&str, &[Neighbour])>) -> Self {
+        let Some((node, neighbours)) = site else {
+            let text = "the loop guard, which leaves out the destination that an image came from: mend the configuration first (`waystation check`)";
+            self.replay.not_known.push(text.to_owned());
+            return self;
+        };
+        let dress = |set: RuleSet| set.with_system(node).with_neighbours(neighbours);
+        Self {
+            old: dress(self.old),
+            canary: self.canary.map(|(part, set)| (part, dress(set))),
+            new: dress(self.new),
+            replay: self.replay,
+        }
     }
 
     /// Decides on one image of the spool with both sets.
     pub fn image(&mut self, facts: &Facts, file: &Path) {
         match fixtures::load(file) {
-            Ok((head, _)) => self.replay.image(&self.old, &self.new, facts, &head),
+            Ok((head, _)) => {
+                let old = match &self.canary {
+                    Some((part, set)) if part.holds(facts, &head) => set,
+                    Some(_) | None => &self.old,
+                };
+                self.replay.image(old, &self.new, facts, &head);
+            }
             Err(_) => self.replay.unread += 1,
         }
     }

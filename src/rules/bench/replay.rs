@@ -1,10 +1,11 @@
 //! `rules replay`: what a candidate set would do otherwise than the set in force, image by image over the heads in the spool.
 //! Nothing is sent and nothing is written. What it shows of patients goes to the terminal of the person who asked.
 use super::trace::path_text;
+use crate::base::clock::Wall;
 use crate::base::names::SourceId;
 use crate::dicom::head::Head;
 use crate::rules::set::Outcome;
-use crate::rules::{Facts, RuleSet};
+use crate::rules::{Delivery, Facts, RuleSet};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -19,6 +20,8 @@ pub(super) struct Replay {
     pub(super) changed: u64,
     /// Files that could not be read as DICOM.
     pub(super) unread: u64,
+    /// What no image here could be decided with, in words.
+    pub(super) not_known: Vec<String>,
     /// Images of the time that was asked for which are no longer in the spool; `None` when that cannot be told.
     pub(super) left_cache: Option<u64>,
     pub(super) sources: BTreeMap<SourceId, Counts>,
@@ -115,6 +118,9 @@ impl Replay {
             self.images, self.changed, self.unread
         );
         out += &self.not_seen();
+        for text in &self.not_known {
+            let _ = writeln!(out, "NOT in this report: {text}");
+        }
         out
     }
 }
@@ -141,16 +147,18 @@ impl Replay {
 }
 
 fn destinations(before: &Outcome, after: &Outcome) -> Vec<String> {
-    let of = |outcome: &Outcome| -> BTreeMap<String, &'static str> {
-        let all = outcome.decision.deliveries.iter();
-        all.map(|d| (d.destination.to_string(), d.priority.as_str())).collect()
+    let of = |outcome: &Outcome| -> BTreeMap<String, (String, Option<Wall>)> {
+        let all = &outcome.decision.deliveries;
+        let manner = |d: &Delivery| (d.destination.to_string(), (d.manner(all), d.terms.not_before));
+        all.iter().map(manner).collect()
     };
     let (old, new) = (of(before), of(after));
     let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
     let line = |name: &String| match (old.get(name), new.get(name)) {
         (None, Some(_)) => Some(format!("+ {name}")),
         (Some(_), None) => Some(format!("- {name}")),
-        (Some(old), Some(new)) if old != new => Some(format!("{name} {old} -> {new}")),
+        (Some((old, _)), Some((new, _))) if old != new => Some(format!("{name} {old} -> {new}")),
+        (Some((_, old)), Some((_, new))) if old != new => Some(format!("{name} at another time")),
         (_, _) => None,
     };
     names.into_iter().filter_map(line).collect()
@@ -247,6 +255,42 @@ mod tests {
             "{}",
             replay.text()
         );
+    }
+
+    #[test]
+    fn groups_and_waits_are_differences_too() {
+        let of = |new: &str| {
+            let replay = replayed(
+                "fn route(image, from) { to(\"vna\"); to(\"cad\"); }",
+                &format!("fn route(image, from) {{ {new} }}"),
+            );
+            replay
+                .examples
+                .first()
+                .map_or(Vec::new(), |one| one.differences.clone())
+        };
+        assert_eq!(
+            of("to_first([\"vna\", \"cad\"], #{ after: \"30m\" });"),
+            [
+                "cad routine -> routine, choice 2 of to_first(vna, cad) after 30m",
+                "vna routine -> routine, choice 1 of to_first(vna, cad) after 30m",
+            ]
+        );
+        assert!(
+            of("to_one_of([\"vna\", \"cad\"]);")
+                .iter()
+                .all(|line| line.contains("to_one_of("))
+        );
+        assert_eq!(
+            of("to(\"vna\", #{ delay: \"20h\" }); to(\"cad\", #{ quiet: \"1h\" });"),
+            [
+                "cad routine -> routine, when its study has been quiet for 1h",
+                "vna routine -> routine, put off",
+            ]
+        );
+        let put_off = |hours: u8| format!("fn route(image, from) {{ to(\"vna\", #{{ delay: \"{hours}h\" }}); }}");
+        let replay = replayed(&put_off(1), &put_off(2));
+        assert_eq!(replay.examples[0].differences, ["vna at another time"]);
     }
 
     #[test]

@@ -58,10 +58,10 @@ fn ending(out: &mut String, outcome: &Outcome, head: &Head) {
     let decision = &outcome.decision;
     for (delivery, changes) in decision.deliveries.iter().zip(&outcome.changes) {
         add(out, "");
-        add(
-            out,
-            &format!("to {} ({})", delivery.destination, delivery.priority.as_str()),
-        );
+        let manner = delivery.manner(&decision.deliveries);
+        let at = delivery.terms.not_before;
+        let at = at.map_or(String::new(), |at| format!(", not before {}", at.iso()));
+        add(out, &format!("to {} ({manner}{at})", delivery.destination));
         if changes.is_empty() {
             add(out, "    unchanged: every byte leaves as it came");
         }
