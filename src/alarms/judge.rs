@@ -49,6 +49,12 @@ impl Judgement {
     fn tells(&self, kind: Kind, config: &Config) -> bool {
         config.watches(kind) && self.conditions.iter().any(|condition| condition.kind == kind)
     }
+
+    /// As `tells`, of one subject.
+    fn tells_of(&self, kind: Kind, subject: &str, config: &Config) -> bool {
+        let of = |condition: &Condition| condition.kind == kind && condition.subject == subject;
+        config.watches(kind) && self.conditions.iter().any(of)
+    }
 }
 
 /// Everything that is wrong, and what cannot be judged.
@@ -335,9 +341,11 @@ fn books(facts: &Facts<'_>, config: &Config, found: &mut Judgement) {
         if age < config.commitment_after.0.as_secs_f64() {
             continue;
         }
-        // One that is down, or not configured, answers nothing: that is told already.
+        // One that is down, or not configured, answers nothing: as long as that is told, it is enough.
         let down = up.get(name).is_some_and(|up| *up <= 0.0);
-        if down || is_stranger(name) && found.tells(Kind::DestinationUnconfigured, config) {
+        if down && found.tells_of(Kind::DestinationDown, name, config)
+            || is_stranger(name) && found.tells(Kind::DestinationUnconfigured, config)
+        {
             found.unjudged.push(Unjudged {
                 subject: Some(name.to_owned()),
                 ..Unjudged::all(Kind::CommitmentLate)
@@ -345,6 +353,9 @@ fn books(facts: &Facts<'_>, config: &Config, found: &mut Judgement) {
             continue;
         }
         let mut detail = format!("the oldest has waited for {}", span(age));
+        if down {
+            detail += ", and the destination is down";
+        }
         // Of one that is asked the requests are counted, also when there is none.
         if !asked.contains_key(name) {
             detail += ", and nobody asks: the destination has no `commitment` in the configuration";

@@ -326,15 +326,17 @@ fn commitments_that_do_not_come_and_books_that_do_not_agree_are_told() {
     );
     let asked = [&lines[..], &["commitment_outstanding_requests{destination=vna} 0"]].concat();
     assert!(!unasked(&with(&asked)));
-    // One that is down answers nothing.
+    // One that is down answers nothing: told once, as an outage when something waits for it, and else as this.
+    let late = |of: &Box| of.words().iter().any(|words| words.contains("commitment_late"));
     box_of_books.samples.get_mut("waystation_destination_up").unwrap()[0].value = 0.0;
-    assert!(
-        !box_of_books
-            .words()
-            .iter()
-            .any(|words| words.contains("commitment_late"))
-    );
-    assert_eq!(box_of_books.hidden(), ["commitment_late * vna"]);
+    assert!(late(&box_of_books) && box_of_books.hidden().is_empty());
+    let queued = [&lines[..], &["jobs_queued{destination=vna} 3"]].concat();
+    let mut with_backlog = with(&queued);
+    with_backlog.samples.get_mut("waystation_destination_up").unwrap()[0].value = 0.0;
+    assert!(!late(&with_backlog));
+    assert_eq!(with_backlog.hidden(), ["commitment_late * vna"]);
+    with_backlog.config.off = vec![Kind::DestinationDown];
+    assert!(late(&with_backlog), "nobody would hear of it");
 }
 
 #[test]
