@@ -113,7 +113,8 @@ const BLOCKS: [&str; 9] = ["if", "for", "while", "loop", "do", "switch", "fn", "
 
 impl Marker<'_> {
     fn run(&mut self) {
-        let (mut starts, mut switch) = (true, false);
+        // The level at which the body of a `switch` opens: what it switches on may have braces of its own, in parentheses.
+        let (mut starts, mut switch) = (true, None);
         // Arms opened by us, by the depth at which they end.
         let mut arms: Vec<usize> = Vec::new();
         for at in 0..self.all.len() {
@@ -123,16 +124,17 @@ impl Marker<'_> {
             }
             starts = false;
             if word.as_deref() == Some("switch") {
-                switch = true;
+                switch = Some(self.levels.len());
             }
             if self.is(at, '{') {
                 let map = at > 0 && self.is(at - 1, '#');
-                let level = match (map, switch) {
+                let body = switch == Some(self.levels.len());
+                let level = match (map, body) {
                     (true, _) => Level::Plain,
                     (false, true) => Level::Switch,
                     (false, false) => Level::Block,
                 };
-                switch = switch && map;
+                switch = switch.filter(|_| map || !body);
                 self.open(level);
                 starts = level == Level::Block;
             } else if self.is(at, '(') || self.is(at, '[') {
@@ -229,6 +231,12 @@ mod tests {
         let source = "const A = 1;\nfn f(x) {\n  let y = 2;\n  if x {\n    y\n  } else if y == 1 {\n    x = #{a: 1};\n  } else {\n    y = 3\n  }\n  \
             for i in 0..3 { x += i; }\n  do { x = 1; } while x == 2;\n  let z = if x { 1 } else { 2 };\n  return z;\n}";
         assert_eq!(lines(source), [3, 4, 5, 7, 9, 11, 12, 13, 14]);
+    }
+
+    #[test]
+    fn what_a_switch_is_on_may_have_braces() {
+        let source = "fn f(x) {\n switch (if x == 1 { 2 } else { 3 }) {\n 2 => g(x),\n _ => g(1)\n }\n}\nfn g(x) { x }";
+        assert_eq!(lines(source), [2, 3, 4, 7]);
     }
 
     #[test]
