@@ -114,7 +114,14 @@ impl User {
         let wanted = wanted(config).into_iter();
         let others = wanted
             .filter(|(_, path, _)| !handed_over(path))
-            .filter_map(|(key, path, need)| Some(Problem::error(key, self.refused(&path, need)?)));
+            .filter_map(|(key, path, need)| {
+                let message = self.refused(&path, need)?;
+                // Its lane's trouble alone: the box starts.
+                Some(match key.starts_with("destinations[") && need == Need::Write {
+                    true => Problem::warning(key, format!("{message}; until then nothing is delivered there")),
+                    false => Problem::error(key, message),
+                })
+            });
         own.chain(others).collect()
     }
 
