@@ -4,6 +4,7 @@ use super::decide::Decide;
 use super::protocol::{Action, Filter, Job, Lane, Release, Request, Response};
 use super::server::Handler;
 use crate::alarms::Alarms;
+use crate::base::clock::Wall;
 use crate::base::names::{DestinationId, JobId};
 use crate::custody::{Custody, Reconciler};
 use crate::scheduler::{LaneState, LaneStatus, Scheduler};
@@ -73,7 +74,7 @@ impl Verbs {
             }
             Request::Suspend { destination, reason } => self.suspend(who, &destination, reason, true).await,
             Request::Resume { destination } => self.suspend(who, &destination, None, false).await,
-            Request::Lanes => Ok(self.lanes()),
+            Request::Lanes => Ok(self.lanes().await),
             Request::Certificates => self.certificates().await,
             Request::Reload { note } => self.reload(who, note).await,
             Request::Scrub { now } => self.scrub(now).await.map_err(|error| error.to_string()),
@@ -258,6 +259,8 @@ impl Verbs {
             self.poke(Some(destination));
         }
         let word = if stop { "suspended" } else { "resumed" };
+        // Why, a person wrote: it stands on the ledger, and `lanes` shows it.
+        tracing::warn!(%destination, who, now = word, "an order about a whole destination");
         Ok(Response::Done {
             message: format!("{destination}: {word}"),
         })
@@ -279,9 +282,21 @@ impl Verbs {
         }
     }
 
-    fn lanes(&self) -> Response {
-        let lanes = self.scheduler.status().into_iter();
-        let lanes = lanes.map(|lane| self.lane(&lane));
+    async fn lanes(&self) -> Response {
+        let mut lanes: Vec<Lane> = Vec::new();
+        for status in self.scheduler.status() {
+            let mut lane = self.lane(&status);
+            if let Ok(Some(fact)) = self.spool.suspension(&status.destination).await {
+                let who = fact.who.as_deref().unwrap_or("the box");
+                let why = if fact.text.is_empty() {
+                    "no reason given"
+                } else {
+                    &fact.text
+                };
+                lane.reason = Some(format!("by {who} since {}: {why}", Wall(fact.at_us).iso()));
+            }
+            lanes.push(lane);
+        }
         let strangers = self.spool.strangers(&self.scheduler.names()).into_iter();
         let strangers = strangers.map(|(destination, waiting)| Lane {
             state: "not configured".to_owned(),
@@ -293,7 +308,7 @@ impl Verbs {
             ..Lane::default()
         });
         Response::Lanes {
-            lanes: lanes.chain(strangers).collect(),
+            lanes: lanes.into_iter().chain(strangers).collect(),
         }
     }
 

@@ -6,19 +6,23 @@ use super::commitment::{Pledge, gone};
 use super::db::Cf;
 use super::keys;
 use super::leaving;
-use super::ledger::{Fact, FactKind};
+use super::ledger::{self, Fact, FactKind};
 use super::model::{CommitError, HoldKind, HoldReason, JobKey, ReadError};
 use super::moved;
 use super::query::{Filter, Row, walk};
 use super::record::{InstanceRecord, JobRecord};
 use super::settle::end;
-use super::txn::{Effect, SUSPENDED, Txn, encode_number, meta_key};
+use super::txn::{Effect, SUSPENDED, Txn, decode_number, encode_number, meta_key};
 use super::witness;
+use crate::base::clock::Wall;
 use crate::base::fault::{Plant, planted};
 use crate::base::names::{DestinationId, InstanceId, JobId};
 
 /// Jobs in one batch of a verb.
 const BATCH: usize = 1_000;
+
+/// Lines of the ledger that are looked at for the one of a suspension: it is the first, unless the clock was put back.
+const LOOKED_MAX: usize = 1_000;
 
 /// What to do with jobs.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
@@ -153,6 +157,33 @@ impl Spool {
     /// Nothing was recorded.
     pub async fn resume(&self, destination: &DestinationId, who: &str, reason: &str) -> Result<(), CommitError> {
         self.set_suspended(destination, who, reason, false).await
+    }
+
+    /// The line of the ledger by which a destination was suspended: since when, by whom and why. `None`: it is not suspended, or the ledger
+    /// tells no more of it.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub async fn suspension(&self, destination: &DestinationId) -> Result<Option<Fact>, ReadError> {
+        let destination = destination.clone();
+        self.read(move |db| {
+            let Some(raw) = db.get(Cf::Meta, &meta_key(SUSPENDED, destination.as_str()))? else {
+                return Ok(None);
+            };
+            // It was written down in the batch of its line, which may bear a later time when the clock was put back.
+            let since = Wall(decode_number(&raw).unwrap_or(0));
+            let (mut found, mut looked) = (None, 0);
+            db.scan(Cf::Ledger, &keys::ledger(since, 0), &[], |_, value| {
+                looked += 1;
+                found = ledger::decode(value)
+                    .ok()
+                    .map(|(_, fact)| fact)
+                    .filter(|fact| fact.kind == FactKind::Suspended && fact.destination.as_ref() == Some(&destination));
+                found.is_none() && looked < LOOKED_MAX
+            })?;
+            Ok(found)
+        })
+        .await
     }
 
     /// Whether a destination is suspended.

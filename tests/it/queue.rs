@@ -183,6 +183,11 @@ fn suspend_stops_a_lane_across_restarts_and_resume_starts_it() {
     assert_eq!(station.metric("destination_suspended", &[("destination", "vna")]), 1.0);
     archive.start();
     station.restart();
+    let lanes = station.cli(&["lanes"]).ok().out;
+    assert!(
+        lanes.contains("maintenance") && lanes.contains("by "),
+        "who, and why: {lanes}"
+    );
     assert_eq!(station.metric("destination_suspended", &[("destination", "vna")]), 1.0);
     std::thread::sleep(Duration::from_secs(2));
     assert!(archive.stored().is_empty());
