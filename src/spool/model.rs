@@ -339,9 +339,15 @@ pub enum OpenError {
         needed >> 20, free >> 20
     )]
     NoRoomToMigrate { path: PathBuf, needed: u64, free: u64 },
-    #[error("spool {path} holds {payloads} payload files but no index: run `waystation spool rebuild`")]
+    #[error(
+        "spool {path} holds {payloads} payload files but no index: a start salvages it, unless `spool.salvage` is \"stop\"; then run \
+         `waystation spool rebuild`"
+    )]
     IndexMissing { path: PathBuf, payloads: u64 },
-    #[error("the index of spool {path} does not open ({detail}): run `waystation spool rebuild`")]
+    #[error(
+        "the index of spool {path} does not open ({detail}): a start salvages it, unless `spool.salvage` is \"stop\"; then run \
+         `waystation spool rebuild`"
+    )]
     IndexDamaged { path: PathBuf, detail: String },
     /// It may pass; when it does not, the next start takes it for damage.
     #[error(
