@@ -1,7 +1,7 @@
 //! Which lines of the rules ran, and how long each took, for `rules test --coverage` and `rules trace`. Rhai tells neither,
 //! so a copy of the rules is compiled in which every statement first says its line. The rules in force are never changed.
 //!
-//! Line numbers stay as they are: what is added stands on the statement's own line.
+//! Line numbers stay as they are (those that Rhai counts): what is added stands on the statement's own line.
 use crate::rules::lex::{Placed, tokens};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -59,7 +59,7 @@ pub(in crate::rules) fn marked(source: &str) -> Marked {
     };
     marker.run();
     let Marker { mut inserts, lines, .. } = marker;
-    inserts.sort_by_key(|insert| (insert.line, insert.column, insert.order));
+    inserts.sort_by_key(|insert| (insert.at, insert.order));
     Marked {
         text: with(source, &inserts),
         lines,
@@ -67,26 +67,21 @@ pub(in crate::rules) fn marked(source: &str) -> Marked {
 }
 
 struct Insert {
-    line: usize,
-    column: usize,
+    /// Before which character of the source.
+    at: usize,
     /// A closing brace goes before a mark at the same place.
     order: u8,
     text: String,
 }
 
 fn with(source: &str, inserts: &[Insert]) -> String {
-    let (mut out, mut line, mut column) = (String::with_capacity(source.len() * 2), 1, 1);
+    let mut out = String::with_capacity(source.len() * 2);
     let mut due = inserts.iter().peekable();
-    for letter in source.chars() {
-        while let Some(insert) = due.next_if(|insert| (insert.line, insert.column) == (line, column)) {
+    for (at, letter) in source.chars().enumerate() {
+        while let Some(insert) = due.next_if(|insert| insert.at == at) {
             out.push_str(&insert.text);
         }
         out.push(letter);
-        (line, column) = if letter == '\n' {
-            (line + 1, 1)
-        } else {
-            (line, column + 1)
-        };
     }
     out
 }
@@ -204,13 +199,8 @@ impl Marker<'_> {
     }
 
     fn insert(&mut self, at: usize, order: u8, text: String) {
-        let Placed { line, column, .. } = self.all[at];
-        self.inserts.push(Insert {
-            line,
-            column,
-            order,
-            text,
-        });
+        let Placed { at, .. } = self.all[at];
+        self.inserts.push(Insert { at, order, text });
     }
 }
 
@@ -244,6 +234,16 @@ mod tests {
         let source = "fn f(x) {\n switch x {\n 1 | 2 => g(x, [1, 2]),\n 3 if x == 3 => { h(x); }\n 4 => #{a: 1, b: 2},\n _ => k(x)\n }\n k(1)\n}\n\
             fn g(x, y) { }\nfn h(x) { x }\nfn k(x) { switch x { 1 => 2, _ => switch x { 5 => 6, _ => 7 } } }";
         assert_eq!(lines(source), [2, 3, 4, 5, 6, 8, 11, 12]);
+    }
+
+    #[test]
+    fn marks_stand_behind_comments_that_end_with_a_carriage_return() {
+        let source = "fn f(x) {\r // a\r x\r}\r// b\rfn g(x) {\r // c\r x\r}";
+        let marked = marked(source);
+        assert_eq!(
+            marked.text,
+            "fn f(x) {\r // a\r __ran(2); x\r}\r// b\rfn g(x) {\r // c\r __ran(4); x\r}"
+        );
     }
 
     #[test]
