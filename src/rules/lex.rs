@@ -7,7 +7,8 @@ pub(super) enum Token {
     Word(String),
     /// A text literal without interpolation, unescaped.
     Text(String),
-    /// Any other single character that is not white space. Numbers are words.
+    /// Any other single character that is not white space. Numbers are words. A text literal with interpolations is a
+    /// back-tick, and for each of them `$`, `{`, the code and `}`; what stands between them is left out.
     Mark(char),
 }
 
@@ -112,7 +113,7 @@ impl Lexer {
                 '"' => self.quoted(),
                 '`' => {
                     self.next();
-                    self.interpolated()
+                    self.interpolated(true)
                 }
                 '\'' => self.character(),
                 '#' if matches!(self.peek(1), Some('"' | '#')) => self.raw(),
@@ -146,7 +147,8 @@ impl Lexer {
             ('{', Some(open)) => *open += 1,
             ('}', Some(0)) => {
                 self.braces.pop();
-                return self.interpolated();
+                self.taken(letter);
+                return self.interpolated(false);
             }
             ('}', Some(open)) => *open -= 1,
             (_, None | Some(_)) => {}
@@ -223,10 +225,25 @@ impl Lexer {
         text.extend(u32::from_str_radix(&code, 16).ok().and_then(char::from_u32));
     }
 
-    /// From after the opening back-tick, or from after an interpolation, up to the end or the next interpolation.
-    fn interpolated(&mut self) -> Option<Token> {
-        let whole = self.at > 0 && self.letters[self.at - 1] == '`';
+    /// The mark that was just taken, as a token.
+    fn taken(&mut self, mark: char) {
+        self.out.push(Placed {
+            token: Token::Mark(mark),
+            line: self.line,
+            column: self.column - 1,
+            at: self.at - 1,
+        });
+    }
+
+    /// From after the opening back-tick (`whole`), or from after an interpolation, up to the end or the next interpolation.
+    fn interpolated(&mut self, whole: bool) -> Option<Token> {
         let mut text = String::new();
+        let opening = Placed {
+            token: Token::Mark('`'),
+            line: self.line,
+            column: self.column - 1,
+            at: self.at - 1,
+        };
         if whole {
             self.line_end();
         }
@@ -243,7 +260,12 @@ impl Lexer {
                 }
                 ('`', _) => return whole.then_some(Token::Text(text)),
                 ('$', Some('{')) => {
+                    if whole {
+                        self.out.push(opening);
+                    }
+                    self.taken(letter);
                     self.next();
+                    self.taken('{');
                     self.braces.push(0);
                     return None;
                 }
@@ -310,6 +332,18 @@ mod tests {
         let words: Vec<&str> = all.iter().filter_map(Placed::word).collect();
         assert_eq!(words, ["let", "a", "image", "PatientID", "a", "1", "a", "b"]);
         assert_eq!(texts("`x ${\"lit\"} y`"), ["lit"]);
+        let all = tokens("a `\n${b}\n${`${c}`}` d");
+        let found: Vec<String> = all
+            .iter()
+            .map(|token| match &token.token {
+                Token::Mark(mark) => mark.to_string(),
+                Token::Word(text) | Token::Text(text) => text.clone(),
+            })
+            .collect();
+        assert_eq!(found.concat(), "a`${b}${`${c}}d");
+        assert_eq!((all[1].line, all[1].column, all[1].at), (1, 3, 2));
+        assert_eq!((all[2].line, all[2].column, all[2].at), (2, 1, 4));
+        assert_eq!((all[3].line, all[3].column, all[3].at), (2, 2, 5));
     }
 
     /// As Rhai has it (`get_next_token` of its tokenizer): what it runs must not be hidden from the checks behind a comment.

@@ -84,14 +84,8 @@ pub(in crate::rules) fn warnings(file: &FilePath, all: &[Placed], calls: &[&[Pla
 pub(in crate::rules) fn never_routed<'a>(file: &FilePath, all: &'a [Placed], calls: &[&'a [Placed]]) -> Vec<Problem> {
     let mut named: Vec<&str> = Vec::new();
     for tokens in calls {
-        for at in 0..tokens.len() {
-            if !tokens[at].word().is_some_and(|word| word.starts_with("to")) || !is(tokens, at + 1, '(') {
-                continue;
-            }
-            match tokens[at].word() {
-                Some("to") if tokens.get(at + 2).and_then(Placed::text).is_none() => return Vec::new(),
-                _ => {}
-            }
+        if (0..tokens.len()).any(|at| computes(tokens, at)) {
+            return Vec::new();
         }
         named.extend(tokens.iter().filter_map(Placed::text));
     }
@@ -106,6 +100,29 @@ pub(in crate::rules) fn never_routed<'a>(file: &FilePath, all: &'a [Placed], cal
         }
     }
     found
+}
+
+/// Functions that send.
+const SENDS: [&str; 3] = ["to", "to_first", "to_one_of"];
+
+/// Whether a call of a function that sends begins at `at` whose destinations do not all stand there as literals.
+fn computes(all: &[Placed], at: usize) -> bool {
+    let is_name = |name: Option<&str>| name.is_some_and(|name| SENDS.contains(&name));
+    let is_call = is_name(all[at].word()) && is(all, at + 1, '(');
+    if !is_call {
+        // Called through a pointer: `Fn("to")`.
+        return is_name(all[at].text()) && at > 1 && all[at - 2].word() == Some("Fn");
+    }
+    let ends = |at: usize, mark: char| is(all, at, ',') || is(all, at, mark);
+    let is_literal = |at: usize| all.get(at).and_then(Placed::text).is_some();
+    if !is(all, at + 2, '[') {
+        return !(is_literal(at + 2) && ends(at + 3, ')'));
+    }
+    let mut next = at + 3;
+    while is_literal(next) && ends(next + 1, ']') {
+        next += if is(all, next + 1, ',') { 2 } else { 1 };
+    }
+    !is(all, next, ']') || !ends(next + 1, ')')
 }
 
 /// Every write of an element that the text shows: the token of its path, the path, and the literal when it is one.
@@ -237,16 +254,16 @@ fn repeated(all: &[Placed]) -> Vec<(usize, usize)> {
         if all[at].word() != Some("if") {
             continue;
         }
-        let condition: Vec<&Token> = all[at + 1..]
-            .iter()
-            .take_while(|t| !t.is('{'))
-            .map(|t| &t.token)
-            .collect();
+        let condition = condition(all, at + 1);
         let chained = at > 0 && all[at - 1].word() == Some("else");
         // There is always a chain: the first level is never taken away.
         let Some(chain) = chains.last_mut() else { continue };
         if !chained {
             chain.clear();
+        }
+        // What stands between interpolations is no token: two such conditions may differ in it.
+        if condition.iter().any(|token| **token == Token::Mark('`')) {
+            continue;
         }
         if let Some((_, line)) = chain.iter().find(|(before, _)| *before == condition) {
             found.push((at + 1, *line));
@@ -254,6 +271,25 @@ fn repeated(all: &[Placed]) -> Vec<(usize, usize)> {
         chain.push((condition, all[at].line));
     }
     found
+}
+
+/// The tokens from `start` to the `{` of the block that they are the condition of; maps and interpolations have braces too.
+fn condition(all: &[Placed], start: usize) -> Vec<&Token> {
+    let mut depth = 0_usize;
+    let ends = all.iter().enumerate().skip(start).position(|(at, placed)| {
+        let opens_block = placed.is('{') && !(at > 0 && (is(all, at - 1, '#') || is(all, at - 1, '$')));
+        if depth == 0 && opens_block {
+            return true;
+        }
+        match placed.token {
+            Token::Mark('(' | '[' | '{') => depth += 1,
+            Token::Mark(')' | ']' | '}') => depth = depth.saturating_sub(1),
+            Token::Mark(_) | Token::Word(_) | Token::Text(_) => {}
+        }
+        false
+    });
+    let length = ends.unwrap_or(all.len() - start);
+    all[start..].iter().take(length).map(|placed| &placed.token).collect()
 }
 
 /// Whether a name occurs other than in its definition.
@@ -310,6 +346,40 @@ mod tests {
             fn help(image) { image.StudyInstanceUID == \"1.2\" }\nfn route(image, from) { let a = [\"cad\"]; to(a[0]); }\n\
             fn morph_for_cad(image, from) { if image.PatientID == \"A\" { } if image.PatientID == \"A\" { } }";
         assert_eq!(warned(source), [""; 0]);
+    }
+
+    #[test]
+    fn conditions_that_differ_in_a_map_or_an_interpolation_are_not_the_same() {
+        let source = "fn morph(image, from) { for i in 0..2 {\n\
+            if image[`A[${i}].B`] == \"\" { return 1; } else if image[`A[${i}].C`] == \"\" { return 2; }\n\
+            if f(#{a: \"x\"}) { return 3; } else if f(#{a: \"y\"}) { return 4; } else if f(#{a: \"x\"}) { return 5; }\n} }\n\
+            fn f(x) { x }";
+        assert_eq!(
+            warned(source),
+            ["m:3:74: is never true here: line 3 asks the same before it"]
+        );
+    }
+
+    #[test]
+    fn computed_destinations_may_be_any() {
+        let morph_for = "fn morph_for_cad(image, from) { }\nfn route(image, from) { ";
+        for body in [
+            "to_one_of(\"cad,vna\".split(\",\"));",
+            "to_first([x, \"vna\"]);",
+            "to_first([\"c\" + x]);",
+            "to(\"c\" + x);",
+            "to(`c${x}`);",
+            "Fn(\"to\").call(x);",
+        ] {
+            assert_eq!(warned(&format!("{morph_for}{body} }}")), [""; 0], "{body}");
+        }
+        for body in [
+            "to(\"vna\", #{ priority: x });",
+            "to_first([\"vna\", \"b\",]);",
+            "to_one_of([\"vna\"], #{});",
+        ] {
+            assert_eq!(warned(&format!("{morph_for}{body} }}")).len(), 1, "{body}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub(in crate::rules) fn problems(word: &str, tokens: &[Placed]) -> Vec<(usize, S
     let mut found = Vec::new();
     let (mut depth, mut maps, mut commas) = (0_usize, 0_usize, 0_usize);
     let mut key = String::new();
+    let is = |at: usize| tokens.get(at).is_some_and(|next| next.is(':'));
     for (at, placed) in tokens.iter().enumerate() {
         match &placed.token {
             Token::Mark('(' | '[') => depth += 1,
@@ -16,7 +17,8 @@ pub(in crate::rules) fn problems(word: &str, tokens: &[Placed]) -> Vec<(usize, S
             Token::Mark('}') => (depth, maps) = (depth.saturating_sub(1), maps.saturating_sub(1)),
             Token::Mark(')' | ']') => depth = depth.saturating_sub(1),
             Token::Mark(',') if depth == 1 => commas += 1,
-            Token::Word(name) if maps == 1 && depth == 2 && tokens.get(at + 1).is_some_and(|next| next.is(':')) => {
+            // A key, and no namespace in an interpolation.
+            Token::Word(name) if maps == 1 && depth == 2 && is(at + 1) && !is(at + 2) => {
                 name.clone_into(&mut key);
                 if !options_of(word).contains(&name.as_str()) {
                     let options = options_of(word).iter().copied();
