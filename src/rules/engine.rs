@@ -28,6 +28,9 @@ const MODULES_MAX: usize = 64;
 /// Nesting of expressions, outside and inside functions. With `CALLS_MAX` it bounds the stack: both together fit a
 /// 2 MiB thread (`deep_calls_of_deep_expressions_fit_a_small_stack`).
 const EXPRESSIONS_MAX: usize = 32;
+/// How many times the room of a rule its marked copy has: a mark costs some operations before each statement, and an arm of a
+/// `switch` a block around it.
+const MARKS_ROOM: u32 = 8;
 /// The deadline is looked at every so many operations, because reading the clock costs as much as an operation.
 const PROGRESS_STEP: u64 = 32;
 
@@ -35,14 +38,13 @@ const PROGRESS_STEP: u64 = 32;
 #[derive(Clone)]
 pub(super) struct Parts {
     packages: Vec<Shared<Module>>,
-    /// Compiled from marked copies (`probe`): the engine has the function that marks call.
-    pub(super) probed: bool,
     /// The vocabulary, by namespace.
     words: Vec<(&'static str, Shared<Module>)>,
     /// `namespace::name` of every word.
     pub(super) word_names: Vec<String>,
     pub(super) word_shapes: Shapes,
     operations: u64,
+    expressions: usize,
     pub(super) deadline: Duration,
     pub(super) text: usize,
 }
@@ -66,7 +68,7 @@ impl Parts {
         let book = Book::new();
         Self {
             packages,
-            probed: false,
+            expressions: EXPRESSIONS_MAX,
             word_names: book.names(),
             word_shapes: book.shapes(),
             words: book.modules(),
@@ -76,10 +78,12 @@ impl Parts {
         }
     }
 
-    /// For a set compiled from marked copies.
+    /// For a set compiled from marked copies (`probe`): the engine has the function that marks call.
     pub(super) fn probed(mut self) -> Self {
         self.packages.push(Shared::new(api::probe()));
-        self.probed = true;
+        self.operations = self.operations.saturating_mul(u64::from(MARKS_ROOM));
+        self.deadline = self.deadline.saturating_mul(MARKS_ROOM);
+        self.expressions = EXPRESSIONS_MAX * 2;
         self
     }
 
@@ -95,7 +99,7 @@ impl Parts {
         engine
             .set_max_operations(self.operations)
             .set_max_call_levels(CALLS_MAX)
-            .set_max_expr_depths(EXPRESSIONS_MAX, EXPRESSIONS_MAX)
+            .set_max_expr_depths(self.expressions, self.expressions)
             .set_max_string_size(self.text)
             .set_max_array_size(ARRAY_MAX)
             .set_max_map_size(MAP_MAX)

@@ -39,6 +39,8 @@ pub struct RuleSet {
     epoch: u64,
     content: u64,
     warnings: Vec<Problem>,
+    /// The same rules from marked copies, which say which lines ran. They decide nothing.
+    marked: Option<Box<RuleSet>>,
 }
 
 /// The lines of a probed set that can run, by file.
@@ -89,8 +91,8 @@ impl RuleSet {
         Self::compile(folder, sources, (config, false), destinations)
     }
 
-    /// As `load`, from marked copies of the files: it decides the same, slower, and says which lines ran. With the lines that
-    /// can run, by file. For the bench.
+    /// As `load`, and says which lines ran in what is traced: those of marked copies of the files, which run besides, with room for
+    /// their marks. With the lines that can run, by file. For the bench.
     ///
     /// # Errors
     /// As `load`.
@@ -100,7 +102,11 @@ impl RuleSet {
         destinations: &[DestinationId],
     ) -> Result<(Self, Lines), Vec<Problem>> {
         let sources = load::read(folder)?;
-        let set = Self::compile(folder, &sources, (config, true), destinations)?;
+        let mut set = Self::compile(folder, &sources, (config, false), destinations)?;
+        // A set that is good without marks is never refused for them; then no line is seen to run.
+        set.marked = Self::compile(folder, &sources, (config, true), destinations)
+            .ok()
+            .map(Box::new);
         let lines = sources.iter().map(|(name, text)| (name.clone(), marked(text).lines));
         Ok((set, lines.collect()))
     }
@@ -177,6 +183,14 @@ impl RuleSet {
     }
 
     pub(super) fn run(&self, facts: &Facts, head: &Head, traced: bool, only: Option<&DestinationId>) -> Outcome {
+        let mut outcome = self.run_once(facts, head, traced, only);
+        if let Some(marked) = self.marked.as_ref().filter(|_| traced) {
+            outcome.steps = marked.run_once(facts, head, traced, only).steps;
+        }
+        outcome
+    }
+
+    fn run_once(&self, facts: &Facts, head: &Head, traced: bool, only: Option<&DestinationId>) -> Outcome {
         let until = Instant::now() + self.parts.deadline;
         let (known, neighbours) = (self.known.clone(), self.neighbours.clone());
         let evaluation = Evaluation::new((head, facts), known, neighbours, until, traced);
@@ -381,6 +395,7 @@ impl RuleSet {
             neighbours: Arc::default(),
             passes: config.passes,
             epoch,
+            marked: None,
         })
     }
 }

@@ -108,10 +108,10 @@ const BLOCKS: [&str; 9] = ["if", "for", "while", "loop", "do", "switch", "fn", "
 
 impl Marker<'_> {
     fn run(&mut self) {
-        // The level at which the body of a `switch` opens: what it switches on may have braces of its own, in parentheses.
-        let (mut starts, mut switch) = (true, None);
-        // Arms opened by us, by the depth at which they end.
-        let mut arms: Vec<usize> = Vec::new();
+        // The levels at which the bodies of `switch` open: what it switches on may have braces of its own, in parentheses.
+        let (mut starts, mut switches) = (true, Vec::new());
+        // Arms opened by us, by the depth at which they end, and whether they end with their block.
+        let mut arms: Vec<(usize, bool)> = Vec::new();
         for at in 0..self.all.len() {
             let word = self.all[at].word().map(str::to_owned);
             if starts && !self.is(at, '}') {
@@ -119,17 +119,18 @@ impl Marker<'_> {
             }
             starts = false;
             if word.as_deref() == Some("switch") {
-                switch = Some(self.levels.len());
+                switches.push(self.levels.len());
             }
             if self.is(at, '{') {
-                let map = at > 0 && self.is(at - 1, '#');
-                let body = switch == Some(self.levels.len());
-                let level = match (map, body) {
-                    (true, _) => Level::Plain,
-                    (false, true) => Level::Switch,
-                    (false, false) => Level::Block,
+                // A map or an interpolation.
+                let plain = at > 0 && (self.is(at - 1, '#') || self.is(at - 1, '$'));
+                let level = if plain {
+                    Level::Plain
+                } else if switches.pop_if(|level| *level == self.levels.len()).is_some() {
+                    Level::Switch
+                } else {
+                    Level::Block
                 };
-                switch = switch.filter(|_| map || !body);
                 self.open(level);
                 starts = level == Level::Block;
             } else if self.is(at, '(') || self.is(at, '[') {
@@ -137,22 +138,31 @@ impl Marker<'_> {
             } else if self.is(at, ')') || self.is(at, ']') {
                 self.close();
             } else if self.is(at, '}') {
-                if arms.last() == Some(&self.levels.len()) {
-                    arms.pop();
+                if arms.pop_if(|(level, _)| *level == self.levels.len()).is_some() {
                     self.insert(at, 0, " }".to_owned());
                 }
                 let level = self.close();
                 starts = level != Some(Level::Plain) && self.ends(at + 1);
+                // An `if`, a loop or the like needs no comma behind it.
+                let next = self.all.get(at + 1).and_then(Placed::word);
+                let goes_on = matches!(next, Some("else" | "catch")) || self.is(at + 1, ',') || self.is(at + 1, '}');
+                if level != Some(Level::Plain)
+                    && !goes_on
+                    && arms.pop_if(|arm| *arm == (self.levels.len(), true)).is_some()
+                {
+                    self.insert(at + 1, 0, " }".to_owned());
+                }
             } else if self.is(at, ';') {
                 starts = matches!(self.levels.last(), None | Some(Level::Block));
-            } else if self.is(at, ',') && arms.last() == Some(&self.levels.len()) {
-                arms.pop();
+            } else if self.is(at, ',') && arms.pop_if(|(level, _)| *level == self.levels.len()).is_some() {
                 self.insert(at, 0, " }".to_owned());
             } else if self.arrow(at) && !self.is(at + 1, '{') && at + 1 < self.all.len() {
                 let line = self.all[at + 1].line;
                 self.insert(at + 1, 1, format!("{{ {MARK}({line}); "));
                 self.lines.insert(line);
-                arms.push(self.levels.len());
+                let value = self.all[at + 1].word();
+                let ends_with_block = value.is_some_and(|word| BLOCKS.contains(&word) && word != "do");
+                arms.push((self.levels.len(), ends_with_block));
             }
         }
     }
@@ -225,8 +235,37 @@ mod tests {
 
     #[test]
     fn what_a_switch_is_on_may_have_braces() {
-        let source = "fn f(x) {\n switch (if x == 1 { 2 } else { 3 }) {\n 2 => g(x),\n _ => g(1)\n }\n}\nfn g(x) { x }";
-        assert_eq!(lines(source), [2, 3, 4, 7]);
+        for on in [
+            "(if x == 1 { 2 } else { 3 })",
+            "`${if x == 1 { 2 } else { 3 }}`",
+            "(switch (if x == 1 { 2 } else { 3 }) { 2 => 1, _ => 4 })",
+            "#{a: x}.a",
+            "[`${x}${#{a: `}{`}}`][0]",
+        ] {
+            let source = format!("fn f(x) {{\n switch {on} {{\n 2 => g(x),\n _ => g(1)\n }}\n}}\nfn g(x) {{ x }}");
+            assert_eq!(lines(&source), [2, 3, 4, 7]);
+        }
+    }
+
+    #[test]
+    fn arms_that_end_with_a_block_need_no_comma() {
+        let source = "fn f(x) {\n switch x {\n 1 => if #{a: x}.a { 2 } else { 3 }\n 2 => for i in x { 4 }\n 3 => { 5 }\n \
+            4 => switch x { _ => 6 }\n 5 => do { 7 } while x, _ => 8\n }\n}";
+        assert_eq!(lines(source), [2, 3, 4, 5, 6, 7]);
+    }
+
+    #[test]
+    fn an_interpolated_text_is_a_statement_or_an_arm_like_any_other() {
+        let source = "fn f(x) {\n `a${x}`;\n switch x {\n 1 => `b${x}`,\n _ => `c${x}`\n }\n}";
+        let marked = marked(source).text;
+        for text in [
+            "__ran(2); `a${x}`;",
+            "{ __ran(4); `b${x}` },",
+            "{ __ran(5); `c${x}`\n  }",
+        ] {
+            assert!(marked.contains(text), "{text}: {marked}");
+        }
+        assert_eq!(lines(source), [2, 3, 4, 5]);
     }
 
     #[test]

@@ -48,6 +48,37 @@ fn coverage_names_the_lines_that_no_case_reached() {
     assert_eq!(run(folder.path(), &strict).0.code, 1);
 }
 
+/// What the box runs can be tested: the marks take operations, and count for nothing in what is decided.
+#[test]
+fn marks_change_no_verdict() {
+    let folder = folder(&[(
+        "a.toml",
+        "[[case]]\nname = \"a\"\n[case.input]\nModality = \"CT\"\n[case.expect]\ndeliveries = { vna = \"routine\" }\n",
+    )]);
+    let config = Config {
+        operations: 1_000,
+        ..Config::default()
+    };
+    let asked = Asked {
+        coverage: true,
+        ..Asked::default()
+    };
+    for (turns, code, told) in [
+        (125, 0, "coverage: 5 of 6 lines, 83 %\nok    a.toml: a\n"),
+        (250, 1, "the rule took more operations than allowed"),
+    ] {
+        let rules = format!(
+            "fn route(image, from) {{\n    let n = 0;\n    while n < {turns} {{\n        n += 1;\n    }}\n    \
+            switch `${{if image.Modality == \"CT\" {{ 1 }} else {{ 2 }}}}` {{\n        \"1\" => to(\"vna\"),\n        \
+            _ => to(\"cad\")\n    }}\n}}\n"
+        );
+        std::fs::write(folder.path().join("main.rhai"), rules).unwrap();
+        let (said, _) = cli::test(folder.path(), &config, &destinations(), &asked);
+        assert_eq!(said.code, code, "{}", said.text);
+        assert!(said.text.contains(told), "{}", said.text);
+    }
+}
+
 #[test]
 fn a_failed_case_shows_its_difference_and_stands_in_the_junit_file() {
     let folder = folder(&[
