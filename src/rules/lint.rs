@@ -10,28 +10,22 @@ use super::verbs;
 use super::words::charset_lint;
 use crate::base::names::DestinationId;
 use crate::dicom::path::Path;
-use std::collections::BTreeSet;
 use std::path::Path as FilePath;
 
 mod calls;
+mod functions;
 mod words;
+
+pub(super) use functions::{Files, Function};
 
 /// What one file may refer to.
 pub(super) struct Names<'a> {
     pub(super) destinations: &'a [DestinationId],
-    /// Names of the folder's files, without `.rhai`.
-    pub(super) files: &'a BTreeSet<String>,
+    pub(super) files: &'a Files,
     /// Functions that exist without being written in a rule.
     pub(super) natives: &'a [String],
     /// `namespace::name` of every word of the vocabulary.
     pub(super) words: &'a [String],
-}
-
-/// A function that a file defines.
-pub(super) struct Function {
-    pub(super) name: String,
-    pub(super) line: usize,
-    pub(super) column: usize,
 }
 
 /// One file's findings.
@@ -48,26 +42,13 @@ pub(super) fn check(file: &FilePath, source: &str, names: &Names, known: &mut Kn
         names,
         all: &all,
         problems: Vec::new(),
-        functions: functions(&all),
+        functions: functions::functions(&all),
     };
     lint.run(known);
     Findings {
         problems: lint.problems,
         functions: lint.functions,
     }
-}
-
-fn functions(all: &[Placed]) -> Vec<Function> {
-    let pairs = all.windows(2).filter(|pair| pair[0].word() == Some("fn"));
-    pairs
-        .filter_map(|pair| {
-            Some(Function {
-                name: pair[1].word()?.to_owned(),
-                line: pair[1].line,
-                column: pair[1].column,
-            })
-        })
-        .collect()
 }
 
 struct Lint<'a> {
@@ -156,9 +137,8 @@ impl Lint<'_> {
 
     fn import(&mut self, at: usize) {
         let name = self.text(at + 1).map(|text| module_name(text).to_owned());
-        if let Some(name) = name.filter(|name| !self.names.files.contains(name)) {
-            let files = self.names.files.iter().map(String::as_str);
-            let message = unknown("file of the rule folder", &name, files);
+        if let Some(name) = name.filter(|name| !self.names.files.has(name)) {
+            let message = unknown("file of the rule folder", &name, self.names.files.names());
             self.problem(at + 1, message);
         }
     }
@@ -172,6 +152,7 @@ impl Lint<'_> {
         let (method, qualified) = (self.after(at, '.'), self.after(at, ':'));
         if !method && !qualified {
             self.function_exists(at, word);
+            self.own_call(at, word);
             if matches!(word, "hold" | "to" | "to_first" | "to_one_of") {
                 self.plain_numbers(at, word);
             }
@@ -221,7 +202,9 @@ impl Lint<'_> {
                     self.problem(at + 1 + place, message);
                 }
             }
-        } else if !all.is_empty() {
+        } else if all.is_empty() {
+            self.imported_call(at, &namespace, word);
+        } else {
             let message = unknown("word", &name, all);
             self.problem(at, message);
         }

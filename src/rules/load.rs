@@ -12,7 +12,7 @@ use super::state::Knowledge;
 use super::tables::{self, is_table};
 use crate::base::names::DestinationId;
 use rhai::{AST, EvalAltResult, Position};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -94,7 +94,8 @@ impl<'a> Draft<'a> {
         (natives, words): (&[String], &[String]),
     ) -> BTreeMap<String, Vec<lint::Function>> {
         let scripts = || sources.iter().filter(|(name, _)| !is_table(name));
-        let files: BTreeSet<String> = scripts().map(|(name, _)| stem(name).to_owned()).collect();
+        let mut files = lint::Files::default();
+        scripts().for_each(|(name, text)| files.add(stem(name), &tokens(text)));
         let names = Names {
             destinations,
             files: &files,

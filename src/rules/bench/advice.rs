@@ -21,21 +21,41 @@ const SET_VALUES: &str = "set_values";
 
 /// Literals that can never be written where a line puts them: errors.
 pub(in crate::rules) fn impossible(file: &FilePath, all: &[Placed]) -> Vec<Problem> {
-    let Ok(empty) = Head::scan(Syntax::of(&crate::base::names::Uid::known("1.2.840.10008.1.2.1")), &[]) else {
-        return Vec::new();
+    let assigned = assignments(all).filter_map(|(at, path, value)| {
+        let values: Vec<String> = value?.split('\\').map(str::to_owned).collect();
+        Some((at, path, values))
+    });
+    let problem = |(at, path, values): (usize, Path, Vec<String>)| {
+        Some(place(file, &all[at], unwritable(path, &values)?.to_owned()))
     };
-    let written = assignments(all).filter_map(|(at, path, value)| Some((at, path, value?)));
-    let problem = |(at, path, value): (usize, Path, &str)| {
-        let values: Vec<String> = value.split('\\').map(str::to_owned).collect();
-        let message = match Edit::text(&empty, path, &values) {
-            Err(EditError::TooLong) => "the value is too long for this attribute's VR: every image would be held",
-            Err(EditError::NotANumber) => "the value is no number that this attribute can hold",
-            Err(EditError::NotAUid) => "the value is no UID: every image would be held",
-            Err(_) | Ok(_) => return None,
-        };
-        Some(place(file, &all[at], message.to_owned()))
-    };
-    written.filter_map(problem).collect()
+    assigned.chain(listed(all)).filter_map(problem).collect()
+}
+
+/// Why no image can have these values in this element, as far as its VR tells.
+pub(in crate::rules) fn unwritable(path: Path, values: &[String]) -> Option<&'static str> {
+    let empty = Head::scan(Syntax::of(&crate::base::names::Uid::known("1.2.840.10008.1.2.1")), &[]).ok()?;
+    match Edit::text(&empty, path, values) {
+        Err(EditError::TooLong) => Some("the value is too long for this attribute's VR: every image would be held"),
+        Err(EditError::NotANumber) => Some("the value is no number that this attribute can hold"),
+        Err(EditError::NotAUid) => Some("the value is no UID: every image would be held"),
+        Err(_) | Ok(_) => None,
+    }
+}
+
+/// Calls `set_values("path", ["…", "…"])` with literals alone: the token of the path, the path and the values.
+fn listed(all: &[Placed]) -> impl Iterator<Item = (usize, Path, Vec<String>)> {
+    let calls = (1..all.len()).filter(|at| all[*at].word() == Some(SET_VALUES) && is(all, at - 1, '.'));
+    calls.filter_map(|at| {
+        let starts = is(all, at + 1, '(') && is(all, at + 3, ',') && is(all, at + 4, '[');
+        let path = all.get(at + 2)?.text().filter(|_| starts)?;
+        let (mut values, mut next) = (Vec::new(), at + 5);
+        while let Some(text) = all.get(next).and_then(Placed::text) {
+            values.push(text.to_owned());
+            next += if is(all, next + 1, ',') { 2 } else { 1 };
+        }
+        let ends = is(all, next, ']') && is(all, next + 1, ')') && !values.is_empty();
+        Some((at + 2, Path::parse(path).ok().filter(|_| ends)?, values))
+    })
 }
 
 /// What one file holds that its writer should look at again. `calls` are the words of every file of the folder, so that a
@@ -420,5 +440,13 @@ mod tests {
         assert_eq!(texts.len(), 3, "{texts:?}");
         assert!(texts[0].starts_with("m:1:31: the value is too long"), "{texts:?}");
         assert!(texts[2].contains("no UID"), "{texts:?}");
+        let source = "fn morph(image, from) {\nimage.set_values(\"ImageType\", [\"A\", \"12345678901234567\"]);\n\
+            image.set_values(\"ImageType\", [x, \"12345678901234567\"]); image.set_values(\"ImageType\", [\"1234567890123456\", \"B\",]); }";
+        let found = impossible(FilePath::new("m"), &tokens(source));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(
+            found[0].to_string().starts_with("m:2:18: the value is too long"),
+            "{found:?}"
+        );
     }
 }

@@ -1,6 +1,8 @@
 //! Calls that hold every image that reaches them: in a function that may not make them, with too few or too many arguments, or with a
 //! literal over a limit.
 use super::Lint;
+use crate::dicom::path::Path;
+use crate::rules::bench::advice::unwritable;
 use crate::rules::lex::Token;
 use crate::rules::state::Knowledge;
 
@@ -158,6 +160,9 @@ impl Lint<'_> {
             );
             return;
         }
+        for (span, message) in self.unwritable(name, &spans) {
+            self.problem(span.0, message.to_owned());
+        }
         let Some(second) = spans.get(1).copied() else { return };
         let text = self.literal(second).map(|text| text.trim().chars().count());
         let number = self
@@ -180,6 +185,28 @@ impl Lint<'_> {
         if let Some(message) = message {
             self.problem(second.0, message);
         }
+    }
+
+    /// The literals of a call that no image can have where the word writes them.
+    fn unwritable(&self, name: &str, spans: &[(usize, usize)]) -> Vec<((usize, usize), &'static str)> {
+        // The place of each value among the arguments, and the element that it is for.
+        let path = spans.get(1).and_then(|span| self.literal(*span));
+        let (trims, writes): (bool, Vec<(usize, &str)>) = match (name, &path) {
+            ("accession::set", _) => (true, vec![(1, "AccessionNumber")]),
+            ("code::set", _) => (true, vec![(3, "CodingSchemeDesignator"), (4, "CodeMeaning")]),
+            ("text::if_empty", Some(path)) => (false, vec![(2, path)]),
+            (_, _) => return Vec::new(),
+        };
+        let wrong = |(number, path): (usize, &str)| {
+            let span = *spans.get(number)?;
+            let text = self.literal(span)?;
+            let values = match trims {
+                true => vec![text.trim().to_owned()],
+                false => text.split('\\').map(str::to_owned).collect(),
+            };
+            Some((span, unwritable(Path::parse(path).ok()?, &values)?))
+        };
+        writes.into_iter().filter_map(wrong).collect()
     }
 
     /// The arguments of `hold`, `to`, `to_first` and `to_one_of`.
@@ -296,6 +323,21 @@ mod tests {
                 "",
                 "main.rhai:2:26: an accession number has at most 16",
             ),
+            (
+                "accession::set(image, \"12345678901234567\");",
+                "",
+                "main.rhai:2:23: the value is too long",
+            ),
+            (
+                "code::set(image, \"ProcedureCodeSequence\", \"12345678901234567\", \"12345678901234567\", \"x\");",
+                "",
+                "main.rhai:2:64: the value is too long",
+            ),
+            (
+                "text::if_empty(image, \"AccessionNumber\", \"12345678901234567\");",
+                "",
+                "main.rhai:2:42: the value is too long",
+            ),
         ];
         for (morph, route, wanted) in table {
             let found = problems(morph, route);
@@ -310,7 +352,8 @@ mod tests {
     fn good_calls_are_none() {
         let found = problems(
             "image.PatientID = \"1\"; image.set_values(\"ImageType\", [\"A\", \"B\"]); accession::pad(image, 8, \"RA\"); hold(\"x\");\
-             identity::prefix(image, \"N-\", #{ issuer: \"N\", former: \"forget\" });",
+             text::if_empty(image, \"ImageType\", \"1234567890123456\\\\B\"); text::if_empty(image, \"PatientComments\", \"1234567890123456\\\\B\"); \
+             accession::set(image, \" 1234567890123456 \"); identity::prefix(image, \"N-\", #{ issuer: \"N\", former: \"forget\" });",
             "to(\"vna\"); to(\"cad\", #{ priority: \"stat\" }); let id = image.PatientID; if image.PatientID == id { hold(\"y\"); } \
              let text = `${image[\"PatientID\"]}`; if image.Modality != \"CT\" { accession::check(image); } switch image.Modality { \"MR\" => to(\"cad\"), _ => () }",
         );
