@@ -170,6 +170,8 @@ fn steps(fact: &Fact) -> Vec<Step> {
             match fact {
                 fact if is_commitment(fact) => "committed",
                 fact if fact.is_unanswered() => "commitment_unanswered",
+                // Decided for the instance, and told with its whole request, which has a line of its own.
+                fact if fact.kind == FactKind::CommitmentAnswered && fact.instance.is_some() => "commitment_decided",
                 fact => word(fact.kind),
             },
             fact.text.clone(),
@@ -337,6 +339,17 @@ mod tests {
         facts.push(fact(FactKind::Confirmed, 1, 5).text("0000 committed, transaction 1.2"));
         assert_eq!(state(&facts), "committed");
         assert!(["sent", "not_committed"].iter().all(|state| is_open(state)) && !is_open("committed"));
+    }
+
+    #[test]
+    fn a_modality_counts_as_told_when_its_request_is_over_and_not_when_its_instances_are_decided() {
+        let id = crate::base::names::InstanceId::new(1, 2);
+        let decided = Fact::new(FactKind::CommitmentAnswered).instance(id);
+        assert_eq!(steps(&decided)[0].what, "commitment_decided");
+        assert_eq!(
+            steps(&Fact::new(FactKind::CommitmentAnswered))[0].what,
+            "commitment_answered"
+        );
     }
 
     #[test]
