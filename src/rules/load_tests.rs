@@ -280,6 +280,15 @@ fn a_start_whose_folder_is_refused_takes_the_set_that_was_in_force_last() {
     write(folder.path(), "main.rhai", "fn route(image, from) { to(\"cad\") }");
     let second = store.reload().unwrap();
     assert!(!store.is_stale() && !store.is_refused());
+    write(folder.path(), "main.rhai", "fn route(image, from) { hold(\"look\") }");
+    assert!(store.is_stale());
+    write(folder.path(), "main.rhai", "fn route(image, from) { to(\"cad\") }");
+    let long_ago = std::time::SystemTime::UNIX_EPOCH;
+    let file = std::fs::File::options()
+        .write(true)
+        .open(folder.path().join("main.rhai"));
+    file.unwrap().set_modified(long_ago).unwrap();
+    assert!(!store.is_stale(), "the old files are back, with another time");
     std::fs::remove_file(folder.path().join("main.rhai")).unwrap();
     let (store, _) = open(destinations()).unwrap_or_else(|wrong| panic!("{wrong:?}"));
     assert_eq!(store.epoch(), second);

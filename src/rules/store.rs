@@ -61,6 +61,8 @@ struct Store {
     tried: Mutex<u64>,
     /// The fingerprint of the files that are in force.
     loaded: AtomicU64,
+    /// What those files say.
+    contents: AtomicU64,
     metrics: Metrics,
     clock: Clock,
 }
@@ -92,7 +94,7 @@ impl RuleStore {
                 message: "no rule folder is named".to_owned(),
             }]);
         };
-        let tried = fingerprint(&folder);
+        let (tried, contents) = (fingerprint(&folder), contents(&folder));
         let origin = Origin {
             folder,
             config: config.clone(),
@@ -102,6 +104,7 @@ impl RuleStore {
             Ok((set, texts)) => {
                 origin.keep(&texts);
                 let store = Self::new(set, Some(origin), tried, metrics, clock);
+                store.0.contents.store(contents, Ordering::Relaxed);
                 store.0.loaded();
                 return Ok(store);
             }
@@ -115,6 +118,7 @@ impl RuleStore {
                 let store = Self::new(set, Some(origin), tried, metrics, clock);
                 // Whatever lies in the folder is not in force.
                 store.0.loaded.store(!tried, Ordering::Relaxed);
+                store.0.contents.store(!contents, Ordering::Relaxed);
                 store.0.refused(&problems);
                 Ok(store)
             }
@@ -144,6 +148,7 @@ impl RuleStore {
             origin,
             tried: Mutex::new(tried),
             loaded: AtomicU64::new(tried),
+            contents: AtomicU64::new(0),
             metrics,
             clock,
         };
@@ -216,7 +221,11 @@ impl RuleStore {
     #[must_use]
     pub fn is_stale(&self) -> bool {
         let origin = self.0.origin.as_ref();
-        origin.is_some_and(|origin| fingerprint(&origin.folder) != self.0.loaded.load(Ordering::Relaxed))
+        origin.is_some_and(|origin| {
+            // Files that were changed and put back have another time and say the same.
+            fingerprint(&origin.folder) != self.0.loaded.load(Ordering::Relaxed)
+                && contents(&origin.folder) != self.0.contents.load(Ordering::Relaxed)
+        })
     }
 
     /// Loads the folder again and puts the new set in force. Blocking; SIGHUP and the watcher come here.
@@ -230,6 +239,7 @@ impl RuleStore {
         let mut tried = self.0.tried.lock().unwrap_or_else(PoisonError::into_inner);
         // Taken before the files are read, so that a change while reading is seen as one more change.
         *tried = fingerprint(&origin.folder);
+        let contents = contents(&origin.folder);
         match origin.load() {
             Ok((set, texts)) => {
                 let epoch = set.set.epoch();
@@ -237,6 +247,7 @@ impl RuleStore {
                 self.0.current.send_replace(set);
                 origin.keep(&texts);
                 self.0.loaded.store(*tried, Ordering::Relaxed);
+                self.0.contents.store(contents, Ordering::Relaxed);
                 self.0.loaded();
                 tracing::info!(epoch = format_args!("{epoch:016x}"), canary, "rules loaded");
                 Ok(epoch)
@@ -376,6 +387,18 @@ fn listen(folder: &Path, told: mpsc::Sender<()>) -> Option<notify::RecommendedWa
         tracing::warn!("changes of the rule folder are found by polling only");
     }
     started.ok()
+}
+
+/// Names and contents of the folder's rule files. Only files are opened: a pipe would hold up whoever reads it.
+fn contents(folder: &Path) -> u64 {
+    let mut hash = DefaultHasher::new();
+    let promoted = folder.join(promotion::ACTIVE);
+    for file in files(folder).unwrap_or_default().into_iter().chain([promoted]) {
+        let is_file = std::fs::metadata(&file).is_ok_and(|about| about.is_file());
+        let read = is_file.then(|| std::fs::read(&file).ok()).flatten();
+        (file, read).hash(&mut hash);
+    }
+    hash.finish()
 }
 
 /// Names, sizes and times of the folder's rule files.
