@@ -362,6 +362,9 @@ fn export(at: &At, to: &Path, which: Which, wanted: Wanted) -> Result<ExitCode, 
     for id in &report.skipped {
         eprintln!("{id}: cut or damaged, not exported");
     }
+    for (id, error) in &report.unreadable {
+        eprintln!("{id}: cannot be read ({error}), not exported: it may be whole, try again when the disk can be read");
+    }
     let already = match report.already {
         0 => String::new(),
         already => format!("; {already} were there already"),
@@ -376,7 +379,7 @@ fn export(at: &At, to: &Path, which: Which, wanted: Wanted) -> Result<ExitCode, 
         report.bytes,
         to.display()
     );
-    Ok(code(report.skipped.is_empty()))
+    Ok(code(report.skipped.is_empty() && report.unreadable.is_empty()))
 }
 
 pub(super) fn show<T: serde::Serialize>(at: &At, report: &T, people: impl FnOnce()) {

@@ -22,6 +22,8 @@ pub struct ExportReport {
     pub ended: u64,
     /// Our ids of files that are cut, damaged or still arriving.
     pub skipped: Vec<String>,
+    /// Files that the machine could not read, by our ids, with its error: they may be whole.
+    pub unreadable: Vec<(String, String)>,
 }
 
 /// Which payloads, by where their deliveries stand.
@@ -71,7 +73,10 @@ pub fn export(path: &Path, to: &Path, filter: &Filter, wanted: Wanted) -> Result
                 }
             }
             Ok(Found::Whole(..)) => {}
-            Ok(Found::Partial | Found::Damaged(_) | Found::Other(..)) | Err(_) => report.skipped.push(id.to_string()),
+            Ok(Found::Partial | Found::Damaged(_) | Found::Other(..)) => report.skipped.push(id.to_string()),
+            // A reserved file that no image has come into yet.
+            Err(_) if fs::metadata(&file).is_ok_and(|about| about.len() == 0) => {}
+            Err(error) => report.unreadable.push((id.to_string(), error.to_string())),
         }
     }
     Ok(report)

@@ -345,6 +345,7 @@ async fn an_export_takes_a_payload_in_a_wrong_folder_and_says_of_a_damaged_one_t
     let mut bench = Bench::new();
     let whole = store(&bench, "1.2.1", b"moved").await;
     let cut = store(&bench, "1.2.2", b"moved and cut").await;
+    let link = store(&bench, "1.2.3", b"unread").await;
     bench.spool.take().unwrap().close().await;
     for id in [whole, cut] {
         fs::rename(path_of(bench.path(), id), wrong(bench.path(), id)).unwrap();
@@ -352,8 +353,14 @@ async fn an_export_takes_a_payload_in_a_wrong_folder_and_says_of_a_damaged_one_t
     let file = wrong(bench.path(), cut);
     let bytes = fs::read(&file).unwrap();
     fs::write(&file, &bytes[..bytes.len() - 1]).unwrap();
+    // A link that leads to itself: the machine's error says nothing of what was stored.
+    let unread = path_of(bench.path(), link);
+    fs::remove_file(&unread).unwrap();
+    std::os::unix::fs::symlink(&unread, &unread).unwrap();
     let to = tempfile::tempdir().unwrap();
     let report = export(bench.path(), to.path(), &Filter::default(), Wanted::All).unwrap();
     assert_eq!((report.exported, report.skipped), (1, vec![cut.to_string()]));
+    let unreadable: Vec<String> = report.unreadable.into_iter().map(|(id, _)| id).collect();
+    assert_eq!(unreadable, [link.to_string()]);
     assert!(to.path().join(format!("{whole}/1.2.1.dcm")).exists());
 }
