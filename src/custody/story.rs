@@ -1,6 +1,6 @@
 //! The facts about one instance as a story: steps in their order, and where each delivery stands. Pure.
 use crate::base::clock::Wall;
-use crate::spool::{Arrival, Fact, FactKind, Look};
+use crate::spool::{Arrival, Fact, FactKind, HeldJob, Look};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -99,7 +99,30 @@ impl Story {
         }
         story.steps = look.facts.iter().flat_map(steps).collect();
         story.deliveries = deliveries(&look.facts);
+        let open = look.holding.iter().flat_map(|holding| &holding.jobs);
+        for job in open.filter(|job| job.record) {
+            // Its lines have gone with `ledger.keep`: the queue knows it still.
+            if !story.deliveries.iter().any(|told| told.job == job.job) {
+                story.deliveries.push(queued(job));
+            }
+        }
         story
+    }
+}
+
+/// An open job as the queue has it.
+fn queued(job: &HeldJob) -> Delivery {
+    let (state, since) = match &job.hold {
+        Some((since, _)) => ("held", *since),
+        None if job.sent => ("sent", job.enqueued),
+        None => ("queued", job.enqueued),
+    };
+    Delivery {
+        job: job.job,
+        destination: job.destination.as_ref().map(ToString::to_string),
+        state: state.to_owned(),
+        since: since.iso(),
+        attempts: job.attempts.into(),
     }
 }
 
@@ -298,6 +321,7 @@ fn whole(kind: FactKind) -> Option<&'static str> {
 mod tests {
     use super::*;
     use crate::base::names::{DestinationId, JobId};
+    use crate::spool::{HoldKind, HoldReason};
 
     fn fact(kind: FactKind, job: u64, at_us: u64) -> Fact {
         let mut fact = Fact::new(kind).job(JobId(job), DestinationId::parse("vna").ok());
@@ -350,6 +374,32 @@ mod tests {
             steps(&Fact::new(FactKind::CommitmentAnswered))[0].what,
             "commitment_answered"
         );
+    }
+
+    #[test]
+    fn a_job_whose_lines_are_gone_is_shown_as_the_queue_has_it() {
+        let job = HeldJob {
+            job: 7,
+            destination: DestinationId::parse("vna").ok(),
+            record: true,
+            entry: true,
+            hold: None,
+            sent: true,
+            attempts: 2,
+            enqueued: Wall(5),
+        };
+        let shown = queued(&job);
+        assert_eq!(
+            (
+                shown.job,
+                shown.destination.as_deref(),
+                shown.state.as_str(),
+                shown.attempts
+            ),
+            (7, Some("vna"), "sent", 2)
+        );
+        let hold = Some((Wall(6), HoldReason::new(HoldKind::Rule, "look")));
+        assert_eq!(queued(&HeldJob { hold, ..job }).state, "held");
     }
 
     #[test]

@@ -37,6 +37,9 @@ pub struct HeldJob {
     /// It stands in the queue or among the holds.
     pub entry: bool,
     pub hold: Option<(Wall, HoldReason)>,
+    /// Its destination has it, and has not committed to it yet.
+    pub sent: bool,
+    pub attempts: u32,
     pub enqueued: Wall,
 }
 
@@ -77,6 +80,8 @@ fn holding(core: &Core, db: &Db, record: InstanceRecord) -> Result<Holding, DbEr
             record: job.is_some(),
             entry,
             enqueued: job.as_ref().map_or(record.instance.arrival, |job| job.enqueued),
+            sent: job.as_ref().is_some_and(|job| job.pledge.sent.is_some()),
+            attempts: job.as_ref().map_or(0, |job| job.attempts),
             hold: job.and_then(|job| job.hold),
         });
     }

@@ -263,6 +263,8 @@ mod tests {
             record: true,
             entry: true,
             hold: None,
+            sent: false,
+            attempts: 0,
             enqueued: Wall(5),
         }
     }
