@@ -2,6 +2,7 @@
 use super::protocol::{CommitmentAsked, CommitmentDemand, CommitmentWaiting, Response};
 use super::verbs::Verbs;
 use crate::base::names::DestinationId;
+use crate::spool::CommitError;
 use crate::spool::commitment::Progress;
 use std::future::Future;
 use std::pin::Pin;
@@ -71,7 +72,10 @@ impl Verbs {
         match (destination, request) {
             (Some(destination), None) => {
                 let ended = self.spool.take_as_committed(&destination, who, reason).await;
-                let ended = ended.map_err(|error| error.to_string())?;
+                let ended = ended.map_err(|error| match error {
+                    CommitError::Gone => format!("there is no destination {destination}"),
+                    error => error.to_string(),
+                })?;
                 Ok(Response::Done {
                     message: format!("{destination}: {ended} jobs count as delivered without a commitment"),
                 })

@@ -231,6 +231,9 @@ fn a_refusal_and_an_outage_cost_no_instance_anything_and_a_person_may_end_the_wa
     archive.process = None;
     station.wait_metric("commitment_requests_total", &[("result", "down")], |n| n >= 1.0);
     archive.behave(&json!({"how": "same", "fail": {&sent[0].sop: 0x0110}}));
+    let unknown = station.cli(&["commitment", "give-up", "--destination", "nosuch", "--reason", "x"]);
+    assert_ne!(unknown.code, Some(0));
+    assert!(unknown.err.contains("no destination nosuch"), "{}", unknown.err);
     let refused = station.cli(&["commitment", "give-up", "--destination", "vna", "--reason", " "]);
     assert_ne!(refused.code, Some(0), "a reason is needed");
     let ended = station
