@@ -228,7 +228,7 @@ impl Reconciler {
             tracing::error!(
                 day = made,
                 differences,
-                "the day does not agree: `waystation reconcile --kept --day` with it shows what differs"
+                "the day does not agree: `waystation reconcile --kept --day {made}` shows what differs"
             );
         } else {
             tracing::info!(
