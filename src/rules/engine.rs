@@ -23,11 +23,11 @@ const ARRAY_MAX: usize = 1_000;
 const MAP_MAX: usize = 32;
 const VARIABLES_MAX: usize = 32;
 const CALLS_MAX: usize = 16;
-const FUNCTIONS_MAX: usize = 256;
+pub(super) const FUNCTIONS_MAX: usize = 256;
 const MODULES_MAX: usize = 64;
 /// Nesting of expressions, outside and inside functions. With `CALLS_MAX` it bounds the stack: both together fit a
 /// 2 MiB thread (`deep_calls_of_deep_expressions_fit_a_small_stack`).
-const EXPRESSIONS_MAX: usize = 32;
+pub(super) const EXPRESSIONS_MAX: usize = 32;
 /// How many times the room of a rule its marked copy has: a mark costs some operations before each statement, and an arm of a
 /// `switch` a block around it.
 const MARKS_ROOM: u32 = 8;

@@ -3,7 +3,7 @@
 use super::Problem;
 use super::bench::advice;
 use super::bench::probe::marked;
-use super::engine::{Loading, Modules, Parts, module_name};
+use super::engine::{EXPRESSIONS_MAX, FUNCTIONS_MAX, Loading, Modules, Parts, module_name};
 use super::fault::Failure;
 use super::lex::{Placed, tokens};
 use super::lint::{self, Findings, Names};
@@ -11,7 +11,7 @@ use super::set::MAIN;
 use super::state::Knowledge;
 use super::tables::{self, is_table};
 use crate::base::names::DestinationId;
-use rhai::{AST, EvalAltResult, Position};
+use rhai::{AST, EvalAltResult, ParseErrorType, Position};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -77,7 +77,7 @@ impl<'a> Draft<'a> {
                     tree.set_source(name);
                     trees.insert(stem(name).to_owned(), tree);
                 }
-                Err(error) => self.problem(name, error.position(), error.err_type().to_string()),
+                Err(error) => self.problem(name, error.position(), syntax(error.err_type())),
             }
         }
         if self.problems.is_empty() {
@@ -242,6 +242,20 @@ impl<'a> Draft<'a> {
         if !said {
             self.problem(&failure.file, failure.position, failure.fault.message);
         }
+    }
+}
+
+/// What Rhai says of text that it cannot compile, and of our limits what to do.
+fn syntax(error: &ParseErrorType) -> String {
+    match error {
+        ParseErrorType::ExprTooDeep => format!(
+            "is nested too deep, {EXPRESSIONS_MAX} levels at most: each `else if`, each block, each parenthesis and each `&&` of a chain is one. \
+            Write `switch`, or `x in [\"a\", \"b\"]`, or put a part into a function of its own"
+        ),
+        ParseErrorType::TooManyFunctions => {
+            format!("a file has at most {FUNCTIONS_MAX} functions: put some into another file and import it")
+        }
+        other => other.to_string(),
     }
 }
 

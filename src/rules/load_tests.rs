@@ -51,6 +51,40 @@ fn syntax_errors_have_line_and_column() {
 }
 
 #[test]
+fn a_limit_of_the_language_is_told_with_what_to_do() {
+    let chain: String = (0..40)
+        .map(|n| format!(" else if image.Modality == \"A{n}\" {{ to(\"cad\"); }}"))
+        .collect();
+    let asked: Vec<String> = (0..40).map(|n| format!("image.Modality != \"A{n}\"")).collect();
+    let functions: String = (0..300).map(|n| format!("fn f{n}() {{ {n} }}\n")).collect();
+    for (body, more, wanted) in [
+        (
+            format!("if image.Modality == \"\" {{ to(\"vna\"); }}{chain}"),
+            "",
+            "is nested too deep, 32 levels",
+        ),
+        (
+            format!("if {} {{ to(\"vna\"); }}", asked.join(" && ")),
+            "",
+            "is nested too deep",
+        ),
+        (String::new(), functions.as_str(), "a file has at most 256 functions"),
+    ] {
+        let text = format!("fn route(image, from) {{\n{body}\n}}\n{more}");
+        let problems = set(&text).err().unwrap();
+        assert!(problems[0].message.starts_with(wanted), "{problems:?}");
+    }
+    // As the message says.
+    let list: Vec<String> = (0..40).map(|n| format!("\"A{n}\"")).collect();
+    let text = format!(
+        "fn route(image, from) {{ if !(image.Modality in [{}]) {{ to(\"vna\"); }} switch image.Modality {{ {} => to(\"cad\") }} }}",
+        list.join(", "),
+        list.join(" | ")
+    );
+    assert!(set(&text).is_ok());
+}
+
+#[test]
 fn imports_find_the_folders_own_files_only_and_no_cycles() {
     let main = "import \"a\" as a; fn route(image, from) { to(a::place()) }";
     let good = files(&[
