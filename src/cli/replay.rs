@@ -57,11 +57,6 @@ pub fn run(args: &Replay) -> ExitCode {
             return ExitCode::from(said.code);
         }
     };
-    let whole = config::report_by_hand(&files).config;
-    let site = whole
-        .as_ref()
-        .map(|config| (config.node.name.as_str(), config.neighbours()));
-    bench = bench.on_box(site.as_ref().map(|(node, neighbours)| (*node, neighbours.as_slice())));
     // The box goes first.
     let _ = rustix::process::nice(10);
     let micros = u64::try_from(args.since.0.as_micros()).unwrap_or(u64::MAX);

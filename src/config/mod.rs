@@ -281,12 +281,16 @@ pub fn spool_path(files: &[PathBuf]) -> Result<PathBuf, Vec<Problem>> {
         .map(|spool| spool.path)
 }
 
-/// The limits of `[rules]` and the names of all destinations. Whatever else may be wrong is not asked.
+/// The limits of `[rules]` and the names of all destinations. Whatever else may be wrong is not asked; then `site` lacks.
 ///
 /// # Errors
 /// A file that cannot be read, or a wrong `[rules]` or `[[destinations]]`.
 pub fn rules(files: &[PathBuf]) -> Result<(rules::Config, Vec<DestinationId>), Vec<Problem>> {
-    readable(files).and_then(|sources| extract::rules(&sources))
+    let sources = readable(files)?;
+    let (mut rules, destinations) = extract::rules(&sources)?;
+    let whole = extract::config(&sources).config;
+    rules.site = whole.map(|config| (config.node.name.clone(), config.neighbours()));
+    Ok((rules, destinations))
 }
 
 /// The certificate files of every listener and destination. Whatever else may be wrong is not asked.

@@ -232,6 +232,10 @@ pub struct Config {
     /// The names of `[[sources]]`, for fixtures; empty when there are none, or nobody has asked.
     #[serde(skip)]
     pub sources: BTreeSet<SourceId>,
+    /// For the bench: the box's name, and which destinations also send to it, so that it has the loop guard. `None` when the configuration
+    /// is not right, or nobody has asked.
+    #[serde(skip)]
+    pub site: Option<(String, Vec<Neighbour>)>,
 }
 
 impl Default for Config {
@@ -247,6 +251,7 @@ impl Default for Config {
             key_file: None,
             charsets: BTreeMap::new(),
             sources: BTreeSet::new(),
+            site: None,
         }
     }
 }

@@ -149,6 +149,11 @@ impl RuleSet {
         self.epoch
     }
 
+    /// The destinations that it was compiled against.
+    pub(super) fn destinations(&self) -> &[DestinationId] {
+        &self.known.destinations
+    }
+
     /// Whether the rules name the destination in a literal.
     pub(super) fn names(&self, destination: &DestinationId) -> bool {
         self.known.literals.contains(destination.as_str())
@@ -381,6 +386,7 @@ impl RuleSet {
         draft.known.destinations = destinations.to_vec();
         let epoch = draft.known.local.epoch(load::epoch(sources));
         draft.known.charsets = config.charsets.clone();
+        let (system, neighbours) = config.site.clone().unwrap_or(("Waystation".to_owned(), Vec::new()));
         Ok(Self {
             morph: load::has(&tree, "morph"),
             parts,
@@ -389,10 +395,10 @@ impl RuleSet {
             modules,
             known: Arc::new(draft.known),
             morph_for,
-            system: "Waystation".to_owned(),
+            system,
             warnings,
             content: load::epoch(sources),
-            neighbours: Arc::default(),
+            neighbours: neighbours.into(),
             passes: config.passes,
             epoch,
             marked: None,

@@ -4,7 +4,7 @@ pub use super::fixtures::Origin;
 use super::replay::Replay;
 use super::{coverage, fixtures, promotion, reference, trace};
 use crate::base::names::{DestinationId, SourceId};
-use crate::rules::{Config, Facts, Neighbour, Problem, RuleSet, lint, load};
+use crate::rules::{Config, Facts, Problem, RuleSet, lint, load};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -254,10 +254,16 @@ pub fn trace(
             if set.asks_for_study() && facts.study.is_none() {
                 text += &format!("\nNOT in this trace: {STUDY_UNKNOWN}\n");
             }
+            if config.site.is_none() {
+                text += &format!("\nNOT in this trace: {GUARD_UNKNOWN}\n");
+            }
             Said::good(text)
         }
     }
 }
+
+/// The other parts of the configuration say which destinations send to the box too.
+const GUARD_UNKNOWN: &str = "the loop guard, which leaves out the destination that an image came from: mend the configuration first (`waystation check`)";
 
 /// Payload files do not tell what had come of a study before them.
 const STUDY_UNKNOWN: &str = "what had come of its study before: the rules ask for it (`study::…`) and were answered as for the first image of one";
@@ -294,6 +300,9 @@ impl Bench {
         let old = old.map_err(|problems| refused(&problems))?;
         let new = RuleSet::load(candidate, config, destinations).map_err(|problems| refused(&problems))?;
         let mut replay = Replay::default();
+        if config.site.is_none() {
+            replay.not_known.push(GUARD_UNKNOWN.to_owned());
+        }
         if old.asks_for_study() || new.asks_for_study() {
             replay.not_known.push(STUDY_UNKNOWN.to_owned());
         }
@@ -303,23 +312,6 @@ impl Bench {
             new,
             replay,
         })
-    }
-
-    /// With what rules know of the box: its name, and which destinations also send to it. Without it the report says that it lacks that.
-    #[must_use]
-    pub fn on_box(mut self, site: Option<(&str, &[Neighbour])>) -> Self {
-        let Some((node, neighbours)) = site else {
-            let text = "the loop guard, which leaves out the destination that an image came from: mend the configuration first (`waystation check`)";
-            self.replay.not_known.push(text.to_owned());
-            return self;
-        };
-        let dress = |set: RuleSet| set.with_system(node).with_neighbours(neighbours);
-        Self {
-            old: dress(self.old),
-            canary: self.canary.map(|(part, set)| (part, dress(set))),
-            new: dress(self.new),
-            replay: self.replay,
-        }
     }
 
     /// Decides on one image of the spool with both sets.

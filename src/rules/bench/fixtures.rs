@@ -5,13 +5,14 @@ use super::dataset_json;
 use super::probe::Steps;
 use super::trace::path_text;
 use crate::base::clock::Wall;
-use crate::base::names::{AeTitle, NameError, SourceId, Uid};
+use crate::base::names::{AeTitle, DestinationId, NameError, SourceId, Uid};
 use crate::dicom::edit::{Edit, Plan};
 use crate::dicom::head::{Head, Scanner};
 use crate::dicom::part10::{FileMeta, META_MAX};
 use crate::dicom::path::Path as ElementPath;
 use crate::dicom::syntax::Syntax;
 use crate::rules::context::Earlier;
+use crate::rules::lint::unknown;
 use crate::rules::set::Outcome;
 use crate::rules::state::Change;
 use crate::rules::{Facts, RuleSet, StudySeen};
@@ -106,7 +107,7 @@ pub(super) struct Ran {
     /// The fixture file's name.
     pub(super) file: String,
     pub(super) name: String,
-    /// Lines that are expected and missing (`-`), that came unexpected (`+`), or why the case could not run (`!`).
+    /// Lines that are expected and missing (`-`), that came unexpected (`+`), or why the case could not run or not be compared (`!`).
     pub(super) differences: Vec<String>,
     pub(super) took: Duration,
     /// The lines of the rules that ran, when the set is a probed one.
@@ -213,9 +214,37 @@ fn judge(set: &RuleSet, folder: &Path, case: &Case) -> Result<(Vec<String>, Outc
     let facts = facts(&case.from, &head, meta.as_ref());
     let outcome = set.run(&facts, &head, true, None);
     let (wanted, got) = (expected(&case.expect)?, happened(&outcome, &case.expect));
+    let idle = idle(&case.expect, set).into_iter().map(|line| format!("! {line}"));
     let missing = wanted.difference(&got).map(|line| format!("- {line}"));
     let surplus = got.difference(&wanted).map(|line| format!("+ {line}"));
-    Ok((missing.chain(surplus).collect(), outcome))
+    Ok((idle.chain(missing).chain(surplus).collect(), outcome))
+}
+
+/// What is expected and could not be compared with anything, in words: a destination that there is not, and edits of what is not delivered.
+fn idle(expect: &Expect, set: &RuleSet) -> Vec<String> {
+    let names = || set.destinations().iter().map(DestinationId::as_str);
+    let there = |name: &String| names().any(|known| known == name);
+    let named: BTreeSet<&String> = expect
+        .deliveries
+        .keys()
+        .chain(expect.edits_for.keys())
+        .chain(expect.waits.keys())
+        .collect();
+    let mut lines: Vec<String> = named
+        .into_iter()
+        .filter(|name| !there(name))
+        .map(|name| unknown("destination", name, names()))
+        .collect();
+    for (name, edits) in &expect.edits_for {
+        if there(name) && !edits.is_empty() && !expect.deliveries.contains_key(name) {
+            lines.push(format!("edits_for.{name}: no delivery to `{name}` is expected"));
+        }
+    }
+    if !expect.edits.is_empty() && expect.deliveries.is_empty() {
+        let line = "edits: no delivery is expected, and only what is delivered is edited";
+        lines.push(line.to_owned());
+    }
+    lines
 }
 
 fn syntax(from: &Origin) -> Syntax {

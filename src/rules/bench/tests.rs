@@ -2,8 +2,8 @@
 use super::cli::Said;
 use super::cli::{self, Asked};
 use crate::base::names::SourceId;
-use crate::rules::Config;
 use crate::rules::tests::destinations;
+use crate::rules::{Config, Neighbour};
 use std::path::Path;
 
 const RULES: &str = "fn morph(image, from) {\n    if image.PatientID == \"A\" {\n        image.PatientID = \"B\";\n    } else {\n        \
@@ -176,4 +176,59 @@ fn a_source_that_the_site_has_not_is_said_and_a_file_that_would_not_run_is_refus
     );
     let check = cli::check(folder.path(), &with(&[]), &destinations(), cli::Form::default());
     assert!(check.text.contains("b.yaml"), "{}", check.text);
+}
+
+#[test]
+fn what_is_expected_and_never_compared_fails_its_case() {
+    let said = |expect: &str| {
+        let fixture = format!("[[case]]\nname = \"x\"\n[case.input]\nPatientID = \"1\"\n[case.expect]\n{expect}\n");
+        let said = run(folder(&[("a.toml", &fixture)]).path(), &Asked::default()).0;
+        (said.code, said.text)
+    };
+    assert_eq!(said("deliveries = { vna = \"routine\" }").0, 0);
+    let of_cad = "edits_for = { cad = { PatientName = \"CAD\" } }";
+    for (expect, words) in [
+        (
+            "deliveries = { vna = \"routine\" }\nedits_for = { vnaa = { PatientName = \"CAD\" } }",
+            "! unknown destination `vnaa`; did you mean `vna`?",
+        ),
+        (
+            "deliveries = { vna = \"routine\", cadd = \"routine\" }",
+            "! unknown destination `cadd`; did you mean `cad`?",
+        ),
+        (
+            &format!("deliveries = {{ vna = \"routine\" }}\n{of_cad}"),
+            "! edits_for.cad: no delivery to `cad` is expected",
+        ),
+        ("edits = { PatientID = \"2\" }", "! edits: no delivery is expected"),
+    ] {
+        let (code, text) = said(expect);
+        assert!(code == 1 && text.contains(words), "{expect}\n{text}");
+    }
+}
+
+#[test]
+fn a_case_knows_the_loop_guard_of_the_box() {
+    let case = "[[case]]\nname = \"a\"\nfrom = { source = \"pacs\" }\n[case.input]\nPatientID = \"1\"\nModality = \"MG\"\n[case.expect]\n\
+        deliveries = { cad = \"routine\" }\nflags = [\"loop\"]\n";
+    let folder = folder(&[("a.toml", case)]);
+    let neighbour = Neighbour {
+        destination: destinations()[0].clone(),
+        ae: None,
+        sources: vec![SourceId::parse("pacs").unwrap()],
+    };
+    assert_eq!(neighbour.destination.as_str(), "vna");
+    let on_box = Config {
+        site: Some(("BOX".to_owned(), vec![neighbour])),
+        ..Config::default()
+    };
+    let test = |config: &Config| cli::test(folder.path(), config, &destinations(), &Asked::default()).0;
+    let said = test(&on_box);
+    assert_eq!(said.code, 0, "{}", said.text);
+    let said = test(&Config::default());
+    assert!(
+        said.code == 1 && said.text.contains("+ to vna (routine)"),
+        "{}",
+        said.text
+    );
 }

@@ -69,6 +69,10 @@ fn ending(out: &mut String, outcome: &Outcome, head: &Head) {
             add(out, &difference(change, head));
         }
     }
+    if !decision.flags.is_empty() {
+        add(out, "");
+        add(out, &format!("flagged: {}", decision.flags.join(", ")));
+    }
     if let Some(hold) = &decision.hold {
         add(out, "");
         add(out, &format!("held ({}): {}", hold.kind.as_str(), hold.reason));
