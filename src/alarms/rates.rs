@@ -43,6 +43,8 @@ const ROOM_FAST_S: f64 = 900.0;
 const ROOM_SLOW_S: f64 = 3.0 * 3600.0;
 /// Before so many looks nothing is said of it: 20 s at the usual interval.
 const ROOM_LEAST_LOOKS: u32 = 4;
+/// What others write in less than this is a burst and no trend.
+const OTHERS_LEAST_S: f64 = 600.0;
 /// Below this it may be the index's own, which grows and shrinks.
 const OTHERS_LEAST_BYTES: f64 = 67_108_864.0;
 /// Further away than this is never.
@@ -129,6 +131,8 @@ pub struct Growth {
     others: Trend,
     before: Option<Stock>,
     looks: u32,
+    /// Seconds.
+    watched: f64,
 }
 
 /// Bytes a second by two memories.
@@ -163,6 +167,7 @@ impl Growth {
             let own = now.received - before.received - (now.evicted - before.evicted) * now.mean_bytes;
             self.others.add(before.free - now.free - own, seconds);
             self.looks = self.looks.saturating_add(1);
+            self.watched += seconds;
         }
         self.before = Some(now);
     }
@@ -175,7 +180,7 @@ impl Growth {
         }
         let mut rate = self.pending.rate();
         // What others take away again is theirs to take back.
-        if self.others.fast.amount >= OTHERS_LEAST_BYTES {
+        if self.watched >= OTHERS_LEAST_S && self.others.fast.amount >= OTHERS_LEAST_BYTES {
             rate += self.others.rate().max(0.0);
         }
         if rate > 0.0 { bounded(room, rate) } else { f64::INFINITY }
@@ -302,9 +307,12 @@ mod tests {
     #[test]
     fn what_others_write_on_the_disk_is_told_before_it_is_full() {
         let (mut growth, mut free) = (Growth::default(), 1e12);
-        for _ in 0..720 {
+        for look in 0..720 {
             free -= 5e7;
             growth.look(TICK, Stock { free, ..stock(0.0) });
+            if look < 120 {
+                assert_eq!(growth.full_seconds(free), f64::INFINITY, "a burst is no trend");
+            }
         }
         // Ten megabytes a second.
         let left = growth.full_seconds(free);

@@ -436,6 +436,7 @@ fn silence_holds_and_stale_rules_are_told_each_as_one_incident() {
         if sending % 40 == 1 {
             send(station.setup.dicom, station.setup.path(), &Object::many(objects::MR, 1));
             station.cli(&["queue", "reroute", "--state", "held", "--to", "vna"]);
+            station.cli(&["queue", "release", "--state", "held"]);
         }
         ["jobs_held", "rules_stale", "source_silent"]
             .iter()
