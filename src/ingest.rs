@@ -14,10 +14,10 @@ use crate::dicom::head::{Head, HeadError, Scanner};
 use crate::dicom::part10::{self, FileMeta};
 use crate::dicom::status;
 use crate::dicom::syntax::Syntax;
-use crate::rules::{self, Decision, Facts, HoldKind as RuleHold, RuleStore, StudySeen};
+use crate::rules::{self, Decision, Facts, HoldKind as RuleHold, RuleStore};
 use crate::spool::{
     ArriveError, Arriving, Attempt, Commit, CommitError, Committed, Incoming, NewJob, ReadError, Repeat, Spool,
-    StudyNote, Submitted,
+    StudyNote, StudySeen, Submitted,
 };
 use crate::telemetry::metrics::Metrics;
 use dicom_core::Tag;
@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 pub use traits::traits;
-use words::{aliases, jobs, known};
+use words::{aliases, besides, jobs, known};
 
 /// What is known of a data set before its first byte.
 #[derive(Clone, Debug)]
@@ -200,7 +200,8 @@ impl Ingest {
     /// Decides anew on an instance that is already in the spool: the jobs that the rules in force give it, or, when a person
     /// has chosen the destination, the one job for `only` that.
     ///
-    /// What the rules renamed is on the map before the new jobs are; what the study has forgotten, it is told again.
+    /// What the rules renamed is on the map before the new jobs are; what the study has forgotten, it is told again. `length`: the
+    /// instance's bytes as it came, which the study has counted.
     ///
     /// # Errors
     /// The spool cannot be asked, or does not record.
@@ -208,13 +209,14 @@ impl Ingest {
         &self,
         facts: Facts,
         head: Head,
+        length: u64,
         only: Option<DestinationId>,
     ) -> Result<(Vec<NewJob>, u64), Refused> {
         let values = rules::remembered(&head);
         let mut facts = facts;
         if let Some(study) = study_of(&head) {
             self.spool.remember_study(&study, values).await?;
-            facts.study = self.study(&study).await?;
+            facts.study = self.study(&study).await?.map(|seen| besides(seen, length));
         }
         let (source, now) = (facts.source.clone(), self.clock.now());
         let decision = self.decide(facts, head, only).await;
@@ -232,7 +234,7 @@ impl Ingest {
         }
         let asked = tokio::time::timeout(COMMIT_DEADLINE, self.spool.study_seen(study)).await;
         match asked {
-            Ok(Ok(seen)) => Ok(seen.map(known)),
+            Ok(Ok(seen)) => Ok(seen),
             Ok(Err(ReadError::Deadline)) | Err(_) => Err(Refused::Deadline),
             Ok(Err(_)) => Err(Refused::GateLatched),
         }

@@ -99,6 +99,16 @@ pub(super) fn known(seen: spool::StudySeen) -> StudySeen {
     }
 }
 
+/// As `known`, for an instance of `length` bytes that is decided anew: the study has counted it when it came.
+pub(super) fn besides(seen: spool::StudySeen, length: u64) -> StudySeen {
+    let seen = known(seen);
+    StudySeen {
+        instances: seen.instances.saturating_sub(1),
+        bytes: seen.bytes.saturating_sub(length),
+        ..seen
+    }
+}
+
 /// What a decision renamed, in the spool's words.
 pub(super) fn aliases(decision: &Decision) -> Vec<Alias> {
     let alias = |alias: &rules::Alias| Alias {
@@ -107,4 +117,26 @@ pub(super) fn aliases(decision: &Decision) -> Vec<Alias> {
         written: alias.written.clone(),
     };
     decision.aliases.iter().map(alias).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_that_is_decided_anew_does_not_count_itself() {
+        let seen = |instances, bytes| spool::StudySeen {
+            instances,
+            bytes,
+            first: Wall(1),
+            ..spool::StudySeen::default()
+        };
+        let alone = besides(seen(1, 700), 700);
+        assert_eq!((alone.instances, alone.bytes, alone.first), (0, 0, Wall(1)));
+        let third = besides(seen(3, 1_500), 700);
+        assert_eq!((third.instances, third.bytes), (2, 800));
+        // A study that was forgotten and came again.
+        let forgotten = besides(seen(0, 0), 700);
+        assert_eq!((forgotten.instances, forgotten.bytes), (0, 0));
+    }
 }
