@@ -66,6 +66,14 @@ impl Failure {
         }
     }
 
+    /// Names the function that the box called where no more is known: Rhai hands budgets up without the file and the line.
+    pub(super) fn within(mut self, function: &str) -> Self {
+        if self.fault.kind == HoldKind::Budget && self.position.is_none() {
+            self.file = format!("{}, in {function} or what it calls", self.file);
+        }
+        self
+    }
+
     pub(super) fn hold(&self) -> Hold {
         let place = match self.position.line() {
             Some(line) => format!("{} line {line}", self.file),

@@ -1,6 +1,6 @@
 //! Scripts that try to hang, fill the memory, leave the sandbox or break the interpreter. Each ends as a load problem or a
 //! hold, within the deadline and a margin, on a thread with a small stack.
-use super::tests::{empty_head, facts, set};
+use super::tests::{empty_head, facts, files, reason, set};
 use super::{Decision, HoldKind};
 use std::time::{Duration, Instant};
 
@@ -295,6 +295,38 @@ fn hostile_rules_end_as_holds_or_load_problems_in_time() {
         assert!(!reason.contains("PATIENT"), "{name}: {reason}");
     }
     assert!(BODIES.len() >= 27);
+}
+
+#[test]
+fn a_budget_that_went_in_an_imported_file_names_the_function_that_was_called() {
+    let main = "import \"h\" as h; fn morph(image, from) { h::spin(); } fn route(image, from) { to(\"vna\"); }";
+    let set = files(&[
+        ("main.rhai", main),
+        ("h.rhai", "fn spin() { let n = 0; while true { n += 1; } }"),
+    ]);
+    let set = set.unwrap_or_else(|problems| panic!("{problems:?}"));
+    let (kind, text) = reason(&set.decide(&facts(), &empty_head()));
+    assert_eq!(kind, HoldKind::Budget);
+    assert!(
+        text.starts_with("main.rhai, in morph or what it calls: the rule took"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_computed_pattern_that_is_too_long_is_said_to_be() {
+    let said = |rounds: usize| {
+        let rule = format!("let p = \"\"; for i in 0..{rounds} {{ p += \"(\"; }} matches(\"a\", p);");
+        let set = set(&format!("fn route(image, from) {{ {rule} to(\"vna\"); }}"));
+        let set = set.unwrap_or_else(|problems| panic!("{problems:?}"));
+        reason(&set.decide(&facts(), &empty_head())).1
+    };
+    assert!(
+        said(513).ends_with("a regular expression is longer than 512 bytes"),
+        "{}",
+        said(513)
+    );
+    assert!(said(3).contains("is not valid"), "{}", said(3));
 }
 
 #[test]

@@ -270,7 +270,7 @@ impl RuleSet {
                     arguments,
                 )
                 .map(drop)
-                .map_err(|error| Failure::of(&error, &self.entry))
+                .map_err(|error| Failure::of(&error, &self.entry).within(function))
         };
         if self.morph {
             call(Phase::Morph, "morph")?;

@@ -75,7 +75,7 @@ pub(super) fn compile(pattern: &str) -> Result<Regex, String> {
 fn with<T>(c: &Context, pattern: &str, work: impl FnOnce(&Regex) -> Result<T, Fault>) -> Raised<T> {
     let raise = |fault: Fault| fault.raise(c.call_position());
     let Some(image) = c.tag().and_then(|tag| tag.clone().try_cast::<Image>()) else {
-        let regex = compile(pattern).map_err(|_| raise(Fault::error("a regular expression is not valid")))?;
+        let regex = compile(pattern).map_err(|_| raise(not_valid(pattern)))?;
         return work(&regex).map_err(raise);
     };
     if let Some(regex) = image.0.known.patterns.get(pattern) {
@@ -91,7 +91,7 @@ fn with<T>(c: &Context, pattern: &str, work: impl FnOnce(&Regex) -> Result<T, Fa
     let regex = match kept {
         Some(regex) => regex,
         None => {
-            let made = compile(pattern).map_err(|_| raise(Fault::error("a regular expression is not valid")))?;
+            let made = compile(pattern).map_err(|_| raise(not_valid(pattern)))?;
             let mut state = image.0.state();
             if state.patterns.len() >= PATTERNS_MAX {
                 state.patterns.remove(0);
@@ -101,6 +101,14 @@ fn with<T>(c: &Context, pattern: &str, work: impl FnOnce(&Regex) -> Result<T, Fa
         }
     };
     work(&regex).map_err(raise)
+}
+
+/// What is said of a computed pattern that does not compile: nothing of its text, which may hold values.
+fn not_valid(pattern: &str) -> Fault {
+    match pattern.len() > PATTERN_MAX {
+        true => Fault::error(format!("a regular expression is longer than {PATTERN_MAX} bytes")),
+        false => Fault::error("a regular expression is not valid, or too large"),
+    }
 }
 
 fn replace_regex(c: &Context, text: &str, pattern: &str, by: &str) -> Raised<ImmutableString> {
@@ -133,7 +141,7 @@ pub(super) fn settled(hand: &Hand, text: &str, pattern: &str, by: &str) -> Resul
         });
         Ok(())
     });
-    done.map_err(|_| Fault::error("a regular expression is not valid"))?;
+    done.map_err(|_| not_valid(pattern))?;
     result
 }
 
