@@ -134,14 +134,13 @@ impl Verbs {
             Fate::Left
         };
         for job in made {
-            match self.spool.show(*job).await {
-                Ok(Some(row)) if row.hold.is_some() => {
-                    if only.is_some() && row.destination.as_ref() == only && fate == Fate::Left {
-                        fate = Fate::Held;
-                    }
+            let row = self.spool.show(*job).await.ok().flatten();
+            match row.filter(|row| row.hold.is_some()) {
+                None if routed => fate = Fate::Free,
+                Some(row) if fate == Fate::Left && only.is_some() && row.destination.as_ref() == only => {
+                    fate = Fate::Held
                 }
-                _ if routed => fate = Fate::Free,
-                _ => {}
+                None | Some(_) => {}
             }
         }
         fate
