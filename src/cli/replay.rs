@@ -65,12 +65,17 @@ pub fn run(args: &Replay) -> ExitCode {
         source: args.source.clone(),
         ..Filter::default()
     };
-    let (mut seen, began) = (0_u64, Instant::now());
+    let mut pace = Pace::new(args.rate);
+    // Files are named in about the order of arrival only: where the order counts, they are listed first.
+    let (mut listed, mut seen) = (Vec::new(), 0);
     let walked = spool::browse(&path, &filter, since, |instance, file| {
-        bench.image(&facts(instance), &file);
+        if bench.wants_order() {
+            listed.push((facts(instance), instance.length, file));
+        } else {
+            bench.image(&facts(instance), instance.length, &file);
+        }
+        pace.wait();
         seen += 1;
-        let due = Duration::from_secs_f64(f64::from(u32::try_from(seen).unwrap_or(u32::MAX)) / f64::from(args.rate));
-        std::thread::sleep(due.saturating_sub(began.elapsed()));
         if seen < args.limit {
             ControlFlow::Continue(())
         } else {
@@ -80,9 +85,38 @@ pub fn run(args: &Replay) -> ExitCode {
     if let Err(error) = walked {
         return super::fail(&format!("{}: cannot be listed: {}", path.display(), error.kind()));
     }
+    listed.sort_by_key(|(facts, ..)| facts.arrival);
+    for (facts, length, file) in listed {
+        bench.image(&facts, length, &file);
+        pace.wait();
+    }
     bench.left_cache(spool::evicted_since(&path, since));
     print!("{}", if args.json { bench.json() } else { bench.text() });
     ExitCode::SUCCESS
+}
+
+/// At most so many files a second.
+struct Pace {
+    rate: u32,
+    read: u32,
+    began: Instant,
+}
+
+impl Pace {
+    fn new(rate: u32) -> Self {
+        Self {
+            rate,
+            read: 0,
+            began: Instant::now(),
+        }
+    }
+
+    /// One more was read.
+    fn wait(&mut self) {
+        self.read = self.read.saturating_add(1);
+        let due = Duration::from_secs_f64(f64::from(self.read) / f64::from(self.rate));
+        std::thread::sleep(due.saturating_sub(self.began.elapsed()));
+    }
 }
 
 /// The file of an instance in the spool, and what is known of it.

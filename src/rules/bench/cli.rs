@@ -1,6 +1,7 @@
 //! The bench on the command line: `rules check`, `rules test`, `rules trace`. Each answers a text and an exit code; `main`
 //! prints the one and returns the other.
 pub use super::fixtures::Origin;
+use super::past::Past;
 use super::replay::Replay;
 use super::{coverage, fixtures, promotion, reference, trace};
 use crate::base::names::{DestinationId, SourceId};
@@ -268,12 +269,18 @@ const GUARD_UNKNOWN: &str = "the loop guard, which leaves out the destination th
 /// Payload files do not tell what had come of a study before them.
 const STUDY_UNKNOWN: &str = "what had come of its study before: the rules ask for it (`study::…`) and were answered as for the first image of one";
 
+/// The images of a replay have a past only among themselves.
+const STUDY_BUILT_UP: &str = "what had come of a study before this time (--since), from another source than --source names, or has left the cache: \
+     the rules ask for it (`study::…`) and were told of the images of this report alone, in the order of their arrival";
+
 /// A candidate set beside the set in force: see `replay`.
 pub struct Bench {
     old: RuleSet,
     /// In force for a part of the images.
     canary: Option<(promotion::Part, RuleSet)>,
     new: RuleSet,
+    /// When a set asks for it.
+    past: Option<Past>,
     replay: Replay,
 }
 
@@ -303,28 +310,43 @@ impl Bench {
         if config.site.is_none() {
             replay.not_known.push(GUARD_UNKNOWN.to_owned());
         }
-        if old.asks_for_study() || new.asks_for_study() {
-            replay.not_known.push(STUDY_UNKNOWN.to_owned());
+        let canary_asks = canary.as_ref().is_some_and(|(_, set)| set.asks_for_study());
+        let past = (old.asks_for_study() || new.asks_for_study() || canary_asks).then(Past::default);
+        if past.is_some() {
+            replay.not_known.push(STUDY_BUILT_UP.to_owned());
         }
         Ok(Self {
             old,
             canary,
             new,
+            past,
             replay,
         })
     }
 
-    /// Decides on one image of the spool with both sets.
-    pub fn image(&mut self, facts: &Facts, file: &Path) {
-        match fixtures::load(file) {
-            Ok((head, _)) => {
-                let old = match &self.canary {
-                    Some((part, set)) if part.holds(facts, &head) => set,
-                    Some(_) | None => &self.old,
-                };
-                self.replay.image(old, &self.new, facts, &head);
-            }
-            Err(_) => self.replay.unread += 1,
+    /// Whether `image` wants the images in the order of their arrival: a set asks what had come of a study before.
+    #[must_use]
+    pub fn wants_order(&self) -> bool {
+        self.past.is_some()
+    }
+
+    /// Decides on one image of the spool, `length` bytes long, with both sets.
+    pub fn image(&mut self, facts: &Facts, length: u64, file: &Path) {
+        let Ok((head, _)) = fixtures::load(file) else {
+            self.replay.unread += 1;
+            return;
+        };
+        let facts = Facts {
+            study: self.past.as_ref().and_then(|past| past.before(&head)),
+            ..facts.clone()
+        };
+        let old = match &self.canary {
+            Some((part, set)) if part.holds(&facts, &head) => set,
+            Some(_) | None => &self.old,
+        };
+        self.replay.image(old, &self.new, &facts, &head);
+        if let Some(past) = &mut self.past {
+            past.came(&facts, &head, length);
         }
     }
 

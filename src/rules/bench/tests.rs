@@ -1,9 +1,11 @@
 //! The bench's own reports: coverage, JUnit, JSON fixtures, filters.
 use super::cli::Said;
 use super::cli::{self, Asked};
-use crate::base::names::SourceId;
-use crate::rules::tests::destinations;
-use crate::rules::{Config, Neighbour};
+use crate::base::names::{SourceId, Uid};
+use crate::dicom::part10::FileMeta;
+use crate::rules::tests::{destinations, facts};
+use crate::rules::words_tests::head_of;
+use crate::rules::{Config, Facts, Neighbour};
 use std::path::Path;
 
 const RULES: &str = "fn morph(image, from) {\n    if image.PatientID == \"A\" {\n        image.PatientID = \"B\";\n    } else {\n        \
@@ -231,4 +233,48 @@ fn a_case_knows_the_loop_guard_of_the_box() {
         "{}",
         said.text
     );
+}
+
+#[test]
+fn a_replay_builds_up_what_had_come_of_a_study() {
+    let rules = |text: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("main.rhai"), text).unwrap();
+        folder
+    };
+    let old = rules("fn route(image, from) { to(\"vna\"); }");
+    let new = rules("fn route(image, from) { study::same_patient(image); to(\"vna\"); }");
+    let config = Config {
+        path: Some(old.path().to_owned()),
+        site: Some(("BOX".to_owned(), Vec::new())),
+        ..Config::default()
+    };
+    let mut bench =
+        cli::Bench::new(&config, &destinations(), new.path()).unwrap_or_else(|said| panic!("{}", said.text));
+    assert!(bench.wants_order());
+    for (sop, patient) in [("1.1", "1"), ("1.2", "2"), ("1.3", "1")] {
+        let facts = Facts {
+            sop_instance: Uid::known(sop),
+            ..facts()
+        };
+        let head = head_of(&[("PatientID", patient), ("StudyInstanceUID", "1.2.9")]);
+        let meta = FileMeta {
+            sop_class: facts.sop_class.clone(),
+            sop_instance: facts.sop_instance.clone(),
+            transfer_syntax: facts.transfer_syntax.clone(),
+            source_ae: None,
+            private: None,
+        };
+        let file = new.path().join("image.dcm");
+        std::fs::write(&file, [meta.write(), head.bytes.to_vec()].concat()).unwrap();
+        bench.image(&facts, 500, &file);
+    }
+    bench.left_cache(Some(0));
+    let text = bench.text();
+    for words in [
+        "1.2 from ct1\n    + rule: another patient than the first of its study\n",
+        "\n3 images, 1 would differ, 0 unread\nNOT in this report: what had come of a study before this time",
+    ] {
+        assert!(text.contains(words), "{words}\n{text}");
+    }
 }
