@@ -18,7 +18,8 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 /// Calls `visit` with every whole instance that `filter` is about (its source, instance, study and SOP instance) and that
-/// arrived at `since` or later, until it breaks: by the age of their files, which is about the order of arrival (files are made ahead). Files that vanish or are still arriving are passed over.
+/// arrived at `since` or later, until it breaks: by the age of their files, which is about the order of arrival (files are made
+/// ahead). Files that vanish or are still arriving are passed over.
 ///
 /// # Errors
 /// The payload folder cannot be listed.
