@@ -52,8 +52,8 @@ impl Judgement {
 
     /// As `tells`, of one subject.
     fn tells_of(&self, kind: Kind, subject: &str, config: &Config) -> bool {
-        let of = |condition: &Condition| condition.kind == kind && condition.subject == subject;
-        config.watches(kind) && self.conditions.iter().any(of)
+        let mut same = self.conditions.iter().filter(|condition| condition.kind == kind);
+        config.watches(kind) && same.any(|condition| condition.subject == subject)
     }
 }
 
@@ -353,9 +353,7 @@ fn books(facts: &Facts<'_>, config: &Config, found: &mut Judgement) {
             continue;
         }
         let mut detail = format!("the oldest has waited for {}", span(age));
-        if down {
-            detail += ", and the destination is down";
-        }
+        detail += if down { ", and the destination is down" } else { "" };
         // Of one that is asked the requests are counted, also when there is none.
         if !asked.contains_key(name) {
             detail += ", and nobody asks: the destination has no `commitment` in the configuration";

@@ -176,12 +176,7 @@ impl Bench {
             Ask::Redecide(job, jobs) => {
                 let key = self.keys(&[job]).first().copied();
                 asked(Done::Redecided, move |txn| {
-                    let decision = super::redecide::Decision {
-                        jobs,
-                        rule_epoch: 2,
-                        who: "operator".to_owned(),
-                        is_reroute: false,
-                    };
+                    let decision = super::redecide::Decision::by_rules(jobs, 2, "operator");
                     super::redecide::redecide(txn, key.ok_or(CommitError::Gone)?, decision)
                 })
             }

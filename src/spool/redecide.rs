@@ -33,13 +33,7 @@ impl Spool {
         rule_epoch: u64,
         who: &str,
     ) -> Result<Vec<JobId>, CommitError> {
-        let decision = Decision {
-            jobs,
-            rule_epoch,
-            who: who.to_owned(),
-            is_reroute: false,
-        };
-        self.decided(job, decision).await
+        self.decided(job, Decision::by_rules(jobs, rule_epoch, who)).await
     }
 
     /// As `redecide`, of a job without destination and for the destination that a person has chosen: `jobs` are what the rules make
@@ -55,10 +49,8 @@ impl Spool {
         who: &str,
     ) -> Result<Vec<JobId>, CommitError> {
         let decision = Decision {
-            jobs,
-            rule_epoch,
-            who: who.to_owned(),
             is_reroute: true,
+            ..Decision::by_rules(jobs, rule_epoch, who)
         };
         self.decided(job, decision).await
     }
@@ -88,6 +80,17 @@ enum Served {
     Repeated,
     /// A person did not want it there.
     TurnedAway,
+}
+
+impl Decision {
+    pub(super) fn by_rules(jobs: Vec<NewJob>, rule_epoch: u64, who: &str) -> Self {
+        Self {
+            jobs,
+            rule_epoch,
+            who: who.to_owned(),
+            is_reroute: false,
+        }
+    }
 }
 
 pub(super) fn redecide(txn: &mut Txn<'_>, key: JobKey, decision: Decision) -> Result<Vec<JobId>, CommitError> {
