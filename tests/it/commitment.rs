@@ -101,7 +101,7 @@ fn a_modality_is_told_over_its_own_association_while_that_is_open() {
     assert_eq!(report["instance"], "1.2.840.10008.1.20.1.1");
     // Told once, and never again: nothing is open, and the ledger of the queue is clean.
     station.wait_metric("commitment_reports_total", &[("result", "taken")], |n| n == 1.0);
-    assert_eq!(station.metric("commitment_demands_open", &[("state", "decided")]), 0.0);
+    station.wait_metric("commitment_demands_open", &[("state", "decided")], |n| n == 0.0);
     let listed = station.cli(&["commitment", "ls", "--json"]).json();
     assert_eq!(listed["demands"], json!([]), "{listed}");
 }
