@@ -22,7 +22,7 @@ impl Spool {
     /// Replaces a held job by what the rules of today decide. Deliveries that the same content has already (open or
     /// confirmed, of this instance or of a repeated send) are left out; when a repeated send has them all, the job ends, and
     /// the payload becomes cache. What a person discarded for a destination, or rerouted away from it, is left out too. An empty
-    /// list leaves one undecided job, and so does one that only a person's word leaves nothing of. Answers the new jobs.
+    /// list leaves one undecided job, and so does one of which a person's word leaves nothing. Answers the new jobs.
     ///
     /// # Errors
     /// `Gone`: there is no such job, or it is not held.
@@ -139,7 +139,7 @@ pub(super) fn redecide(txn: &mut Txn<'_>, key: JobKey, decision: Decision) -> Re
     // Nothing left to do is an end only when the other deliveries exist; otherwise the instance would be lost.
     let others = !txn.keys(Cf::Ref, &job.instance.0, 1)?.is_empty();
     let served = others || repeated || record.done.iter().any(|done| done.status.is_some());
-    if added.is_empty() && (none_named || !served || is_reroute) {
+    if added.is_empty() && (none_named || !served || is_reroute || turned_away) {
         let text = if turned_away {
             TURNED_AWAY
         } else {

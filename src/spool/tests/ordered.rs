@@ -422,3 +422,25 @@ async fn of_two_instances_of_a_content_the_damaged_one_is_healed() {
         assert_eq!(bench.fsck().problems, Vec::<String>::new());
     }
 }
+
+/// A job that a person rerouted is decided anew by rules that name only where it went already and where he would not have it.
+#[tokio::test]
+async fn what_a_persons_word_leaves_nothing_of_is_held_also_beside_other_deliveries() {
+    let mut bench = Bench::new();
+    bench.store("1.1", b"x", vec![to("a"), to("b")]).await;
+    bench.confirm("b").await;
+    act(&bench, at("a"), Verb::Reroute(dest("c"))).await;
+    act(&bench, at("c"), Verb::Hold).await;
+    let job = rows(&bench).await.remove(0).job;
+    bench
+        .spool()
+        .redecide(job, vec![to("a"), to("b")], 8, "it")
+        .await
+        .unwrap();
+    let row = rows(&bench).await.remove(0);
+    assert_eq!(
+        (row.destination, row.hold.unwrap().kind),
+        (None, HoldKind::NoDestination)
+    );
+    assert_eq!(bench.fsck().problems, Vec::<String>::new());
+}
