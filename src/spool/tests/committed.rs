@@ -83,6 +83,12 @@ pub(super) fn problems(bench: &mut Bench) -> Vec<String> {
     problems
 }
 
+/// What `a` is to be asked for next.
+async fn ripe(bench: &Bench) -> Vec<JobId> {
+    let batch = bench.spool().uncommitted(&dest("a"), ask(), BTreeSet::new()).await;
+    batch.unwrap().jobs
+}
+
 #[tokio::test]
 async fn a_study_is_asked_for_when_it_is_quiet_and_leaves_the_cache_when_committed() {
     let mut bench = Bench::new();
@@ -158,12 +164,7 @@ async fn what_is_refused_or_left_out_goes_again_and_is_held_in_the_end() {
     bench.confirm("a").await;
     assert_eq!(problems(&mut bench), Vec::<String>::new());
     bench.clock.advance(Duration::from_secs(61));
-    let jobs = bench
-        .spool()
-        .uncommitted(&dest("a"), ask(), BTreeSet::new())
-        .await
-        .unwrap()
-        .jobs;
+    let jobs = ripe(&bench).await;
     bench.spool().ask(&dest("a"), Uid::known("2.25.2"), jobs).await.unwrap();
     let told = bench
         .spool()
@@ -191,12 +192,7 @@ async fn a_late_answer_counts_and_a_strangers_does_not() {
     bench.spool().asked(id, Outcome::Accepted { until }).await.unwrap();
     assert_eq!(bench.spool().outstanding().await.unwrap()[0].until, Some(until));
     assert!(bench.spool().lapse(id).await.unwrap() && !bench.spool().lapse(id).await.unwrap());
-    let jobs = bench
-        .spool()
-        .uncommitted(&dest("a"), ask(), BTreeSet::new())
-        .await
-        .unwrap()
-        .jobs;
+    let jobs = ripe(&bench).await;
     assert_eq!(jobs.len(), 1, "it is asked for again");
     bench.spool().ask(&dest("a"), Uid::known("2.25.2"), jobs).await.unwrap();
     let stranger = Spoken {
@@ -222,12 +218,7 @@ async fn a_late_answer_counts_and_a_strangers_does_not() {
     assert_eq!(told, done(0, 0, 0));
     assert_eq!(bench.spool().awaiting(&dest("a")), 1);
     bench.clock.advance(Duration::from_secs(61));
-    let jobs = bench
-        .spool()
-        .uncommitted(&dest("a"), ask(), BTreeSet::new())
-        .await
-        .unwrap()
-        .jobs;
+    let jobs = ripe(&bench).await;
     let (id, _) = bench.spool().ask(&dest("a"), Uid::known("2.25.3"), jobs).await.unwrap();
     assert!(bench.spool().lapse(id).await.unwrap());
     let told = bench.spool().spoken(spoken("2.25.3", &["1.1"], &[])).await.unwrap();
@@ -407,12 +398,7 @@ async fn a_rebuild_keeps_what_sources_asked_and_never_takes_a_commitment_for_giv
     assert_eq!(bench.spool().demands().await.unwrap()[0].id, id);
     let judged = bench.spool().judge(id, 0, Patience::default()).await.unwrap();
     assert_eq!(judged, Judgement::Open { at: 0, absent: false });
-    let jobs = bench
-        .spool()
-        .uncommitted(&dest("a"), ask(), BTreeSet::new())
-        .await
-        .unwrap()
-        .jobs;
+    let jobs = ripe(&bench).await;
     assert_eq!(jobs.len(), 1);
     bench.spool().ask(&dest("a"), Uid::known("2.25.2"), jobs).await.unwrap();
     bench.spool().spoken(spoken("2.25.2", &["1.1"], &[])).await.unwrap();
