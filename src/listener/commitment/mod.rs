@@ -2,9 +2,12 @@
 //! reports to a source whose association is still open. What they mean is decided behind the `Desk`; this room knows only who
 //! may say what, and keeps the messages apart from the images'.
 mod config;
+mod line;
 
 pub use config::{Config, Policy, archive};
+pub use line::{Line, Lines};
 
+use self::line::{Mailbox, Outgoing};
 use super::config::SourceConfig;
 use crate::base::fault::{Moment, die_at};
 use crate::base::names::{AeTitle, DestinationId, SourceId, Uid};
@@ -18,7 +21,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::oneshot;
 
 /// The answer to a negotiated context of storage commitment, if it is one: taken when the peer may ask or report.
 #[must_use]
@@ -93,71 +96,6 @@ pub struct Requester {
     pub line: Line,
 }
 
-/// The way back over an open association. Clones share it; it is dead when the association is gone.
-#[derive(Clone)]
-pub struct Line(mpsc::Sender<Outgoing>);
-
-/// A report on its way out, and who waits for what became of it.
-struct Outgoing {
-    report: Report,
-    done: oneshot::Sender<u16>,
-}
-
-impl Line {
-    /// Reports over the association, within `limit`; the status that the peer answered.
-    ///
-    /// # Errors
-    /// The association is gone, or the peer does not answer: nobody knows whether it has understood.
-    pub async fn report(&self, report: Report, limit: Duration) -> Result<u16, ()> {
-        let (done, answered) = oneshot::channel();
-        let outgoing = Outgoing { report, done };
-        let said = async {
-            self.0.send(outgoing).await.map_err(drop)?;
-            answered.await.map_err(drop)
-        };
-        tokio::time::timeout(limit, said).await.map_err(drop)?
-    }
-
-    /// Whether the association is gone.
-    #[must_use]
-    pub fn is_gone(&self) -> bool {
-        self.0.is_closed()
-    }
-}
-
-/// The open associations over which sources take reports.
-#[derive(Clone, Default)]
-pub struct Lines {
-    open: Arc<Mutex<Vec<(SourceId, AeTitle, Line)>>>,
-    opened: Arc<watch::Sender<()>>,
-}
-
-impl Lines {
-    fn add(&self, source: &SourceId, calling: &AeTitle, line: &Line) {
-        let mut lines = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.retain(|(.., line)| !line.is_gone());
-        lines.push((source.clone(), calling.clone(), line.clone()));
-        drop(lines);
-        self.opened.send_replace(());
-    }
-
-    /// Changes with each association that opens from now on: it may be open for a moment only.
-    #[must_use]
-    pub fn opened(&self) -> watch::Receiver<()> {
-        self.opened.subscribe()
-    }
-
-    /// The newest open association of a source with this AE title.
-    #[must_use]
-    pub fn of(&self, source: &SourceId, calling: &AeTitle) -> Option<Line> {
-        let mut lines = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.retain(|(.., line)| !line.is_gone());
-        let mut found = lines.iter().rev();
-        let found = found.find(|(of, title, _)| of == source && title == calling);
-        found.map(|(.., line)| line.clone())
-    }
-}
-
 /// When each source last sent an instance, so that one that is still coming is waited for.
 #[derive(Clone, Default)]
 pub struct Arrivals(Arc<Mutex<BySource>>);
@@ -203,22 +141,18 @@ impl Drop for Arriving {
 pub struct Exchange {
     desk: Desk,
     line: Line,
-    mailbox: mpsc::Receiver<Outgoing>,
+    mailbox: Mailbox,
     /// The one report that the peer has not answered yet: no asynchronous operations are negotiated.
     under_way: Option<(u16, oneshot::Sender<u16>)>,
     message_id: u16,
     context: Option<(u8, Uid)>,
 }
 
-/// Reports that wait for one association.
-const MAILBOX: usize = 4;
-
 impl Exchange {
     /// For an association with these contexts.
     #[must_use]
     pub fn new(desk: &Desk, contexts: &[Context], source: &SourceConfig, calling: &AeTitle) -> Self {
-        let (sender, mailbox) = mpsc::channel(MAILBOX);
-        let line = Line(sender);
+        let (line, mailbox) = line::open();
         let ours = |context: &Context| match &context.result {
             Ok(syntax) if context.abstract_syntax.as_str() == CLASS => Some((context.id, syntax.clone())),
             _ => None,
@@ -248,11 +182,7 @@ impl Exchange {
         if self.under_way.is_some() {
             return std::future::pending().await;
         }
-        match self.mailbox.recv().await {
-            Some(outgoing) => outgoing,
-            // We hold a sender ourselves.
-            None => std::future::pending().await,
-        }
+        self.mailbox.next().await
     }
 
     /// Sends what is due until something else happens on the association.
@@ -260,6 +190,8 @@ impl Exchange {
         &mut self,
         association: &mut Association<S>,
     ) -> Result<crate::dicom::association::Event, UlError> {
+        // The last message is answered, or the association has just opened.
+        self.mailbox.rest();
         loop {
             let outgoing = tokio::select! {
                 biased;
@@ -459,19 +391,5 @@ mod tests {
         source.is_owed = true;
         assert_eq!(taken(&source), (true, 1));
         assert!(!may_ask(&source), "what it asks now is refused");
-    }
-
-    #[test]
-    fn an_association_that_opens_wakes_those_who_wait_for_one() {
-        let lines = Lines::default();
-        let (name, title) = (
-            SourceId::parse("ct1").expect("a name"),
-            AeTitle::parse("CT1").expect("a title"),
-        );
-        let opened = lines.opened();
-        assert!(lines.of(&name, &title).is_none() && !opened.has_changed().expect("open"));
-        let (sender, _mailbox) = mpsc::channel(MAILBOX);
-        lines.add(&name, &title, &Line(sender));
-        assert!(opened.has_changed().expect("open") && lines.of(&name, &title).is_some());
     }
 }

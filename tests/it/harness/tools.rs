@@ -61,9 +61,14 @@ impl From<Output> for Ran {
 /// Runs a program with a deadline; `timeout` of coreutils ends it (code 124) when it does not end by itself.
 #[track_caller]
 pub fn run(program: &Path, arguments: &[String], within: Duration) -> Ran {
+    ended_by("TERM", program, arguments, within)
+}
+
+#[track_caller]
+fn ended_by(signal: &str, program: &Path, arguments: &[String], within: Duration) -> Ran {
     let mut command = Command::new("timeout");
     command
-        .args(["-k", "5", &within.as_secs().to_string()])
+        .args(["-s", signal, "-k", "5", &within.as_secs().to_string()])
         .arg(program)
         .args(arguments);
     clean(&mut command);
@@ -84,6 +89,7 @@ pub fn clean(command: &mut Command) {
     command
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .env("PYTHONUNBUFFERED", "1")
+        .env("PYTHONFAULTHANDLER", "1")
         .env("TZ", "UTC");
 }
 
@@ -128,12 +134,12 @@ pub fn texts<T: AsRef<std::ffi::OsStr>>(arguments: &[T]) -> Vec<String> {
         .collect()
 }
 
-/// Runs a scripted peer to its end; what it prints last is JSON.
+/// Runs a scripted peer to its end; what it prints last is JSON. One that hangs says where each of its threads stands.
 #[track_caller]
 pub fn python_json<T: AsRef<std::ffi::OsStr>>(name: &str, arguments: &[T]) -> serde_json::Value {
     let mut all = vec![script(name).to_string_lossy().into_owned()];
     all.extend(texts(arguments));
-    run(&python(), &all, Duration::from_secs(240)).json()
+    ended_by("ABRT", &python(), &all, Duration::from_secs(240)).json()
 }
 
 /// Starts a scripted peer that serves, and waits for its word `ready`.
