@@ -37,7 +37,7 @@ fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
         Command::Cert { verb, talk } => Ok(runtime()?.block_on(cli::cert::run(verb, &talk))),
         Command::Map { question, talk } => Ok(runtime()?.block_on(cli::map::run(question, &talk))),
         Command::Trace { question, talk } => Ok(runtime()?.block_on(cli::custody::trace(question, &talk))),
-        Command::Ledger { verb } => Ok(runtime()?.block_on(cli::custody::ledger(verb))),
+        Command::Ledger { verb } => Ok(runtime()?.block_on(cli::ledger::ledger(verb))),
         Command::Reconcile(question) => Ok(runtime()?.block_on(cli::custody::reconcile(question))),
         Command::Send(args) => send(&args),
         Command::Synthesise(args) => Ok(cli::synthesise::run(&args)),

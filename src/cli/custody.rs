@@ -1,15 +1,12 @@
-//! `trace`, `ledger`, `reconcile`: what the ledger tells. A trace shows patient data, to the terminal of whoever may use the control
+//! `trace`, `reconcile`: what the ledger tells. A trace shows patient data, to the terminal of whoever may use the control
 //! socket; a value can be given on standard input, so that it stands in no history.
-use super::{FAILED, NO_BOX, Talk, queue};
-use clap::{Args, Subcommand, ValueEnum};
+use super::{FAILED, Talk, queue};
+use clap::{Args, ValueEnum};
 use std::io::Read;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use waystation::base::names::InstanceId;
-use waystation::config;
 use waystation::control::protocol::{Hex, Request};
 use waystation::custody::{Subject, query};
-use waystation::spool::{self, ChainReport};
 
 /// Which instances.
 #[derive(Args, Debug)]
@@ -51,19 +48,6 @@ impl By {
             Self::Instance => Subject::Instance,
         }
     }
-}
-
-/// `ledger …`.
-#[derive(Subcommand, Debug)]
-pub enum Ledger {
-    /// Verify the chain: names the first line that does not follow from the one before it
-    Verify {
-        /// The spool itself, when no box has it open
-        #[arg(long, value_name = "FOLDER")]
-        path: Option<PathBuf>,
-        #[command(flatten)]
-        talk: Talk,
-    },
 }
 
 /// Which day.
@@ -112,45 +96,6 @@ pub async fn trace(question: Trace, talk: &Talk) -> ExitCode {
     queue::ask(&request, talk).await
 }
 
-pub async fn ledger(verb: Ledger) -> ExitCode {
-    let Ledger::Verify { path, talk } = verb;
-    if let Some(path) = path {
-        return verify(&path, talk.json);
-    }
-    let asked = queue::ask(&Request::VerifyLedger, &talk).await;
-    if asked != ExitCode::from(NO_BOX) {
-        return asked;
-    }
-    let files = config::files_or_default(&talk.config);
-    match config::spool_path(&files) {
-        Ok(path) => {
-            eprintln!(
-                "waystation: no box answers: {} is verified as it lies there",
-                path.display()
-            );
-            verify(&path, talk.json)
-        }
-        Err(problems) => {
-            super::check::print(&problems);
-            super::fail("where the spool is cannot be read; say --path FOLDER")
-        }
-    }
-}
-
-fn verify(path: &std::path::Path, json: bool) -> ExitCode {
-    match spool::verify_ledger(path) {
-        Ok(report) => {
-            if json {
-                println!("{}", serde_json::to_string(&report).unwrap_or_default());
-            } else {
-                print!("{}", chain_words(&report));
-            }
-            code(report.is_sound())
-        }
-        Err(error) => super::fail(&error.to_string()),
-    }
-}
-
 pub async fn reconcile(question: Reconcile) -> ExitCode {
     let request = Request::Reconcile {
         day: question.day,
@@ -166,38 +111,4 @@ pub(super) fn code(good: bool) -> ExitCode {
     } else {
         ExitCode::from(FAILED)
     }
-}
-
-/// The verification, for people.
-pub(super) fn chain_words(report: &ChainReport) -> String {
-    use std::fmt::Write;
-    let mut out = String::new();
-    // Writing to a String cannot fail.
-    for broken in &report.broken {
-        let _ = writeln!(out, "BROKEN at line {} ({}): {}", broken.line, broken.time, broken.why);
-    }
-    for told in &report.breaks {
-        let _ = writeln!(
-            out,
-            "break at line {} ({}): {}; a salvage has said so",
-            told.line, told.time, told.why
-        );
-    }
-    if report.pruned > 0 {
-        let _ = writeln!(out, "lines up to {} were taken away by ledger.keep", report.pruned);
-    }
-    if report.witnessed.is_none() {
-        out.push_str("there is no witness file: lines cut off at the end could not be seen\n");
-    }
-    let verdict = if report.is_sound() {
-        "the chain holds"
-    } else {
-        "THE CHAIN IS BROKEN"
-    };
-    let _ = writeln!(
-        out,
-        "{verdict}: {} lines, {} to {}, head {}",
-        report.lines, report.first, report.last, report.head
-    );
-    out
 }

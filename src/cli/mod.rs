@@ -5,6 +5,7 @@ pub mod check;
 pub mod commitment;
 pub mod custody;
 mod lanes;
+pub mod ledger;
 mod listing;
 pub mod map;
 mod owner;
@@ -99,7 +100,7 @@ pub enum Command {
     /// Look at the custody ledger
     Ledger {
         #[command(subcommand)]
-        verb: custody::Ledger,
+        verb: ledger::Ledger,
     },
     /// Hold what a day's sources sent against what the box holds and the destinations have confirmed
     Reconcile(custody::Reconcile),

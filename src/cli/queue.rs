@@ -299,7 +299,8 @@ pub(super) fn show(request: &Request, response: &Response, json: bool) -> ExitCo
             Response::Map { entries } => super::map::show(entries),
             Response::Alarms { said: answer } => super::alarms::show(answer),
             Response::Trace { custody } => print!("{custody}"),
-            Response::Ledger { report } => print!("{}", super::custody::chain_words(report)),
+            Response::Ledger { report } => print!("{}", super::ledger::chain_words(report)),
+            Response::LedgerLines { page } => print!("{page}"),
             Response::Reconciliation { report } => print!("{report}"),
             Response::Commitments {
                 waiting,
@@ -324,6 +325,7 @@ fn json_of(response: &Response) -> serde_json::Result<String> {
     match response {
         Response::Trace { custody } => serde_json::to_string(custody),
         Response::Ledger { report } => serde_json::to_string(report),
+        Response::LedgerLines { page } => serde_json::to_string(page),
         Response::Reconciliation { report } => serde_json::to_string(report),
         _ => serde_json::to_string(response),
     }

@@ -1,9 +1,9 @@
-//! `trace`, `ledger verify` and `reconcile` over the control socket. Root and the box's own user may see patient data; their access is on
+//! `trace`, `ledger` and `reconcile` over the control socket. Root and the box's own user may see patient data; their access is on
 //! the ledger like any other.
 use super::protocol::{Hex, Response};
 use super::verbs::Verbs;
 use crate::custody::reconcile::Day;
-use crate::custody::{Caller, Query, Subject};
+use crate::custody::{Caller, LinesQuery, Query, Subject};
 
 impl Verbs {
     pub(super) async fn trace(
@@ -26,6 +26,16 @@ impl Verbs {
     pub(super) async fn verify_ledger(&self) -> Result<Response, String> {
         let report = self.custody.verify().await.map_err(|error| error.to_string())?;
         Ok(Response::Ledger { report })
+    }
+
+    pub(super) async fn ledger_lines(&self, who: &str, query: &LinesQuery) -> Result<Response, String> {
+        let caller = Caller {
+            who: who.to_owned(),
+            sees_patients: false,
+        };
+        let page = self.custody.lines(query, &caller).await;
+        let page = page.map_err(|error| error.to_string())?;
+        Ok(Response::LedgerLines { page })
     }
 
     pub(super) async fn reconcile(&self, day: Option<String>, kept: bool) -> Result<Response, String> {

@@ -2,7 +2,7 @@
 use crate::alarms;
 use crate::base::names::{DestinationId, InstanceId, SourceId, Uid};
 use crate::base::units::Span;
-use crate::custody::{Answer, Report, Subject};
+use crate::custody::{Answer, LinesAnswer, LinesQuery, Report, Subject};
 use crate::pki::SlotStatus;
 use crate::sender::survey::Finding;
 use crate::spool::{ChainReport, DamagedInstance, HoldKind, JobState, ScrubStatus};
@@ -81,6 +81,10 @@ pub enum Request {
     },
     /// Verifies the ledger's chain.
     VerifyLedger,
+    /// Lines of the ledger.
+    LedgerLines {
+        query: LinesQuery,
+    },
     /// Reconciles a day, today so far without one; or, with `kept`, only shows the report as it was made.
     Reconcile {
         #[serde(default)]
@@ -209,6 +213,9 @@ pub enum Response {
     },
     Ledger {
         report: ChainReport,
+    },
+    LedgerLines {
+        page: LinesAnswer,
     },
     Reconciliation {
         report: Box<Report>,

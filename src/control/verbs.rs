@@ -97,6 +97,7 @@ impl Verbs {
                 limit,
             } => self.trace(who, (value, by), after, limit).await,
             Request::VerifyLedger => self.verify_ledger().await,
+            Request::LedgerLines { query } => self.ledger_lines(who, &query).await,
             Request::Reconcile { day, kept } => self.reconcile(day, kept).await,
             Request::Commitments => self.commitments().await,
             Request::CommitmentRetry { name } => self.commitment_retry(name).await,

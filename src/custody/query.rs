@@ -49,6 +49,10 @@ pub enum QueryError {
     Kind,
     #[error("the limit is 1 to 1000")]
     Limit,
+    #[error("the limit is 1 to 10000 lines")]
+    Lines,
+    #[error("that is no kind of line: docs/ledger.md has the words")]
+    Word,
     #[error("only a caller that may see patient data can ask by patient id or accession number")]
     Forbidden,
 }

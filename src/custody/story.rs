@@ -173,9 +173,30 @@ pub fn word(kind: FactKind) -> &'static str {
     }
 }
 
-/// A fact as steps: an arrival is one line of the ledger and four steps of the custody.
-fn steps(fact: &Fact) -> Vec<Step> {
-    let step = |at_us: u64, what: &str, text: String| Step {
+/// The word under which a line is told.
+#[must_use]
+pub fn headline(fact: &Fact) -> &'static str {
+    match fact {
+        fact if is_commitment(fact) => "committed",
+        fact if fact.is_unanswered() => "commitment_unanswered",
+        // Decided for the instance, and told with its whole request, which has a line of its own.
+        fact if fact.kind == FactKind::CommitmentAnswered && fact.instance.is_some() => "commitment_decided",
+        fact => word(fact.kind),
+    }
+}
+
+/// Every word of `headline`, each once.
+#[must_use]
+pub fn words() -> Vec<&'static str> {
+    let mut all = vec!["committed", "commitment_unanswered", "commitment_decided"];
+    all.extend(FactKind::ALL.map(word));
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+fn step(at_us: u64, what: &str, text: String) -> Step {
+    Step {
         at: Wall(at_us).iso(),
         at_us,
         what: what.to_owned(),
@@ -183,23 +204,23 @@ fn steps(fact: &Fact) -> Vec<Step> {
         destination: None,
         who: None,
         text,
-    };
-    let own = Step {
+    }
+}
+
+/// A fact as one step.
+#[must_use]
+pub fn own(fact: &Fact) -> Step {
+    Step {
         job: fact.job,
         destination: fact.destination.as_ref().map(ToString::to_string),
         who: fact.who.clone(),
-        ..step(
-            fact.at_us,
-            match fact {
-                fact if is_commitment(fact) => "committed",
-                fact if fact.is_unanswered() => "commitment_unanswered",
-                // Decided for the instance, and told with its whole request, which has a line of its own.
-                fact if fact.kind == FactKind::CommitmentAnswered && fact.instance.is_some() => "commitment_decided",
-                fact => word(fact.kind),
-            },
-            fact.text.clone(),
-        )
-    };
+        ..step(fact.at_us, headline(fact), fact.text.clone())
+    }
+}
+
+/// A fact as steps: an arrival is one line of the ledger and four steps of the custody.
+fn steps(fact: &Fact) -> Vec<Step> {
+    let own = own(fact);
     let Some(arrival) = fact.arrival() else {
         return vec![own];
     };

@@ -39,7 +39,7 @@ pub enum TraceError {
 /// The custody of the instances of one spool. Cheap to clone.
 #[derive(Clone)]
 pub struct Custody {
-    spool: Spool,
+    pub(super) spool: Spool,
 }
 
 impl Custody {
@@ -120,6 +120,10 @@ impl Custody {
         };
         tracing::info!(who = %caller.who, by = query.by.word(), outcome, "custody was asked for");
         let text = format!("trace by {} {value}: {outcome}", query.by.word());
+        self.record_access(caller, &text).await
+    }
+
+    pub(super) async fn record_access(&self, caller: &Caller, text: &str) -> Result<(), TraceError> {
         let fact = Fact::new(FactKind::Accessed).who(&caller.who).text(text);
         self.spool.note(vec![fact]).await.map_err(TraceError::NotRecorded)
     }

@@ -296,15 +296,20 @@ impl Db {
         }
     }
 
-    /// The whole family from its end, until `each` answers false.
-    pub(super) fn scan_back(&self, cf: Cf, mut each: impl FnMut(&[u8], &[u8]) -> bool) -> Result<(), DbError> {
+    /// A family from its end, or from before the key `end`, back to its beginning, until `each` answers false.
+    pub(super) fn scan_back(
+        &self,
+        cf: Cf,
+        end: &[u8],
+        mut each: impl FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), DbError> {
         if self.lacks(cf) {
             return Ok(());
         }
         match &self.engine {
-            Engine::Rocks(db) => scan_rocks_back(db, cf, &mut each),
+            Engine::Rocks(db) => scan_rocks_back(db, cf, end, &mut each),
             #[cfg(feature = "planted")]
-            Engine::Memory(memory) => memory.scan_back(cf, each),
+            Engine::Memory(memory) => memory.scan_back(cf, end, each),
         }
     }
 
@@ -347,8 +352,12 @@ fn complete_but(options: &Options, path: &Path, since: &[Cf]) -> Result<Vec<&'st
     Ok(there)
 }
 
-fn scan_rocks_back(db: &DB, cf: Cf, each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), DbError> {
-    let mut raw = db.raw_iterator_cf(handle(db, cf));
+fn scan_rocks_back(db: &DB, cf: Cf, end: &[u8], each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), DbError> {
+    let mut options = ReadOptions::default();
+    if !end.is_empty() {
+        options.set_iterate_upper_bound(end);
+    }
+    let mut raw = db.raw_iterator_cf_opt(handle(db, cf), options);
     raw.seek_to_last();
     while let Some((key, value)) = raw.item() {
         if !each(key, value) {

@@ -68,6 +68,43 @@ pub enum FactKind {
     CommitmentGivenUp,
 }
 
+impl FactKind {
+    pub const ALL: [Self; 32] = [
+        Self::Stored,
+        Self::Repeated,
+        Self::Conflict,
+        Self::Queued,
+        Self::Attempted,
+        Self::Confirmed,
+        Self::Retry,
+        Self::Converted,
+        Self::Held,
+        Self::Released,
+        Self::Rerouted,
+        Self::Discarded,
+        Self::Redecided,
+        Self::Suspended,
+        Self::Resumed,
+        Self::Evicted,
+        Self::Quarantined,
+        Self::Recovered,
+        Self::Rules,
+        Self::Healed,
+        Self::Acknowledged,
+        Self::Refused,
+        Self::Accessed,
+        Self::Pruned,
+        Self::Break,
+        Self::Migrated,
+        Self::Sent,
+        Self::CommitmentAsked,
+        Self::CommitmentRefused,
+        Self::CommitmentRequested,
+        Self::CommitmentAnswered,
+        Self::CommitmentGivenUp,
+    ];
+}
+
 /// One line of the ledger.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Fact {
@@ -292,7 +329,7 @@ impl Head {
     /// The end of the chain as the index holds it: of its last line, or of what was pruned.
     pub(super) fn load(db: &Db) -> Result<Self, DbError> {
         let mut head = super::chain::anchor(db)?.unwrap_or_default();
-        db.scan_back(Cf::Ledger, |key, value| {
+        db.scan_back(Cf::Ledger, &[], |key, value| {
             // A damaged last fact still gives the chain a defined end: `verify` names it.
             let (at, seq) = keys::ledger_of(key).unwrap_or_default();
             let hash = link(key, value);
@@ -359,7 +396,7 @@ impl super::Spool {
                 return Ok(facts);
             }
             let mut facts = Vec::new();
-            db.scan_back(Cf::Ledger, |_, value| {
+            db.scan_back(Cf::Ledger, &[], |_, value| {
                 facts.extend(decode(value).ok().map(|(_, fact)| fact));
                 facts.len() < limit
             })?;

@@ -141,10 +141,18 @@ impl Memory {
         Ok(found.map(|value| value.to_vec()))
     }
 
-    pub(super) fn scan_back(&self, cf: Cf, mut each: impl FnMut(&[u8], &[u8]) -> bool) -> Result<(), DbError> {
+    pub(super) fn scan_back(
+        &self,
+        cf: Cf,
+        end: &[u8],
+        mut each: impl FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), DbError> {
         let state = &mut *self.lock();
         state.may_read()?;
         for (key, value) in state.families.get(&cf).into_iter().flatten().rev() {
+            if !end.is_empty() && key.as_ref() >= end {
+                continue;
+            }
             if !each(key, value) {
                 break;
             }

@@ -46,6 +46,7 @@ mod keys;
 mod leaving;
 mod ledger;
 mod lifecycle;
+mod lines;
 #[cfg(feature = "planted")]
 mod memory;
 mod mend;
@@ -98,6 +99,7 @@ pub use holding::{HeldJob, Holding, Look, Place};
 pub use job_state::JobState;
 pub use ledger::{Arrival, Break, Detail, Fact, FactKind, Gap, Planned, Refusals};
 pub use lifecycle::migrate;
+pub use lines::{Line, Lines, Wanted as WantedLines};
 pub use model::{
     ArriveError, Arriving, Attempt, Commit, CommitError, Committed, Health, HoldKind, HoldReason, Instance, NewJob,
     OpenError, OpenReport, Priority, ReadError, Repeat, Sealed, Settlement,

@@ -91,7 +91,9 @@ impl Carrying<'_> {
         });
         let Err(error) = forward else { return Ok(()) };
         // An error here is the same one, met from behind.
-        let _ = former.scan_back(self.cf, |key, value| key > last.as_slice() && self.take(key, value));
+        let _ = former.scan_back(self.cf, &[], |key, value| {
+            key > last.as_slice() && self.take(key, value)
+        });
         Err(error)
     }
 

@@ -164,7 +164,7 @@ pub(super) fn contradicted(root: &Path, db: &Db) -> Result<Option<u64>, DbError>
         return Ok(None);
     };
     let (mut other, mut named) = (false, false);
-    db.scan_back(Cf::Ledger, |key, value| {
+    db.scan_back(Cf::Ledger, &[], |key, value| {
         let seq = keys::ledger_of(key).map_or(0, |(_, seq)| seq);
         other = seq == known && link(key, value) != hash;
         named |= decode(value).is_ok_and(|(_, fact)| match fact.detail.as_deref() {

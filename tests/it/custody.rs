@@ -183,6 +183,45 @@ fn the_story_goes_from_received_to_delivered_and_each_question_is_on_the_ledger(
     station.cli(&["ledger", "verify"]).ok();
 }
 
+/// What is of no single instance stands in no trace: the ledger itself shows it.
+#[test]
+fn the_ledger_is_listed_by_kind_and_time_in_pages() {
+    let (station, _archive, sent) = traced_box();
+    let reason = ["--reason", "the line is being repaired"];
+    station.cli(&[&["queue", "suspend", "vna"], &reason[..]].concat()).ok();
+    station.cli(&["queue", "resume", "vna"]).ok();
+    let words = station.cli(&["ledger", "ls", "--kind", "suspended,resumed"]).ok().out;
+    let lines: Vec<&str> = words.lines().collect();
+    assert!(
+        lines.len() == 2 && lines[0].contains("suspended") && lines[1].contains("resumed"),
+        "oldest first: {words}"
+    );
+    assert!(
+        lines[0].contains("vna") && lines[0].contains("by uid ") && lines[0].contains("the line is being repaired")
+    );
+
+    let page = |more: &[&str]| station.cli(&[&["ledger", "ls", "--json"], more].concat()).ok().json();
+    let stored = page(&["--kind", "stored", "--limit", "2"]);
+    let of = |page: &Value| -> Vec<String> {
+        let lines = page["lines"].as_array().expect("lines").iter();
+        let uid = |line: &Value| line["detail"]["sop_instance"].as_str().expect("a UID").to_owned();
+        lines.map(uid).collect()
+    };
+    assert_eq!(of(&stored), [sent[1].sop.as_str(), sent[2].sop.as_str()]);
+    let before = stored["before"].to_string();
+    let first = page(&["--kind", "stored", "--limit", "2", "--before", &before]);
+    assert_eq!(of(&first), [sent[0].sop.as_str()]);
+    assert_eq!(first["before"], Value::Null);
+    assert_eq!(of(&page(&["--kind", "stored", "--since", "1h"])).len(), 3);
+    assert_eq!(of(&page(&["--kind", "stored", "--until", "1h"])).len(), 0);
+    // Who looked is on the ledger too.
+    let looked = page(&["--kind", "accessed", "--limit", "1"]);
+    assert_eq!(looked["lines"][0]["text"], "0 lines of the ledger");
+    let wrong = station.cli(&["ledger", "ls", "--kind", "suspension"]);
+    assert!(wrong.code == Some(2) && wrong.err.contains("suspended"), "{wrong:?}");
+    nothing_leaked(&station);
+}
+
 /// The log has no patient's name or id.
 fn nothing_leaked(station: &Station) {
     let log = station.log();

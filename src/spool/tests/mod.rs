@@ -7,6 +7,7 @@ mod committed;
 mod crash;
 mod discarded;
 mod grouped;
+mod lines;
 mod migrated;
 mod misplaced;
 mod model;
