@@ -220,7 +220,9 @@ pub fn title(incident: &Incident) -> String {
         Kind::ReconciliationDiffers => "what was sent, held and confirmed does not agree".to_owned(),
         Kind::ClockImplausible => "the box's clock cannot be right".to_owned(),
         Kind::SpoolDamaged => "payloads are damaged".to_owned(),
-        Kind::SalvageUnread => "the box has salvaged itself".to_owned(),
+        Kind::SalvageUnread => {
+            "the index was made anew, by the box or by a person, and nobody has read the report".to_owned()
+        }
     }
 }
 

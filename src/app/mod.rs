@@ -36,7 +36,7 @@ use crate::{
     web,
 };
 use decider::Decider;
-use opening::{found, open_spool, strangers};
+use opening::{found, open_spool, refuse_root, strangers};
 use signals::{Signals, Told};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -151,11 +151,7 @@ impl Parts {
         let counted = metrics.clone();
         panics::watch(move || counted.panics_total.inc());
         let state = config.node.state.clone();
-        // Before anything is made that the box's own user could not use afterwards.
-        if let Some((uid, _)) = crate::spool::anothers(&config.spool.path) {
-            let path = config.spool.path.clone();
-            return Err(OpenError::Anothers { path, uid }.into());
-        }
+        refuse_root(config)?;
         std::fs::create_dir_all(&state).map_err(|error| AppError::State { path: state, error })?;
         let home = Arc::new(State::claim(&config.node.state)?);
         let (spool, report) = open_spool(&home, config, &clock, &metrics).await?;

@@ -1,12 +1,26 @@
 //! The spool's start, told: opened or begun, with what it found in the log. Each loss is named; nothing is repaired here.
 use super::AppError;
-use crate::appliance::home::State;
+use crate::appliance::home::{self, State};
 use crate::base::clock::Clock;
 use crate::base::names::DestinationId;
 use crate::config::Config;
-use crate::spool::{self, OpenReport, Spool};
+use crate::spool::{self, OpenError, OpenReport, Spool};
 use crate::telemetry::metrics::Metrics;
 use std::sync::Arc;
+
+/// Refuses root what belongs to another user: the spool, or where there is none yet, `node.state`. Before anything is made that the
+/// box's own user could not use afterwards.
+pub(super) fn refuse_root(config: &Config) -> Result<(), AppError> {
+    let path = &config.spool.path;
+    if let Some((uid, _)) = spool::anothers(path) {
+        let path = path.clone();
+        return Err(OpenError::Anothers { path, uid }.into());
+    }
+    if !spool::is_there(path) {
+        home::refuse_root(&config.node.state)?;
+    }
+    Ok(())
+}
 
 /// Opens the spool, or begins one, but not while this box has, or has had, one elsewhere.
 pub(super) async fn open_spool(

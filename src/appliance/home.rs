@@ -6,6 +6,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 const NOTE: &str = "spool-was-at";
@@ -40,6 +41,12 @@ pub enum HomeError {
         former: PathBuf,
         note: PathBuf,
     },
+    #[error(
+        "node.state {folder} belongs to the user with the number {uid}, and there is no spool yet: what root began here, that user could not \
+         use. Start the service, or run this as that user, as in `sudo -u '#{uid}' waystation ...`; or `chown root {folder}` when the box is \
+         to run as root"
+    )]
+    Anothers { folder: PathBuf, uid: u32 },
     #[error("{path} cannot be used: {error}; it must be the box's user's: look at its owner, and that of its folder")]
     File { path: PathBuf, error: io::Error },
 }
@@ -99,6 +106,27 @@ impl State {
             return Ok(());
         }
         whole::write(&note, 0o644, text).map_err(failed(&note))
+    }
+}
+
+/// The files below `node.state` that every start opens, where they are.
+#[must_use]
+pub fn files(state: &Path) -> [PathBuf; 2] {
+    [LOCK, NOTE].map(|name| state.join(name))
+}
+
+/// Refuses root to begin a box in the folder of another user, whom it runs as. Changes nothing. Blocking.
+///
+/// # Errors
+/// `HomeError::Anothers`.
+pub fn refuse_root(state: &Path) -> Result<(), HomeError> {
+    let owner = std::fs::metadata(state).map(|facts| facts.uid());
+    match owner {
+        Ok(uid) if uid != 0 && rustix::process::geteuid().is_root() => {
+            let folder = state.to_owned();
+            Err(HomeError::Anothers { folder, uid })
+        }
+        Ok(_) | Err(_) => Ok(()),
     }
 }
 

@@ -6,12 +6,15 @@ use crate::base::names::{AeTitle, DestinationId};
 use crate::listener::SourceConfig;
 use crate::listener::tls::ClientCertificate;
 use crate::pki::{Sources, TlsError};
+use crate::sender::ground::{Ground, GroundError};
 use crate::sender::{Config as Destination, Folder};
 use crate::spool;
+use rustix::fs::Access;
+use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::fs::FileType;
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// Every problem between and behind the components, in the order of the file.
@@ -254,12 +257,10 @@ fn tls(table: &str, faults: Vec<(String, TlsError)>, sources: &Sources, problems
 
 fn folders(config: &Config, problems: &mut Vec<Problem>) {
     let state = &config.node.state;
-    let mut check = |key: String, path: &Path| {
-        if let Some(message) = unwritable(path, state) {
-            problems.push(Problem::error(key, message));
-        }
-    };
-    check("spool.path".into(), &config.spool.path);
+    if let Some(message) = unwritable(&config.spool.path, state) {
+        let whose = anothers(&made_in(&config.spool.path, state)).unwrap_or_default();
+        problems.push(Problem::error("spool.path", format!("{message}{whose}")));
+    }
     for (index, destination) in config.destinations.iter().enumerate() {
         if let Destination::Folder(folder) = destination {
             delivery(&format!("destinations[{index}]"), folder, state, problems);
@@ -321,7 +322,13 @@ pub(super) fn made_in(path: &Path, state: &Path) -> PathBuf {
 
 /// What is wrong with one destination's folder is its lane's trouble alone: the box starts, and receives for all the others.
 fn delivery(place: &str, folder: &Folder, state: &Path, problems: &mut Vec<Problem>) {
-    if let Some(message) = unwritable(&folder.path, state) {
+    let mut ground = Ground::new(&folder.name, &folder.path);
+    ground.note_in(state);
+    let moved = || match ground.look() {
+        Err(error @ (GroundError::Gone(_) | GroundError::Moved { .. })) => Some(error.to_string()),
+        Ok(_) | Err(_) => None,
+    };
+    if let Some(message) = unwritable(&folder.path, state).or_else(moved) {
         let message = format!("{message}; until then nothing is delivered there");
         problems.push(Problem::warning(format!("{place}.path"), message));
     }
@@ -340,9 +347,27 @@ fn unwritable(path: &Path, state: &Path) -> Option<String> {
     if !at.is_dir() {
         return Some(format!("{} is not a folder", at.display()));
     }
-    let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
-    let denied = rustix::fs::access(&at, access).err()?;
+    let denied = denied(&at)?;
     Some(format!("{} cannot be written: {denied}", at.display()))
+}
+
+/// Why this process can make no file in a folder.
+fn denied(folder: &Path) -> Option<Errno> {
+    rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK).err()
+}
+
+/// What to do about a folder that is closed to this process because it is another user's; `None`: that is not why.
+fn anothers(folder: &Path) -> Option<String> {
+    let (owner, own) = (
+        std::fs::metadata(folder).ok()?.uid(),
+        rustix::process::geteuid().as_raw(),
+    );
+    (owner != own && denied(folder) == Some(Errno::ACCESS)).then(|| {
+        format!(
+            "; it belongs to the user with the number {owner}, and this runs as {own}, who may not use it: run this as that user, as in \
+             `sudo -u '#{owner}' waystation ...`, or give the spool to the user whom the box runs as"
+        )
+    })
 }
 
 /// Compiles the rule folder as the box will, and the promoted sets that it names, against the destinations that there are.

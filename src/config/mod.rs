@@ -241,11 +241,17 @@ fn report_for(files: &[PathBuf], variables: &[(String, String)], user: impl FnOn
         };
         problems.extend(in_file(check::all(config)));
         if let Some(user) = user(&config.node.state) {
-            problems.extend(in_file(user.problems(config, files, sources.credentials.as_deref())));
+            // Rules that it cannot read are as good as wrong ones: those that were in force may stand in.
+            let (rules, others): (Vec<_>, Vec<_>) = user
+                .problems(config, files, sources.credentials.as_deref())
+                .into_iter()
+                .partition(|problem| problem.key == "rules.path");
+            problems.extend(in_file(others));
+            of_rules.extend(in_file(rules));
         }
         // Without any destination every name in the rules would be wrong.
         if !extracted.wrong.iter().any(|key| key == "destinations") {
-            of_rules = in_file(check::rules(config, &extracted.names_left_out));
+            of_rules.extend(in_file(check::rules(config, &extracted.names_left_out)));
         }
     }
     let is_error = |problem: &Problem| problem.severity == Severity::Error;

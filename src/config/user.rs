@@ -5,8 +5,9 @@
 use super::check::made_in;
 use super::{Config, Problem};
 use crate::alarms::Security;
-use crate::pki;
+use crate::appliance::home;
 use crate::sender::Config as Destination;
+use crate::{pki, spool};
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,8 @@ enum Need {
     List,
     /// Makes and removes files in a folder.
     Write,
+    /// Reads and writes a file that is there.
+    Change,
 }
 
 impl Need {
@@ -37,6 +40,7 @@ impl Need {
             Self::Read | Self::Secret => 4,
             Self::List => 5,
             Self::Write => 7,
+            Self::Change => 6,
         }
     }
 }
@@ -152,6 +156,7 @@ impl User {
             Need::Secret => ("read", format!("chown {user} {shown} && chmod 600 {shown}")),
             Need::List => ("list", format!("chgrp {group} {shown} && chmod g+rx {shown}")),
             Need::Write => ("write", format!("chown {user} {shown} && chmod u+rwx {shown}")),
+            Need::Change => ("write", format!("chown {user} {shown} && chmod u+rw {shown}")),
         };
         Some(format!(
             "the box runs as {user}, who cannot {verb} {shown}: it is {standing}: {remedy}"
@@ -276,7 +281,19 @@ fn folders(config: &Config) -> Vec<Wanted> {
     let inner = entries(spool).into_iter();
     let inner = inner.filter(|path| path.is_dir() && !path.ends_with("lost+found"));
     all.extend(inner.map(|path| ("spool.path".to_owned(), path, Need::Write)));
+    all.extend(opened_by_a_start(config));
     all
+}
+
+/// The box's own files that every start opens.
+fn opened_by_a_start(config: &Config) -> impl Iterator<Item = Wanted> {
+    let (written, read) = spool::opened_by_a_start(&config.spool.path);
+    let of = |key: &'static str, need: Need| move |path: PathBuf| (key.to_owned(), path, need);
+    // To lock a file, it need not be written.
+    let state = home::files(&config.node.state).map(of("node.state", Need::Secret));
+    let written = written.map(of("spool.path", Need::Change));
+    let read = read.map(of("spool.path", Need::Secret));
+    state.into_iter().chain(written).chain(read)
 }
 
 fn certificates(config: &Config) -> Vec<Wanted> {

@@ -72,13 +72,32 @@ impl Ground {
     /// # Errors
     /// See `GroundError`.
     pub fn stand(&self) -> Result<PathBuf, GroundError> {
+        if let Some(mount) = self.look()? {
+            return Ok(mount);
+        }
+        make_folders(&self.root, Path::new(""))?;
+        self.placed(self.former()?)
+    }
+
+    /// As `stand`, but makes nothing: `None` when the folder is not there, and may be made.
+    ///
+    /// # Errors
+    /// See `GroundError`.
+    pub fn look(&self) -> Result<Option<PathBuf>, GroundError> {
         let former = self.former()?;
         match fs::metadata(&self.root) {
-            Ok(found) if found.is_dir() => {}
-            Ok(_) => return Err(io::Error::from(io::ErrorKind::NotADirectory).into()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.make(former.is_some())?,
-            Err(error) => return Err(error.into()),
+            Ok(found) if found.is_dir() => self.placed(former).map(Some),
+            Ok(_) => Err(io::Error::from(io::ErrorKind::NotADirectory).into()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.may_be_made(former.is_some())?;
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
         }
+    }
+
+    /// The mount point of the folder, which is there, when it is not a way back from the former one.
+    fn placed(&self, former: Option<PathBuf>) -> Result<PathBuf, GroundError> {
         let mount = mount_point(&self.root)?;
         match former {
             Some(former) if former != mount && former.starts_with(&mount) => Err(GroundError::Moved {
@@ -116,9 +135,9 @@ impl Ground {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn make(&self, was_there: bool) -> Result<(), GroundError> {
+    fn may_be_made(&self, was_there: bool) -> Result<(), GroundError> {
         if self.state.as_ref().is_some_and(|state| self.root.starts_with(state)) {
-            return Ok(make_folders(&self.root, Path::new(""))?);
+            return Ok(());
         }
         if was_there {
             return Err(GroundError::Gone(self.root.clone()));
@@ -128,7 +147,7 @@ impl Ground {
         if !parent.is_dir() {
             return Err(GroundError::NoParent(parent.to_owned()));
         }
-        Ok(make_folders(&self.root, Path::new(""))?)
+        Ok(())
     }
 
     fn note(&self) -> Option<PathBuf> {
@@ -191,6 +210,12 @@ mod tests {
         );
         assert!(!disks.path().join("nas").exists());
         fs::create_dir(disks.path().join("nas")).unwrap();
+        assert_eq!(
+            ground.look().unwrap(),
+            None,
+            "it may be made, and whoever looks makes none"
+        );
+        assert!(!disks.path().join("nas/out").exists());
         ground.stand().unwrap();
         assert!(disks.path().join("nas/out").is_dir());
     }
@@ -220,6 +245,7 @@ mod tests {
         for ground in [first, ground(disks.path(), state.path())] {
             let told = ground.stand().unwrap_err().to_string();
             assert!(told.contains("is gone"), "{told}");
+            assert_eq!(ground.look().unwrap_err().to_string(), told);
             assert!(matches!(ground.keep(&mount), Err(GroundError::Gone(_))));
             assert!(!out.exists());
         }

@@ -111,7 +111,7 @@ pub use reader::Payload;
 pub use rebuild::{RebuildReport, rebuild};
 pub use recover::{anothers, is_foreign, is_there};
 pub use salvage::{Fate, Named, SalvageReport, salvages};
-pub use schema::{FORMAT, SpoolVersion, version};
+pub use schema::{FORMAT, SpoolVersion, opened_by_a_start, version};
 pub use scrub::ScrubStatus;
 pub use strangers::Waiting;
 pub use study::{StudyNote, StudySeen};

@@ -6,12 +6,16 @@
 //! | 1 | 0.1 | |
 //! | 2 | 0.1, custody | the families `history` and `trace`; `trace.key`; ledger lines that tell of a whole arrival |
 //!
+//! What `seen` notes of a reroute (`moved.rs`) came within format 2, without a new number; `docs/install.md` says what an older build
+//! makes of it.
+//!
 //! `waystation-spool` holds the format as a number. It is raised before the first change of a migration, so that an older version
 //! never opens half of one; `migrating` holds the format that the spool comes from until the migration is complete.
 use super::db::Cf;
 use super::model::OpenError;
 use super::pool::sync_directory;
 use super::txn::{SCHEMA, encode_number};
+use super::{recover, trace};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -104,6 +108,14 @@ pub(super) fn refuse_newer(root: &Path) -> Result<(), OpenError> {
 /// Where the marker of a spool lies. Whose it is, the spool is.
 pub(super) fn marker(root: &Path) -> PathBuf {
     root.join(MARKER)
+}
+
+/// The files of a spool that every start opens, where they are: those that it writes, and those that it reads.
+#[must_use]
+pub fn opened_by_a_start(root: &Path) -> ([PathBuf; 2], [PathBuf; 2]) {
+    let index = recover::index_path(root);
+    let written = [marker(root), index.join("LOCK")];
+    (written, [root.join(trace::KEY_FILE), index.join("CURRENT")])
 }
 
 /// Whether the folder has a marker.

@@ -64,7 +64,7 @@ type Hash = [u8; 16];
 #[derive(Clone, Copy, Default)]
 pub(super) struct Key([u8; 32]);
 
-const KEY_FILE: &str = "trace.key";
+pub(super) const KEY_FILE: &str = "trace.key";
 
 impl Key {
     /// Reads the key of a spool, or makes one.

@@ -104,3 +104,47 @@ fn a_second_box_on_one_state_ends_and_the_first_is_heard_as_before() {
     first.start();
     first.cli(&["lanes"]).ok();
 }
+
+#[test]
+fn a_lock_file_of_another_user_stops_no_start() {
+    let mut setup = Setup::new().rules(TO_VNA).folder("vna");
+    setup.wrapper = POWERLESS.map(str::to_owned).to_vec();
+    let mut station = setup.start();
+    station.terminate();
+    let lock = station.setup.path().join("lock");
+    give(&lock, NOBODY, 0o644);
+    station.start();
+    station.terminate();
+    give(&lock, NOBODY, 0o600);
+    ended_with(&mut station, "must be the box's user's");
+}
+
+#[test]
+fn a_start_that_root_is_refused_leaves_nothing_behind() {
+    let mut station = Setup::new().rules(TO_VNA).folder("vna").idle();
+    let (state, spool) = (station.setup.path().to_owned(), station.setup.spool_path());
+    let lock = state.join("lock");
+    chown(&state, Some(NOBODY), Some(NOBODY)).expect("root may");
+    ended_with(&mut station, "there is no spool yet");
+    assert!(!lock.exists() && !spool.exists());
+    chown(&state, Some(0), Some(0)).expect("root may");
+    station.start();
+    station.terminate();
+    std::fs::remove_file(&lock).expect("the box is off");
+    give_all(&spool, NOBODY);
+    ended_with(&mut station, "belongs to the user with the number 65534");
+    assert!(!lock.exists());
+}
+
+#[test]
+fn a_spool_that_is_closed_to_who_asks_is_not_called_something_else() {
+    let mut setup = Setup::new().rules(TO_VNA).folder("vna");
+    setup.wrapper = POWERLESS.map(str::to_owned).to_vec();
+    let mut station = setup.start();
+    station.terminate();
+    give(&station.setup.spool_path(), NOBODY, 0o700);
+    ended_with(&mut station, "run this as that user, as in `sudo -u '#65534'");
+    assert!(!station.log_tail().contains("neither empty nor a spool"));
+    // And so what lies in it is not taken for gone either.
+    assert!(!station.log_tail().contains("has had one there"));
+}

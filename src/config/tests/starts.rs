@@ -146,10 +146,67 @@ fn what_the_boxs_user_cannot_use_is_a_problem_of_its_key() {
     assert_eq!(report(uid).problems, []);
     let report = report(uid + 1);
     let keys: Vec<&str> = report.problems.iter().map(|problem| problem.key.as_str()).collect();
-    assert_eq!(keys, ["rules.path", "destinations[0].path"], "{:?}", report.problems);
+    assert_eq!(keys, ["destinations[0].path", "rules.path"], "{:?}", report.problems);
     // Where one destination's files go is its lane's trouble: the box starts.
     let severities: Vec<Severity> = report.problems.iter().map(|problem| problem.severity).collect();
-    assert_eq!(severities, [Severity::Error, Severity::Warning]);
+    assert_eq!(severities, [Severity::Warning, Severity::Error]);
     assert!(report.problems.iter().all(|problem| problem.line.is_some()));
-    assert!(report.config.is_none() && report.but_for_rules.is_none());
+    // And rules that it cannot read are no more than wrong ones, for which those in force before may stand in.
+    assert!(report.config.is_none() && report.but_for_rules.is_some());
+}
+
+#[test]
+fn a_file_of_the_boxs_own_that_its_user_cannot_open_is_a_problem() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let site = Site::new();
+    let mode = |name: &str, mode| {
+        std::fs::set_permissions(site.path(name), std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    mode("", 0o755);
+    for folder in ["rules", "var", "var/spool", "var/spool/index"] {
+        std::fs::create_dir(site.path(folder)).unwrap();
+        mode(folder, 0o777);
+    }
+    site.write("rules/main.rhai", "fn route(image, from) { to(\"vna\"); }");
+    let file = site.write("w.toml", &RIGHT.replace("RULES", "STATE/rules"));
+    let readable = [
+        "w.toml",
+        "rules/main.rhai",
+        "var/spool/index/CURRENT",
+        "var/spool/stray",
+    ];
+    // A lock needs no right to write.
+    let own = [
+        "var/lock",
+        "var/spool-was-at",
+        "var/spool/waystation-spool",
+        "var/spool/index/LOCK",
+        "var/spool/trace.key",
+    ];
+    for name in [&readable[2..], &own[..]].concat() {
+        site.write(name, "2");
+    }
+    let said = |right: u32| {
+        readable.iter().for_each(|name| mode(name, 0o644));
+        own.iter().for_each(|name| mode(name, right));
+        let stranger = std::fs::metadata(&file).unwrap().uid() + 1;
+        let report = report_for(std::slice::from_ref(&file), &[], |_| Some(User::of_number(stranger)));
+        report.problems.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(said(0o666), Vec::<String>::new());
+    let only_read = said(0o644);
+    assert_eq!(only_read.len(), 2, "{only_read:#?}");
+    assert_says(&only_read, "waystation-spool: it is");
+    assert_says(&only_read, "index/LOCK: it is");
+    let closed = said(0o600);
+    assert_eq!(closed.len(), own.len(), "{closed:#?}");
+    assert_says(&closed, "node.state: the box runs as");
+    for name in ["var/lock", "var/spool-was-at", "trace.key"] {
+        assert!(
+            closed
+                .iter()
+                .any(|line| line.contains("cannot read") && line.contains("chown") && line.ends_with(name)),
+            "{name}: {closed:#?}"
+        );
+    }
 }
