@@ -161,15 +161,13 @@ fn spool(facts: &Facts<'_>, found: &mut Judgement) {
         });
     }
     if facts.is_set("waystation_salvage_unacknowledged") {
-        let detail =
-            "the index was damaged and has been made anew; a report of what is lost or doubtful waits to be read";
+        let detail = "the index has been made anew; a report of what is lost or doubtful waits to be read";
         found.push(single(Kind::SalvageUnread, Severity::Page, detail.to_owned()));
     }
 }
 
 fn destinations(facts: &Facts<'_>, config: &Config, found: &mut Judgement) {
     let queued = facts.by("waystation_jobs_queued", "destination");
-    let in_flight = facts.by("waystation_jobs_in_flight", "destination");
     for (name, jobs) in facts.by("waystation_jobs_unconfigured", "destination") {
         if jobs > 0.0 {
             let detail = format!("{} for it, and nobody delivers them", count(jobs, "waiting job"));
@@ -180,8 +178,7 @@ fn destinations(facts: &Facts<'_>, config: &Config, found: &mut Judgement) {
         }
     }
     for (name, up) in facts.by("waystation_destination_up", "destination") {
-        let of = |sums: &BTreeMap<&str, f64>| sums.get(name).copied().unwrap_or(0.0);
-        let waiting = of(&queued) + of(&in_flight);
+        let waiting = queued.get(name).copied().unwrap_or(0.0);
         if up > 0.0 || waiting <= 0.0 {
             continue;
         }

@@ -321,7 +321,7 @@ impl Table {
             scrub_payloads_total: counters(&r, "waystation_scrub_payloads_total", "Payload files that the scrub has verified, by result", &["result"]),
             scrub_pass_ratio: float_gauge(&r, "waystation_scrub_pass_ratio", "How much of its present pass the scrub has done, 0 to 1"),
             scrub_completed_timestamp_seconds: float_gauge(&r, "waystation_scrub_completed_timestamp_seconds", "When the scrub last completed a pass; 0: never"),
-            jobs_queued: gauges(&r, "waystation_jobs_queued", "Jobs waiting for delivery", &["destination", "priority"]),
+            jobs_queued: gauges(&r, "waystation_jobs_queued", "Jobs waiting for delivery, with those being sent now", &["destination", "priority"]),
             jobs_held: gauges(&r, "waystation_jobs_held", "Jobs held for a person, by kind of reason", &["destination", "kind"]),
             jobs_in_flight: gauges(&r, "waystation_jobs_in_flight", "Jobs being sent now", &["destination"]),
             oldest_job_age_seconds: float_gauges(&r, "waystation_oldest_job_age_seconds", "Age of the oldest job that waits for delivery, from arrival", &["destination"]),
