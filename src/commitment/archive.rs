@@ -41,12 +41,6 @@ enum Got {
 pub(super) async fn run(shared: &Arc<Shared>, name: &DestinationId) {
     let archive = &shared.archives[name];
     let mut trouble = Trouble::default();
-    // What a restart cut is asked again: nobody knows whether it was understood.
-    for asked in outstanding(shared, name).await {
-        if asked.until.is_none() {
-            end(shared, asked.id).await;
-        }
-    }
     loop {
         let pause = turn(shared, name, &mut trouble).await;
         tokio::select! {
@@ -144,14 +138,14 @@ async fn age(shared: &Shared, name: &DestinationId, trouble: &mut Trouble) {
     gauge.with_label_values(&[name.as_str()]).set(age);
 }
 
-async fn outstanding(shared: &Shared, name: &DestinationId) -> Vec<Outstanding> {
-    let mut all = shared.parts.spool.outstanding().await.unwrap_or_default();
+async fn outstanding(shared: &Shared, name: &DestinationId) -> Result<Vec<Outstanding>, ReadError> {
+    let mut all = shared.parts.spool.outstanding().await?;
     all.retain(|asked| asked.destination.as_ref() == Some(name));
-    all
+    Ok(all)
 }
 
-/// Ends requests that were accepted and not answered in time.
-async fn overdue(shared: &Shared, name: &DestinationId, trouble: &mut Trouble) {
+/// Ends requests that were accepted and not answered in time, and those of which nobody knows whether they were understood.
+pub(super) async fn overdue(shared: &Shared, name: &DestinationId, trouble: &mut Trouble) {
     let (now, metrics) = (shared.parts.clock.now(), &shared.parts.metrics);
     let longest = WAIT_MAX.max(shared.archives[name].config.answer_within.0);
     let mut count = 0;
@@ -159,7 +153,16 @@ async fn overdue(shared: &Shared, name: &DestinationId, trouble: &mut Trouble) {
         trouble.answered();
         trouble.oldest = None;
     }
-    for asked in outstanding(shared, name).await {
+    // The spool says itself what it cannot read.
+    let Ok(all) = outstanding(shared, name).await else {
+        return;
+    };
+    for asked in all {
+        // None is on the wire while this looks: a restart has cut it, or what became of it could not be recorded.
+        if asked.until.is_none() {
+            end(shared, asked.id).await;
+            continue;
+        }
         // A time further ahead than any was written by a clock that has been put back since.
         let over = |until: Wall| until <= now || until.since(now) > longest;
         if asked.until.is_some_and(over) {
@@ -182,7 +185,7 @@ async fn overdue(shared: &Shared, name: &DestinationId, trouble: &mut Trouble) {
 /// Everything that the destination has not answered is asked for again.
 pub(super) async fn lapse_all(shared: &Shared, name: &DestinationId) {
     shared.archives[name].hurry.store(true, Ordering::Relaxed);
-    for asked in outstanding(shared, name).await {
+    for asked in outstanding(shared, name).await.unwrap_or_default() {
         end(shared, asked.id).await;
     }
 }

@@ -6,6 +6,8 @@
 mod archive;
 mod peer;
 mod source;
+#[cfg(test)]
+mod tests;
 mod trouble;
 
 use crate::base::clock::{Clock, Wall};
