@@ -35,6 +35,7 @@ pub fn examine(pair: &Pair, outcome: &Outcome, streak: &mut Streak) -> Exam {
             known(true, Some(Report::Refused { pair, reason }))
         }
         Outcome::Corrupt { .. } | Outcome::Edit { .. } | Outcome::Unconvertible { .. } => known(true, None),
+        Outcome::Unready { what } => known(true, Some(Report::Unready(what.clone()))),
         Outcome::Interrupted(interruption) if interruption.fresh => Exam::Ask,
         Outcome::Interrupted(_) => known(false, None),
     }

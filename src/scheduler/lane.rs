@@ -173,6 +173,7 @@ impl Lane {
             | Report::Congested
             | Report::Unauthorised
             | Report::Refused { .. }
+            | Report::Unready(_)
             | Report::Local => {}
         }
     }

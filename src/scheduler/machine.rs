@@ -95,6 +95,8 @@ pub enum Report {
         pair: Pair,
         reason: String,
     },
+    /// An instance could not be made ready for the destination now, in words for people. Others may go.
+    Unready(String),
     /// The spool could not read or settle: our own trouble.
     Local,
     /// The probe of the lane has ended.
@@ -304,6 +306,7 @@ impl Machine {
                 reaction.note = Some(reason.clone());
                 reaction.parked = self.contexts.park(pair, reason, now);
             }
+            Report::Unready(what) => reaction.note = Some(what),
             Report::Local => self.rest(now),
         }
         reaction

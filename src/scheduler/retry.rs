@@ -75,6 +75,11 @@ pub fn verdict(outcome: &Outcome, about: Circumstances, patience: &Patience) -> 
         Outcome::Corrupt { what } => hold(HoldKind::Corrupt, what),
         Outcome::Edit { what } => hold(HoldKind::Edit, what),
         Outcome::Unconvertible { what } => hold(HoldKind::Conversion, what),
+        Outcome::Unready { what } => Verdict::Retry {
+            after: unready(&patience.retry, about.roll),
+            counted: false,
+            outcome: what.clone(),
+        },
         Outcome::Down(_) => Verdict::Return,
     }
 }
@@ -91,6 +96,11 @@ pub fn delay(retry: &Retry, attempts: u32, roll: f64) -> Duration {
 /// The wait of a retry that does not count: short, but never none, so that what is due already goes first.
 fn aside(retry: &Retry, roll: f64) -> Duration {
     delay(retry, 0, roll).min(ASIDE_MAX)
+}
+
+/// The wait until this box is asked again for what it could not do: as long as `retry.max` at most.
+fn unready(retry: &Retry, roll: f64) -> Duration {
+    UNREADY.min(retry.max.0).mul_f64(1.0 - retry.jitter * roll / 2.0)
 }
 
 /// A failure of the instance itself.
@@ -133,6 +143,8 @@ pub fn refusal(result: u8) -> String {
 
 const DUPLICATE: u16 = 0x0111;
 const ASIDE_MAX: Duration = Duration::from_secs(1);
+/// A full disk or a machine out of processes is no matter of seconds, and thousands of jobs may wait for it.
+const UNREADY: Duration = Duration::from_secs(300);
 
 #[cfg(test)]
 mod tests {
@@ -237,6 +249,14 @@ mod tests {
     }
 
     #[test]
+    fn what_this_box_cannot_do_now_costs_nothing_and_is_not_asked_every_second() {
+        let Verdict::Retry { after, counted, .. } = judged(&Outcome::Unready { what: "x".into() }, 1_000) else {
+            panic!("it is tried again");
+        };
+        assert!(!counted && after >= Duration::from_secs(150), "{after:?}");
+    }
+
+    #[test]
     fn a_duplicate_is_delivered_only_if_policy_says_so() {
         assert!(matches!(judged(&Outcome::Duplicate, 0), Verdict::Hold { .. }));
         assert!(matches!(
@@ -267,6 +287,7 @@ mod tests {
             (1..5_u8).prop_map(|result| Outcome::NoContext { result }),
             Just(Outcome::Corrupt { what: "x".into() }),
             Just(Outcome::Edit { what: "x".into() }),
+            Just(Outcome::Unready { what: "x".into() }),
             Just(Outcome::Down(Down::new(DownKind::Connect, "refused"))),
         ]
     }

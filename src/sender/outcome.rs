@@ -75,6 +75,9 @@ pub enum Outcome {
     Edit { what: String },
     /// The destination takes no syntax in which it is stored, and it could not be converted to one that it takes. Nothing was sent.
     Unconvertible { what: String },
+    /// This box cannot convert it now: the disk has no room, or no codec's worker could be started. Nothing was sent; it says nothing of
+    /// the instance, nor of the destination.
+    Unready { what: String },
     /// The destination was not reached; the instance was not touched.
     Down(Down),
 }
@@ -211,6 +214,7 @@ impl Outcome {
             Self::Corrupt { .. } => "corrupt",
             Self::Edit { .. } => "edit",
             Self::Unconvertible { .. } => "unconvertible",
+            Self::Unready { .. } => "unready",
             Self::Down(_) => "down",
         }
     }

@@ -71,7 +71,6 @@ impl From<Unsent> for Outcome {
             Unsent::Fault(fault) => return fault.into(),
             Unsent::NoWay { tried } => tried,
         };
-        let passes = |trouble: &Trouble| matches!(trouble, Trouble::NoRoom | Trouble::Worker(Ending::NotStarted));
         let said: Vec<String> = tried
             .iter()
             .map(|(to, trouble)| format!("{} ({to}): {trouble}", name_of(to)))
@@ -81,15 +80,15 @@ impl From<Unsent> for Outcome {
             said.join("; ")
         );
         match tried.iter().any(|(_, trouble)| passes(trouble)) {
-            // Nothing of the instance: it is tried again, and costs nothing.
-            true => Self::Interrupted(super::Interruption {
-                what,
-                fresh: false,
-                stuck: false,
-            }),
+            true => Self::Unready { what },
             false => Self::Unconvertible { what },
         }
     }
+}
+
+/// Whether it is nothing of the instance, and passes.
+fn passes(trouble: &Trouble) -> bool {
+    matches!(trouble, Trouble::NoRoom | Trouble::Worker(Ending::NotStarted))
 }
 
 /// What a session is handed for a job.
@@ -99,10 +98,12 @@ pub enum Load<R> {
     Stored(R),
     /// Converted already, before there was an association that would have waited for it.
     Ready(Outgoing<R>),
+    /// That was tried, and failed: not tried again at once.
+    Failed(R, Uid, Trouble),
 }
 
 impl<R: PayloadReader> Load<R> {
-    /// Converts ahead what will surely leave in another coding. Whatever goes wrong shows again in the session.
+    /// Converts ahead what will surely leave in another coding. What goes wrong shows in the session.
     ///
     /// # Errors
     /// The stored bytes are damaged, or the edits cannot be made.
@@ -112,9 +113,9 @@ impl<R: PayloadReader> Load<R> {
         };
         Ok(match way(job, reader, &to, caster, progress).await? {
             Ok(outgoing) => Self::Ready(outgoing),
-            Err((mut reader, _)) => {
+            Err((mut reader, trouble)) => {
                 reader.rewind();
-                Self::Stored(reader)
+                Self::Failed(reader, to, trouble)
             }
         })
     }
@@ -137,8 +138,9 @@ impl<R: PayloadReader> Load<R> {
             let last = at + 1 == ways.len();
             let made = match load {
                 Self::Ready(outgoing) if outgoing.syntax == *to => Ok(outgoing),
+                Self::Failed(reader, syntax, trouble) if syntax == *to => Err((reader, trouble)),
                 Self::Ready(outgoing) => way(job, outgoing.into_reader(), to, caster, progress).await?,
-                Self::Stored(reader) => way(job, reader, to, caster, progress).await?,
+                Self::Stored(reader) | Self::Failed(reader, ..) => way(job, reader, to, caster, progress).await?,
             };
             let (mut reader, trouble) = match made {
                 Ok(outgoing) if !last && outgoing.is_pointless(job, caster, ways) => {
@@ -152,7 +154,10 @@ impl<R: PayloadReader> Load<R> {
                 },
                 Err(failed) => failed,
             };
-            tracing::warn!(destination = %caster.name, syntax = %name_of(to), reason = trouble.word(), "an instance was not converted");
+            // What passes is the lane's trouble, told once, and not of each image that waits for it.
+            if !passes(&trouble) {
+                tracing::warn!(destination = %caster.name, syntax = %name_of(to), reason = trouble.word(), "an instance was not converted");
+            }
             tried.push((to.clone(), trouble));
             reader.rewind();
             load = Self::Stored(reader);

@@ -152,6 +152,10 @@ impl Payload {
 
     /// `next` begins anew, and `verify` counts from here.
     pub fn rewind(&mut self) {
+        // Summed up already where it was read, and given to nobody yet.
+        if self.position == 0 && self.first.is_some() {
+            return;
+        }
         self.position = 0;
         self.check.restart();
     }

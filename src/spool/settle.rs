@@ -45,7 +45,10 @@ pub(super) fn settle(
             end(txn, key, &job, Some(status))?;
         }
         Settlement::Retry { due, outcome, counted } => {
-            txn.fact(fact(FactKind::Retry).text(outcome.clone()));
+            // What costs the job nothing may go on for days: the same again is no news.
+            if counted || job.outcome != outcome {
+                txn.fact(fact(FactKind::Retry).text(outcome.clone()));
+            }
             job.due = due.min(txn.now.plus(LATEST));
             job.outcome = outcome;
             // It was quiet when it went: what comes now is another matter.

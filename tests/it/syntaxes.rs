@@ -201,6 +201,73 @@ fn without_the_second_look_garbage_would_leave() {
     assert_ne!(only["wrong"], json!({}), "{only}");
 }
 
+/// Below the low-water mark no codec is started. What its destination takes as it is stored leaves so, whole; what must be converted waits,
+/// costs nothing, and fills the full disk with nothing.
+#[test]
+fn without_room_to_convert_images_leave_as_they_are_or_wait() {
+    let setup = Setup::new();
+    let (all, _) = list(setup.path());
+    let list = only(&all, "CT_small.dcm");
+    let received = setup.folder_of("received");
+    let both = format!("{JPEG_LS}+{EXPLICIT}");
+    let (ports, _serving) = peers(&received, &list, &[("jpegls", JPEG_LS), ("both", &both)]);
+    let mut station = setup
+        .rules(r#"fn route(image, from) { to("jpegls"); to("both"); }"#)
+        .archive("jpegls", ports[0], "")
+        .archive("both", ports[1], "compress = \"jpeg-ls\"")
+        .start();
+    for name in ["jpegls", "both"] {
+        station.cli(&["queue", "suspend", name]).ok();
+    }
+    send_list(&station, &list);
+    station.restart_below_low_water();
+    for name in ["jpegls", "both"] {
+        station.cli(&["queue", "resume", name]).ok();
+    }
+    station.wait_metric(
+        "deliveries_total",
+        &[("destination", "both"), ("outcome", "confirmed")],
+        |n| n == 1.0,
+    );
+    let report = compare(&list, &received.join("both"));
+    assert_eq!(
+        (&report["exact"], &report["wrong"]),
+        (&json!(1), &json!({})),
+        "{report}"
+    );
+    let unready = [("destination", "jpegls"), ("outcome", "unready")];
+    station.wait_metric("deliveries_total", &unready, |n| n >= 1.0);
+    std::thread::sleep(Duration::from_secs(4));
+    assert_eq!(
+        station.metric("deliveries_total", &unready),
+        1.0,
+        "not again every second"
+    );
+    let lines = station
+        .cli(&["ledger", "ls", "--kind", "attempt", "--json"])
+        .ok()
+        .json();
+    assert_eq!(lines["lines"].as_array().map(Vec::len), Some(1), "{lines}");
+    let waiting = station.jobs(&[]);
+    assert_eq!(waiting.len(), 1, "{waiting:?}");
+    let (state, why) = (&waiting[0]["state"], waiting[0]["outcome"].as_str().unwrap_or_default());
+    assert!(state == "queued" && why.contains("no room"), "{waiting:?}");
+    let lanes = station.cli(&["lanes"]).ok().out;
+    assert!(lanes.contains("no room"), "{lanes}");
+    assert_eq!(station.metric("spool_damaged", &[]), 0.0);
+
+    station.make_room();
+    station.restart();
+    station.cli(&["queue", "retry", "--destination", "jpegls"]).ok();
+    station.wait_drained(SOON);
+    let report = compare(&list, &received.join("jpegls"));
+    assert_eq!(
+        (&report["received"], &report["wrong"]),
+        (&json!(1), &json!({})),
+        "{report}"
+    );
+}
+
 #[test]
 fn images_are_compressed_for_a_thin_line_and_dcmtk_reads_what_they_became() {
     let setup = Setup::new();

@@ -17,6 +17,7 @@ mod queue;
 mod rebuilt;
 mod renamed;
 mod repeats;
+mod reread;
 mod salvaged;
 mod scrubbed;
 mod seated;
