@@ -10,10 +10,10 @@ use super::forget::Family;
 use super::keys;
 use super::ledger::{Fact, FactKind};
 use super::model::{CommitError, HoldKind, HoldReason, Instance, JobKey};
-use super::record::{JobRecord, SeenRecord};
+use super::record::{JobRecord, SeenEntry, SeenRecord};
 use super::txn::Txn;
 use crate::base::clock::Wall;
-use crate::base::names::Uid;
+use crate::base::names::{DestinationId, Uid};
 
 /// The SOP Instance UID that a plan writes; `None` when it writes none.
 pub type PlanReader = fn(&[u8]) -> Option<Uid>;
@@ -63,7 +63,7 @@ pub(super) fn taken(
     let own = &instance.sop_instance;
     let written = txn.book.core.written_uid(plan).filter(|uid| uid != own);
     let key = keys::leaves_as(&name, written.as_ref().unwrap_or(own));
-    let (came_as, last) = (keys::seen(own), txn.now);
+    let came_as = keys::seen(own);
     let taken = match (txn.record(Cf::Meta, &key, Leaves::decode)?, &written) {
         (Some(other), _) => other.came_as != came_as,
         (None, Some(uid)) => {
@@ -75,12 +75,50 @@ pub(super) fn taken(
     if taken {
         return Ok(Some(HoldReason::new(HoldKind::Conflict, TAKEN)));
     }
-    if written.is_some() {
-        let entry = Leaves { came_as, last }.encode();
-        txn.put(Cf::Meta, keys::left_from(&name, own), entry.clone());
-        txn.put(Cf::Meta, key, entry);
-    }
+    write_down(txn, (&name, dest), (own, written.as_ref()), seen)?;
     Ok(None)
+}
+
+/// Notes under which UID one leaves. One that leaves by either name has both: nobody may take its own for free because it is renamed, too.
+fn write_down(
+    txn: &mut Txn<'_>,
+    (name, dest): (&DestinationId, u32),
+    (own, written): (&Uid, Option<&Uid>),
+    seen: &SeenRecord,
+) -> Result<(), CommitError> {
+    let (came_as, last) = (keys::seen(own), txn.now);
+    let entry = Leaves { came_as, last }.encode();
+    let renamed = txn.get(Cf::Meta, &keys::left_from(name, own))?.is_some();
+    let by_its_own = match written {
+        Some(_) => !renamed && leaves_as_it_came(txn, (own, seen), dest)?,
+        None => renamed,
+    };
+    if by_its_own {
+        txn.put(Cf::Meta, keys::leaves_as(name, own), entry.clone());
+    }
+    if let Some(uid) = written {
+        txn.put(Cf::Meta, keys::left_from(name, own), entry.clone());
+        txn.put(Cf::Meta, keys::leaves_as(name, uid), entry);
+    }
+    Ok(())
+}
+
+/// Whether a UID that was never renamed has left for a destination, or is about to. What is held is looked at when it is let go.
+fn leaves_as_it_came(txn: &mut Txn<'_>, (own, seen): (&Uid, &SeenRecord), dest: u32) -> Result<bool, CommitError> {
+    for (to, job) in seen.entries.iter().flat_map(SeenEntry::deliveries) {
+        if *to != dest && *to != keys::ANYWHERE {
+            continue;
+        }
+        let leaves = match txn.job(JobKey { dest: *to, job: *job })? {
+            None => true,
+            Some(job) if job.hold.is_some() => false,
+            Some(job) => txn.book.core.written_uid(&job.plan).is_none_or(|uid| uid == *own),
+        };
+        if leaves {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// A person lets a held job go, whatever has its UID there already: from now on this one has it, too. What is held as `conflict` was not
@@ -90,13 +128,9 @@ pub(super) fn let_go(txn: &mut Txn<'_>, key: JobKey, job: &JobRecord) -> Result<
         return Ok(());
     };
     let own = &record.instance.sop_instance;
-    if let Some(uid) = txn.book.core.written_uid(&job.plan).filter(|uid| uid != own) {
-        let (came_as, last) = (keys::seen(own), txn.now);
-        let entry = Leaves { came_as, last }.encode();
-        txn.put(Cf::Meta, keys::left_from(&name, own), entry.clone());
-        txn.put(Cf::Meta, keys::leaves_as(&name, &uid), entry);
-    }
-    Ok(())
+    let written = txn.book.core.written_uid(&job.plan).filter(|uid| uid != own);
+    let seen = txn.seen(own)?;
+    write_down(txn, (&name, key.dest), (own, written.as_ref()), &seen)
 }
 
 /// As `taken`, for a job that is about to be placed with this destination; what holds it already is told too. Answers whether it

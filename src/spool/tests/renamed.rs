@@ -81,6 +81,32 @@ async fn a_uid_that_an_instance_came_with_is_taken_too_whichever_was_first() {
     assert_eq!(conflicts(&bench).await, 2, "at another destination nobody has it");
 }
 
+/// What a source with `repeat = "deliver"` sends, perhaps again.
+async fn again(bench: &Bench, uid: &str, jobs: Vec<NewJob>) {
+    let commit = Commit {
+        repeat: Repeat::Deliver,
+        ..decision(jobs)
+    };
+    let sealed = bench.sealed(uid, uid.as_bytes()).await;
+    bench.spool().commit(sealed, commit).await.unwrap();
+}
+
+/// An archive has it under its own name, too: whichever came first, a rule's renaming or the rule before it.
+#[tokio::test]
+async fn one_that_left_renamed_and_as_it_came_has_both_names() {
+    let bench = bench();
+    again(&bench, "1.1", vec![to("a")]).await;
+    bench.confirm("a").await;
+    again(&bench, "1.1", vec![renamed("a", "1.5")]).await;
+    again(&bench, "2.1", vec![renamed("a", "2.5")]).await;
+    again(&bench, "2.1", vec![to("a")]).await;
+    assert_eq!(conflicts(&bench).await, 0);
+    again(&bench, "3.1", vec![renamed("a", "1.1")]).await;
+    assert_eq!(conflicts(&bench).await, 1, "as it came, then renamed");
+    again(&bench, "3.2", vec![renamed("a", "2.1")]).await;
+    assert_eq!(conflicts(&bench).await, 2, "renamed, then as it came");
+}
+
 #[tokio::test]
 async fn a_renaming_that_keeps_instances_apart_costs_nobody_anything() {
     let bench = bench();
