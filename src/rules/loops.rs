@@ -111,19 +111,27 @@ fn came_from(destination: &DestinationId, passes: &Passes, evaluation: &Evaluati
     })
 }
 
-/// One copy for each destination: a group of which another delivery serves a member goes without.
+/// One copy for each destination: a group goes without when a member gets one all the same, by itself or as the first of an earlier group,
+/// and without those members that an earlier group may fall back on.
 pub(super) fn one_copy(wanted: Vec<Wanted>) -> Vec<Wanted> {
     let (mut kept, grouped): (Vec<Wanted>, Vec<Wanted>) =
         wanted.into_iter().partition(|wanted| wanted.terms.group.is_none());
     let number = |wanted: &Wanted| wanted.terms.group.map(|group| group.number);
     let mut numbers: Vec<Option<usize>> = grouped.iter().map(number).collect();
     numbers.dedup();
+    let of = |wanted: &Wanted| wanted.destination.clone();
+    // Those that get a copy for certain, or first.
+    let mut getting: BTreeSet<DestinationId> = kept.iter().map(of).collect();
     for group in numbers {
-        let members: Vec<&Wanted> = grouped.iter().filter(|wanted| number(wanted) == group).collect();
-        let served = |member: &&Wanted| kept.iter().any(|known| known.destination == member.destination);
-        if !members.iter().any(served) {
-            kept.extend(members.into_iter().cloned());
+        let members = || grouped.iter().filter(|wanted| number(wanted) == group);
+        if members().any(|member| getting.contains(&member.destination)) {
+            continue;
         }
+        let named: BTreeSet<DestinationId> = kept.iter().map(of).collect();
+        let left = members().filter(|member| !named.contains(&member.destination));
+        let left: Vec<Wanted> = left.cloned().collect();
+        getting.extend(left.first().map(of));
+        kept.extend(left);
     }
     kept
 }

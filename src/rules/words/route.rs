@@ -319,6 +319,15 @@ mod tests {
             names(r#"to_first(["vna", "cad"]); to_one_of(["cad"]);"#),
             ["vna", "cad"]
         );
+        // A spare of both groups is the first one's; the second goes to its own first all the same.
+        assert_eq!(
+            names(r#"to_first(["vna", "night-archive"]); to_first(["cad", "night-archive"]);"#),
+            ["vna", "night-archive", "cad"]
+        );
+        assert_eq!(
+            names(r#"to_first(["vna", "night-archive"]); to_first(["cad", "vna"]);"#),
+            ["vna", "night-archive"]
+        );
         for rule in [r#"to_first([]);"#, r#"to_first(["v" + "x"]);"#, "to_one_of([1]);"] {
             assert_eq!(routed(rule).hold.unwrap().kind, HoldKind::Error, "{rule}");
         }
