@@ -127,6 +127,7 @@ pub(super) const REPEATS: Family = Family {
 
 fn forget_repeats(txn: &mut Txn<'_>, key: Vec<u8>, raw: Vec<u8>) -> Result<(), CommitError> {
     let window = txn.book.core.config.repeat_window.0;
+    let now = txn.book.core.retention.now(txn.now);
     let Ok(mut seen) = SeenRecord::decode(&raw) else {
         txn.quarantine(Cf::Seen, &key, raw);
         return Ok(());
@@ -134,7 +135,7 @@ fn forget_repeats(txn: &mut Txn<'_>, key: Vec<u8>, raw: Vec<u8>) -> Result<(), C
     let before = seen.entries.len();
     let mut kept = Vec::with_capacity(before);
     for entry in seen.entries {
-        if txn.now.since(entry.at) < window || txn.get(Cf::Instance, &entry.instance.0)?.is_some() {
+        if now.since(entry.at) < window || txn.get(Cf::Instance, &entry.instance.0)?.is_some() {
             kept.push(entry);
         }
     }

@@ -10,6 +10,7 @@ use super::leaving::PlanReader;
 use super::model::{ArriveError, CommitError};
 use super::payload::DISK_DEADLINE;
 use super::pool::Pool;
+use super::retention::Retention;
 use super::scrub::Desk;
 use super::sums::Sums;
 use super::tally::Tally;
@@ -38,6 +39,7 @@ pub(super) struct Core {
     pub witness: Witness,
     pub scrub: Desk,
     pub tally: Tally,
+    pub retention: Retention,
     /// Places for the reading of what is about to be promised.
     pub verifying: Semaphore,
     trace_key: OnceLock<trace::Key>,
@@ -62,6 +64,7 @@ impl Core {
             witness: Witness::new(&config.path, metrics.clone()),
             scrub: Desk::default(),
             tally: Tally::default(),
+            retention: Retention::default(),
             verifying: Semaphore::new(judging::READS),
             trace_key: OnceLock::new(),
             plan_reader: OnceLock::new(),

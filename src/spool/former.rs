@@ -10,6 +10,7 @@ use super::leaving::Leaves;
 use super::model::{CommitError, HoldKind, HoldReason, NewJob, Priority};
 use super::moved::{self, Away};
 use super::record::{Alternative, Done, Failover, InstanceRecord, JobRecord, SeenEntry, SeenRecord};
+use super::retention;
 use super::study::StudySeen;
 use super::txn::{DESTINATION, NEXT_JOB, SUSPENDED, Txn, aside, decode_number};
 use super::wait::{Group, GroupKind};
@@ -295,7 +296,7 @@ impl Former {
                 Cf::Study => keys::is_study(key) && StudySeen::decode(value).is_ok(),
                 Cf::Meta if keys::is_alias(key) => value.is_empty() || Mapped::decode(value).is_ok(),
                 Cf::Meta if key.starts_with(keys::LEAVES) => Leaves::decode(value).is_ok(),
-                Cf::Meta => commitment::outlives(key, value),
+                Cf::Meta => commitment::outlives(key, value) || retention::is_sound(key, value),
                 _ => false,
             };
             if sound {

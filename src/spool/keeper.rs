@@ -11,6 +11,7 @@ use super::keys;
 use super::model::JobKey;
 use super::payload::Mark;
 use super::record::{InstanceRecord, JobRecord};
+use super::retention::Pace;
 use super::{alias, commitment, leaving, prune, study};
 use crate::base::clock::Wall;
 use crate::base::names::JobId;
@@ -70,6 +71,7 @@ pub(super) struct Keeper {
     swept: [Vec<u8>; MEMORIES.len()],
     /// Per destination, the first job key that may still be there: jobs leave at the front.
     oldest: BTreeMap<u32, Vec<u8>>,
+    pace: Pace,
 }
 
 impl Keeper {
@@ -79,6 +81,7 @@ impl Keeper {
             queue,
             swept: Default::default(),
             oldest: BTreeMap::new(),
+            pace: Pace::new(),
         }
     }
 
@@ -107,6 +110,7 @@ impl Keeper {
             self.tick();
             if Instant::now() >= chores {
                 chores = Instant::now() + CHORES;
+                self.go_on();
                 self.sweep();
                 self.ages();
             }
@@ -135,7 +139,8 @@ impl Keeper {
 
     /// Old lines of the ledger. A pruning that is cut goes on, from its new beginning, when the next is due.
     fn prune(&self) {
-        let Some(upto) = prune::due(&self.core, self.core.clock.now()) else {
+        let now = self.core.retention.now(self.core.clock.now());
+        let Some(upto) = prune::due(&self.core, now) else {
             return;
         };
         let announced = submit_blocking(&self.queue, move |txn| {
@@ -184,9 +189,19 @@ impl Keeper {
         }
     }
 
+    /// The time of retention. When it cannot be written down, it is caught up with after the next start.
+    fn go_on(&mut self) {
+        if let Some((key, record)) = self.pace.go_on(&self.core) {
+            let _ = submit_blocking(&self.queue, move |txn| {
+                txn.put(Cf::Meta, key, record);
+                Ok(())
+            });
+        }
+    }
+
     /// One stretch of each family. A sweep that did not happen is done when its turn comes again.
     fn sweep(&mut self) {
-        let now = self.core.clock.now();
+        let now = self.core.retention.now(self.core.clock.now());
         for (Memory { family, span }, next) in MEMORIES.iter().zip(&mut self.swept) {
             let span = u64::try_from(span(&self.core.config).as_micros()).unwrap_or(u64::MAX);
             let before = Wall(now.0.saturating_sub(span));

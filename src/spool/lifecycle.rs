@@ -213,6 +213,8 @@ impl Prepared {
         let index = |error: DbError| recover::index_error(root, &error);
         recover::lanes(core, &db).map_err(index)?;
         let book = Book::load(core.clone(), &db).map_err(index)?;
+        let begun = core.retention.begin(&db, book.ledger, core.clock.now());
+        begun.map_err(index)?;
         let lost = witness::lost_facts(root, &book.ledger);
         if lost > 0 {
             return Err(OpenError::IndexDamaged {

@@ -68,6 +68,7 @@ mod record;
 mod recover;
 mod redecide;
 mod relink;
+mod retention;
 mod salvage;
 mod schema;
 mod scrub;

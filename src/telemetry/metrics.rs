@@ -218,6 +218,14 @@ impl Metrics {
         self.skews.note(gauge, source, seconds, self.made.elapsed());
     }
 
+    /// Whether it is known that the box's clock cannot be right: see `clock_implausible`.
+    #[must_use]
+    pub fn is_clock_doubted(&self) -> bool {
+        let families = self.alarms.clock_implausible.collect();
+        let mut reasons = families.iter().flat_map(MetricFamily::get_metric);
+        reasons.any(|reason| reason.get_gauge().get_value() > 0.0)
+    }
+
     /// Jobs held of one destination, of all kinds.
     #[must_use]
     pub fn held_of(&self, destination: &str) -> u64 {

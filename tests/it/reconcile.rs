@@ -331,6 +331,29 @@ fn a_report_that_was_made_while_the_clock_was_ahead_is_made_again() {
     assert_eq!(station.metric("reconcile_differences", &[("kind", "refused")]), 1.0);
 }
 
+/// The clock is three years ahead: reports stay, of the years that never were one day is reconciled, and set right the last report is that
+/// of a day that was.
+#[test]
+fn a_clock_that_is_years_ahead_for_a_moment_takes_no_report() {
+    let mut station = Setup::new().rules(RULES).folder("vna").start();
+    send(station.setup.dicom, station.setup.path(), &Object::many(objects::CT, 1));
+    station.wait_drained(SOON);
+    let today = reconcile(&station)["day"].as_str().expect("a day").to_owned();
+    let folder = station.setup.path().join("reconciliation");
+    assert!(station.terminate().success());
+    station.setup.wrapper = later("+1095d");
+    station.start();
+    wait_until("the day before is reconciled", SOON, || reports(&folder) >= 2);
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    assert_eq!(reports(&folder), 2);
+    assert!(kept_of(&folder, &today).is_some());
+    assert!(station.terminate().success());
+    station.setup.wrapper = Vec::new();
+    station.start();
+    let last = station.cli(&["reconcile", "--kept"]);
+    assert!(last.out.contains(&today), "{last:?}");
+}
+
 /// The ledger begins anew, as after the loss of the index, or later than the day, as `ledger.keep` has it: what a report knew stays.
 #[test]
 fn a_report_is_not_made_again_by_a_ledger_that_knows_less() {

@@ -59,7 +59,8 @@ const REST: Duration = Duration::from_secs(300);
 /// Days back whose differences count, and are looked at again. What nobody has mended in that time, nobody will; the report stays.
 const LOOK_BACK_DAYS: u64 = 14;
 /// Days that are caught up after a downtime; reports of earlier ones would tell of today and be kept no longer.
-const CATCH_UP_MAX: usize = 31;
+const CATCH_UP_DAYS: u64 = 31;
+const CATCH_UP: Duration = Duration::from_secs(CATCH_UP_DAYS * 86_400);
 
 impl Reconciler {
     /// `state` is where the box keeps what changes.
@@ -154,8 +155,14 @@ impl Reconciler {
             .calendar
             .today(first)
             .max(self.calendar.first_kept(now, self.config.keep.0));
+        // So much more time than the box has run for is a long holiday, or a clock that is wrong: of it the last day will do, and what
+        // the ledger has a line of.
+        let idle = now.since(self.spool.retention_now()) > CATCH_UP;
         let (mut missed, mut day) = (Vec::new(), last);
-        while day >= first && missed.len() < CATCH_UP_MAX {
+        for _ in 0..CATCH_UP_DAYS {
+            if day < first {
+                break;
+            }
             let folder = self.folder.clone();
             let known = blocking(move || stored(&folder, day))
                 .await
@@ -164,11 +171,18 @@ impl Reconciler {
             if known.is_some_and(|report| report.complete && made(&report).is_some_and(|at| at <= now)) {
                 break;
             }
-            missed.push(day);
+            if !idle || day == last || self.has_lines(day).await? {
+                missed.push(day);
+            }
             day = day.before();
         }
         missed.reverse();
         Ok(missed)
+    }
+
+    async fn has_lines(&self, day: Day) -> Result<bool, ReadError> {
+        let (facts, more) = self.spool.facts_between(self.calendar.bounds(day), None, 1).await?;
+        Ok(more.is_some() || !facts.is_empty())
     }
 
     /// Reconciles a day; without one today so far, and the days that are looked back at: what was mended is no difference any more, and
@@ -246,10 +260,10 @@ impl Reconciler {
     /// # Errors
     /// It cannot be read.
     pub async fn kept(&self, day: Option<Day>) -> io::Result<Option<Report>> {
-        let folder = self.folder.clone();
+        let (folder, today) = (self.folder.clone(), self.calendar.today(self.clock.now()));
         let found = blocking(move || match day {
             Some(day) => stored(&folder, day),
-            None => match made_last(&folder)? {
+            None => match made_last(&folder, today)? {
                 Some(day) => stored(&folder, day),
                 None => Ok(None),
             },
@@ -289,9 +303,9 @@ impl Reconciler {
         self.metrics.reconcile_open.set(i64::try_from(open).unwrap_or(i64::MAX));
     }
 
-    /// Reports that are kept no longer.
+    /// Reports that are kept no longer, by the time of retention: a clock that is ahead for a moment takes none.
     async fn clear(&self) -> Result<(), ReconcileError> {
-        let first = self.calendar.first_kept(self.clock.now(), self.config.keep.0);
+        let first = self.calendar.first_kept(self.spool.retention_now(), self.config.keep.0);
         let folder = self.folder.clone();
         let cleared = blocking(move || {
             for day in days(&folder)?.into_iter().filter(|day| *day < first) {
@@ -346,14 +360,14 @@ fn since(folder: &Path, first: Day) -> io::Result<Vec<(Day, Report)>> {
     Ok(reports)
 }
 
-/// The day whose report was written last.
-fn made_last(folder: &Path) -> io::Result<Option<Day>> {
+/// The day whose report was written last; one to come, of a clock that was ahead, only when there is no other.
+fn made_last(folder: &Path, today: Day) -> io::Result<Option<Day>> {
     let mut last = None;
     for day in days(folder)? {
         let written = fs::metadata(folder.join(format!("{day}.json")))?.modified()?;
-        last = last.max(Some((written, day)));
+        last = last.max(Some((day <= today, written, day)));
     }
-    Ok(last.map(|(_, day)| day))
+    Ok(last.map(|(_, _, day)| day))
 }
 
 /// The report of a day, as its file has it; `None`: there is none, or it cannot be understood and is made again.

@@ -3,6 +3,7 @@ mod aged;
 mod asked;
 mod cached;
 mod chained;
+mod clock;
 mod committed;
 mod crash;
 mod discarded;
