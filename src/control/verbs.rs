@@ -4,7 +4,6 @@ use super::decide::Decide;
 use super::protocol::{Action, Filter, Job, Lane, Release, Request, Response};
 use super::server::Handler;
 use crate::alarms::Alarms;
-use crate::base::clock::Wall;
 use crate::base::names::{DestinationId, JobId};
 use crate::custody::{Custody, Reconciler};
 use crate::scheduler::{LaneState, LaneStatus, Scheduler};
@@ -294,7 +293,7 @@ impl Verbs {
                 } else {
                     &fact.text
                 };
-                lane.reason = Some(format!("by {who} since {}: {why}", Wall(fact.at_us).iso()));
+                lane.reason = Some(format!("by {who} since {}: {why}", fact.at().iso()));
             }
             lanes.push(lane);
         }

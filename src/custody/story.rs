@@ -214,7 +214,7 @@ pub fn own(fact: &Fact) -> Step {
         job: fact.job,
         destination: fact.destination.as_ref().map(ToString::to_string),
         who: fact.who.clone(),
-        ..step(fact.at_us, headline(fact), fact.text.clone())
+        ..step(fact.at().0, headline(fact), fact.text.clone())
     }
 }
 
@@ -237,7 +237,7 @@ fn steps(fact: &Fact) -> Vec<Step> {
             "received",
             format!("from {route}, {} bytes, {}", arrival.length, arrival.syntax),
         ),
-        step(fact.at_us, "decided", format!("by rules {}", arrival.rules)),
+        step(fact.at().0, "decided", format!("by rules {}", arrival.rules)),
         Step {
             text: match fact.kind {
                 FactKind::Conflict => "on the disk; its SOP Instance UID was known with other content".to_owned(),
@@ -250,7 +250,7 @@ fn steps(fact: &Fact) -> Vec<Step> {
         steps.push(Step {
             job: Some(job.job),
             destination: job.to.as_ref().map(ToString::to_string),
-            ..step(fact.at_us, "queued", String::new())
+            ..step(fact.at().0, "queued", String::new())
         });
     }
     steps
@@ -261,7 +261,7 @@ fn steps(fact: &Fact) -> Vec<Step> {
 pub fn deliveries(facts: &[Fact]) -> Vec<Delivery> {
     let mut jobs: BTreeMap<u64, Delivery> = BTreeMap::new();
     for fact in facts {
-        let since = Wall(fact.at_us).iso();
+        let since = fact.at().iso();
         for job in fact.arrival().into_iter().flat_map(|arrival| &arrival.jobs) {
             let new = Delivery {
                 job: job.job,

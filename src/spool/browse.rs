@@ -54,7 +54,7 @@ pub fn evicted_since(path: &Path, since: Wall) -> Option<u64> {
         if let Ok((_, fact)) = decode(value) {
             let id = fact.instance.as_deref().and_then(|id| InstanceId::parse(id).ok());
             match (fact.kind, id) {
-                (FactKind::Stored | FactKind::Conflict, Some(id)) => drop(came.insert(id)),
+                (FactKind::Stored | FactKind::Conflict, Some(id)) if fact.at() >= since => drop(came.insert(id)),
                 (FactKind::Evicted, Some(id)) => gone += u64::from(came.remove(&id)),
                 _ => {}
             }

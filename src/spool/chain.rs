@@ -140,7 +140,7 @@ impl Walk {
         let why = match &decoded {
             Err(_) => Some("it cannot be read, or its checksum is wrong"),
             Ok(_) if keys::ledger_of(key).is_none() => Some("its key is none of a line"),
-            Ok((_, fact)) if fact.at_us != at.0 => Some("its time was changed"),
+            Ok((_, fact)) if fact.at_us != at.0 || fact.at() > at => Some("its time was changed"),
             Ok(_) if seq <= self.before.seq => Some("a line with its number, or a later one, stands before it"),
             Ok(_) if seq > self.before.seq + 1 => Some(MISSING),
             Ok((previous, _)) if *previous != self.before.hash => Some("it does not follow from the line before it"),

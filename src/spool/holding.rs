@@ -3,6 +3,7 @@
 use super::core::Core;
 use super::db::{Cf, Db, DbError};
 use super::keys;
+use super::late::{self, Late};
 use super::ledger::{self, Fact};
 use super::model::{HoldReason, Instance, ReadError};
 use super::payload::path_of;
@@ -137,49 +138,99 @@ impl Spool {
         .await
     }
 
-    /// The facts from `from` on and before `to`, behind the place `after`, with the place where the next page begins; `None`: no more.
+    /// The facts from `from` on and before `to`, behind the place `after`, with the place where the next page begins; `None`: no more. First
+    /// those whose place is that of their time, then the late ones (`late.rs`), each in the order of time.
     ///
     /// # Errors
     /// The index cannot be read.
     pub async fn facts_between(
         &self,
-        (from, to): (Wall, Wall),
+        span: (Wall, Wall),
         after: Option<Place>,
         limit: usize,
     ) -> Result<(Vec<Fact>, Option<Place>), ReadError> {
         self.read(move |db| {
-            let start = after.map_or(keys::ledger(from, 0), |Place(at, seq)| keys::ledger(at, seq));
-            let (mut facts, mut next) = (Vec::new(), None);
-            db.scan(Cf::Ledger, &start, &keys::ledger(to, 0), |key, value| {
-                if facts.len() == limit {
-                    next = keys::ledger_of(key).map(|(at, seq)| Place(at, seq));
+            let mut facts = Vec::new();
+            let late = match after {
+                Some(Place(Next::Late(late))) => late,
+                other => {
+                    let start = match other {
+                        Some(Place(Next::Line(at, seq))) => keys::ledger(at, seq),
+                        _ => keys::ledger(span.0, 0),
+                    };
+                    let next = in_place(db, (start, span.1), limit, &mut facts)?;
+                    if next.is_some() {
+                        return Ok((facts, next));
+                    }
+                    Late::first_of(span.0)
+                }
+            };
+            let (mut found, mut next) = (Vec::new(), None);
+            late::between(db, late, span.1, |late| {
+                if facts.len() + found.len() == limit {
+                    next = Some(Place(Next::Late(late)));
                     return false;
                 }
-                facts.extend(ledger::decode(value).ok().map(|(_, fact)| fact));
+                found.push(late);
                 true
             })?;
+            for late in found {
+                facts.extend(late.fact(db)?);
+            }
             Ok((facts, next))
         })
         .await
     }
 
-    /// When the first line of the ledger was written that is still there.
+    /// When the first line of the ledger was written that is still there. Where that was while the clock was ahead, the earliest of those
+    /// that came after it was set right.
     ///
     /// # Errors
     /// The index cannot be read.
     pub async fn first_fact(&self) -> Result<Option<Wall>, ReadError> {
-        self.read(|db| {
+        let now = self.core.clock.now();
+        self.read(move |db| {
             let mut first = None;
-            db.scan(Cf::Ledger, &[], &[], |key, _| {
-                first = keys::ledger_of(key).map(|(at, _)| at);
+            db.scan(Cf::Ledger, &[], &[], |key, value| {
+                let own = ledger::decode(value).ok().map(|(_, fact)| fact.at());
+                first = own.or(keys::ledger_of(key).map(|(at, _)| at));
                 false
             })?;
-            Ok(first)
+            match first {
+                Some(ahead) if ahead > now => Ok(late::earliest(db)?.or(first)),
+                first => Ok(first),
+            }
         })
         .await
     }
 }
 
+/// Facts whose place is that of their time, from a place on and before a time. Answers where the next page begins.
+fn in_place(
+    db: &Db,
+    (start, to): ([u8; 16], Wall),
+    limit: usize,
+    facts: &mut Vec<Fact>,
+) -> Result<Option<Place>, DbError> {
+    let mut next = None;
+    db.scan(Cf::Ledger, &start, &keys::ledger(to, 0), |key, value| {
+        if facts.len() == limit {
+            next = keys::ledger_of(key).map(|(at, seq)| Place(Next::Line(at, seq)));
+            return false;
+        }
+        let fact = ledger::decode(value).ok().map(|(_, fact)| fact);
+        facts.extend(fact.filter(|fact| fact.own_us.is_none()));
+        true
+    })?;
+    Ok(next)
+}
+
 /// A line of the ledger, for the next page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Place(Wall, u64);
+pub struct Place(Next);
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Next {
+    Line(Wall, u64),
+    Late(Late),
+}

@@ -1,4 +1,5 @@
 //! The keys of the index, big-endian, so that byte order is the order meant. Nothing else builds or cuts a key.
+use super::late::Late;
 use super::model::{JobKey, Priority};
 use crate::base::clock::Wall;
 use crate::base::names::{DestinationId, InstanceId, JobId, Uid};
@@ -255,6 +256,20 @@ pub(super) fn ledger_of(raw: &[u8]) -> Option<(Wall, u64)> {
     Some((Wall(u64_at(raw, 0)?), u64_at(raw, 8)?))
 }
 
+/// Lines that are late, in `meta`: `ledger/late/ | own time | time | sequence number`.
+const LATE: &[u8] = b"ledger/late/";
+
+pub(super) fn late(Late { own, at, seq }: Late) -> Vec<u8> {
+    [LATE, &own.0.to_be_bytes(), &ledger(at, seq)].concat()
+}
+
+pub(super) fn late_of(raw: &[u8]) -> Option<Late> {
+    let (own, line) = raw.strip_prefix(LATE)?.split_first_chunk::<8>()?;
+    let own = Wall(u64::from_be_bytes(*own));
+    let (at, seq) = ledger_of(line)?;
+    Some(Late { own, at, seq })
+}
+
 /// `instance | time | sequence number` of a fact that is about the instance.
 pub(super) fn history(id: InstanceId, at: Wall, seq: u64) -> [u8; 32] {
     let mut out = [0; 32];
@@ -329,6 +344,15 @@ mod tests {
         assert_eq!(awaits_of(&awaited), Some((key, true, [3; 16])));
         assert!(awaited.starts_with(&awaits_prefix(7, true)) && !awaited.starts_with(&awaits_prefix(7, false)));
         assert_eq!(number_of(&numbered(OUTGOING, 5), OUTGOING), Some(5));
+        let own = |own| Late {
+            own,
+            at: Wall(9),
+            seq: 4,
+        };
+        assert_eq!(late_of(&late(own(Wall(5)))), Some(own(Wall(5))));
+        assert!(
+            late(own(Wall(5))) < late(Late::first_of(Wall(6))) && late(Late::first_of(Wall(5))) < late(own(Wall(5)))
+        );
         assert_eq!(number_of(&outgoing_uid(&Uid::known("1.2")), OUTGOING), None);
     }
 

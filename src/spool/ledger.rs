@@ -1,15 +1,17 @@
 //! The ledger: what was done with every instance, as hash-chained facts in the same batch as the deed itself.
 //! A fact carries our ids, UIDs, destinations, status words and a person's reason; never another value of a data set.
 //!
-//! A line is stored under `time | sequence number`; its record is the BLAKE3 hash of the line before it (key and record), then the
+//! A line is stored under `time | sequence number` (its own time, or that of the line before it when the clock is behind that: `late.rs`); its record is the BLAKE3 hash of the line before it (key and record), then the
 //! fact as JSON, with version and crc32 around both. `chain.rs` verifies, `prune.rs` takes old lines away.
 use super::codec::{Damaged, unwrap_body, wrap};
-use super::db::{Cf, Db, DbError};
+use super::db::{Cf, Change, Db, DbError};
 use super::keys;
+use super::late::Late;
 use super::model::CommitError;
 use super::record::InstanceRecord;
 use crate::base::clock::Wall;
 use crate::base::names::{DestinationId, InstanceId, JobId, SourceId, Uid};
+use std::time::Duration;
 
 /// What kind of thing happened.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, serde::Serialize, serde::Deserialize)]
@@ -109,8 +111,11 @@ impl FactKind {
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Fact {
     pub kind: FactKind,
-    /// Microseconds since 1970 UTC; never before the fact before it.
+    /// Its place in time, microseconds since 1970 UTC: never before the fact before it. When it was, `at` says.
     pub at_us: u64,
+    /// When it was, where that is before its place: see `late.rs`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own_us: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -236,6 +241,7 @@ impl Fact {
         Self {
             kind,
             at_us: 0,
+            own_us: None,
             instance: None,
             job: None,
             destination: None,
@@ -243,6 +249,12 @@ impl Fact {
             text: String::new(),
             detail: None,
         }
+    }
+
+    /// When it was, by the clock of that moment.
+    #[must_use]
+    pub fn at(&self) -> Wall {
+        Wall(self.own_us.unwrap_or(self.at_us))
     }
 
     #[must_use]
@@ -339,11 +351,12 @@ impl Head {
         Ok(head)
     }
 
-    /// Adds a fact; answers its key and record.
+    /// Adds a fact; answers its key and record. `late` says whether it needs an entry beside them.
     pub(super) fn append(&mut self, mut fact: Fact, now: Wall) -> (Vec<u8>, Vec<u8>) {
         self.at = self.at.max(now);
         self.seq += 1;
         fact.at_us = self.at.0;
+        fact.own_us = self.late(now).map(|late| late.own.0);
         let mut body = self.hash.to_vec();
         // A fact is plain strings and numbers: it always serialises.
         body.extend(serde_json::to_vec(&fact).expect("a fact serialises"));
@@ -352,7 +365,25 @@ impl Head {
         self.hash = link(&key, &record);
         (key, record)
     }
+
+    /// The last line, when the clock says an earlier time than it bears.
+    pub(super) fn late(&self, now: Wall) -> Option<Late> {
+        (self.at.since(now) >= LATE).then_some(Late {
+            own: now,
+            at: self.at,
+            seq: self.seq,
+        })
+    }
+
+    /// The entry of the line that was just added, when it is late.
+    pub(super) fn late_entry(&self, now: Wall) -> Option<Change> {
+        let late = self.late(now)?;
+        Some((Cf::Meta, keys::late(late), Some(Vec::new())))
+    }
 }
+
+/// A line is late by this or more. Less is a clock that is kept right.
+const LATE: Duration = Duration::from_secs(1);
 
 /// The hash that the next fact carries.
 pub(super) fn link(key: &[u8], record: &[u8]) -> [u8; 32] {

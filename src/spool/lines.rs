@@ -2,7 +2,7 @@
 use super::db::{Cf, Db, DbError};
 use super::ledger::{self, Fact};
 use super::model::ReadError;
-use super::{Spool, keys};
+use super::{Spool, keys, late};
 use crate::base::clock::Wall;
 use std::sync::Arc;
 
@@ -44,7 +44,7 @@ impl Spool {
         limit: usize,
     ) -> Result<Lines, ReadError> {
         self.read(move |db| {
-            let end = keys::ledger(Wall(to.0.saturating_add(1)), 0);
+            let end = late::end_of(db, (from, to), keys::ledger(Wall(to.0.saturating_add(1)), 0))?;
             let end = match before {
                 Some(number) => place_of(db, number)?.map_or(end, |place| place.min(end)),
                 None => end,
@@ -59,12 +59,12 @@ impl Spool {
                     return false;
                 }
                 looked_at += 1;
+                let within = |at: Wall| at >= from && at <= to;
                 match ledger::decode(record) {
-                    Ok((_, fact)) if wanted(&fact) => page.lines.push(Line { number, fact }),
-                    Ok(_) => {}
-                    Err(_) => page.unreadable.push(number),
+                    Ok((_, fact)) if within(fact.at()) && wanted(&fact) => page.lines.push(Line { number, fact }),
+                    Err(_) if within(at) => page.unreadable.push(number),
+                    _ => {}
                 }
-                debug_assert!(at <= to);
                 true
             })?;
             Ok(page)

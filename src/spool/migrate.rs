@@ -170,14 +170,15 @@ fn is_complete(db: &Db) -> Result<bool, DbError> {
 /// The format, and the fact, in one batch.
 fn complete(db: &Db, from: u64, now: Wall) -> Result<(), DbError> {
     let fact = Fact::new(FactKind::Migrated).text(format!("spool format {from} to {}", schema::FORMAT));
-    let (key, record) = Head::load(db)?.append(fact, now);
+    let mut head = Head::load(db)?;
+    let (key, record) = head.append(fact, now);
     let changes = [
         (Cf::Meta, STEP.to_vec(), None),
         (Cf::Meta, CURSOR.to_vec(), None),
         schema::stamp(),
         (Cf::Ledger, key, Some(record)),
     ];
-    db.write(changes.into_iter())
+    db.write(changes.into_iter().chain(head.late_entry(now)))
 }
 
 /// Where an earlier start had come to.

@@ -43,6 +43,7 @@ mod inspect;
 mod job_state;
 mod keeper;
 mod keys;
+mod late;
 mod leaving;
 mod ledger;
 mod lifecycle;

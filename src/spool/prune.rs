@@ -4,6 +4,7 @@
 use super::chain::anchored;
 use super::core::Core;
 use super::db::Cf;
+use super::late::Late;
 use super::ledger::{Detail, Fact, FactKind, Head, decode, link};
 use super::model::CommitError;
 use super::txn::Txn;
@@ -82,8 +83,11 @@ pub(super) fn batch(txn: &mut Txn<'_>, upto: &Head) -> Result<bool, CommitError>
             seq,
             at,
         });
-        if let Some(id) = decode(&record).ok().and_then(|(_, fact)| fact.about()) {
-            touched.insert((id, keys::history(id, at, seq)));
+        if let Ok((_, fact)) = decode(&record) {
+            touched.extend(fact.about().map(|id| (id, keys::history(id, at, seq))));
+            if let Some(own) = fact.own_us.map(Wall) {
+                txn.delete(Cf::Meta, keys::late(Late { own, at, seq }));
+            }
         }
         txn.delete(Cf::Ledger, key);
         txn.put(change_cf, anchor_key, anchor.unwrap_or_default());

@@ -5,6 +5,7 @@
 use super::chain;
 use super::db::{Cf, Change, Db, DbError};
 use super::keys;
+use super::late::Late;
 use super::ledger::{Break, Detail, Fact, FactKind, Head, decode};
 use crate::base::clock::Wall;
 
@@ -68,7 +69,8 @@ pub(super) fn carry_ledger(
         at: carried.at,
     };
     let (key, record) = head.append(Fact::new(FactKind::Break).text(text).detail(detail), now);
-    db.write(std::iter::once((Cf::Ledger, key, Some(record))))?;
+    let line = (Cf::Ledger, key, Some(record));
+    db.write(std::iter::once(line).chain(head.late_entry(now)))?;
     Ok((unread, changed))
 }
 
@@ -111,12 +113,17 @@ impl Carrying<'_> {
         self.failed.is_none()
     }
 
-    /// A line whose entry among its instance's facts was lost, or never was there (an older format), gets one.
+    /// A line whose entry among its instance's facts was lost, or never was there (an older format), gets one; and one that is late
+    /// its entry under its own time.
     fn list(&mut self, key: &[u8], value: &[u8]) {
-        let about = decode(value).ok().and_then(|(_, fact)| fact.about());
-        let Some((id, (at, seq))) = about.zip(keys::ledger_of(key)) else {
+        let (Ok((_, fact)), Some((at, seq))) = (decode(value), keys::ledger_of(key)) else {
             return;
         };
+        if let Some(own) = fact.own_us.map(Wall) {
+            let late = keys::late(Late { own, at, seq });
+            self.changes.push((Cf::Meta, late, Some(Vec::new())));
+        }
+        let Some(id) = fact.about() else { return };
         let entry = keys::history(id, at, seq).to_vec();
         if matches!(self.db.get(Cf::History, &entry), Ok(None)) {
             self.changes.push((Cf::History, entry, Some(Vec::new())));

@@ -303,6 +303,9 @@ impl<'a> Txn<'a> {
             let Head { at, seq, .. } = self.book.ledger;
             self.put(Cf::History, keys::history(id, at, seq), note);
         }
+        if let Some(late) = self.book.ledger.late(self.now) {
+            self.put(Cf::Meta, keys::late(late), Vec::new());
+        }
         self.put(Cf::Ledger, key, record);
     }
 

@@ -331,6 +331,37 @@ fn a_report_that_was_made_while_the_clock_was_ahead_is_made_again() {
     assert_eq!(station.metric("reconcile_differences", &[("kind", "refused")]), 1.0);
 }
 
+/// The clock is 400 days ahead, an image comes, and it is set right: what comes then is of the day that it is.
+#[test]
+fn what_comes_after_the_clock_was_ahead_is_of_its_own_day() {
+    let mut station = Setup::new().rules(RULES).folder("vna").start();
+    let sent = Object::many(objects::CT, 4);
+    assert!(station.terminate().success());
+    station.setup.wrapper = later("+400d");
+    station.start();
+    send(station.setup.dicom, station.setup.path(), &sent[..1]);
+    station.wait_drained(SOON);
+    assert!(station.terminate().success());
+    station.setup.wrapper = Vec::new();
+    station.start();
+    send(station.setup.dicom, station.setup.path(), &sent[1..]);
+    station.wait_drained(SOON);
+    let report = reconcile(&station);
+    assert_eq!(report["sources"][0]["received"], 3, "{report}");
+    let today = report["day"].as_str().expect("a day").to_owned();
+    let lines = station
+        .cli(&["ledger", "ls", "--kind", "stored", "--since", &today])
+        .ok()
+        .out;
+    assert_eq!(lines.matches(" stored").count(), 4, "{lines}");
+    assert_eq!(
+        lines.matches(&today).count(),
+        3,
+        "the other is of a day to come: {lines}"
+    );
+    assert_eq!(refuses_one(&mut station), today, "what is refused is told");
+}
+
 /// The clock is three years ahead: reports stay, of the years that never were one day is reconciled, and set right the last report is that
 /// of a day that was.
 #[test]

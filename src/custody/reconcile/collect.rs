@@ -77,7 +77,7 @@ impl Told {
                         "cut" => study.cut += refused.count,
                         _ => study.refused += refused.count,
                     }
-                    self.refused.add(Wall(fact.at_us), refused);
+                    self.refused.add(fact.at(), refused);
                 }
             }
             FactKind::Confirmed if is_commitment(fact) => self.destination(to).committed += 1,

@@ -25,7 +25,7 @@ struct Missing {
 }
 
 impl Refused {
-    /// A line of the ledger, written at `at`. In the order of the ledger.
+    /// A line of the ledger, written at `at`.
     pub(super) fn add(&mut self, at: Wall, line: &Refusals) {
         let kind = if line.status == "cut" { Kind::Cut } else { Kind::Refused };
         let about = (kind, line.source.to_string(), line.study.clone(), line.status.clone());
@@ -80,7 +80,9 @@ impl Refused {
 impl Missing {
     /// The named that have not come, and how many of the others.
     async fn still(self, spool: &Spool, study: Option<&str>) -> Result<(Vec<String>, u64), ReadError> {
-        let Self { named, unnamed } = self;
+        let Self { named, mut unnamed } = self;
+        // Late lines come behind the others.
+        unnamed.sort_unstable();
         let (mut missing, mut came_named) = (Vec::new(), BTreeSet::new());
         // One is enough to see that it has come; all of them are needed only to tell the others by.
         let limit = if unnamed.is_empty() { 1 } else { CAME_MAX };

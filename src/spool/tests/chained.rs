@@ -128,6 +128,27 @@ async fn a_changed_word_a_flipped_bit_a_line_taken_out_put_in_or_moved_is_found_
 }
 
 #[tokio::test]
+async fn the_own_time_of_a_late_line_is_as_safe_as_the_rest() {
+    let mut bench = Bench::new();
+    let (ahead, day) = (START.plus(Duration::from_secs(400 * 86_400)), 86_400_000_000);
+    for at in [ahead, START, Wall(START.0 + day), Wall(START.0 + 2 * day)] {
+        bench.set_clock(at);
+        bench.spool().note(vec![Fact::new(FactKind::Resumed)]).await.unwrap();
+    }
+    bench.spool.take().unwrap().close().await;
+    let whole = lines(bench.path());
+    assert!(verify_ledger(bench.path()).unwrap().is_sound());
+    let (key, value) = &whole[1];
+    let own = decode(value).unwrap().1.at().0;
+    assert_eq!(own, START.0);
+    for (other, broken) in [(own + day, 3), (ahead.0 + 1, 2)] {
+        let words = |at: u64| format!("\"own_us\":{at}");
+        tamper(bench.path(), vec![put(key, &forged(value, &words(own), &words(other)))]);
+        assert_eq!(first_broken(bench.path()), broken);
+    }
+}
+
+#[tokio::test]
 async fn an_end_that_is_cut_off_is_seen_by_the_witness_and_without_one_is_said() {
     let bench = told().await;
     let whole = lines(bench.path());

@@ -32,6 +32,7 @@ use crate::base::units::{Share, Size, Span};
 use crate::telemetry::metrics::Metrics;
 use bytes::Bytes;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// A spool in a directory of its own, under a clock that the test moves.
@@ -86,6 +87,14 @@ impl Bench {
 
     fn path(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// Sets the clock, forward or back.
+    fn set_clock(&self, wall: Wall) {
+        match &self.clock {
+            Clock::Manual(at) => at.store(wall.0, Ordering::Relaxed),
+            Clock::System => panic!("the bench has a clock of its own"),
+        }
     }
 
     /// Ends the spool without `close`, lets `between` at its files, and opens it again.
