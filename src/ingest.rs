@@ -16,8 +16,8 @@ use crate::dicom::status;
 use crate::dicom::syntax::Syntax;
 use crate::rules::{self, Decision, Facts, HoldKind as RuleHold, RuleStore};
 use crate::spool::{
-    ArriveError, Arriving, Attempt, Commit, CommitError, Committed, Incoming, NewJob, ReadError, Repeat, Spool,
-    StudyNote, StudySeen, Submitted,
+    ArriveError, Arriving, Attempt, Commit, CommitError, Committed, Incoming, Instance, NewJob, ReadError, Repeat,
+    Spool, StudyNote, StudySeen, Submitted,
 };
 use crate::telemetry::metrics::Metrics;
 use dicom_core::Tag;
@@ -200,8 +200,7 @@ impl Ingest {
     /// Decides anew on an instance that is already in the spool: the jobs that the rules in force give it, or, when a person
     /// has chosen the destination, the one job for `only` that.
     ///
-    /// What the rules renamed is on the map before the new jobs are; what the study has forgotten, it is told again. `length`: the
-    /// instance's bytes as it came, which the study has counted.
+    /// What the rules wrote is on the map and finds the instance before its new jobs are; what the study has forgotten, it is told again.
     ///
     /// # Errors
     /// The spool cannot be asked, or does not record.
@@ -209,20 +208,23 @@ impl Ingest {
         &self,
         facts: Facts,
         head: Head,
-        length: u64,
+        instance: &Instance,
         only: Option<DestinationId>,
     ) -> Result<(Vec<NewJob>, u64), Refused> {
         let values = rules::remembered(&head);
         let mut facts = facts;
         if let Some(study) = study_of(&head) {
             self.spool.remember_study(&study, values).await?;
-            facts.study = self.study(&study).await?.map(|seen| besides(seen, length));
+            facts.study = self.study(&study).await?.map(|seen| besides(seen, instance.length));
         }
-        let (source, now) = (facts.source.clone(), self.clock.now());
+        let mut names = traits(&head, std::iter::empty());
+        let (came, now) = (names.len(), self.clock.now());
         let decision = self.decide(facts, head, only).await;
-        if !decision.aliases.is_empty() {
-            let aliases = aliases(&decision);
-            self.spool.record_aliases(&source, decision.epoch, aliases).await?;
+        traits::add_written(&mut names, decision.deliveries.iter().map(|delivery| &delivery.plan));
+        if !decision.aliases.is_empty() || names.len() > came {
+            let (source, traced) = (&instance.source, (instance.id, names));
+            let told = (self.spool).record_names(source, decision.epoch, aliases(&decision), traced);
+            told.await?;
         }
         Ok((jobs(&decision, now), decision.epoch))
     }

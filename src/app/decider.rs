@@ -80,7 +80,7 @@ impl Decider {
             arrival: instance.arrival,
             study: None,
         };
-        let decided = self.ingest.decide_again(facts, head, instance.length, only).await;
+        let decided = self.ingest.decide_again(facts, head, instance, only).await;
         decided.map_err(|_| ReadError::GateLatched)
     }
 }

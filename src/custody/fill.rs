@@ -1,5 +1,5 @@
 //! Brings instances into the index of patients and UIDs that were taken in without it: by an older version, or found again by a
-//! salvage. Reads one head after the other, in the background, and gives way to everything else.
+//! start or a salvage. Reads one head after the other, in the background, and gives way to everything else.
 use super::patient::head_of;
 use crate::base::drain::Drain;
 use crate::base::names::{InstanceId, Uid};
@@ -47,14 +47,15 @@ async fn step(spool: &Spool) -> Result<Option<u64>, ReadError> {
     let Some(batch) = spool.untraced(BATCH).await? else {
         return Ok(None);
     };
-    let mut found: Vec<(InstanceId, Vec<Trait>)> = Vec::with_capacity(batch.len());
-    for instance in &batch {
+    let mut found: Vec<(InstanceId, Vec<Trait>)> = Vec::with_capacity(batch.instances.len());
+    for instance in &batch.instances {
         found.push((instance.id, traits(spool, instance).await?));
     }
     let count = found.len() as u64;
-    spool.fill_traced(found).await.map_err(|_| ReadError::GateLatched)?;
-    // An empty batch has told the spool that all is filled.
-    Ok((count > 0).then_some(count))
+    let filled = spool.fill_traced(&batch, found).await;
+    filled.map_err(|_| ReadError::GateLatched)?;
+    // The last batch has told the spool that all is filled.
+    Ok((!batch.is_last()).then_some(count))
 }
 
 /// What the payload says, and what the map says was written in its place. A payload that cannot be read leaves the UIDs of its record.

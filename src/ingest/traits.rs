@@ -22,16 +22,21 @@ pub fn traits<'a>(head: &Head, plans: impl Iterator<Item = &'a Plan>) -> Vec<Tra
     for (tag, by) in PLACES {
         add(&mut found, by, &head.first(tag));
     }
+    add_written(&mut found, plans);
+    found
+}
+
+/// Adds those that the plans write.
+pub(super) fn add_written<'a>(found: &mut Vec<Trait>, plans: impl Iterator<Item = &'a Plan>) {
     for edit in plans.flat_map(|plan| &plan.edits) {
         if let Edit::Set { path, value, .. } = edit
             && path.items.is_empty()
             && let Selector::Tag(tag) = &path.leaf
             && let Some((_, by)) = PLACES.iter().find(|(place, _)| place == tag)
         {
-            add(&mut found, *by, &String::from_utf8_lossy(value));
+            add(found, *by, &String::from_utf8_lossy(value));
         }
     }
-    found
 }
 
 fn add(found: &mut Vec<Trait>, by: By, value: &str) {

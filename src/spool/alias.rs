@@ -8,9 +8,10 @@ use super::db::Cf;
 use super::forget::Family;
 use super::keys;
 use super::model::{CommitError, ReadError};
+use super::trace::{self, Trait};
 use super::txn::Txn;
 use crate::base::clock::Wall;
-use crate::base::names::SourceId;
+use crate::base::names::{InstanceId, SourceId};
 use crate::base::phi::Phi;
 
 /// A value that was written, and what had been sent in its place.
@@ -147,17 +148,23 @@ impl super::Spool {
         .await
     }
 
-    /// Records what a decision outside a commit renamed (an instance in the spool that was decided anew).
+    /// Records the names that a decision outside a commit gave an instance in the spool: what it renamed, and by what the instance can be
+    /// traced from now on, beside what it could be before.
     ///
     /// # Errors
     /// Nothing was recorded.
-    pub async fn record_aliases(
+    pub async fn record_names(
         &self,
         source: &SourceId,
         rule_epoch: u64,
         aliases: Vec<Alias>,
+        (instance, traits): (InstanceId, Vec<Trait>),
     ) -> Result<(), CommitError> {
         let source = source.clone();
-        self.submit(move |txn| record(txn, &source, rule_epoch, &aliases)).await
+        self.submit(move |txn| {
+            record(txn, &source, rule_epoch, &aliases)?;
+            trace::add(txn, instance, &traits)
+        })
+        .await
     }
 }

@@ -263,6 +263,7 @@ impl Prepared {
             let known = Known::default().with_orders(id, orders.as_ref(), core.config.salvage.hold());
             let held = apply_now(core, db, book, |txn| {
                 study::found(txn, record, &mut fresh)?;
+                trace::lacks(txn, id);
                 adopt::adopt(txn, record, &known)
             })?;
             let fate = match held {

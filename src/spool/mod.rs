@@ -118,7 +118,7 @@ pub use scrub::ScrubStatus;
 pub use strangers::Waiting;
 pub use study::{StudyNote, StudySeen};
 pub use takeover::TakenOver;
-pub use trace::{By, Traced, Trait};
+pub use trace::{By, Traced, Trait, Untraced};
 pub use wait::{Group, GroupKind, Quiet};
 
 use self::core::Core;

@@ -168,6 +168,29 @@ pub(super) fn record(txn: &mut Txn<'_>, id: InstanceId, traits: &[Trait]) -> Res
     Ok(note)
 }
 
+/// As `record`, for an instance that the index has already: decided anew, or found again. What was known of it stays. The note stands before
+/// all facts of the instance, and is forgotten with the last of them.
+pub(super) fn add(txn: &mut Txn<'_>, id: InstanceId, traits: &[Trait]) -> Result<(), CommitError> {
+    let note = record(txn, id, traits)?;
+    if note.is_empty() {
+        return Ok(());
+    }
+    let mut next = 0;
+    for key in txn.keys(Cf::History, &id.0, NOTES_MAX)? {
+        if txn.get(Cf::History, &key)?.as_ref() == Some(&note) {
+            return Ok(());
+        }
+        if let Some((_, Wall(0), number)) = keys::history_of(&key) {
+            next = number + 1;
+        }
+    }
+    txn.put(Cf::History, keys::history(id, Wall(0), next), note);
+    Ok(())
+}
+
+/// Entries of one instance, the first of all, among which a note is looked for.
+const NOTES_MAX: usize = 1_000;
+
 /// Takes back what `record` has answered the note for; a group goes with its last instance.
 pub(super) fn forget(txn: &mut Txn<'_>, id: InstanceId, note: &[u8]) -> Result<(), CommitError> {
     let Some((group, sops)) = note.split_first_chunk::<16>() else {
@@ -191,12 +214,33 @@ pub(super) fn forget(txn: &mut Txn<'_>, id: InstanceId, note: &[u8]) -> Result<(
 
 /// Where filling goes on; the key is there until all is filled.
 const FILL: &[u8] = b"trace/fill";
+/// Instances that a start took in again without their traits; each goes when it is filled.
+const LACKS: &[u8] = b"trace/lacks/";
 /// Which key the entries were made with.
 const CHECK: &[u8] = b"trace/check";
 
 /// The order to fill the index from the payloads, from the first.
 pub(super) fn fill_order() -> Change {
     (Cf::Meta, FILL.to_vec(), Some(wrap(&[])))
+}
+
+/// The traits of an instance that is taken in again are to be filled in, from its payload.
+pub(super) fn lacks(txn: &mut Txn<'_>, id: InstanceId) {
+    txn.put(Cf::Meta, lacks_key(id), Vec::new());
+}
+
+fn lacks_key(id: InstanceId) -> Vec<u8> {
+    [LACKS, &id.0].concat()
+}
+
+/// The next instances that lack their traits by the list of those that were taken in again.
+fn lacking(db: &Db, limit: usize) -> Result<Vec<InstanceId>, DbError> {
+    let mut found = Vec::new();
+    db.scan(Cf::Meta, LACKS, &keys::behind(LACKS), |key, _| {
+        found.extend(keys::instance_of(&key[LACKS.len()..]));
+        found.len() < limit
+    })?;
+    Ok(found)
 }
 
 /// At start: entries under another key (its file was lost) can be found no more, and are made anew as far as payloads are there.
@@ -224,6 +268,22 @@ pub struct Traced {
     pub more: bool,
     /// False while the index is still being filled, so that older instances may lack.
     pub complete: bool,
+}
+
+/// A batch of instances whose traits are to be filled in.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Untraced {
+    pub instances: Vec<Arc<Instance>>,
+    /// They are of the list of those that a start took in again. Empty: of all instances, by their ids.
+    listed: Vec<InstanceId>,
+}
+
+impl Untraced {
+    /// Whether nothing is left to be filled behind it.
+    #[must_use]
+    pub fn is_last(&self) -> bool {
+        self.instances.is_empty() && self.listed.is_empty()
+    }
 }
 
 /// Groups of one value that are looked at.
@@ -259,7 +319,7 @@ fn search(core: &Core, db: &Db, by: &[By], value: &str, page: (Option<InstanceId
             members(member_key(&group, &[]))?;
         }
     }
-    let complete = db.get(Cf::Meta, FILL)?.is_none();
+    let complete = db.get(Cf::Meta, FILL)?.is_none() && lacking(db, 1)?.is_empty();
     if !complete {
         found.extend(
             by_older_keys(db, by, value)?
@@ -321,46 +381,56 @@ impl Spool {
         self.core.trace_key().mark(plain(value.expose()))
     }
 
-    /// The next instances whose traits are not in the index, and where to go on; `None`: all is filled.
+    /// The next instances whose traits are not in the index; `None`: all is filled.
     ///
     /// # Errors
     /// The index cannot be read.
-    pub async fn untraced(&self, limit: usize) -> Result<Option<Vec<Arc<Instance>>>, ReadError> {
+    pub async fn untraced(&self, limit: usize) -> Result<Option<Untraced>, ReadError> {
         self.read(move |db| {
+            let mut batch = Untraced {
+                listed: lacking(db, limit)?,
+                ..Untraced::default()
+            };
+            for id in &batch.listed {
+                let raw = db.get(Cf::Instance, &id.0)?;
+                let record = raw.and_then(|raw| InstanceRecord::decode(&raw).ok());
+                // One that has left again is only struck off the list.
+                batch.instances.extend(record.map(|record| Arc::new(record.instance)));
+            }
+            if !batch.listed.is_empty() {
+                return Ok(Some(batch));
+            }
             let Some(raw) = db.get(Cf::Meta, FILL)? else {
                 return Ok(None);
             };
             let from = unwrap_body(&raw).unwrap_or_default().to_vec();
-            let mut found = Vec::new();
             db.scan(Cf::Instance, &from, &[], |_, value| {
                 let record = InstanceRecord::decode(value);
-                found.extend(record.ok().map(|record| Arc::new(record.instance)));
-                found.len() < limit
+                batch
+                    .instances
+                    .extend(record.ok().map(|record| Arc::new(record.instance)));
+                batch.instances.len() < limit
             })?;
-            Ok(Some(found))
+            Ok(Some(batch))
         })
         .await
     }
 
-    /// Takes the traits of instances that `untraced` has answered, in its order; an empty list ends the filling.
+    /// Takes the traits of a batch that `untraced` has answered, in its order; one without instances ends the filling.
     ///
     /// # Errors
     /// Nothing was recorded.
-    pub async fn fill_traced(&self, found: Vec<(InstanceId, Vec<Trait>)>) -> Result<(), CommitError> {
+    pub async fn fill_traced(&self, batch: &Untraced, found: Vec<(InstanceId, Vec<Trait>)>) -> Result<(), CommitError> {
+        let listed = batch.listed.clone();
         self.submit(move |txn| {
-            let Some((last, _)) = found.last() else {
-                txn.delete(Cf::Meta, FILL);
-                return Ok(());
-            };
-            let next = [&last.0[..], &[0]].concat();
             for (id, traits) in &found {
-                let note = record(txn, *id, traits)?;
-                if !note.is_empty() {
-                    // Before all facts of the instance: what a fact remembers comes first there too.
-                    txn.put(Cf::History, keys::history(*id, Wall(0), 0), note);
-                }
+                add(txn, *id, traits)?;
             }
-            txn.put(Cf::Meta, FILL, wrap(&next));
+            match found.last() {
+                _ if !listed.is_empty() => listed.into_iter().for_each(|id| txn.delete(Cf::Meta, lacks_key(id))),
+                None => txn.delete(Cf::Meta, FILL),
+                Some((last, _)) => txn.put(Cf::Meta, FILL, wrap(&[&last.0[..], &[0]].concat())),
+            }
             Ok(())
         })
         .await

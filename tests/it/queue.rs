@@ -334,6 +334,11 @@ fn what_a_word_could_not_do_never_leaves_with_the_edits_of_before() {
         station.folder("keep").contains_key(&unmapped.sop)
     });
     assert!(has(&station, &unmapped, "EMPI-UNMAPPED-1"));
+    // Whoever asks with what the archive has got finds it as well.
+    for value in ["EMPI-UNMAPPED-1", "UNMAPPED-1"] {
+        let told = station.cli(&["trace", value]).ok().out;
+        assert!(told.contains(&unmapped.sop), "{value}: {told}");
+    }
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod lines;
 mod migrated;
 mod misplaced;
 mod model;
+mod named;
 mod ordered;
 mod promised;
 mod queue;

@@ -338,7 +338,12 @@ async fn the_map_answers_in_both_directions_and_outlives_a_rebuild() {
     let source = SourceId::parse("mr1").unwrap();
     bench
         .spool()
-        .record_aliases(&source, 8, vec![alias("077", "RA77"), alias("77", "RB77")])
+        .record_names(
+            &source,
+            8,
+            vec![alias("077", "RA77"), alias("77", "RB77")],
+            (InstanceId::new(1, 1), Vec::new()),
+        )
         .await
         .unwrap();
     let clock = bench.clock.clone();
@@ -374,7 +379,9 @@ async fn studies_and_renamed_values_are_forgotten_in_time() {
         sent: Phi::new("1".to_owned()),
         written: Phi::new("2".to_owned()),
     };
-    bench.spool().record_aliases(&source, 1, vec![alias]).await.unwrap();
+    let of_nothing_more = (InstanceId::new(1, 1), Vec::new());
+    let told = bench.spool().record_names(&source, 1, vec![alias], of_nothing_more);
+    told.await.unwrap();
     let core = &bench.spool().core;
     let old = START.plus(MINUTE);
     let (studies, _) = study::FAMILY.old(core, &[], old);
