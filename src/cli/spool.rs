@@ -184,8 +184,8 @@ fn rebuild(at: &At) -> Result<ExitCode, String> {
             println!("the old index could not be read, or not to its end ({why})");
             if report.orders_lost {
                 println!(
-                    "what a person had held is not known any more: such instances are held as doubtful; suspend \
-                     destinations again before the box starts"
+                    "the list of persons' orders is gone, damaged or an older one: what a person had held is not known any \
+                     more, and such instances are held as doubtful; suspend destinations again before the box starts"
                 );
             }
         }

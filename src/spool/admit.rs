@@ -13,7 +13,7 @@ use super::record::{InstanceRecord, JobRecord, SEEN_LOOK, SEEN_MAX, SeenEntry, S
 use super::study::StudySeen;
 use super::trace::{self, Trait};
 use super::txn::{Effect, Txn, WAITS, meta_key};
-use super::witness::Order;
+use super::witness::{self, Order};
 use super::{alias, leaving, study, wait};
 use crate::base::fault::{Plant, planted};
 use crate::base::names::{InstanceId, JobId, Uid};
@@ -242,7 +242,7 @@ pub(super) fn place(txn: &mut Txn<'_>, key: JobKey, job: &JobRecord) {
             txn.put(Cf::Hold, keys::hold(key, *since), vec![reason.kind as u8]);
             let name = lane.map(|lane| lane.name.clone());
             txn.effects.push(Effect::Held(name, reason.kind));
-            if reason.kind == HoldKind::Operator {
+            if witness::is_listed(reason.kind) {
                 let order = Order::held(job.instance, key.job, &reason.text);
                 txn.effects.push(Effect::Order(order));
             }
@@ -284,7 +284,7 @@ pub(super) fn displace(txn: &mut Txn<'_>, key: JobKey, job: &JobRecord) {
             txn.delete(Cf::Hold, keys::hold(key, *since));
             let name = lane.map(|lane| lane.name.clone());
             txn.effects.push(Effect::Unheld(name, reason.kind));
-            if reason.kind == HoldKind::Operator {
+            if witness::is_listed(reason.kind) {
                 txn.effects.push(Effect::Order(Order::Over { job: key.job.0 }));
             }
         }

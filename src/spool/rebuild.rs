@@ -67,7 +67,7 @@ pub struct RebuildReport {
     pub suspended: Vec<String>,
     /// Why the old index could not be read (to its end).
     pub forgotten: Option<String>,
-    /// The list of persons' orders was gone or damaged: their holds and suspensions are known only from the old index.
+    /// The list of persons' orders was gone, damaged or an older one: their holds and suspensions are known only from the old index.
     pub orders_lost: bool,
     /// Requests of sources for storage commitment, open or over, that the old index still told of.
     pub requests: u64,

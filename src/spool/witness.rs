@@ -5,8 +5,13 @@
 //! `kill -9`, and a power cut can only make it older than the index: an index whose ledger ends before it has lost
 //! acknowledged batches (a lost log, a cut one, a cut manifest: RocksDB opens all three without a word).
 //!
-//! `orders` lists the holds and suspensions that persons ordered and that still stand; a payload file does not tell them.
+//! `orders` lists the holds and suspensions that persons ordered and that still stand, and what is held because nobody knew whether one
+//! was ordered; a payload file does not tell them.
 //! Made anew from the index at each start, appended to and flushed with each order (they are few). A salvage reads it.
+//!
+//! `known-orders` says how far that list went: its length and hash, written after it and never flushed. An older copy of the list, put
+//! back over newer payloads, lacks what was ordered since, and is not believed. A list that an older program has written since is not
+//! either, and costs at most that something is held.
 use super::codec::{unwrap_body, wrap};
 use super::db::{Cf, Db, DbError};
 use super::keys;
@@ -27,6 +32,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 const WITNESS: &str = "witness";
 const ORDERS: &str = "orders";
+/// Stays where it is when index, witness and orders are copied: see docs/install.md.
+const KNOWN: &str = "known-orders";
 
 /// A person's word about the queue.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
@@ -60,6 +67,11 @@ impl Order {
     }
 }
 
+/// Whether holds of this kind are on the list: what a person held, and what a person may have held.
+pub(super) fn is_listed(kind: HoldKind) -> bool {
+    matches!(kind, HoldKind::Operator | HoldKind::Doubtful)
+}
+
 /// The orders that stood when the box ended.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Standing {
@@ -79,6 +91,10 @@ pub(super) struct Witness {
 struct Files {
     witness: Option<File>,
     orders: Option<File>,
+    known: Option<File>,
+    /// Of the list as it stands, for `known`.
+    length: u64,
+    hasher: blake3::Hasher,
 }
 
 impl Witness {
@@ -99,10 +115,18 @@ impl Witness {
             .write(true)
             .open(self.root.join(WITNESS));
         files.witness = self.counted(witness);
-        files.orders = self.counted(make_orders(&self.root, db));
-        if files.orders.is_none() {
+        // What it says of the list of before must not be held against the new one, should this be cut.
+        drop(fs::remove_file(self.root.join(KNOWN)));
+        (files.orders, files.known) = (None, None);
+        match self.counted(make_orders(&self.root, db)) {
+            Some((file, text)) => {
+                files.orders = Some(file);
+                (files.length, files.hasher) = (0, blake3::Hasher::new());
+                files.known = self.counted(File::create(self.root.join(KNOWN)));
+                self.know(&mut files, &text);
+            }
             // An old list would speak of holds that are over.
-            drop(fs::remove_file(self.root.join(ORDERS)));
+            None => drop(fs::remove_file(self.root.join(ORDERS))),
         }
         drop(files);
         self.note(head);
@@ -124,9 +148,26 @@ impl Witness {
         let Some(file) = files.orders.as_mut() else { return };
         let text: String = orders.iter().map(line).collect();
         let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_data());
+        match self.counted(written) {
+            Some(()) => self.know(&mut files, &text),
+            None => {
+                files.orders = None;
+                drop(fs::remove_file(self.root.join(ORDERS)));
+            }
+        }
+    }
+
+    /// The list has become longer by this. What cannot be written down is forgotten: half of it would speak against a list that is whole.
+    fn know(&self, files: &mut Files, text: &str) {
+        files.length += text.len() as u64;
+        files.hasher.update(text.as_bytes());
+        let hash = files.hasher.finalize();
+        let body = [&files.length.to_be_bytes()[..], hash.as_bytes()].concat();
+        let Some(file) = &files.known else { return };
+        let written = file.write_all_at(&wrap(&body), 0);
         if self.counted(written).is_none() {
-            files.orders = None;
-            drop(fs::remove_file(self.root.join(ORDERS)));
+            files.known = None;
+            drop(fs::remove_file(self.root.join(KNOWN)));
         }
     }
 
@@ -176,9 +217,13 @@ pub(super) fn contradicted(root: &Path, db: &Db) -> Result<Option<u64>, DbError>
     Ok((other && !named).then_some(known))
 }
 
-/// The orders that stand; `None` when the list is gone or damaged, so that nobody knows.
+/// The orders that stand; `None` when the list is gone, damaged or an older one, so that nobody knows.
 pub(super) fn standing(root: &Path) -> Option<Standing> {
     let text = fs::read_to_string(root.join(ORDERS)).ok()?;
+    if is_older(root, text.as_bytes()) {
+        tracing::warn!("the list of persons' orders is not the last that was written: it is not believed");
+        return None;
+    }
     let mut lines = text.lines();
     if lines.next() != Some(HEAD) {
         return None;
@@ -204,6 +249,22 @@ pub(super) fn standing(root: &Path) -> Option<Standing> {
     text.ends_with('\n').then_some(standing)
 }
 
+/// Whether this list ends before the last that was written did, or is another one. Without a word about that (an older program, a cut in the
+/// moment of a start) it is believed.
+fn is_older(root: &Path, list: &[u8]) -> bool {
+    let raw = match fs::read(root.join(KNOWN)) {
+        Ok(raw) if raw.is_empty() => return false,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return false,
+        Err(_) => return true,
+        Ok(raw) => raw,
+    };
+    let known = unwrap_body(&raw).ok().and_then(|body| body.split_first_chunk::<8>());
+    let Some((length, hash)) = known else { return true };
+    let written = usize::try_from(u64::from_be_bytes(*length)).unwrap_or(usize::MAX);
+    list.get(..written)
+        .is_none_or(|written| hash != blake3::hash(written).as_bytes())
+}
+
 const HEAD: &str = "waystation orders 1";
 
 fn line(order: &Order) -> String {
@@ -213,11 +274,12 @@ fn line(order: &Order) -> String {
 }
 
 /// Writes the list under another name first: half a list would hide orders.
-fn make_orders(root: &Path, db: &Db) -> io::Result<File> {
+fn make_orders(root: &Path, db: &Db) -> io::Result<(File, String)> {
     let fresh = root.join("orders.new");
     let mut text = format!("{HEAD}\n");
     let scan = db.scan(Cf::Hold, &[], &[], |key, value| {
-        if value == [HoldKind::Operator as u8]
+        let kind = value.first().and_then(|byte| HoldKind::from_byte(*byte));
+        if kind.is_some_and(is_listed)
             && let Some((key, _)) = keys::hold_of(key)
             && let Ok(Some(raw)) = db.get(Cf::Job, &keys::job(key))
             && let Ok(job) = JobRecord::decode(&raw)
@@ -242,7 +304,7 @@ fn make_orders(root: &Path, db: &Db) -> io::Result<File> {
     file.sync_data()?;
     fs::rename(&fresh, root.join(ORDERS))?;
     sync_directory(root)?;
-    Ok(file)
+    Ok((file, text))
 }
 
 #[cfg(test)]
@@ -282,6 +344,39 @@ mod tests {
         }
         fs::write(root.path().join(ORDERS), &whole[..whole.len() - 1]).unwrap();
         assert_eq!(standing(root.path()), None);
+    }
+
+    #[test]
+    fn a_list_that_is_not_the_last_that_was_written_is_not_believed() {
+        let root = tempfile::tempdir().unwrap();
+        let path = |name: &str| root.path().join(name);
+        let db = Db::open(&path("index"), true).unwrap();
+        let witness = Witness::new(root.path(), Metrics::new());
+        witness.begin(&db, Head::default());
+        let copy = fs::read(path(ORDERS)).unwrap();
+        let hold = |number| Order::held(InstanceId::new(number, number), JobId(number), "look");
+        witness.record(&[hold(1)]);
+        let known = fs::read(path(KNOWN)).unwrap();
+        witness.record(&[hold(2)]);
+        let (last, both) = (fs::read(path(ORDERS)).unwrap(), standing(root.path()));
+        assert_eq!(both.as_ref().map(|both| both.held.len()), Some(2));
+        // A power cut may have kept the list, and not the word of it.
+        fs::write(path(KNOWN), &known).unwrap();
+        assert_eq!(standing(root.path()), both);
+        fs::write(path(ORDERS), &copy).unwrap();
+        assert_eq!(standing(root.path()), None, "an older copy");
+        fs::write(path(KNOWN), b"x").unwrap();
+        fs::write(path(ORDERS), &last).unwrap();
+        assert_eq!(standing(root.path()), None, "when in doubt");
+        for none in [Some(&b""[..]), None] {
+            fs::remove_file(path(KNOWN)).unwrap();
+            none.into_iter().for_each(|raw| fs::write(path(KNOWN), raw).unwrap());
+            assert_eq!(standing(root.path()), both, "as an older program leaves it");
+            fs::write(path(KNOWN), b"x").unwrap();
+        }
+        // A start makes both anew.
+        witness.begin(&db, Head::default());
+        assert_eq!(standing(root.path()), Some(Standing::default()));
     }
 
     #[test]

@@ -116,6 +116,42 @@ async fn what_nobody_can_know_is_held_as_doubtful_unless_the_site_says_deliver()
     assert_eq!(spool.recovered(9).await.unwrap().len(), 1);
 }
 
+/// An index, its witness and the list of orders, copied before an upgrade and put back over newer payloads.
+#[tokio::test]
+async fn what_came_since_a_copy_that_was_put_back_is_held_because_a_person_may_have_held_it() {
+    let mut bench = Bench::new();
+    bench.store("1.1", b"x", vec![to("a")]).await;
+    let copy = tempfile::tempdir().unwrap();
+    let to_copy = |from: &Path, to: &Path| {
+        fs::create_dir_all(to.join("index")).unwrap();
+        for entry in fs::read_dir(from.join("index")).unwrap() {
+            let entry = entry.unwrap();
+            fs::copy(entry.path(), to.join("index").join(entry.file_name())).unwrap();
+        }
+        for name in ["waystation-spool", "witness", "orders"] {
+            fs::copy(from.join(name), to.join(name)).unwrap();
+        }
+    };
+    bench.reopen_after(|path| to_copy(path, copy.path()));
+    bench.store("1.2", b"y", vec![to("a")]).await;
+    bench.store("1.3", b"z", vec![to("a")]).await;
+    act(&bench, "1.2", Verb::Hold).await;
+    bench.reopen_after(|path| {
+        lose_index(path);
+        to_copy(copy.path(), path);
+    });
+    assert_eq!(bench.report.adopted.len(), 2);
+    assert_eq!(held(&bench, HoldKind::Doubtful).await, ["1.2", "1.3"]);
+    assert!(bench.spool().recovered(9).await.unwrap().is_empty());
+    assert!(unread(&bench).named.iter().all(|named| named.fate == Fate::Doubtful));
+    // From here on the list is the last one again, and has what nobody knows too.
+    act(&bench, "1.1", Verb::Hold).await;
+    act(&bench, "1.3", Verb::Discard).await;
+    bench.reopen_after(lose_index);
+    assert_eq!(held(&bench, HoldKind::Operator).await, ["1.1", "1.2"]);
+    assert!(bench.spool().recovered(9).await.unwrap().is_empty());
+}
+
 #[tokio::test]
 async fn a_lost_or_cut_log_is_seen_though_the_index_opens_without_it() {
     for cut in [false, true] {
