@@ -8,7 +8,7 @@ use crate::pki::Role;
 use crate::sender;
 use figment::Figment;
 use figment::error::Kind;
-use figment::providers::{Format, Serialized, Toml};
+use figment::providers::Serialized;
 use figment::value::{Dict, Value};
 use serde::de::DeserializeOwned;
 
@@ -212,8 +212,8 @@ pub(super) fn rules(sources: &Sources) -> Result<(crate::rules::Config, Vec<Dest
 /// Files in order, lists adding up, then the variables.
 fn figment(sources: &Sources) -> Figment {
     let mut figment = Figment::new();
-    for text in &sources.texts {
-        figment = figment.admerge(Toml::string(text));
+    for table in &sources.tables {
+        figment = figment.admerge(Serialized::defaults(table));
     }
     for (key, value) in &sources.variables {
         figment = figment.merge(Serialized::default(key, value));

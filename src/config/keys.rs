@@ -26,9 +26,10 @@ pub(super) enum Node {
     List(BTreeMap<String, BTreeMap<String, Node>>),
 }
 
-/// The raw material: texts of the files, variables, and where each key was set.
+/// The raw material: what the files hold, variables, and where each key was set.
 pub(super) struct Sources {
-    pub texts: Vec<String>,
+    /// One for each file that could be read and parsed. Parsed once: a second parser may know another TOML.
+    pub tables: Vec<Table>,
     pub variables: Vec<(String, Value)>,
     /// Where the service manager has put the credentials of the service.
     pub credentials: Option<String>,
@@ -48,7 +49,7 @@ impl Sources {
     /// Reads all of them. What cannot be read or parsed becomes a problem and is left out.
     pub fn read(files: &[PathBuf], variables: &[(String, String)]) -> Self {
         let mut sources = Self {
-            texts: Vec::new(),
+            tables: Vec::new(),
             variables: Vec::new(),
             credentials: None,
             problems: Vec::new(),
@@ -76,7 +77,14 @@ impl Sources {
         };
         let text = match read_bounded(path) {
             Ok(text) => text,
-            Err(message) => return self.problems.push(problem(message)),
+            Err(Unread { message, at }) => {
+                let (line, column) = at.unzip();
+                return self.problems.push(Problem {
+                    line,
+                    column,
+                    ..problem(message)
+                });
+            }
         };
         match DeTable::parse(&text) {
             Ok(table) => {
@@ -91,7 +99,10 @@ impl Sources {
         }
         // Numbers are only read here: one that no number of 64 bits can be.
         match toml::from_str::<Table>(&text) {
-            Ok(_) => self.texts.push(text),
+            Ok(mut table) => {
+                table.iter_mut().for_each(|(_, value)| unquoted(value));
+                self.tables.push(table);
+            }
             Err(error) => self.problems.push(of_toml(&text, &error, problem)),
         }
     }
@@ -229,6 +240,21 @@ impl Walk<'_> {
     }
 }
 
+/// A day or a time of day without its quotes is taken as the text it plainly is: no setting is a TOML date. Times of day are written
+/// without seconds.
+fn unquoted(value: &mut Value) {
+    match value {
+        Value::Datetime(at) => {
+            let text = at.to_string();
+            let minutes = text.strip_suffix(":00").filter(|_| at.date.is_none());
+            *value = Value::String(minutes.unwrap_or(&text).to_owned());
+        }
+        Value::Array(elements) => elements.iter_mut().for_each(unquoted),
+        Value::Table(table) => table.iter_mut().for_each(|(_, value)| unquoted(value)),
+        _ => {}
+    }
+}
+
 /// The tree of all keys.
 pub(super) fn known() -> BTreeMap<String, Node> {
     // A constant of this crate, parsed by a test.
@@ -295,12 +321,26 @@ fn join<'a>(names: impl Iterator<Item = &'a String>) -> String {
 
 /// What the parser says, with its place.
 fn of_toml(text: &str, error: &toml::de::Error, problem: impl Fn(String) -> Problem) -> Problem {
-    let mut problem = problem(error.message().to_owned());
-    if let Some(span) = error.span() {
-        let (line, column) = position(text, span.start);
-        (problem.line, problem.column) = (Some(line), Some(column));
+    let Some(span) = error.span() else {
+        return problem(error.message().to_owned());
+    };
+    let message = bare_word(text, span.start, error.message()).unwrap_or_else(|| error.message().to_owned());
+    let (line, column) = position(text, span.start);
+    Problem {
+        line: Some(line),
+        column: Some(column),
+        ..problem(message)
     }
-    problem
+}
+
+/// What to say of a text without quotes that begins like one of TOML's own words: the parser takes `north` for a `nan`.
+fn bare_word(text: &str, at: usize, message: &str) -> Option<String> {
+    let rest = text.get(at..)?;
+    let end = rest.find(|c: char| c.is_whitespace() || ",]}#".contains(c));
+    let word = &rest[..end.unwrap_or(rest.len())];
+    let is_taken_for_another = message.starts_with("invalid float") || message.starts_with("invalid boolean");
+    (is_taken_for_another && word.starts_with(char::is_alphabetic))
+        .then(|| format!("`{word}` is neither a number nor true or false; a text stands in quotes: \"{word}\""))
 }
 
 /// Line and column of a byte, from 1.
@@ -316,11 +356,33 @@ fn position(text: &str, at: usize) -> (usize, usize) {
     (line, column)
 }
 
-fn read_bounded(path: &Path) -> Result<String, String> {
-    match std::fs::metadata(path) {
-        Err(error) => Err(format!("cannot be read: {error}")),
-        Ok(facts) if facts.is_dir() => Err("is a folder, not a configuration file".to_owned()),
-        Ok(facts) if facts.len() > FILE_MAX => Err("is longer than 4 MiB".to_owned()),
-        Ok(_) => std::fs::read_to_string(path).map_err(|error| format!("cannot be read: {error}")),
+/// Why a file is not read, and where it stops being readable.
+struct Unread {
+    message: String,
+    at: Option<(usize, usize)>,
+}
+
+fn read_bounded(path: &Path) -> Result<String, Unread> {
+    let unread = |message: String| Unread { message, at: None };
+    let cannot = |error: std::io::Error| unread(format!("cannot be read: {error}"));
+    let facts = std::fs::metadata(path).map_err(cannot)?;
+    if facts.is_dir() {
+        return Err(unread("is a folder, not a configuration file".to_owned()));
     }
+    if facts.len() > FILE_MAX {
+        return Err(unread("is longer than 4 MiB".to_owned()));
+    }
+    let bytes = std::fs::read(path).map_err(cannot)?;
+    if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
+        let message = "is UTF-16: save it as UTF-8 (`iconv -f utf-16 -t utf-8` does it)".to_owned();
+        return Err(unread(message));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let good = String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()]);
+        Unread {
+            message: "has a byte that is no UTF-8, as an umlaut in Latin-1: save the file as UTF-8 (`iconv -f latin1 -t utf-8` does it)"
+                .to_owned(),
+            at: Some(position(&good, good.len())),
+        }
+    })
 }

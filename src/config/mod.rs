@@ -232,7 +232,7 @@ fn report_for(files: &[PathBuf], variables: &[(String, String)], user: impl FnOn
     let mut extracted = extract::config(&sources);
     problems.append(&mut extracted.problems);
     // Where a file could not be read, much only seems to be missing.
-    let is_whole = sources.texts.len() == files.len();
+    let is_whole = sources.tables.len() == files.len();
     let mut of_rules = Vec::new();
     if let Some(config) = extracted.config.as_ref().filter(|_| is_whole) {
         let in_file = |found: Vec<Problem>| {
@@ -310,7 +310,7 @@ pub fn certificates(files: &[PathBuf]) -> Result<Vec<(pki::Role, String, pki::So
 /// Files that could be read and parsed, whatever they say.
 fn readable(files: &[PathBuf]) -> Result<keys::Sources, Vec<Problem>> {
     let sources = keys::Sources::read(files, &environment());
-    if sources.texts.len() == files.len() {
+    if sources.tables.len() == files.len() {
         Ok(sources)
     } else {
         Err(sources.problems)
