@@ -8,7 +8,7 @@ use waystation::base::clock::Clock;
 use waystation::base::names::{InstanceId, SourceId, Uid};
 use waystation::config;
 use waystation::control::protocol::Request;
-use waystation::spool::{self, DamagedInstance, Fate, Filter, ScrubStatus, Wanted};
+use waystation::spool::{self, DamagedInstance, Fate, Filter, HoldsKnown, ScrubStatus, Wanted};
 
 #[derive(Subcommand, Debug)]
 pub enum Verb {
@@ -60,14 +60,18 @@ pub enum Verb {
         #[command(flatten)]
         talk: Talk,
     },
-    /// Copy payloads out as DICOM files under readable names
+    /// Copy payloads out as DICOM files under readable names: below STUDY, or, of what waits, below waiting/ and held/ in a folder for
+    /// each source and pair of AE titles
     Export {
         #[command(flatten)]
         at: At,
         /// The folder to write to; existing files are kept
         #[arg(long)]
         to: PathBuf,
-        /// Only what is not delivered: queued, held, or sent and not committed
+        /// Only what is not delivered: queued, or sent and not committed, below waiting/, with a send.txt that says how to send it for
+        /// the same source again. What a person, a rule or the box has held (or a person has discarded for one destination of
+        /// several) goes below held/, each with its reason beside it, and is not to be sent before somebody has looked at it. Stop
+        /// the box first
         #[arg(long)]
         waiting: bool,
         #[command(flatten)]
@@ -365,6 +369,7 @@ fn export(at: &At, to: &Path, which: Which, wanted: Wanted) -> Result<ExitCode, 
     for (id, error) in &report.unreadable {
         eprintln!("{id}: cannot be read ({error}), not exported: it may be whole, try again when the disk can be read");
     }
+    hold_words(&report);
     let already = match report.already {
         0 => String::new(),
         already => format!("; {already} were there already"),
@@ -379,7 +384,35 @@ fn export(at: &At, to: &Path, which: Which, wanted: Wanted) -> Result<ExitCode, 
         report.bytes,
         to.display()
     );
+    if report.holds_known.is_some() {
+        println!(
+            "{} of them were held, and lie below {}, each with the reason beside it: look before you send one. How to send the others for \
+             their source says send.txt in each folder below {}",
+            report.held,
+            to.join(spool::HELD).display(),
+            to.join(spool::WAITING).display()
+        );
+    }
     Ok(code(report.skipped.is_empty() && report.unreadable.is_empty()))
+}
+
+/// What a person must know of holds and suspensions before something is sent again.
+fn hold_words(report: &spool::ExportReport) {
+    match report.holds_known {
+        Some(HoldsKnown::PersonsOnly) => eprintln!(
+            "the index cannot be read: only what a person had held is known, and not what a rule or the box had held, nor what a person \
+             had discarded for one destination of several"
+        ),
+        Some(HoldsKnown::Nothing) => eprintln!(
+            "neither the index nor the list of a person's orders can be read: nobody knows what was held, and all of it is taken for held"
+        ),
+        Some(HoldsKnown::All) | None => {}
+    }
+    for destination in &report.suspended {
+        eprintln!(
+            "{destination} is suspended by a person, and what waits for it is exported: suspend it on the other box, too"
+        );
+    }
 }
 
 pub(super) fn show<T: serde::Serialize>(at: &At, report: &T, people: impl FnOnce()) {

@@ -84,6 +84,7 @@ mod tests;
 mod trace;
 mod txn;
 mod wait;
+mod withheld;
 mod witness;
 mod writing;
 
@@ -94,7 +95,7 @@ pub use commit::Submitted;
 pub use config::{Config, Ledger as LedgerConfig, Salvage};
 pub use damaged::DamagedInstance;
 pub use due::Lease;
-pub use export::{ExportReport, Wanted, export};
+pub use export::{ExportReport, HELD, KEPT_BACK, WAITING, Wanted, export};
 pub use folder::Others;
 pub use fsck::{FsckReport, fsck};
 pub use holding::{HeldJob, Holding, Look, Place};
@@ -120,6 +121,7 @@ pub use study::{StudyNote, StudySeen};
 pub use takeover::TakenOver;
 pub use trace::{By, Traced, Trait, Untraced};
 pub use wait::{Group, GroupKind, Quiet};
+pub use withheld::HoldsKnown;
 
 use self::core::Core;
 use crate::base::clock::Wall;

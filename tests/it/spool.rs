@@ -170,6 +170,29 @@ fn export_writes_every_payload_under_a_readable_name() {
     assert_eq!(objects::data_sets_in(&one).len(), 1);
 }
 
+/// As docs/install.md says under "Going back".
+#[test]
+fn what_waits_is_exported_apart_from_what_was_held_and_sent_without_it() {
+    let (mut station, mut archive, delivered, waiting) = half_delivered();
+    station.start();
+    station
+        .cli(&["queue", "hold", "--sop", &waiting[0].sop, "--reason", "wrong patient"])
+        .ok();
+    assert!(station.terminate().success());
+    let to = station.setup.folder_of("to-go-back");
+    let said = station.cli(&["spool", "export", "--waiting", "--to", &path(&to)]).ok();
+    assert!(said.out.contains("1 of them were held"), "{}", said.out);
+    let found = objects::data_sets_in(&to.join("held"));
+    assert_eq!(found.keys().collect::<Vec<_>>(), [&waiting[0].sop]);
+    assert_eq!(objects::data_sets_in(&to.join("waiting")).len(), waiting.len() - 1);
+    archive.start();
+    let peer = format!("127.0.0.1:{}", archive.port);
+    let sent = station.cli(&["send", "--to", &peer, "--called", "VNA", "--calling", "CT1", &path(&to)]);
+    assert!(sent.code != Some(0) && sent.err.contains("was held"), "{sent:?}");
+    archive.wait_stored(8);
+    archive.holds_exactly(&[&delivered[..], &waiting[1..]].concat());
+}
+
 #[test]
 fn a_damaged_payload_is_never_delivered_and_the_others_flow() {
     let (mut station, mut archive, delivered, waiting) = half_delivered();

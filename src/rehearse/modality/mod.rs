@@ -79,6 +79,11 @@ pub enum Failure {
     File(#[from] io::Error),
     #[error(transparent)]
     Part10(#[from] Part10Error),
+    /// An export has put aside what was held.
+    #[error(
+        "not sent: what lies below was held (the reason stands beside each image); to send it all the same, name this folder itself"
+    )]
+    KeptBack,
     #[error("no connection: {0}")]
     Connect(String),
     /// An earlier failure of the association that this file was to go over.

@@ -3,6 +3,7 @@ use super::Failure;
 use crate::base::names::Uid;
 use crate::dicom::association::CONTEXTS_MAX;
 use crate::dicom::part10::{FileMeta, META_MAX, Part10Error};
+use crate::spool::KEPT_BACK;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -56,6 +57,9 @@ pub fn gather(files: &[PathBuf]) -> Gathered {
 
 impl Gathered {
     fn folder(&mut self, folder: &Path, depth: usize) {
+        if depth > 0 && folder.join(KEPT_BACK).exists() {
+            return self.failed.push((folder.into(), Failure::KeptBack));
+        }
         let entries = match fs::read_dir(folder).and_then(Iterator::collect::<io::Result<Vec<_>>>) {
             Ok(entries) => entries,
             Err(error) => return self.failed.push((folder.into(), error.into())),

@@ -135,6 +135,15 @@ async fn everything_that_the_peer_takes_arrives_byte_for_byte() {
     assert!(summary.failed.iter().all(refused));
     assert!(!summary.is_complete());
     let items = gather(&[folder.path().into()]).items;
+    // What an export has put aside goes only when its folder is named.
+    let aside = folder.path().join("aside");
+    std::fs::create_dir(&aside).unwrap();
+    std::fs::copy(&items[0].file, aside.join("held.dcm")).unwrap();
+    std::fs::write(aside.join(crate::spool::KEPT_BACK), "look").unwrap();
+    let around = gather(&[folder.path().into()]);
+    assert_eq!(around.items.len(), items.len());
+    assert!(matches!(&around.failed[..], [(file, Failure::KeptBack)] if *file == aside));
+    assert_eq!(gather(&[aside]).items.len(), 1);
     for item in items
         .iter()
         .filter(|i| i.sop_class.as_str() != synthetic::Modality::Mr.sop_class())

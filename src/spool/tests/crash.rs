@@ -240,7 +240,10 @@ async fn an_export_of_what_waits_leaves_out_what_is_delivered_at_every_destinati
     let report = export(bench.path(), waiting.path(), &Filter::default(), Wanted::Waiting).unwrap();
     assert_eq!((report.exported, report.ended), (2, 1));
     let names = |folder: &Path| ["1.1.dcm", "1.2.dcm", "1.3.dcm"].map(|name| folder.join("1.2.9").join(name).exists());
-    assert_eq!(names(waiting.path()), [false, true, true]);
+    assert_eq!(
+        names(&waiting.path().join("waiting/ct1--CT1--WAY")),
+        [false, true, true]
+    );
     let report = export(bench.path(), all.path(), &Filter::default(), Wanted::All).unwrap();
     assert_eq!((report.exported, report.ended), (3, 0));
     assert_eq!(names(all.path()), [true; 3]);

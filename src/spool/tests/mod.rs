@@ -25,6 +25,7 @@ mod scrubbed;
 mod seated;
 mod trouble;
 mod waits;
+mod withheld;
 
 use super::*;
 use crate::base::clock::{Clock, Wall};
