@@ -73,7 +73,7 @@ pub struct Order {
     /// Why, for the ledger
     #[arg(long)]
     pub reason: Option<String>,
-    /// Only count what would be changed
+    /// Only count the jobs that are meant; an order leaves those that it cannot change as they are
     #[arg(long)]
     pub dry_run: bool,
 }
@@ -88,7 +88,7 @@ pub struct FilterArgs {
     /// Only jobs that no rule gave a destination
     #[arg(long)]
     pub undecided: bool,
-    /// Without it, all jobs that have not ended
+    /// Without it, all jobs that have not ended. What is `delivered` or `discarded` has ended: `ls` lists it, no order changes it
     #[arg(long, value_parser = ["queued", "held", "inflight", "awaiting", "delivered", "discarded"])]
     pub state: Option<String>,
     #[arg(long)]
@@ -332,16 +332,26 @@ fn json_of(response: &Response) -> serde_json::Result<String> {
 }
 
 fn acted(request: &Request, (matched, changed): (u64, u64), held: u64) -> String {
-    let Request::Act { action, dry_run, .. } = request else {
+    let Request::Act {
+        action,
+        dry_run,
+        filter,
+        ..
+    } = request
+    else {
         return format!("order: {matched} jobs meant, {changed} changed");
     };
     let word = action.word();
+    let why = filter.state.and_then(why_ended).unwrap_or_else(|| why_left(action));
+    if *dry_run && matched > 0 {
+        return format!("{word}: {matched} jobs would be meant; left as they are would be those that are {why}");
+    }
     if *dry_run {
         return format!("{word}: {matched} jobs would be meant");
     }
     let left = match matched.saturating_sub(changed) {
         0 => String::new(),
-        left => format!("; {left} left as they were: {}", why_left(action)),
+        left => format!("; {left} left as they were: {why}"),
     };
     let held = match held {
         0 => String::new(),
@@ -350,6 +360,20 @@ fn acted(request: &Request, (matched, changed): (u64, u64), held: u64) -> String
         }
     };
     format!("{word}: {matched} jobs meant, {changed} changed{held}{left}")
+}
+
+/// What jobs are that no order changes.
+fn why_ended(state: JobState) -> Option<&'static str> {
+    match state {
+        JobState::Delivered => Some(
+            "delivered already: no order of the queue sends an image again; what does, says the runbook, \"Images went to the wrong place\"",
+        ),
+        JobState::Discarded => Some(
+            "discarded by a person, and no order takes that back: have the images sent again, by the modality or from `waystation spool \
+             export`, and they are decided anew",
+        ),
+        JobState::Queued | JobState::Held | JobState::Inflight | JobState::Awaiting => None,
+    }
 }
 
 /// What jobs are that an order does not change.
@@ -393,6 +417,20 @@ mod tests {
         assert_eq!(acted(&request, (2, 2), 0), "hold: 2 jobs meant, 2 changed");
         let told = acted(&request, (3, 1), 0);
         assert!(told.contains("2 left as they were: held already"), "{told}");
+        let request = verb("retry --destination vna --dry-run").unwrap();
+        let told = acted(&request, (3, 0), 0);
+        assert!(
+            told.contains("3 jobs would be meant; left as they are would be those that are on their way now"),
+            "{told}"
+        );
+        for (state, said) in [("delivered", "the runbook"), ("discarded", "spool export")] {
+            for order in ["hold", "release", "retry", "reroute --to vna", "discard --reason x"] {
+                let request = verb(&format!("{order} --state {state}")).unwrap();
+                let told = acted(&request, (3, 0), 0);
+                assert!(told.contains(&format!("left as they were: {state}")), "{told}");
+                assert!(told.contains(said) && !told.contains("on their way"), "{told}");
+            }
+        }
         let request = verb("reroute --to vna --destination old").unwrap();
         let told = acted(&request, (4, 3), 2);
         assert!(told.contains("3 changed; 2 of these are held there"), "{told}");

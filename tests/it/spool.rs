@@ -187,7 +187,7 @@ fn what_waits_is_exported_apart_from_what_was_held_and_sent_without_it() {
     assert_eq!(objects::data_sets_in(&to.join("waiting")).len(), waiting.len() - 1);
     archive.start();
     let peer = format!("127.0.0.1:{}", archive.port);
-    let sent = station.cli(&["send", "--to", &peer, "--called", "VNA", "--calling", "CT1", &path(&to)]);
+    let sent = Station::bare(&["send", "--to", &peer, "--called", "VNA", "--calling", "CT1", &path(&to)]);
     assert!(sent.code != Some(0) && sent.err.contains("was held"), "{sent:?}");
     archive.wait_stored(8);
     archive.holds_exactly(&[&delivered[..], &waiting[1..]].concat());
