@@ -161,7 +161,7 @@ fn spool(facts: &Facts<'_>, found: &mut Judgement) {
         });
     }
     if facts.is_set("waystation_salvage_unacknowledged") {
-        let detail = "the index has been made anew; a report of what is lost or doubtful waits to be read";
+        let detail = "the index was made anew, or the spool is an older copy; a report of what is lost or doubtful waits to be read";
         found.push(single(Kind::SalvageUnread, Severity::Page, detail.to_owned()));
     }
 }

@@ -221,7 +221,7 @@ pub fn title(incident: &Incident) -> String {
         Kind::ClockImplausible => "the box's clock cannot be right".to_owned(),
         Kind::SpoolDamaged => "payloads are damaged".to_owned(),
         Kind::SalvageUnread => {
-            "the index was made anew, by the box or by a person, and nobody has read the report".to_owned()
+            "the index was made anew, or the spool is an older copy, and nobody has read the report".to_owned()
         }
     }
 }

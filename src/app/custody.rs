@@ -11,7 +11,7 @@ use crate::web;
 use std::path::{Path, PathBuf};
 
 /// What control socket and HTTP ask. The kept differences stand in the gauges before anything is served: a scrape right after a start
-/// must not take them for mended.
+/// must not take them for mended. A spool that is older than the reports is noticed here, at once.
 pub(super) async fn desk(spool: &Spool, clock: &Clock, metrics: &Metrics, config: &Config) -> web::Desk {
     let reconciler = Reconciler::new(
         spool.clone(),
@@ -20,7 +20,7 @@ pub(super) async fn desk(spool: &Spool, clock: &Clock, metrics: &Metrics, config
         &config.reconcile,
         &config.node.state,
     );
-    reconciler.tell().await;
+    reconciler.begin().await;
     web::Desk {
         custody: Custody::new(spool.clone()),
         reconciler,

@@ -277,7 +277,7 @@ impl Parts {
             let notes = [
                 (
                     health.salvage_unread,
-                    "instances were lost or are doubtful: read `waystation spool salvage`",
+                    "instances were lost or are doubtful, or the ledger is an older one: read `waystation spool salvage`",
                 ),
                 (health.damaged > 0, "payloads are damaged: see `waystation spool scrub`"),
                 (

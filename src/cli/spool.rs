@@ -263,7 +263,10 @@ fn reports(at: &At, all: bool, limit: usize) -> Result<ExitCode, String> {
                 .counts
                 .iter()
                 .map(|(fate, count)| format!("{count} {}", word(*fate)));
-            println!("  {}", counts.collect::<Vec<_>>().join(", "));
+            // A doubt in the ledger names none.
+            if !report.counts.is_empty() {
+                println!("  {}", counts.collect::<Vec<_>>().join(", "));
+            }
             if let Some(words) = report.rebuilt.as_ref().map(requests_words) {
                 println!("  {words}");
             }

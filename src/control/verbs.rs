@@ -121,6 +121,7 @@ impl Verbs {
 
     async fn acknowledge(&self, who: &str) -> Result<Response, CommitError> {
         let count = self.spool.acknowledge_salvage(who).await?;
+        self.reconciler.acknowledged().await;
         Ok(Response::Done {
             message: format!("{count} reports acknowledged"),
         })

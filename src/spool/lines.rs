@@ -1,8 +1,8 @@
 //! The ledger for people who read it: its lines from the newest back, those that are wanted of a time.
 use super::db::{Cf, Db, DbError};
-use super::ledger::{self, Fact};
+use super::ledger::{self, Fact, Head};
 use super::model::ReadError;
-use super::{Spool, keys, late};
+use super::{Spool, chain, keys, late};
 use crate::base::clock::Wall;
 use std::sync::Arc;
 
@@ -22,6 +22,21 @@ pub struct Lines {
     pub unreadable: Vec<u64>,
     /// Where the next page ends; `None`: there is none.
     pub before: Option<u64>,
+}
+
+/// What the ledger has of a line that was noted elsewhere, by its number and hash.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Noted {
+    /// That very line.
+    Here,
+    /// Lines up to it, or beyond, were taken away by `ledger.keep`: nobody can know.
+    Pruned,
+    /// It ends before it, with the line of this number; 0: it has none.
+    Ends(u64),
+    /// It has lines before and behind it, and not it: a salvage could not carry it over.
+    Lost,
+    /// Another line of that number.
+    Another,
 }
 
 /// Which lines.
@@ -71,6 +86,38 @@ impl Spool {
         })
         .await
     }
+
+    /// What the ledger has of a line that was noted elsewhere; `hash` as `ledger_end` answers it. Of number 0, when the ledger was empty,
+    /// nothing was noted.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub async fn noted(&self, number: u64, hash: String) -> Result<Noted, ReadError> {
+        self.read(move |db| noted(db, number, &hash)).await
+    }
+}
+
+fn noted(db: &Db, number: u64, hash: &str) -> Result<Noted, DbError> {
+    let compared = |found: [u8; 32]| match chain::hex(&found) == hash {
+        true => Noted::Here,
+        false => Noted::Another,
+    };
+    let anchor = chain::anchor(db)?.unwrap_or_default();
+    if number == 0 {
+        return Ok(Noted::Here);
+    } else if number < anchor.seq {
+        return Ok(Noted::Pruned);
+    } else if number == anchor.seq {
+        return Ok(compared(anchor.hash));
+    }
+    let Some(key) = place_of(db, number)? else {
+        return Ok(Noted::Ends(Head::load(db)?.seq));
+    };
+    if keys::ledger_of(&key).is_none_or(|(_, found)| found != number) {
+        return Ok(Noted::Lost);
+    }
+    let record = db.get(Cf::Ledger, &key)?;
+    Ok(record.map_or(Noted::Lost, |record| compared(ledger::link(&key, &record))))
 }
 
 /// The key of the first line from this number on: numbers grow with time. `None`: there is none.

@@ -27,6 +27,7 @@ mod damaged;
 mod db;
 mod direct;
 mod disk;
+mod doubt;
 mod due;
 mod export;
 #[cfg(feature = "planted")]
@@ -102,7 +103,7 @@ pub use holding::{HeldJob, Holding, Look, Place};
 pub use job_state::JobState;
 pub use ledger::{Arrival, Break, Detail, Fact, FactKind, Gap, Planned, Refusals};
 pub use lifecycle::migrate;
-pub use lines::{Line, Lines, Wanted as WantedLines};
+pub use lines::{Line, Lines, Noted, Wanted as WantedLines};
 pub use model::{
     ArriveError, Arriving, Attempt, Commit, CommitError, Committed, Health, HoldKind, HoldReason, Instance, NewJob,
     OpenError, OpenReport, Priority, ReadError, Repeat, Sealed, Settlement,

@@ -161,7 +161,7 @@ pub(super) async fn reconcile(State(desk): State<Desk>, body: Result<Json<Which>
     match desk.reconciler.reconcile(day).await {
         Ok(report) => shown(&report),
         Err(error @ ReconcileError::Future) => say(StatusCode::BAD_REQUEST, &error.to_string()),
-        Err(error @ (ReconcileError::Busy | ReconcileError::Forgotten)) => {
+        Err(error @ (ReconcileError::Busy | ReconcileError::Forgotten | ReconcileError::Older(_))) => {
             say(StatusCode::CONFLICT, &error.to_string())
         }
         Err(ReconcileError::Read(_) | ReconcileError::Write(_)) => {

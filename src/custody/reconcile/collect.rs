@@ -38,6 +38,7 @@ pub(super) async fn collect(spool: &Spool, calendar: &Calendar, day: Day, now: W
     loop {
         let (facts, next) = spool.facts_between((from, to), place, PAGE).await?;
         facts.iter().for_each(|fact| told.fact(fact));
+        facts.iter().filter_map(broken).for_each(|note| report.note(note));
         match next {
             Some(next) => place = Some(next),
             None => break,
@@ -49,6 +50,24 @@ pub(super) async fn collect(spool: &Spool, calendar: &Calendar, day: Day, now: W
     told.sums(&mut report);
     report.differences.sort();
     Ok(report)
+}
+
+/// What a salvage has said on that day of the ledger itself.
+fn broken(fact: &Fact) -> Option<String> {
+    let told = match fact.detail.as_deref() {
+        Some(Detail::Break(told)) => told,
+        _ => return None,
+    };
+    let whole = told.carried == told.known && told.carried > 0 && told.gaps.is_empty() && !told.many;
+    let doubt = match whole {
+        true => "",
+        false => ": what was done before then may not all be in this report",
+    };
+    let at = Wall(fact.at_us).iso();
+    Some(format!(
+        "the chain of the ledger has a break, {at}: {}{doubt}",
+        fact.text
+    ))
 }
 
 /// What the ledger tells of a day.

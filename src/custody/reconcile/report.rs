@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DifferenceKind {
+    /// The ledger is not the one that a report was made of: what came between is not known here. The first, for it is about the report.
+    LedgerOlder,
     /// Sent, and not taken; nothing has come again under that UID.
     Refused,
     /// An association broke off in the middle of it; nothing has come again under that UID.
@@ -29,7 +31,8 @@ pub enum DifferenceKind {
 }
 
 impl DifferenceKind {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
+        Self::LedgerOlder,
         Self::Refused,
         Self::Cut,
         Self::LostRecord,
@@ -56,6 +59,7 @@ impl DifferenceKind {
             Self::StuckJob => "stuck_job",
             Self::NotCommitted => "not_committed",
             Self::EvictedEarly => "evicted_early",
+            Self::LedgerOlder => "ledger_older",
         }
     }
 }
@@ -192,6 +196,9 @@ pub struct Report {
     pub counts: BTreeMap<String, u64>,
     /// There are more differences than are listed.
     pub more: bool,
+    /// What else is to be known of the ledger that the report was made of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// Other days that are looked back at and whose differences stand, with how many; of an answer, and not kept.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub other_days: BTreeMap<String, u64>,
@@ -235,6 +242,13 @@ impl Report {
             self.differences.push(difference);
         } else {
             self.more = true;
+        }
+    }
+
+    /// Adds a note, once.
+    pub(super) fn note(&mut self, note: String) {
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
         }
     }
 

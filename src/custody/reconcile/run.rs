@@ -1,6 +1,10 @@
 //! When a day is reconciled: once, from its time of day on; after a downtime, each day that was missed, the oldest first. With it the days
 //! before that had differences, for `LOOK_BACK_DAYS`: what was mended meanwhile is none any more, and what was not is not forgotten for
 //! the next day's sake. Reports are files below `node.state`, written whole under their name, and go after `reconcile.keep`.
+mod older;
+#[cfg(test)]
+mod tests;
+
 use super::Config;
 use super::collect::collect;
 use super::day::{Calendar, Day};
@@ -33,6 +37,8 @@ pub enum ReconcileError {
          ask for it with --kept"
     )]
     Forgotten,
+    #[error("the report that is kept of that day stays as it is: the ledger is not the one {0}")]
+    Older(String),
     #[error("a reconciliation is running: ask again")]
     Busy,
 }
@@ -118,7 +124,8 @@ impl Reconciler {
         let reports = self.looked_back_at().await.map_err(ReconcileError::Write)?;
         let mut differing = Vec::new();
         for (day, report) in reports {
-            if report.total() > 0 && day < today && !self.is_forgotten(day, Some(&report)).await? {
+            let again = report.total() > 0 && day < today && !self.is_forgotten(day, Some(&report)).await?;
+            if again && older::unlike(&self.spool, &report).await?.is_none() {
                 differing.push(day);
             }
         }
@@ -137,10 +144,11 @@ impl Reconciler {
 
     /// Whether the ledger knows nothing of a day any more, or less than when the report that is kept of it was made.
     async fn is_forgotten(&self, day: Day, kept: Option<&Report>) -> Result<bool, ReadError> {
-        let Some(first) = self.spool.first_fact().await? else {
-            return Ok(kept.is_some());
-        };
         let (begins, ends) = self.calendar.bounds(day);
+        let Some(first) = self.spool.first_fact().await? else {
+            // An empty ledger tells of nothing that was; of today it is known that nothing came since the box began.
+            return Ok(ends <= self.clock.now());
+        };
         let knows_less = |report: &Report| report.complete && begins < first && report.ledger_from_us != first.0;
         Ok(ends <= first || kept.is_some_and(knows_less))
     }
@@ -168,7 +176,7 @@ impl Reconciler {
                 .await
                 .map_err(ReconcileError::Write)?;
             // What was made at a time to come was made while the clock was ahead, perhaps of a day that was not over.
-            if known.is_some_and(|report| report.complete && made(&report).is_some_and(|at| at <= now)) {
+            if known.is_some_and(|report| older::is_over(&report, now)) {
                 break;
             }
             if !idle || day == last || self.has_lines(day).await? {
@@ -195,6 +203,7 @@ impl Reconciler {
             return Err(ReconcileError::Busy);
         };
         let today = self.calendar.today(self.clock.now());
+        self.compare().await?;
         if let Some(day) = day {
             let folder = self.folder.clone();
             let kept = blocking(move || stored(&folder, day)).await;
@@ -225,12 +234,21 @@ impl Reconciler {
         if self.calendar.bounds(day).0 > now {
             return Err(ReconcileError::Future);
         }
+        let folder = self.folder.clone();
+        let kept = blocking(move || stored(&folder, day)).await;
+        let kept = kept.map_err(ReconcileError::Write)?;
+        if let Some(kept) = kept.as_ref().filter(|kept| older::is_over(kept, now))
+            && let Some(found) = older::unlike(&self.spool, kept).await?
+        {
+            return Err(ReconcileError::Older(older::doubt(kept, &found)));
+        }
         // What was refused in the last minute belongs to it.
         if self.spool.flush_refused().await.is_err() {
             tracing::warn!("refusals of the last minute are not in the report: the ledger takes nothing now");
         }
         let mut report = collect(&self.spool, &self.calendar, day, now).await?;
         report.ledger_from_us = self.spool.first_fact().await?.map_or(0, |first| first.0);
+        self.keeping(kept, &mut report).await?;
         let (folder, kept) = (self.folder.clone(), report.clone());
         blocking(move || write(&folder, day, &kept))
             .await
@@ -313,7 +331,7 @@ impl Reconciler {
                     fs::remove_file(folder.join(format!("{day}.{ends}")))?;
                 }
             }
-            Ok(())
+            older::clear_aside(&folder, first)
         });
         cleared.await.map_err(ReconcileError::Write)
     }
@@ -384,10 +402,14 @@ pub fn stored(folder: &Path, day: Day) -> io::Result<Option<Report>> {
 
 /// Both files, each whole under its name; the JSON, by which the day counts as done, last.
 fn write(folder: &Path, day: Day, report: &Report) -> io::Result<()> {
+    write_as(folder, &day.to_string(), report)
+}
+
+fn write_as(folder: &Path, name: &str, report: &Report) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     let json = serde_json::to_vec_pretty(report)?;
     for (ends, bytes) in [("txt", report.to_string().into_bytes()), ("json", json)] {
-        whole::write(&folder.join(format!("{day}.{ends}")), 0o640, &bytes)?;
+        whole::write(&folder.join(format!("{name}.{ends}")), 0o640, &bytes)?;
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
 //! The report as people read it.
-use super::report::Report;
+use super::report::{DifferenceKind, Report};
 use std::fmt;
 
 /// Differences and studies that the text lists; the JSON has them all.
@@ -14,6 +14,9 @@ impl fmt::Display for Report {
             self.day, self.zone, self.made
         )?;
         writeln!(f, "ledger line {}, {}", self.ledger_line, self.ledger_head)?;
+        for note in &self.notes {
+            writeln!(f, "NOTE: {note}")?;
+        }
         self.sent(f)?;
         self.fates(f)?;
         self.differing(f)?;
@@ -94,6 +97,10 @@ impl Report {
             .collect();
         writeln!(f, "DIFFERENCES: {}", counts.join(", "))?;
         for one in self.differences.iter().take(LISTED_MAX) {
+            if one.kind == DifferenceKind::LedgerOlder {
+                writeln!(f, "  {}: {}", one.kind.word(), one.text)?;
+                continue;
+            }
             let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
             let to = one.destination.as_ref().map_or(String::new(), |to| format!(" to {to}"));
             writeln!(

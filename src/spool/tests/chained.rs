@@ -393,6 +393,21 @@ async fn old_lines_are_pruned_the_rest_verifies_and_what_has_left_is_forgotten()
     let after = bench.spool().verify_ledger().await.unwrap();
     assert!(after.is_sound(), "{after:?}");
     assert_eq!((after.pruned, after.first, after.last), (4, 5, before.last + 1));
+    // What was noted before that is neither there nor missing, but for the line up to which they went.
+    assert_eq!(
+        bench.spool().noted(3, before.head.clone()).await.unwrap(),
+        Noted::Pruned
+    );
+    assert_eq!(
+        bench.spool().noted(4, before.head.clone()).await.unwrap(),
+        Noted::Another
+    );
+    let upto = chain::hex(&upto.hash);
+    assert_eq!(bench.spool().noted(4, upto).await.unwrap(), Noted::Here);
+    assert_eq!(
+        bench.spool().noted(before.last, before.head).await.unwrap(),
+        Noted::Here
+    );
     assert_eq!(prune::due(&core, bench.clock.now()), None);
     drop(core);
     assert_eq!(

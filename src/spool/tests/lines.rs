@@ -2,7 +2,7 @@
 use super::super::db::{Cf, Change, Db};
 use super::super::{keys, recover};
 use super::*;
-use crate::spool::{Fact, FactKind, Lines, WantedLines};
+use crate::spool::{Fact, FactKind, Lines, Noted, WantedLines};
 
 /// Lines 1 to 40, four at each minute: every fourth is of another kind.
 async fn told() -> Bench {
@@ -101,4 +101,49 @@ async fn a_line_that_cannot_be_read_is_named() {
         (numbers(&page), page.unreadable.as_slice()),
         (vec![7, 5, 4, 3, 2, 1], &[6][..])
     );
+}
+
+/// The ledger as it is now: the number of its last line, and its hash.
+async fn end(bench: &Bench) -> (u64, String) {
+    bench.spool().ledger_end().await.unwrap()
+}
+
+async fn noted(bench: &Bench, (number, hash): &(u64, String)) -> Noted {
+    bench.spool().noted(*number, hash.clone()).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_line_that_was_noted_elsewhere_is_found_or_it_is_said_what_stands_there() {
+    let mut bench = Bench::new();
+    let empty = end(&bench).await;
+    assert_eq!((empty.0, noted(&bench, &empty).await), (0, Noted::Here));
+    let fact = |text: &str| vec![Fact::new(FactKind::Suspended).text(text)];
+    bench.spool().note(fact("a")).await.unwrap();
+    let first = end(&bench).await;
+    for text in ["b", "c"] {
+        bench.spool().note(fact(text)).await.unwrap();
+    }
+    let third = end(&bench).await;
+    assert_eq!(third.0, 3);
+    for line in [&empty, &first, &third] {
+        assert_eq!(noted(&bench, line).await, Noted::Here);
+    }
+    assert_eq!(noted(&bench, &(4, third.1.clone())).await, Noted::Ends(3));
+    assert_eq!(noted(&bench, &(2, third.1.clone())).await, Noted::Another);
+    // A salvage without the index: the witness knows up to where there were lines, and the chain goes on behind them.
+    bench.reopen_after(|root| std::fs::remove_dir_all(root.join("index")).unwrap());
+    assert!(bench.report.salvaged.is_some());
+    assert_eq!(end(&bench).await.0, 4);
+    for line in [&first, &third] {
+        assert_eq!(noted(&bench, line).await, Noted::Lost);
+    }
+    // Without the witness it begins anew.
+    bench.reopen_after(|root| {
+        std::fs::remove_dir_all(root.join("index")).unwrap();
+        std::fs::remove_file(root.join("witness")).unwrap();
+    });
+    assert_eq!(end(&bench).await.0, 1);
+    assert_eq!(noted(&bench, &first).await, Noted::Another);
+    assert_eq!(noted(&bench, &third).await, Noted::Ends(1));
+    assert_eq!(noted(&bench, &empty).await, Noted::Here);
 }
