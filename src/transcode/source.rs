@@ -44,6 +44,8 @@ pub struct Source<R> {
     coding: Coding,
     /// Its transfer syntax allows streams that were compressed with loss.
     may_lose: bool,
+    /// The frame that was read last was decoded to RGB, whatever Photometric Interpretation says.
+    pub became_rgb: bool,
     frame: u32,
     fragments: Fragments,
     /// Bytes of uncompressed pixels behind the last frame: a padding byte, or nothing.
@@ -92,6 +94,7 @@ impl<R: Read> Source<R> {
             image,
             coding: form.coding,
             may_lose: form.lossy,
+            became_rgb: false,
             frame: 0,
             fragments: Fragments::default(),
             padding: 0,
@@ -183,6 +186,12 @@ impl<R: Read> Source<R> {
             Coding::Native => self.take(self.image.frame_length() as u64)?,
             _ => self.gather()?,
         };
+        let rgb = codec::becomes_rgb(self.coding, &self.image, &coded);
+        if self.frame > 0 && rgb != self.became_rgb && self.image.photometric != "RGB" {
+            // One name cannot be right for all frames.
+            return Err(CodecError::Unhandled("JPEG XL").into());
+        }
+        self.became_rgb = rgb;
         self.frame += 1;
         let frame = codec::decode(self.coding, self.may_lose, &self.image, coded)?;
         Ok(Some(match self.coding {

@@ -172,13 +172,15 @@ fn found<R: io::Read>(source: &Source<R>, pixels: &blake3::Hasher, rest: &[u8]) 
 
 fn convert<R: io::Read>(mut source: Source<R>, from: &Form, to: &Form, output: File) -> Result<Found, SourceError> {
     let wants_by_plane = to.coding == Coding::Rle;
-    let plan = plan(&source.image, from, to);
+    // The first frame says what becomes of the colours.
+    let mut next = source.next()?;
     // What the pixels are called as they leave.
     let image = Image {
-        photometric: photometric(&source.image, from).to_owned(),
+        photometric: photometric(&source.image, from, source.became_rgb).to_owned(),
         planar: false,
         ..source.image.clone()
     };
+    let plan = plan(&source.image, &image.photometric, to);
     image.check_writable(to.coding)?;
     if to.coding == Coding::Native {
         image.check_native()?;
@@ -189,10 +191,11 @@ fn convert<R: io::Read>(mut source: Source<R>, from: &Form, to: &Form, output: F
         .map_err(|error| Declined::new(error.to_string()))?;
     let mut writer = Writer::begin(output, &head, &image, to)?;
     let mut pixels = blake3::Hasher::new();
-    while let Some(frame) = source.next()? {
+    while let Some(frame) = next {
         pixels.update(&frame);
         let coded = codec::encode(to.coding, &image, &frame)?;
         writer.frame(coded)?;
+        next = source.next()?;
     }
     let rest = source.rest()?;
     writer.end(&rest)?;
@@ -200,9 +203,10 @@ fn convert<R: io::Read>(mut source: Source<R>, from: &Form, to: &Form, output: F
 }
 
 /// Photometric Interpretation as the pixels are when they are decoded (PS3.5 8.2): the JPEG 2000 decoder undoes its colour
-/// transforms, and the JPEG decoder its subsampling.
-fn photometric<'a>(image: &'a Image, from: &Form) -> &'a str {
+/// transforms, and the JPEG decoder its subsampling. That of JPEG XL undoes what the stream says: `became_rgb`.
+fn photometric<'a>(image: &'a Image, from: &Form, became_rgb: bool) -> &'a str {
     match (from.coding, image.photometric.as_str()) {
+        _ if became_rgb => "RGB",
         (Coding::Jpeg2000, "YBR_RCT" | "YBR_ICT") => "RGB",
         (Coding::Jpeg, "YBR_FULL_422") => "YBR_FULL",
         (_, photometric) => photometric,
@@ -210,9 +214,8 @@ fn photometric<'a>(image: &'a Image, from: &Form) -> &'a str {
 }
 
 /// The elements that the coding of the pixels decides on.
-fn plan(image: &Image, from: &Form, to: &Form) -> Plan {
+fn plan(image: &Image, becomes: &str, to: &Form) -> Plan {
     let mut edits = Vec::new();
-    let becomes = photometric(image, from);
     if becomes != image.photometric {
         let mut value = becomes.as_bytes().to_vec();
         value.resize(value.len() + value.len() % 2, b' ');
@@ -334,5 +337,89 @@ mod tests {
             assert!(matches!(told(error), Told::Declined { .. }));
         }
         assert!(matches!(told(CodecError::Unreadable("JPEG")), Told::Failed { .. }));
+    }
+
+    /// Of libjxl: 8 by 8 times 200, 30, 40. A JPEG recompressed, XYB, and lossless.
+    const JPEG: &[u8] = b"\xFF\x0A\x41\x40\x24\xE0\x5B\x00\x10\x00\xD8\x01\x08\x60\x08\x60\x08\x60\xFE\xFF\x0E\x00\x00\x18\x00\x08\x00\x01\x00\x00\x00\x00\x00\x80\x80\x25\x89\x22\xE3\xD8\x09\x69\xEE\x30\x00\x21\x05\x76\xA0\x38\x47\xC7\x18\x15\x83\xD7\x8B\x31\x5E\x8C\xF1\x18\x10\xD2\x81\x89\x17\x94\xE0\x83\x06\x40\x75\x0F\xC0\x09\x20\x86\xD0\xB1\x02\xE0\x00\x71\x11\xEE\x5B\x64\xD8\xF8\x38\xF0\x3E\x8C\x49\xDC\xC0\x48\x10\x7A\x67\x53\xAA\x4D\xCB\x55\xCC\x41\x06\x17\xFB\xBE\x44\x66\xD9\x47\xF7\x37\x37\x13\x44\x04\x00\x00\x00\x00\x00\x40\x49\x02";
+    const XYB: &[u8] = b"\xFF\x0A\x41\x06\x00\x13\x88\x02\x00\xC4\x00\xB5\x9F\x20\x00\x00\x15\x2A\xA3\x8C\x1B\xBC\x9C\xEB\xF9\xF2\x43\x87\xC5\xB4\x8D\xEB\x0C\x6D\xB5\x6D\x61\x09\x63\xB3\xBD\x30\x48\x48\x38\x83\x8D\x8B\x1B\xBB\x39\x0B\xC3\x76\x03\xA1\x24\x2A\x49\x00";
+    const LOSSLESS: &[u8] = b"\xFF\x0A\x41\x40\x24\x08\x04\x01\x00\x58\x00\x4B\x18\x8B\x15\x00\xD4\x17\x63\x8C\x77\x31\xDE\x01\x44\x81\xA1\x37\x58\x0E\xC2\x42\x54";
+
+    /// Photometric Interpretation and the first pixel of one red frame for each stream, unpacked.
+    fn unpacked(syntax: &'static str, photometric: &str, streams: &[&[u8]]) -> Result<(String, [u8; 3]), SourceError> {
+        let element = |number: u16, vr: &[u8; 2], value: &[u8]| {
+            let length = (value.len() as u16).to_le_bytes();
+            [&[0x28, 0][..], &number.to_le_bytes(), vr, &length, value].concat()
+        };
+        let mut name = photometric.as_bytes().to_vec();
+        name.resize(name.len().next_multiple_of(2), b' ');
+        let mut data = [element(2, b"US", &[3, 0]), element(4, b"CS", &name)].concat();
+        data.extend(element(6, b"US", &[0, 0]));
+        data.extend(element(8, b"IS", format!("{} ", streams.len()).as_bytes()));
+        for number in [0x10, 0x11, 0x100, 0x101] {
+            data.extend(element(number, b"US", &[8, 0]));
+        }
+        data.extend(b"\xE0\x7F\x10\0OB\0\0\xFF\xFF\xFF\xFF\xFE\xFF\0\xE0\0\0\0\0");
+        for stream in streams {
+            let mut stream = stream.to_vec();
+            stream.resize(stream.len().next_multiple_of(2), 0);
+            data.extend([&b"\xFE\xFF\0\xE0"[..], &(stream.len() as u32).to_le_bytes(), &stream].concat());
+        }
+        data.extend(b"\xFE\xFF\xDD\xE0\0\0\0\0");
+        let form = |uid| form_of(&Uid::known(uid)).unwrap();
+        let Opened::Image(source) = Source::open(&data[..], form(syntax))? else {
+            panic!("an image");
+        };
+        let mut file = tempfile::tempfile().unwrap();
+        let plain = form(EXPLICIT_LITTLE);
+        convert(source, form(syntax), plain, file.try_clone().unwrap())?;
+        file.seek(SeekFrom::Start(0)).unwrap();
+        let Opened::Image(mut source) = Source::open(file, plain)? else {
+            panic!("an image");
+        };
+        let frame = source.next()?.unwrap();
+        Ok((source.image.photometric.clone(), [frame[0], frame[1], frame[2]]))
+    }
+
+    #[test]
+    fn colours_are_called_what_the_jpeg_xl_decoder_made_of_them() {
+        let (recompressed, lossy, lossless) = (
+            "1.2.840.10008.1.2.4.111",
+            "1.2.840.10008.1.2.4.112",
+            "1.2.840.10008.1.2.4.110",
+        );
+        let red = [200, 30, 40];
+        for (syntax, photometric, stream) in [
+            (recompressed, "YBR_FULL", JPEG),
+            (recompressed, "YBR_FULL_422", JPEG),
+            (recompressed, "RGB", JPEG),
+            (lossy, "YBR_FULL", XYB),
+            (lossy, "XYB", XYB),
+        ] {
+            let (called, pixel) = unpacked(syntax, photometric, &[stream, stream]).unwrap();
+            assert_eq!(called, "RGB", "{syntax} {photometric}");
+            let near = pixel.iter().zip(red).all(|(is, was)| is.abs_diff(was) <= 2);
+            assert!(near, "{syntax} {photometric} {pixel:?}");
+        }
+        // Where the stream names no other colours, the samples are what they are called.
+        for syntax in [lossless, lossy] {
+            for photometric in ["RGB", "YBR_FULL"] {
+                let is = unpacked(syntax, photometric, &[LOSSLESS, LOSSLESS]).unwrap();
+                assert_eq!(is, (photometric.to_owned(), red));
+            }
+        }
+    }
+
+    #[test]
+    fn jpeg_xl_of_other_colours_is_not_lossless_and_frames_of_two_kinds_have_no_common_name() {
+        for stream in [JPEG, XYB] {
+            let refused = unpacked("1.2.840.10008.1.2.4.110", "RGB", &[stream]);
+            assert!(matches!(refused, Err(SourceError::Codec(CodecError::Lossy(_)))));
+        }
+        let mixed = |photometric| unpacked("1.2.840.10008.1.2.4.112", photometric, &[XYB, LOSSLESS]);
+        assert!(matches!(
+            mixed("YBR_FULL"),
+            Err(SourceError::Codec(CodecError::Unhandled(_)))
+        ));
+        assert_eq!(mixed("RGB").unwrap().0, "RGB");
     }
 }

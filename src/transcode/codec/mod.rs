@@ -49,12 +49,19 @@ pub fn decode(coding: Coding, may_lose: bool, image: &Image, coded: Vec<u8>) -> 
         Coding::Jpeg => jpeg::decode(image, &coded, may_lose)?,
         Coding::JpegLs => jpegls::decode(image, &coded, may_lose)?,
         Coding::Jpeg2000 => jpeg2000::decode(image, &coded, may_lose)?,
-        Coding::JpegXl => jpegxl::decode(image, &coded)?,
+        Coding::JpegXl => jpegxl::decode(image, &coded, may_lose)?,
     };
     match frame.len() == image.frame_length() {
         true => Ok(frame),
         false => Err(CodecError::OtherSize("decoded")),
     }
+}
+
+/// Whether decoding makes RGB of a frame of three samples, whatever its Photometric Interpretation says: the stream itself knows
+/// that its colour was transformed.
+#[must_use]
+pub fn becomes_rgb(coding: Coding, image: &Image, coded: &[u8]) -> bool {
+    coding == Coding::JpegXl && jpegxl::becomes_rgb(image, coded)
 }
 
 /// The frame's coded form, not padded.
