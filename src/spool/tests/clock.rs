@@ -15,14 +15,18 @@ fn day(days: u32) -> Wall {
 async fn a_clock_that_is_years_ahead_for_a_moment_takes_nothing_that_is_kept_for_a_time() {
     let mut bench = Bench::new();
     bench.set_clock(day(10));
-    bench.store("1.1", b"x", vec![to("a")]).await;
+    let id = id_of(bench.store("1.1", b"x", vec![to("a")]).await);
     let alias = Alias {
         kind: "accession",
         sent: Phi::new("1".to_owned()),
         written: Phi::new("RA1".to_owned()),
     };
     let source = SourceId::parse("ct1").unwrap();
-    bench.spool().record_aliases(&source, 1, vec![alias]).await.unwrap();
+    bench
+        .spool()
+        .record_names(&source, 1, vec![alias], (id, Vec::new()))
+        .await
+        .unwrap();
     bench.set_clock(day(10 + 4 * 365));
     // The keeper of a box that has just started looks at once.
     bench.reopen_after(|_| {});
