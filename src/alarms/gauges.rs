@@ -131,7 +131,7 @@ impl Gauges {
             mean_bytes: memory.mean_bytes,
         };
         self.growth.look(at.step, now);
-        let room = free + of("delivered") * memory.mean_bytes;
+        let room = free + (of("delivered") + of("discarded")) * memory.mean_bytes;
         let full = match sum(samples, "waystation_spool_low_water", &[]) > 0.0 {
             true => 0.0,
             false => self.growth.full_seconds(room),

@@ -57,6 +57,7 @@ pub(super) fn found(report: &OpenReport) {
     tracing::info!(
         instances = report.instances,
         delivered = report.delivered,
+        discarded = report.discarded,
         queued = report.queued,
         held = report.held,
         partial = report.partial,

@@ -1,6 +1,7 @@
 //! What a start or a rebuild does with one instance whose record or payload is gone: taken in again, or held, visibly. Called in
 //! a batch; reads no file.
 use super::admit::{add_job, displace, place, remember, undecided};
+use super::cache;
 use super::commitment::{self, Pledge};
 use super::damaged;
 use super::db::Cf;
@@ -105,14 +106,13 @@ pub(super) fn as_cache(
     if let Some(study) = &instance.study {
         txn.put(Cf::Study, keys::study(study, instance.id), Vec::new());
     }
-    txn.put(Cf::Cached, keys::cached(instance.arrival, instance.id), Vec::new());
+    cache::enter(txn, &record);
     let discarded = record.is_discarded();
     let text = match discarded {
         true => "a person had discarded a delivery of it",
         false => "delivered",
     };
     txn.fact(Fact::new(FactKind::Recovered).instance(instance.id).text(text));
-    txn.effects.push(Effect::Cached(1));
     txn.put_instance(&record);
     let mut went = match record.done.is_empty() {
         true => vec![(keys::ANYWHERE, JobId(0))],
@@ -149,7 +149,7 @@ pub(super) fn went(record: &InstanceRecord) -> Vec<(u32, JobId)> {
 pub(super) fn payload_missing(txn: &mut Txn<'_>, id: InstanceId) -> Result<bool, CommitError> {
     let references = txn.keys(Cf::Ref, &id.0, usize::MAX)?;
     if references.is_empty() {
-        super::cache::remove(txn, id)?;
+        cache::remove(txn, id)?;
         let fact = Fact::new(FactKind::Quarantined).instance(id);
         txn.fact(fact.text("payload: the file is missing"));
         return Ok(false);

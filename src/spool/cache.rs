@@ -9,12 +9,56 @@ use super::keys;
 use super::ledger::{Fact, FactKind};
 use super::model::CommitError;
 use super::payload::{Mark, path_of};
-use super::record::SeenRecord;
+use super::record::{InstanceRecord, SeenRecord};
 use super::txn::{Effect, Txn};
 use crate::base::names::InstanceId;
 
 /// Instances that leave in one batch.
 pub(super) const EVICT_BATCH: usize = 64;
+
+/// How the deliveries of an instance in the cache have ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum End {
+    Delivered,
+    /// A person discarded one of them that no other has made.
+    Discarded,
+}
+
+impl End {
+    /// The label of its gauge.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Discarded => "discarded",
+        }
+    }
+
+    /// As an entry of the cache says it. Those of older versions say nothing, and count as delivered until they leave.
+    pub(super) fn of(entry: &[u8]) -> Self {
+        match entry {
+            [DISCARDED] => Self::Discarded,
+            _ => Self::Delivered,
+        }
+    }
+}
+
+const DISCARDED: u8 = 1;
+
+/// An instance without jobs enters the cache.
+pub(super) fn enter(txn: &mut Txn<'_>, record: &InstanceRecord) {
+    let instance = &record.instance;
+    let (entry, end) = match record.is_discarded() {
+        true => (vec![DISCARDED], End::Discarded),
+        false => (Vec::new(), End::Delivered),
+    };
+    txn.put(Cf::Cached, keys::cached(instance.arrival, instance.id), entry);
+    txn.effects.push(Effect::Cached(1, end));
+}
+
+fn end_of(txn: &Txn<'_>, key: &[u8]) -> Result<End, CommitError> {
+    let entry = txn.get(Cf::Cached, key)?;
+    Ok(End::of(&entry.unwrap_or_default()))
+}
 
 /// Takes the oldest delivered instances out of the index. Answers whose files may go now.
 pub(super) fn evict(txn: &mut Txn<'_>, max: usize) -> Result<Vec<InstanceId>, CommitError> {
@@ -26,16 +70,17 @@ pub(super) fn evict(txn: &mut Txn<'_>, max: usize) -> Result<Vec<InstanceId>, Co
         };
         if !txn.keys(Cf::Ref, &id.0, 1)?.is_empty() {
             // It has a job again (released by a person): no longer cache.
+            let end = end_of(txn, &key)?;
             txn.delete(Cf::Cached, key);
-            txn.effects.push(Effect::Cached(-1));
+            txn.effects.push(Effect::Cached(-1, end));
             txn.effects.push(Effect::Pending(1));
             continue;
         }
         if !is_settled(txn, id)? {
             continue;
         }
-        txn.delete(Cf::Cached, key);
         remove(txn, id)?;
+        txn.delete(Cf::Cached, key);
         txn.fact(Fact::new(FactKind::Evicted).instance(id));
         gone.push(id);
     }
@@ -76,18 +121,20 @@ pub(super) fn remove(txn: &mut Txn<'_>, id: InstanceId) -> Result<(), CommitErro
             if record.delivered {
                 gone::remember(txn, &record);
             }
-            txn.delete(Cf::Cached, keys::cached(record.instance.arrival, id));
+            let key = keys::cached(record.instance.arrival, id);
+            let end = end_of(txn, &key)?;
+            txn.delete(Cf::Cached, key);
             if let Some(study) = &record.instance.study {
                 txn.delete(Cf::Study, keys::study(study, id));
             }
             let change = if record.delivered {
-                Effect::Cached(-1)
+                Effect::Cached(-1, end)
             } else {
                 Effect::Pending(-1)
             };
             txn.effects.push(change);
         }
-        None => txn.effects.push(Effect::Cached(-1)),
+        None => txn.effects.push(Effect::Cached(-1, End::Delivered)),
     }
     Ok(())
 }

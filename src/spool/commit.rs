@@ -377,7 +377,7 @@ pub(super) fn apply(core: &Core, effects: Vec<Effect>, marks: Option<&SyncSender
                 lane.suspend(suspended);
             }
             Effect::Pending(change) => count::instances(core, "pending").add(change),
-            Effect::Cached(change) => count::instances(core, "delivered").add(change),
+            Effect::Cached(change, end) => count::instances(core, end.word()).add(change),
             Effect::Mark(mark) => write_mark(core, mark, marks),
             Effect::Return(guard) => drop(guard),
             Effect::Quarantined(cf) => {

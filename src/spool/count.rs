@@ -1,4 +1,5 @@
 //! The gauges of what lies in the spool: counted from the keys at start, moved with every durable batch after.
+use super::cache::End;
 use super::core::Core;
 use super::db::{Cf, Db, DbError};
 use super::keys;
@@ -63,8 +64,11 @@ pub(super) fn queue(core: &Core, db: &Db) -> Result<OpenReport, DbError> {
         report.held += 1;
         true
     })?;
-    db.scan(Cf::Cached, &[], &[], |_, _| {
-        report.delivered += 1;
+    db.scan(Cf::Cached, &[], &[], |_, entry| {
+        match End::of(entry) {
+            End::Delivered => report.delivered += 1,
+            End::Discarded => report.discarded += 1,
+        }
         true
     })?;
     core.metrics.commitment.awaiting.reset();
@@ -82,9 +86,12 @@ pub(super) fn queue(core: &Core, db: &Db) -> Result<OpenReport, DbError> {
 
 /// The gauges of the instances.
 pub(super) fn stock(core: &Core, report: &OpenReport) {
-    let pending = report.instances.saturating_sub(report.delivered);
-    instances(core, "pending").set(i64::try_from(pending).unwrap_or(i64::MAX));
-    instances(core, "delivered").set(i64::try_from(report.delivered).unwrap_or(i64::MAX));
+    let ended = report.delivered + report.discarded;
+    let pending = report.instances.saturating_sub(ended);
+    let set = |state, count| instances(core, state).set(i64::try_from(count).unwrap_or(i64::MAX));
+    set("pending", pending);
+    set(End::Delivered.word(), report.delivered);
+    set(End::Discarded.word(), report.discarded);
 }
 
 pub(super) fn queued(core: &Core, name: &DestinationId, priority: Priority) -> IntGauge {

@@ -415,6 +415,8 @@ pub struct OpenReport {
     pub instances: u64,
     /// Of `instances`: delivered, kept as cache.
     pub delivered: u64,
+    /// Of `instances`: kept as cache too, a person had discarded a delivery of them.
+    pub discarded: u64,
     pub queued: u64,
     pub held: u64,
     /// Jobs that wait for their destination's commitment.

@@ -297,6 +297,7 @@ pub(super) fn salvage(config: &Config, clock: &Clock, cause: &str) -> Result<Pat
         decided_anew = report.recovered,
         held = report.held,
         delivered = report.delivered,
+        discarded = report.discarded,
         lost = report.lost.len(),
         damaged = report.quarantined.len(),
         report = %path.display(),

@@ -1,5 +1,6 @@
 //! How a lease ends in the index: confirmed, to be tried again, or held. One synced batch each, with its fact.
 use super::admit::{displace, place};
+use super::cache;
 use super::commitment;
 use super::damaged;
 use super::db::Cf;
@@ -125,9 +126,7 @@ pub(super) fn retire(txn: &mut Txn<'_>, record: &mut InstanceRecord) {
         return;
     }
     record.delivered = true;
-    let instance = &record.instance;
-    txn.put(Cf::Cached, keys::cached(instance.arrival, instance.id), Vec::new());
+    cache::enter(txn, record);
     txn.effects.push(Effect::Pending(-1));
-    txn.effects.push(Effect::Cached(1));
     txn.effects.push(Effect::Mark(Mark::delivered(record)));
 }

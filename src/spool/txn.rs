@@ -1,5 +1,6 @@
 //! One batch in the making. Reads see what earlier requests of the same batch wrote; a request that fails leaves
 //! nothing behind. What memory must learn (counts, wake-ups) waits in `effects` until the batch is durable.
+use super::cache::End;
 use super::core::Core;
 use super::db::{Cf, Change, Db, DbError};
 use super::due::{Guard, Lane};
@@ -34,7 +35,7 @@ pub(super) enum Effect {
     Unheld(Option<DestinationId>, HoldKind),
     Suspended(Arc<Lane>, bool),
     Pending(i64),
-    Cached(i64),
+    Cached(i64, End),
     Mark(Mark),
     Return(Guard),
     Quarantined(Cf),

@@ -315,7 +315,7 @@ impl Table {
             rules_reloads_total: counters(&r, "waystation_rules_reloads_total", "Rule folder loads, by result", &["result"]),
             commit_seconds: histogram(&r, "waystation_spool_commit_seconds", "Time of one synced commit batch"),
             commit_batch_jobs: histogram(&r, "waystation_spool_commit_batch_size", "Commits gathered into one synced batch"),
-            spool_instances: gauges(&r, "waystation_spool_instances", "Instances in the spool, by state", &["state"]),
+            spool_instances: gauges(&r, "waystation_spool_instances", "Instances in the spool: pending, or kept as cache: delivered, or discarded by a person", &["state"]),
             spool_free_bytes: gauge(&r, "waystation_spool_free_bytes", "Free bytes on the spool's file system"),
             spool_free_inodes: gauge(&r, "waystation_spool_free_inodes", "Free inodes on the spool's file system"),
             spool_low_water: gauge(&r, "waystation_spool_low_water", "1 while the disk is below its low-water mark and instances are refused with A700"),

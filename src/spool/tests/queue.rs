@@ -263,9 +263,10 @@ async fn a_discard_needs_a_reason_and_frees_the_instance() {
             .changed,
         1
     );
-    assert_eq!(bench.metrics.spool_instances.with_label_values(&["delivered"]).get(), 0);
+    let instances = |state| bench.metrics.spool_instances.with_label_values(&[state]).get();
+    assert_eq!((instances("pending"), instances("discarded")), (1, 0));
     bench.confirm("b").await;
-    assert_eq!(bench.metrics.spool_instances.with_label_values(&["delivered"]).get(), 1);
+    assert_eq!((instances("discarded"), instances("delivered")), (1, 0));
     let facts = spool.facts(None, 9).await.unwrap();
     let fact = facts.iter().find(|f| f.kind == FactKind::Discarded).unwrap();
     assert_eq!((fact.who.as_deref(), &*fact.text), (Some("it"), "test image"));

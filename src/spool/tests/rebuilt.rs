@@ -153,6 +153,12 @@ async fn without_an_index_what_was_discarded_is_not_called_delivered_and_a_resen
     let report = rebuild(bench.path(), &bench.clock).unwrap();
     assert_eq!((report.discarded, report.delivered, report.recovered), (2, 1, 0));
     bench.reopen_after(|_| {});
+    assert_eq!((bench.report.discarded, bench.report.delivered), (2, 1));
+    let instances = |state| bench.metrics.spool_instances.with_label_values(&[state]).get();
+    assert_eq!(
+        (instances("discarded"), instances("delivered"), instances("pending")),
+        (2, 1, 0)
+    );
     let facts = bench.spool().facts(Some(whole), 9).await.unwrap();
     let told = facts.iter().find(|fact| fact.kind == FactKind::Recovered).unwrap();
     assert!(told.text.contains("discarded"), "{told:?}");
