@@ -48,6 +48,7 @@ pub(super) fn details(job: &Job) -> String {
         ["priority", &job.priority],
         ["attempts", &job.attempts.to_string()],
         ["due", &job.due.clone().unwrap_or_else(none)],
+        ["ended", &job.ended.clone().unwrap_or_else(none)],
         ["last outcome", &job.outcome.clone().unwrap_or_else(none)],
         ["hold", &job.hold_kind.clone().unwrap_or_else(none)],
         ["reason", &job.reason.clone().unwrap_or_else(none)],

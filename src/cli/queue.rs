@@ -283,7 +283,9 @@ pub(super) async fn answer(request: &Request, talk: &Talk) -> Result<Response, N
 pub(super) fn show(request: &Request, response: &Response, json: bool) -> ExitCode {
     let untold = matches!(response, Response::Alarms { said: answer } if super::alarms::failed(answer));
     let trouble = matches!(response, Response::Probe { findings, .. } if findings.iter().any(Finding::is_trouble));
-    let refused = untold || trouble || matches!(response, Response::Refused { .. });
+    // Whoever names jobs by number, and none of them is there, was mistaken.
+    let unmet = matches!(response, Response::Acted { matched: 0, told, .. } if !told.is_empty());
+    let refused = untold || trouble || unmet || matches!(response, Response::Refused { .. });
     if json {
         // A response came from JSON and goes back to it.
         println!("{}", json_of(response).unwrap_or_default());
@@ -291,7 +293,15 @@ pub(super) fn show(request: &Request, response: &Response, json: bool) -> ExitCo
         match response {
             Response::Jobs { jobs, more } => print!("{}", listing::table(jobs, *more)),
             Response::Job { job } => print!("{}", listing::details(job)),
-            Response::Acted { matched, changed, held } => println!("{}", acted(request, (*matched, *changed), *held)),
+            Response::Acted {
+                matched,
+                changed,
+                held,
+                told,
+            } => {
+                println!("{}", acted(request, (*matched, *changed), *held));
+                told.iter().for_each(|why| eprintln!("waystation: {why}"));
+            }
             Response::Lanes { lanes } => print!("{}", super::lanes::table(lanes)),
             Response::Scrub { status, damaged } => print!("{}", super::spool::scrub_words(status, damaged)),
             Response::Probe { destination, findings } => super::probe::show(request, destination, findings),

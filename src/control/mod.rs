@@ -9,6 +9,7 @@ pub mod client;
 pub mod commitment;
 mod custody;
 pub mod decide;
+mod ended;
 mod map;
 mod probe;
 pub mod protocol;

@@ -185,6 +185,9 @@ pub enum Response {
         /// Of `changed`: rerouted, and held all the same.
         #[serde(default)]
         held: u64,
+        /// Of jobs that were meant by number and are not in the queue: why not.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        told: Vec<String>,
     },
     Lanes {
         lanes: Vec<Lane>,
@@ -257,6 +260,9 @@ pub struct Job {
     pub length: u64,
     pub arrival: String,
     pub due: Option<String>,
+    /// When it was delivered or discarded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended: Option<String>,
     pub attempts: u32,
     pub outcome: Option<String>,
     pub hold_kind: Option<String>,

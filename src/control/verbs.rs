@@ -4,6 +4,7 @@ use super::decide::Decide;
 use super::protocol::{Action, Filter, Job, Lane, Release, Request, Response};
 use super::server::Handler;
 use crate::alarms::Alarms;
+use crate::base::clock::Wall;
 use crate::base::names::{DestinationId, JobId};
 use crate::custody::{Custody, Reconciler};
 use crate::scheduler::{LaneState, LaneStatus, Scheduler};
@@ -139,16 +140,6 @@ impl Verbs {
         })
     }
 
-    async fn show(&self, number: u64) -> Result<Response, String> {
-        match self.spool.show(JobId(number)).await {
-            Ok(Some(row)) => Ok(Response::Job {
-                job: Box::new(job(&row)),
-            }),
-            Ok(None) => Err(format!("there is no job {number}")),
-            Err(error) => Err(error.to_string()),
-        }
-    }
-
     async fn act(
         &self,
         who: &str,
@@ -157,6 +148,8 @@ impl Verbs {
         reason: &str,
         dry_run: bool,
     ) -> Result<Response, CommitError> {
+        // Before: what the order itself ends was there.
+        let told = self.not_in_the_queue(filter).await?;
         let (verb, to) = match &action {
             Action::Hold => (Verb::Hold, None),
             Action::Release { .. } => (Verb::Release, filter.destination.clone()),
@@ -182,6 +175,7 @@ impl Verbs {
             matched: acted.matched,
             changed: acted.changed,
             held: acted.held,
+            told,
         })
     }
 
@@ -423,7 +417,7 @@ pub(super) fn meant(filter: &Filter) -> spool::Filter {
     }
 }
 
-fn job(row: &Row) -> Job {
+pub(super) fn job(row: &Row) -> Job {
     let mut job = Job {
         job: row.job.0,
         state: row.state.word().to_owned(),
@@ -432,6 +426,7 @@ fn job(row: &Row) -> Job {
         attempts: row.attempts,
         arrival: row.enqueued.iso(),
         due: (row.state == JobState::Queued).then(|| row.due.iso()),
+        ended: row.state.is_over().then(|| row.due.iso()),
         outcome: Some(row.outcome.clone()).filter(|outcome| !outcome.is_empty()),
         hold_kind: row.hold.as_ref().map(|hold| hold.kind.word().to_owned()),
         reason: row

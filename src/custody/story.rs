@@ -177,7 +177,7 @@ pub fn word(kind: FactKind) -> &'static str {
 #[must_use]
 pub fn headline(fact: &Fact) -> &'static str {
     match fact {
-        fact if is_commitment(fact) => "committed",
+        fact if fact.is_commitment() => "committed",
         fact if fact.is_unanswered() => "commitment_unanswered",
         // Decided for the instance, and told with its whole request, which has a line of its own.
         fact if fact.kind == FactKind::CommitmentAnswered && fact.instance.is_some() => "commitment_decided",
@@ -278,7 +278,7 @@ pub fn deliveries(facts: &[Fact]) -> Vec<Delivery> {
             }
         }
         let state = match fact {
-            fact if is_commitment(fact) => Some("committed"),
+            fact if fact.is_commitment() => Some("committed"),
             fact if fact.is_unanswered() => Some("sent"),
             fact => state_after(fact.kind),
         };
@@ -291,11 +291,7 @@ pub fn deliveries(facts: &[Fact]) -> Vec<Delivery> {
             since: String::new(),
             attempts: 0,
         });
-        let attempt = matches!(
-            fact.kind,
-            FactKind::Retry | FactKind::Sent | FactKind::Confirmed | FactKind::Attempted
-        );
-        job.attempts += u64::from(attempt && !is_commitment(fact));
+        job.attempts += u64::from(fact.is_attempt());
         (job.state, job.since) = (state.to_owned(), since);
     }
     jobs.into_values().collect()
@@ -305,12 +301,6 @@ pub fn deliveries(facts: &[Fact]) -> Vec<Delivery> {
 #[must_use]
 pub fn is_open(state: &str) -> bool {
     matches!(state, "queued" | "held" | "sent" | "not_committed")
-}
-
-/// Whether it is the fact of an archive's commitment: the last of a destination that commits.
-#[must_use]
-pub fn is_commitment(fact: &Fact) -> bool {
-    fact.kind == FactKind::Confirmed && fact.text.contains(" committed, transaction ")
 }
 
 fn state_after(kind: FactKind) -> Option<&'static str> {

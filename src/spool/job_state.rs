@@ -38,6 +38,12 @@ impl JobState {
         }
     }
 
+    /// Whether nothing more comes of a job in this state.
+    #[must_use]
+    pub fn is_over(self) -> bool {
+        matches!(self, Self::Delivered | Self::Discarded)
+    }
+
     pub(super) fn of_end(status: Option<u16>) -> Self {
         match status {
             Some(_) => Self::Delivered,

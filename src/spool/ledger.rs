@@ -236,6 +236,19 @@ impl Fact {
         self.kind == FactKind::CommitmentRefused && [NO_ANSWER, NOT_TAKEN].iter().any(about_the_request)
     }
 
+    /// Whether it tells that an archive has committed to keep what it was sent: the last of a destination that commits.
+    #[must_use]
+    pub fn is_commitment(&self) -> bool {
+        self.kind == FactKind::Confirmed && self.text.contains(" committed, transaction ")
+    }
+
+    /// Whether it tells that a delivery was tried, with whatever answer.
+    #[must_use]
+    pub fn is_attempt(&self) -> bool {
+        use FactKind::{Attempted, Confirmed, Retry, Sent};
+        matches!(self.kind, Attempted | Retry | Sent | Confirmed) && !self.is_commitment()
+    }
+
     #[must_use]
     pub fn new(kind: FactKind) -> Self {
         Self {

@@ -6,7 +6,7 @@ use super::job_state::JobState;
 use super::keys;
 use super::ledger::{Fact, FactKind, of_instance};
 use super::model::{HoldKind, HoldReason, Instance, JobKey, Priority, ReadError};
-use super::record::{Done, InstanceRecord, JobRecord, SeenRecord};
+use super::record::{InstanceRecord, JobRecord, SeenRecord};
 use crate::base::clock::Wall;
 use crate::base::names::{DestinationId, InstanceId, JobId, SourceId, Uid};
 use std::sync::Arc;
@@ -47,8 +47,10 @@ pub struct Row {
     pub destination: Option<DestinationId>,
     pub state: JobState,
     pub priority: Priority,
+    /// Of a job that has ended: as often as the ledger still tells.
     pub attempts: u32,
     pub enqueued: Wall,
+    /// Of a job that has ended: when that was.
     pub due: Wall,
     /// What the destination said last, or the status word of the end.
     pub outcome: String,
@@ -96,6 +98,7 @@ impl Spool {
                     rows.len() < limit
                 })?;
             }
+            rows.iter_mut().try_for_each(|row| row.recall(db))?;
             Ok(rows)
         })
         .await
@@ -111,6 +114,23 @@ impl Spool {
             ..Filter::default()
         };
         Ok(self.list(filter, None, 1).await?.pop())
+    }
+
+    /// Those of these jobs that have ended, while their instances are in the spool. Looks through all instances.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub async fn ended(&self, jobs: Vec<u64>) -> Result<Vec<Row>, ReadError> {
+        let mut found = Vec::new();
+        for state in [JobState::Delivered, JobState::Discarded] {
+            let filter = Filter {
+                jobs: jobs.clone(),
+                state: Some(state),
+                ..Filter::default()
+            };
+            found.extend(self.list(filter, None, jobs.len()).await?);
+        }
+        Ok(found)
     }
 
     /// How many jobs match.
@@ -343,7 +363,6 @@ impl Walk<'_> {
 
     /// Ended jobs, out of the instance records. A page may be longer by the jobs of one instance.
     fn ended(&self, state: JobState, from: Vec<u8>, each: &mut dyn FnMut(Row) -> bool) -> Result<(), DbError> {
-        let mut failed = None;
         self.db.scan(Cf::Instance, &from, &[], |raw, value| {
             let Ok(record) = InstanceRecord::decode(value) else {
                 return true;
@@ -366,13 +385,6 @@ impl Walk<'_> {
                     && (!self.filter.decided || done.dest != keys::UNDECIDED)
                     && self.filter.kind.is_none();
                 if wanted {
-                    let discarded = match self.reason(instance.id, &done) {
-                        Ok(reason) => reason,
-                        Err(error) => {
-                            failed = Some(error);
-                            return false;
-                        }
-                    };
                     more &= each(Row {
                         cursor: hex(raw),
                         job: done.job,
@@ -385,7 +397,7 @@ impl Walk<'_> {
                         outcome: done.status.map_or("discarded".into(), |status| format!("{status:04X}")),
                         hold: None,
                         held_since: None,
-                        discarded,
+                        discarded: None,
                         plan: Vec::new(),
                         instance: Some(instance.clone()),
                         key: JobKey {
@@ -396,18 +408,23 @@ impl Walk<'_> {
                 }
             }
             more
-        })?;
-        failed.map_or(Ok(()), Err)
+        })
     }
+}
 
-    /// Why a person discarded a job, by the ledger.
-    fn reason(&self, id: InstanceId, done: &Done) -> Result<Option<String>, DbError> {
-        if done.status.is_some() {
-            return Ok(None);
-        }
-        let facts = of_instance(self.db, id)?.into_iter();
-        let of_job = |fact: &Fact| fact.kind == FactKind::Discarded && fact.job == Some(done.job.0);
-        Ok(facts.rev().find(of_job).map(|fact| fact.text))
+impl Row {
+    /// Adds what only the ledger tells of a job that has ended: how often it was tried, and why a person discarded it.
+    fn recall(&mut self, db: &Db) -> Result<(), DbError> {
+        let Some(instance) = self.instance.as_ref().filter(|_| self.state.is_over()) else {
+            return Ok(());
+        };
+        let facts = of_instance(db, instance.id)?.into_iter();
+        let own: Vec<Fact> = facts.filter(|fact| fact.job == Some(self.job.0)).collect();
+        let tried = own.iter().filter(|fact| fact.is_attempt()).count();
+        self.attempts = u32::try_from(tried).unwrap_or(u32::MAX);
+        let mut discarded = own.into_iter().rev().filter(|fact| fact.kind == FactKind::Discarded);
+        self.discarded = discarded.next().map(|fact| fact.text);
+        Ok(())
     }
 }
 

@@ -136,9 +136,11 @@ pub async fn known(spool: &Spool) -> Value {
     rows.extend(ended);
     let row = |row: &spool::Row| {
         let instance = row.instance.as_ref().expect("every job has its instance");
+        // When these were frozen, nobody told how often a job was tried that had ended.
+        let attempts = if row.state.is_over() { 0 } else { row.attempts };
         json!({
             "job": row.job.0, "destination": row.destination.as_ref().map(ToString::to_string), "state": row.state,
-            "priority": row.priority, "attempts": row.attempts, "enqueued": row.enqueued.0, "outcome": row.outcome,
+            "priority": row.priority, "attempts": attempts, "enqueued": row.enqueued.0, "outcome": row.outcome,
             "hold": row.hold, "held_since": row.held_since.map(|at| at.0), "plan": row.plan.len(),
             "instance": instance.id.to_string(), "source": instance.source.to_string(), "sop": instance.sop_instance.to_string(),
             "study": instance.study.as_ref().map(ToString::to_string), "length": instance.length, "arrival": instance.arrival.0,

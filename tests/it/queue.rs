@@ -168,6 +168,25 @@ fn discard_needs_a_reason_and_is_for_ever() {
         ),
         (&json!("discarded"), &json!("sent by mistake"), &json!(sent[0].sop))
     );
+    let delivered = station.jobs(&["--state", "delivered"]);
+    let tried = |job: &Value| job["attempts"].as_u64() >= Some(1);
+    assert!(delivered.iter().all(tried), "{delivered:?}");
+    // Whoever names an ended job is told that, and how.
+    let number = discarded[0]["job"].to_string();
+    let shown = station.cli(&["queue", "show", &number]).ok().out;
+    assert!(
+        shown.contains("sent by mistake") && shown.contains(&sent[0].sop),
+        "{shown}"
+    );
+    let order = ["queue", "release", &number, &delivered[0]["job"].to_string()];
+    let ran = station.cli(&order);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(ran.out.contains("0 jobs meant"), "{ran:?}");
+    for told in [": discarded at ", ": delivered at ", "waystation trace "] {
+        assert!(ran.err.contains(told), "{told}: {ran:?}");
+    }
+    let instances = |state| station.metric("spool_instances", &[("state", state)]);
+    assert_eq!((instances("delivered"), instances("discarded")), (2.0, 1.0));
     // Sent again, it is an instance like any other.
     send(station.setup.dicom, station.setup.path(), &sent[..1]);
     archive.wait_stored(3);

@@ -6,7 +6,6 @@ use super::refusals::Refused;
 use super::report::{DestinationDay, Difference, Report, STUDIES_MAX, SourceDay, StudySent};
 use crate::base::clock::Wall;
 use crate::base::names::InstanceId;
-use crate::custody::story::is_commitment;
 use crate::spool::{Detail, Fact, FactKind, Holding, Look, ReadError, Spool};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -99,7 +98,7 @@ impl Told {
                     self.refused.add(fact.at(), refused);
                 }
             }
-            FactKind::Confirmed if is_commitment(fact) => self.destination(to).committed += 1,
+            FactKind::Confirmed if fact.is_commitment() => self.destination(to).committed += 1,
             FactKind::Sent | FactKind::Confirmed => self.destination(to).confirmed += 1,
             FactKind::CommitmentRefused if !fact.is_unanswered() => {
                 self.destination(to).not_committed += 1;

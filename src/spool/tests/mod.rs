@@ -7,6 +7,7 @@ mod clock;
 mod committed;
 mod crash;
 mod discarded;
+mod ended;
 mod grouped;
 mod lines;
 mod migrated;
