@@ -7,7 +7,7 @@ use super::clock::Doubt;
 use super::config::Config;
 use super::incident::{Condition, Unjudged};
 use super::kind::{Kind, Severity};
-use super::text::{bytes, count, span};
+use super::text::{bytes, count, plain, span};
 use crate::base::clock::Wall;
 use crate::telemetry::metrics::Sample;
 use std::collections::BTreeMap;
@@ -235,14 +235,6 @@ fn outage(facts: &Facts<'_>, name: &str, waiting: f64) -> String {
     };
     words
 }
-
-/// A reason in one short line: control characters of whatever library it came from must not shape a mail.
-fn plain(reason: &str) -> String {
-    let clean: String = reason.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    clean.chars().take(REASON_MAX).collect()
-}
-
-const REASON_MAX: usize = 200;
 
 /// How soon the disk is full: nothing, a ticket, or a page.
 fn fill_level(facts: &Facts<'_>, config: &Config) -> Option<(u8, Severity)> {

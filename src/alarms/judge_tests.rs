@@ -361,3 +361,18 @@ fn a_reason_cannot_shape_a_message() {
     let detail = &down.judged()[0].detail;
     assert!(!detail.contains(['\r', '\n']) && detail.len() < 500, "{detail}");
 }
+
+/// A fingerprint that is cut is none.
+#[test]
+fn a_long_reason_is_whole_and_a_longer_one_is_cut_between_words() {
+    let mut down = with(&DOWN);
+    for (reason, told) in [
+        (format!("{}SHA-256 {}", "why ".repeat(80), "ab".repeat(32)), true),
+        (format!("{}SHA-256 {}", "why ".repeat(120), "ab".repeat(32)), false),
+    ] {
+        down.reasons.insert("vna".to_owned(), Some(reason.clone()));
+        let detail = &down.judged()[0].detail;
+        assert_eq!(detail.contains(&reason), told, "{detail}");
+        assert!(told || detail.contains("why SHA-256 …; "), "{detail}");
+    }
+}

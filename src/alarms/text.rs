@@ -345,6 +345,19 @@ pub fn bytes(number: f64) -> String {
     }
 }
 
+/// A reason in one line, a long one cut between words: control characters of whatever library it came from must not shape a mail.
+#[must_use]
+pub fn plain(reason: &str) -> String {
+    let clean: String = reason.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    match clean.char_indices().nth(REASON_MAX).map(|(end, _)| &clean[..end]) {
+        Some(cut) => format!("{} …", cut.rsplit_once(' ').map_or(cut, |(whole, _)| whole)),
+        None => clean,
+    }
+}
+
+/// More than the longest of ours, of a certificate with its dates and fingerprint.
+const REASON_MAX: usize = 500;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,6 +9,7 @@ use crate::base::fault::{Plant, panic_if};
 use crate::pki::Role;
 use crate::sender::{Down, DownKind, Pair};
 use crate::spool::Lease;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::{Notify, mpsc, watch};
@@ -22,6 +23,21 @@ pub(super) struct Lane {
     reports_in: mpsc::Sender<Report>,
     status: watch::Sender<LaneStatus>,
     poke: Arc<Notify>,
+    told: Told,
+}
+
+/// What the log has said of the present outage, so that each of its causes stands there once.
+#[derive(Default)]
+struct Told(BTreeSet<(DownKind, Option<&'static str>, String)>);
+
+impl Told {
+    /// Whether this cause is to be said. `begins`: with it an outage begins.
+    fn is_new(&mut self, down: &Down, begins: bool) -> bool {
+        if begins {
+            self.0.clear();
+        }
+        self.0.len() < TOLD_MAX && self.0.insert((down.kind, down.cause, down.reason.clone()))
+    }
 }
 
 impl Lane {
@@ -49,6 +65,7 @@ impl Lane {
             reports_in,
             status,
             poke,
+            told: Told::default(),
         }
     }
 
@@ -158,7 +175,7 @@ impl Lane {
     }
 
     /// What people are told of a report; the machine has not taken it in yet.
-    fn log(&self, report: &Report) {
+    fn log(&mut self, report: &Report) {
         let name = &self.shared.name;
         match report {
             Report::Down(down) if self.machine.is_limit(down, now()) => {
@@ -178,7 +195,7 @@ impl Lane {
         }
     }
 
-    fn log_down(&self, down: &Down) {
+    fn log_down(&mut self, down: &Down) {
         let name = self.shared.name.as_str();
         let failures = &self.shared.metrics.lane_failures_total;
         failures.with_label_values(&[name, down.kind.word()]).inc();
@@ -186,8 +203,9 @@ impl Lane {
             let labels = [Role::Destination.word(), name, cause];
             self.shared.metrics.tls_failures_total.with_label_values(&labels).inc();
         }
-        if self.machine.is_closed() {
-            tracing::warn!(destination = %name, kind = down.kind.word(), cause = down.cause, reason = down.reason, "the destination cannot be reached");
+        if self.told.is_new(down, self.machine.is_closed()) {
+            let (kind, peer) = (down.kind.word(), self.shared.link.place());
+            tracing::warn!(destination = %name, kind, cause = down.cause, peer, reason = down.reason, "the destination cannot be reached");
         }
     }
 
@@ -296,3 +314,31 @@ fn pair_of(lease: &Lease) -> Pair {
 const REPORTS_MAX: usize = 512;
 /// Jobs whose classes and syntaxes a probe proposes.
 const WAITING_MAX: usize = 64;
+/// Causes of one outage that the log names.
+const TOLD_MAX: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_cause_of_an_outage_is_said_once_and_again_in_the_next() {
+        let down = |cause, reason: &str| Down {
+            kind: DownKind::Tls,
+            cause: Some(cause),
+            reason: reason.to_owned(),
+        };
+        let (expired, unknown) = (
+            down("expired", "its validity is over"),
+            down("unknown_ca", "not signed"),
+        );
+        let mut told = Told::default();
+        assert!(told.is_new(&expired, true));
+        assert!(!told.is_new(&expired, false));
+        assert!(told.is_new(&unknown, false));
+        assert!(!told.is_new(&expired, false), "back and forth fills no log");
+        let other = |number: usize| told.is_new(&down("expired", &number.to_string()), false);
+        assert_eq!((0..100).map(other).filter(|said| *said).count(), TOLD_MAX - 2);
+        assert!(told.is_new(&expired, true), "the next outage");
+    }
+}

@@ -30,6 +30,10 @@ pub struct Shelf {
 }
 
 impl Shelf {
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// # Errors
     /// The template's; the configuration's check has shown it before.
     pub fn new(config: &Folder) -> Result<Self, super::template::TemplateError> {

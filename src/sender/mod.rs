@@ -115,6 +115,16 @@ impl Link {
         self
     }
 
+    /// Where it is, for a line of the log: host and port as configured, or the folder.
+    #[must_use]
+    pub fn place(&self) -> String {
+        match self {
+            Self::Dicom { peer, .. } if peer.host.contains(':') => format!("[{}]:{}", peer.host, peer.port),
+            Self::Dicom { peer, .. } => format!("{}:{}", peer.host, peer.port),
+            Self::Folder(shelf) => shelf.root().display().to_string(),
+        }
+    }
+
     /// Asks what would become of stored pairs here; each with whether its refusal matters. A folder takes everything.
     ///
     /// # Errors
