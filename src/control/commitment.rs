@@ -11,6 +11,25 @@ use std::sync::Arc;
 /// Asks and tells again now, for one name or all; answers how many there are of it.
 pub type Retry = Arc<dyn Fn(Option<String>) -> Pin<Box<dyn Future<Output = usize> + Send>> + Send + Sync>;
 
+/// What a retry was about.
+fn retried((waiting, demands): (u64, u64)) -> String {
+    let mut told = Vec::new();
+    if waiting > 0 {
+        told.push(format!(
+            "deliveries that wait for an archive's commitment, which is asked for again: {waiting}"
+        ));
+    }
+    if demands > 0 {
+        told.push(format!(
+            "requests of sources, which are told as soon as it is decided: {demands}"
+        ));
+    }
+    match told.is_empty() {
+        true => "nothing is outstanding, and nobody was asked or told".to_owned(),
+        false => told.join("; "),
+    }
+}
+
 impl Verbs {
     pub(super) async fn commitments(&self) -> Result<Response, String> {
         let asked = self.spool.outstanding().await.map_err(|error| error.to_string())?;
@@ -52,15 +71,28 @@ impl Verbs {
     }
 
     pub(super) async fn commitment_retry(&self, name: Option<String>) -> Result<Response, String> {
+        // Before they are asked: an answer may come at once.
+        let outstanding = self.outstanding(name.as_deref()).await?;
         match (self.commitment)(name.clone()).await {
             0 => Err(match name {
                 Some(name) => format!("{name} is neither a destination with `commitment` nor a source"),
                 None => "no destination has `commitment`, and there is no source".to_owned(),
             }),
-            count => Ok(Response::Done {
-                message: format!("{count} asked or told again"),
+            _ => Ok(Response::Done {
+                message: retried(outstanding),
             }),
         }
+    }
+
+    /// Instances that an archive has not committed to, and requests that a source is not answered; of one name, or of all.
+    async fn outstanding(&self, name: Option<&str>) -> Result<(u64, u64), String> {
+        let wanted = |known: &str| name.is_none_or(|name| name == known);
+        let lanes = self.scheduler.names();
+        let lanes = lanes.iter().filter(|lane| wanted(lane.as_str()));
+        let waiting = lanes.map(|lane| self.spool.awaiting(lane)).sum();
+        let demands = self.spool.demands().await.map_err(|error| error.to_string())?;
+        let demands = demands.iter().filter(|open| wanted(open.source.as_str()));
+        Ok((waiting, demands.count() as u64))
     }
 
     pub(super) async fn commitment_give_up(
@@ -89,5 +121,18 @@ impl Verbs {
             }
             (None, None) | (Some(_), Some(_)) => Err("name a destination or a request".to_owned()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_retry_says_of_what_and_that_of_nothing() {
+        assert!(retried((0, 0)).starts_with("nothing is outstanding"));
+        assert!(retried((3, 0)).ends_with("asked for again: 3"));
+        let both = retried((3, 2));
+        assert!(both.contains("again: 3; ") && both.ends_with("decided: 2"), "{both}");
     }
 }

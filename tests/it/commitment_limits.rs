@@ -220,13 +220,18 @@ fn a_modality_that_stays_away_is_given_up_by_name_and_one_that_is_back_is_told_o
     address.start();
     let began = Instant::now();
     let said = station.cli(&["commitment", "retry", "ct"]).ok();
-    assert!(!said.out.is_empty());
+    assert!(said.out.contains("as soon as it is decided: 1"), "{}", said.out);
     let report = &address.wait(1)[0];
     assert_eq!(report["transaction"], "2.25.9202");
     assert!(
         began.elapsed() < Duration::from_secs(7),
         "not at its next turn, 8 s later"
     );
+    wait_until("that it was told is recorded", SOON, || {
+        station.cli(&["commitment", "ls", "--json"]).json()["demands"] == json!([])
+    });
+    let nothing = station.cli(&["commitment", "retry", "ct"]).ok();
+    assert!(nothing.out.contains("nothing is outstanding"), "{}", nothing.out);
     assert_ne!(station.cli(&["commitment", "retry", "nobody"]).code, Some(0));
 }
 
