@@ -366,6 +366,10 @@ fn export(at: &At, to: &Path, which: Which, wanted: Wanted) -> Result<ExitCode, 
         ..Filter::default()
     };
     let report = spool::export(&at.spool()?, to, &filter, wanted).map_err(|error| error.to_string())?;
+    if at.json {
+        show(at, &report, || {});
+        return Ok(code(report.skipped.is_empty() && report.unreadable.is_empty()));
+    }
     for id in &report.skipped {
         eprintln!("{id}: cut or damaged, not exported");
     }

@@ -164,9 +164,19 @@ fn export_writes_every_payload_under_a_readable_name() {
         assert_eq!(found.get(&object.sop), Some(&vec![object.data()]), "{}", object.sop);
     }
     let one = station.setup.folder_of("one");
-    station
-        .cli(&["spool", "export", "--to", &path(&one), "--sop", &waiting[0].sop])
+    let said = station
+        .cli(&[
+            "spool",
+            "export",
+            "--json",
+            "--to",
+            &path(&one),
+            "--sop",
+            &waiting[0].sop,
+        ])
         .ok();
+    let said: serde_json::Value = serde_json::from_str(&said.out).expect("JSON");
+    assert_eq!(said["exported"], 1, "{said}");
     assert_eq!(objects::data_sets_in(&one).len(), 1);
 }
 
