@@ -53,6 +53,9 @@ impl Verbs {
 
     /// One request. Each order is on the ledger with `who` before it is answered.
     pub async fn carry_out(&self, who: &str, request: Request) -> Response {
+        if let Err(message) = self.names(&request) {
+            return Response::Refused { message };
+        }
         let done = match request {
             Request::List { filter, limit } => self.list(&filter, limit).await.map_err(|error| error.to_string()),
             Request::Show { job } => self.show(job).await,
@@ -62,11 +65,6 @@ impl Verbs {
                 reason,
                 dry_run,
             } => {
-                if let Action::Reroute { to, .. } = &action
-                    && let Err(message) = self.exists(to)
-                {
-                    return Response::Refused { message };
-                }
                 let reason = reason.unwrap_or_default();
                 self.act(who, &filter, action, &reason, dry_run)
                     .await
@@ -259,6 +257,24 @@ impl Verbs {
         Ok(Response::Done {
             message: format!("{destination}: {word}"),
         })
+    }
+
+    /// Whether the destinations that a request names are any. Jobs of one that is not configured any more are reached by its name.
+    fn names(&self, request: &Request) -> Result<(), String> {
+        let (filter, to) = match request {
+            Request::List { filter, .. } => (filter, None),
+            Request::Act { filter, action, .. } => match action {
+                Action::Reroute { to, .. } => (filter, Some(to)),
+                _ => (filter, None),
+            },
+            _ => return Ok(()),
+        };
+        match &filter.destination {
+            Some(name) if !self.spool.knows(name) && !self.scheduler.names().contains(name) => Err(format!(
+                "there is no destination {name}, and there never was a job for one of that name: `waystation lanes` lists them"
+            )),
+            _ => to.map_or(Ok(()), |to| self.exists(to)),
+        }
     }
 
     /// Whether a destination is configured; else what to do about the jobs that it may have left.

@@ -41,6 +41,12 @@ impl Spool {
         pick::put_off(&db, &lane, self.core.clock.now()).unwrap_or(0) as u64
     }
 
+    /// Whether a job was ever made for a destination of this name, or it is one of those that run. Ended jobs may still be listed by it.
+    #[must_use]
+    pub fn knows(&self, destination: &DestinationId) -> bool {
+        self.core.lanes.get(destination).is_some()
+    }
+
     /// Destinations that are not among these but have jobs.
     #[must_use]
     pub fn strangers(&self, configured: &[DestinationId]) -> Vec<(DestinationId, Waiting)> {

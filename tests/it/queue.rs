@@ -258,6 +258,15 @@ fn a_destination_that_is_not_configured_any_more_is_told_with_what_waits_for_it(
     archive.wait_stored(3);
     archive.holds_exactly(&sent);
     station.wait_metric("jobs_unconfigured", &[("destination", "vna")], |n| n == 0.0);
+    // Its name is known still, and one that no job ever had is not.
+    assert_eq!(station.jobs(&["--destination", "vna"]).len(), 0);
+    for verb in ["ls", "retry", "release"] {
+        let wrong = station.cli(&["queue", verb, "--destination", "vnaa"]);
+        assert!(
+            wrong.code == Some(1) && wrong.err.contains("there is no destination vnaa"),
+            "{wrong:?}"
+        );
+    }
     assert!(!station.cli(&["lanes"]).ok().out.contains("not configured"));
 }
 
