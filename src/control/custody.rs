@@ -43,7 +43,10 @@ impl Verbs {
         let day = day.map_err(|error| format!("the day {error}"))?;
         let report = if kept {
             let found = self.reconciler.kept(day).await.map_err(|error| error.to_string())?;
-            found.ok_or_else(|| "there is no report of that day".to_owned())?
+            found.ok_or_else(|| match day {
+                Some(day) => format!("no report of {day} is kept: `waystation reconcile --day {day}` makes one, if the ledger tells of it"),
+                None => "no report was made yet: `waystation reconcile` makes one".to_owned(),
+            })?
         } else {
             self.reconciler
                 .reconcile(day)

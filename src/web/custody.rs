@@ -134,6 +134,7 @@ pub(super) async fn report(State(desk): State<Desk>, Path(day): Path<String>) ->
 async fn kept(desk: &Desk, day: Option<Day>) -> Response {
     match desk.reconciler.kept(day).await {
         Ok(Some(report)) => shown(&report),
+        Ok(None) if day.is_none() => say(StatusCode::NOT_FOUND, "no report was made yet"),
         Ok(None) => say(StatusCode::NOT_FOUND, "there is no report of that day"),
         Err(_) => say(StatusCode::SERVICE_UNAVAILABLE, "the report cannot be read"),
     }

@@ -88,6 +88,12 @@ fn an_outage_is_open_and_no_difference() {
         .rules(RULES)
         .archive("vna", archive.port, "")
         .start();
+    let none = station.cli(&["reconcile", "--kept"]);
+    assert!(none.err.contains("no report was made yet"), "{none:?}");
+    let none = station.cli(&["reconcile", "--kept", "--day", "2020-01-01"]);
+    assert!(none.err.contains("no report of 2020-01-01 is kept"), "{none:?}");
+    let none = station.cli(&["reconcile", "--day", "2020-01-01"]);
+    assert!(none.err.contains("tells nothing of that day"), "{none:?}");
     let sent = Object::many(objects::CT, 5);
     send(station.setup.dicom, station.setup.path(), &sent);
     let report = reconcile(&station);
@@ -100,6 +106,55 @@ fn an_outage_is_open_and_no_difference() {
     assert_eq!(report["destinations"][0]["open"], 5);
     assert_eq!(station.metric("reconcile_open_deliveries", &[]), 5.0);
     assert_eq!(station.metric("reconcile_differences", &[]), 0.0);
+}
+
+/// The spool is restored from an older copy, and `node.state` is not: the reports that were made since know more.
+#[test]
+fn a_spool_from_an_older_copy_is_told_at_once_and_until_a_person_has_acknowledged_it() {
+    let setup = Setup::new();
+    let archive = Archive::down(&setup.folder_of("vna-peer"));
+    let mut station = setup.rules(RULES).archive("vna", archive.port, "").start();
+    send(station.setup.dicom, station.setup.path(), &Object::many(objects::CT, 2));
+    assert!(station.terminate().success());
+    let (spool, copy) = (station.setup.spool_path(), station.setup.path().join("copy"));
+    let copied = |from: &Path, to: &Path| {
+        let done = std::process::Command::new("cp").arg("-a").args([from, to]).status();
+        assert!(done.expect("cp is there").success());
+    };
+    copied(&spool, &copy);
+    station.start();
+    send(station.setup.dicom, station.setup.path(), &Object::many(objects::CT, 3));
+    let before = reconcile(&station);
+    assert_eq!(before["fate"]["open"], 5);
+    assert!(station.terminate().success());
+    std::fs::remove_dir_all(&spool).expect("ours");
+    copied(&copy, &spool);
+
+    station.start();
+    let standing = |station: &Station| station.metric("reconcile_differences", &[("kind", "ledger_older")]);
+    assert_eq!(standing(&station), 1.0, "from its first answer on");
+    let (status, body) = crate::harness::http::get(station.setup.web, "/readyz").expect("it answers");
+    let body = String::from_utf8_lossy(&body).into_owned();
+    assert!(status == 200 && body.contains("the ledger is an older one"), "{body}");
+    let told = station.cli(&["spool", "salvage"]);
+    assert!(
+        told.code == Some(1) && told.out.contains("restored from an older copy"),
+        "{told:?}"
+    );
+    let after = reconcile(&station);
+    assert_eq!(
+        (&after["fate"]["open"], &after["counts"]),
+        (&json!(2), &json!({"ledger_older": 1}))
+    );
+    let hash = before["ledger_head"].as_str().expect("a hash");
+    let day = before["day"].as_str().expect("a day");
+    let aside = format!("{day}.line-{}-{}.json", before["ledger_line"], &hash[..8]);
+    let aside = std::fs::read_to_string(station.setup.path().join("reconciliation").join(aside));
+    let aside: Value = serde_json::from_str(&aside.expect("it is kept")).expect("JSON");
+    assert_eq!(aside["fate"]["open"], 5, "what it alone knows");
+    station.cli(&["spool", "salvage", "--acknowledge"]).ok();
+    assert_eq!(standing(&station), 0.0);
+    assert_eq!(reconcile(&station)["counts"], json!({}));
 }
 
 #[test]

@@ -176,7 +176,7 @@ impl Reconciler {
                 .await
                 .map_err(ReconcileError::Write)?;
             // What was made at a time to come was made while the clock was ahead, perhaps of a day that was not over.
-            if known.is_some_and(|report| older::is_over(&report, now)) {
+            if known.is_some_and(|report| report.complete && made(&report).is_some_and(|at| at <= now)) {
                 break;
             }
             if !idle || day == last || self.has_lines(day).await? {
