@@ -105,9 +105,11 @@ fn noted(db: &Db, number: u64, hash: &str) -> Result<Noted, DbError> {
     let anchor = chain::anchor(db)?.unwrap_or_default();
     if number == 0 {
         return Ok(Noted::Here);
-    } else if number < anchor.seq {
+    }
+    if number < anchor.seq {
         return Ok(Noted::Pruned);
-    } else if number == anchor.seq {
+    }
+    if number == anchor.seq {
         return Ok(compared(anchor.hash));
     }
     let Some(key) = place_of(db, number)? else {

@@ -53,9 +53,8 @@ pub(super) async fn collect(spool: &Spool, calendar: &Calendar, day: Day, now: W
 
 /// What a salvage has said on that day of the ledger itself.
 fn broken(fact: &Fact) -> Option<String> {
-    let told = match fact.detail.as_deref() {
-        Some(Detail::Break(told)) => told,
-        _ => return None,
+    let Some(Detail::Break(told)) = fact.detail.as_deref() else {
+        return None;
     };
     let whole = told.carried == told.known && told.carried > 0 && told.gaps.is_empty() && !told.many;
     let doubt = match whole {

@@ -157,12 +157,12 @@ impl Reconciler {
                 return Standing::Open;
             }
         };
-        // ISO 8601 in one zone sorts as time does. What was left after a report was made has seen it; a clock may have been put back since.
+        // ISO 8601 in one zone sorts as time does. What was left after a report was made has seen it, unless the clock was ahead then.
+        let now = self.clock.now().iso();
         let told = |report: &Report| {
+            let since = |time: &String| *time >= report.made && *time <= now;
             let about = |cause: &str| cause.contains(&report.ledger_head);
-            doubts
-                .iter()
-                .any(|doubt| doubt.time >= report.made || about(&doubt.cause))
+            doubts.iter().any(|doubt| since(&doubt.time) || about(&doubt.cause))
         };
         let untold = differ.iter().filter_map(|(_, report, found)| {
             let why = match found {
@@ -191,7 +191,7 @@ impl Reconciler {
     /// in the new one.
     ///
     /// # Errors
-    /// `Older`: the kept one must stay. Otherwise see `ReconcileError`.
+    /// See `ReconcileError`.
     pub(super) async fn keeping(&self, kept: Option<Report>, fresh: &mut Report) -> Result<(), ReconcileError> {
         let Some(kept) = kept else { return Ok(()) };
         if unlike(&self.spool, &kept).await?.is_some() {
