@@ -7,6 +7,7 @@ use super::admit::{displace, place, remember};
 use super::adopt::hold_corrupt;
 use super::cache;
 use super::codec::{unwrap_body, wrap};
+use super::commitment::gone;
 use super::db::{Cf, Db, DbError};
 use super::keys;
 use super::ledger::{Fact, FactKind};
@@ -226,6 +227,7 @@ pub(super) fn whole_again(txn: &mut Txn<'_>, id: InstanceId, digest: [u8; 32]) -
     if left.is_empty() {
         txn.fact(Fact::new(FactKind::Repeated).instance(id));
         retire(txn, &mut record);
+        gone::remember_discarded(txn, &record);
         txn.put_instance(&record);
         return Ok(true);
     }

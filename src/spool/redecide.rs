@@ -1,6 +1,7 @@
 //! A held job, decided anew by the rules of today: after a person's order (`control/decide.rs`), and after a rebuild.
 use super::Spool;
 use super::admit::{add_job, displace, undecided};
+use super::commitment::gone;
 use super::db::Cf;
 use super::keys;
 use super::leaving;
@@ -163,6 +164,7 @@ pub(super) fn redecide(txn: &mut Txn<'_>, key: JobKey, decision: Decision) -> Re
     if added.is_empty() && !others {
         txn.fact(Fact::new(FactKind::Repeated).instance(job.instance).who(&who));
         retire(txn, &mut record);
+        gone::remember_discarded(txn, &record);
         txn.put_instance(&record);
     }
     Ok(added.into_iter().map(|key| key.job).collect())

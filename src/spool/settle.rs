@@ -1,7 +1,7 @@
 //! How a lease ends in the index: confirmed, to be tried again, or held. One synced batch each, with its fact.
 use super::admit::{displace, place};
 use super::cache;
-use super::commitment;
+use super::commitment::{self, gone};
 use super::damaged;
 use super::db::Cf;
 use super::due::{Guard, LATEST};
@@ -115,6 +115,7 @@ fn drop_reference(txn: &mut Txn<'_>, key: JobKey, job: &JobRecord, status: Optio
     }
     if last {
         retire(txn, &mut record);
+        gone::remember_discarded(txn, &record);
     }
     txn.put_instance(&record);
     Ok(())

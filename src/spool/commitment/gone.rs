@@ -1,5 +1,6 @@
-//! What is remembered of an instance that has left the cache, or that a person discarded, so that a source that asks for its
-//! commitment long after is answered rightly, whether its payload is still there or not. Kept for `spool.commitment_memory`.
+//! What is remembered of an instance that has left the cache, or of which a person discarded a delivery, so that a source that
+//! asks for its commitment long after is answered rightly, whether its payload is still there or not, and whichever copies of it have come
+//! since. Kept for `spool.commitment_memory`.
 use crate::base::clock::Wall;
 use crate::base::names::Uid;
 use crate::spool::codec::{Damaged, Reader, Writer};
@@ -81,24 +82,27 @@ impl Gone {
     /// Whether what a person discarded of it was made anew, by a copy of the same content that is judged by itself. `entry` is that
     /// content, if it is known; `others` are its copies that have left too.
     fn is_made_anew(&self, db: &Db, entry: Option<&SeenEntry>, others: &[&Self]) -> Result<bool, DbError> {
+        let copied = !others.is_empty() || entry.is_some_and(|entry| entry.deliveries().next().is_some());
+        let dropped = self.how == How::Dropped;
         match self.how {
-            How::Delivered | How::Unknown => Ok(false),
-            // Nothing of it counts: whatever came of the copy is the whole answer.
-            How::Dropped => Ok(!others.is_empty() || entry.is_some_and(|entry| entry.deliveries().next().is_some())),
-            How::Discarded => {
-                for name in &self.lost {
-                    let number = db.get(Cf::Meta, &meta_key(DESTINATION, name))?;
-                    let number = number.and_then(|raw| decode_number(&raw).ok());
-                    let goes = |(dest, _): &(u32, _)| Some(u64::from(*dest)) == number;
-                    let again = entry.is_some_and(|entry| entry.deliveries().any(goes));
-                    if !again && !others.iter().any(|other| other.made.contains(name)) {
-                        return Ok(false);
-                    }
-                }
-                // What an earlier version wrote does not say what was discarded.
-                Ok(!self.lost.is_empty())
+            How::Delivered | How::Unknown => return Ok(false),
+            How::Dropped if !copied => return Ok(false),
+            // What an earlier version wrote does not say what was discarded.
+            How::Discarded if self.lost.is_empty() => return Ok(false),
+            How::Dropped | How::Discarded => {}
+        }
+        // Of what had no destination, whatever came of the copy is the whole answer.
+        let lost = self.lost.iter().filter(|name| !(dropped && name.is_empty()));
+        for name in lost {
+            let number = db.get(Cf::Meta, &meta_key(DESTINATION, name))?;
+            let number = number.and_then(|raw| decode_number(&raw).ok());
+            let goes = |(dest, _): &(u32, _)| Some(u64::from(*dest)) == number;
+            let again = entry.is_some_and(|entry| entry.deliveries().any(goes));
+            if !again && !others.iter().any(|other| other.made.contains(name)) {
+                return Ok(false);
             }
         }
+        Ok(true)
     }
 }
 
@@ -117,6 +121,13 @@ pub(super) fn counting(db: &Db, seen: &SeenRecord, all: Vec<Gone>) -> Result<Vec
     let mut all = all;
     all.retain(|_| !made_anew.next().unwrap_or(false));
     Ok(all)
+}
+
+/// Remembers an instance whose last job has ended when a person has discarded one of its deliveries: `seen` knows its newest copy alone.
+pub(in crate::spool) fn remember_discarded(txn: &mut Txn<'_>, record: &InstanceRecord) {
+    if record.is_discarded() {
+        remember(txn, record);
+    }
 }
 
 /// Remembers an instance in the batch that takes it out of the cache, or in which a person discards the last of it.

@@ -7,7 +7,8 @@ use crate::base::names::InstanceId;
 use crate::spool::damaged;
 use crate::spool::db::{Cf, Db, DbError};
 use crate::spool::keys;
-use crate::spool::record::{InstanceRecord, SeenEntry, SeenRecord};
+use crate::spool::model::JobKey;
+use crate::spool::record::{InstanceRecord, JobRecord, SeenEntry, SeenRecord};
 
 /// Failure Reason (0008,1197), PS3.3 C.14.1.1.
 pub(super) const PROCESSING_FAILURE: u16 = 0x0110;
@@ -26,10 +27,21 @@ pub(super) enum Standing {
     Failed(u16),
 }
 
-/// One content that was stored under the UID and is still here.
+/// One copy of a content that was stored under the UID, and is still here.
 struct Content<'a> {
     record: InstanceRecord,
     entry: &'a SeenEntry,
+}
+
+/// What came under a UID.
+#[derive(Default)]
+struct Came<'a> {
+    /// Of each content the newest copy, and all others that have a delivery open.
+    here: Vec<Content<'a>>,
+    /// The newest copies that are not here any more.
+    left: Vec<InstanceId>,
+    /// A delivery is open of which nobody can read whose it is.
+    unread: Option<InstanceId>,
 }
 
 /// What can be said of an instance now.
@@ -55,14 +67,13 @@ impl Basis {
 pub(super) fn standing(db: &Db, level: Level, named: &Named) -> Result<Basis, DbError> {
     let seen = db.get(Cf::Seen, &keys::seen(&named.instance))?;
     let seen = seen.and_then(|raw| SeenRecord::decode(&raw).ok()).unwrap_or_default();
-    let (mut here, mut left) = (Vec::new(), Vec::new());
-    for entry in &seen.entries {
-        let raw = db.get(Cf::Instance, &entry.instance.0)?;
-        let record = raw.and_then(|raw| InstanceRecord::decode(&raw).ok());
-        match record {
-            Some(record) => here.push(Content { record, entry }),
-            None => left.push(entry.instance),
-        }
+    let Came {
+        mut here,
+        mut left,
+        unread,
+    } = came(db, &seen)?;
+    if unread.is_some() {
+        return Ok(Basis::of_index(Standing::Failed(PROCESSING_FAILURE), unread));
     }
     let mut gone = Vec::new();
     let prefix = keys::gone_prefix(&named.instance);
@@ -118,6 +129,35 @@ pub(super) fn standing(db: &Db, level: Level, named: &Named) -> Result<Basis, Db
     Ok(basis)
 }
 
+/// The copies of all contents of a UID. One copy may have left while the delivery of an older one, from another source or by older
+/// rules, is still open.
+fn came<'a>(db: &Db, seen: &'a SeenRecord) -> Result<Came<'a>, DbError> {
+    let mut came = Came::default();
+    for entry in &seen.entries {
+        let mut copies = vec![entry.instance];
+        for (dest, job) in entry.deliveries() {
+            let key = JobKey { dest: *dest, job: *job };
+            let Some(raw) = db.get(Cf::Job, &keys::job(key))? else {
+                continue;
+            };
+            match JobRecord::decode(&raw) {
+                Ok(job) if !copies.contains(&job.instance) => copies.push(job.instance),
+                Ok(_) => {}
+                Err(_) => came.unread = Some(entry.instance),
+            }
+        }
+        for id in copies {
+            let raw = db.get(Cf::Instance, &id.0)?;
+            match raw.and_then(|raw| InstanceRecord::decode(&raw).ok()) {
+                Some(record) => came.here.push(Content { record, entry }),
+                None if id == entry.instance => came.left.push(id),
+                None => came.unread = Some(id),
+            }
+        }
+    }
+    Ok(came)
+}
+
 fn worse(a: Standing, b: Standing) -> Standing {
     let rank = |standing: &Standing| match standing {
         Standing::Committed => 0,
@@ -159,7 +199,7 @@ fn end_to_end(db: &Db, content: &Content<'_>) -> Result<Standing, DbError> {
     let mut unknown = false;
     for (dest, job) in content.entry.deliveries() {
         unknown |= *dest == keys::ANYWHERE;
-        let key = crate::spool::model::JobKey { dest: *dest, job: *job };
+        let key = JobKey { dest: *dest, job: *job };
         open |= db.get(Cf::Job, &keys::job(key))?.is_some();
     }
     Ok(match () {

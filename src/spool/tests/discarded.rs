@@ -4,7 +4,7 @@ use super::committed::{NONE, asked, evict, named, problems, spoken, told};
 use super::*;
 
 /// A person discards everything that matches.
-async fn discard(bench: &Bench, filter: Filter) {
+pub(super) async fn discard(bench: &Bench, filter: Filter) {
     let acted = bench
         .spool()
         .act(filter, Verb::Discard, "it", "test", false)

@@ -5,6 +5,7 @@ mod cached;
 mod chained;
 mod clock;
 mod committed;
+mod copies;
 mod crash;
 mod discarded;
 mod ended;
