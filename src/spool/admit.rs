@@ -14,7 +14,7 @@ use super::study::StudySeen;
 use super::trace::{self, Trait};
 use super::txn::{Effect, Txn, WAITS, meta_key};
 use super::witness::{self, Order};
-use super::{alias, leaving, study, wait};
+use super::{alias, leaving, moved, study, wait};
 use crate::base::fault::{Plant, planted};
 use crate::base::names::{InstanceId, JobId, Uid};
 
@@ -345,6 +345,9 @@ pub(super) fn remember(
 /// other, a commitment would be promised without it.
 fn is_done_with(txn: &mut Txn<'_>, sop_instance: &Uid, entry: &SeenEntry) -> Result<bool, CommitError> {
     let id = entry.instance;
+    if moved::open_copy(txn, entry)?.is_some() {
+        return Ok(false);
+    }
     match txn.instance(id)? {
         Some(record) => Ok(record.delivered
             && !record.is_discarded()

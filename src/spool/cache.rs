@@ -8,8 +8,9 @@ use super::forget::Family;
 use super::keys;
 use super::ledger::{Fact, FactKind};
 use super::model::CommitError;
+use super::moved;
 use super::payload::{Mark, path_of};
-use super::record::{InstanceRecord, SeenRecord};
+use super::record::{InstanceRecord, SeenEntry, SeenRecord};
 use super::txn::{Effect, Txn};
 use crate::base::names::InstanceId;
 
@@ -89,16 +90,21 @@ pub(super) fn evict(txn: &mut Txn<'_>, max: usize) -> Result<Vec<InstanceId>, Co
 
 /// Whether a start would know the file for an evicted one, should the record be gone and the file not: by what the index
 /// remembers of its UID. What a person discarded is forgotten there, so that a resend is taken in; its letter must say it then,
-/// and a letter is a hint until it is flushed. `false`: it cannot be flushed, and the instance stays.
+/// and a letter is a hint until it is flushed. So it must when the delivery of another copy is open: the content is known by that one
+/// from now on. `false`: it cannot be flushed, and the instance stays.
 fn is_settled(txn: &mut Txn<'_>, id: InstanceId) -> Result<bool, CommitError> {
     let Some(record) = txn.instance(id)? else {
         return Ok(true);
     };
-    let seen = txn.seen(&record.instance.sop_instance)?;
-    let remembered = seen
-        .entries
-        .iter()
-        .any(|entry| entry.instance == id && entry.digest == record.instance.digest);
+    let instance = &record.instance;
+    let mut seen = txn.seen(&instance.sop_instance)?;
+    let same = |entry: &&mut SeenEntry| entry.instance == id && entry.digest == instance.digest;
+    let entry = seen.entries.iter_mut().find(same);
+    let other = match &entry {
+        Some(entry) => moved::open_copy(txn, entry)?,
+        None => None,
+    };
+    let remembered = entry.is_some() && other.is_none();
     let core = &txn.book.core;
     let flush = || core.store.flush_letter(&core.config.path, &Mark::delivered(&record));
     let settled = remembered || flush().is_ok();
@@ -107,6 +113,9 @@ fn is_settled(txn: &mut Txn<'_>, id: InstanceId) -> Result<bool, CommitError> {
             .gate_errors_total
             .with_label_values(&["state_letter"])
             .inc();
+    } else if let (Some(entry), Some(other)) = (entry, other) {
+        entry.instance = other;
+        txn.put_seen(&instance.sop_instance, &seen);
     }
     Ok(settled)
 }
@@ -162,7 +171,7 @@ pub(super) fn prune_orphans(core: &Core, max: usize) -> std::io::Result<usize> {
     Ok(names.len())
 }
 
-/// What is known of repeats: entries that are older than the window, once their instance has left.
+/// What is known of repeats: entries that are older than the window, once their instance has left and no copy of it is to be delivered.
 pub(super) const REPEATS: Family = Family {
     cf: Cf::Seen,
     prefix: &[],
@@ -182,7 +191,8 @@ fn forget_repeats(txn: &mut Txn<'_>, key: Vec<u8>, raw: Vec<u8>) -> Result<(), C
     let before = seen.entries.len();
     let mut kept = Vec::with_capacity(before);
     for entry in seen.entries {
-        if now.since(entry.at) < window || txn.get(Cf::Instance, &entry.instance.0)?.is_some() {
+        let is_here = txn.get(Cf::Instance, &entry.instance.0)?.is_some();
+        if now.since(entry.at) < window || is_here || moved::open_copy(txn, &entry)?.is_some() {
             kept.push(entry);
         }
     }

@@ -2,12 +2,12 @@
 //! because the index was made anew, and what was delivered must not go twice. Each block of it carries a checksum, so that
 //! what can be read is what was written, however much cannot. Changes nothing but a lost `CURRENT`; called by `rebuild.rs`.
 use super::alias::Mapped;
-use super::commitment::{self, Pledge};
+use super::commitment::{self, Pledge, gone};
 use super::db::{Cf, Db, DbError};
 use super::due::LATEST;
 use super::keys;
 use super::leaving::Leaves;
-use super::model::{CommitError, HoldKind, HoldReason, NewJob, Priority};
+use super::model::{CommitError, HoldKind, HoldReason, Instance, JobKey, NewJob, Priority};
 use super::moved::{self, Away};
 use super::record::{Alternative, Done, Failover, InstanceRecord, JobRecord, SeenEntry, SeenRecord};
 use super::retention;
@@ -37,7 +37,7 @@ pub(super) struct Known {
     pub kept: Vec<Kept>,
     /// Where it went, by name: numbers are given anew. Without one it had no destination.
     pub done: Vec<(Option<DestinationId>, Done)>,
-    /// What a person rerouted it away from.
+    /// What a person rerouted it away from, and, under the job number 0, where copies of it that have left were delivered.
     pub away: Vec<Away>,
     /// Why it is held when no job is kept; `None`: the rules decide anew by themselves.
     pub hold: Option<HoldReason>,
@@ -190,18 +190,16 @@ impl Former {
             known.done = record.done.into_iter().filter_map(named).collect();
             let seen = self.db.get(Cf::Seen, &keys::seen(&record.instance.sop_instance))?;
             let seen = seen.and_then(|raw| SeenRecord::decode(&raw).ok()).unwrap_or_default();
-            let mut same = seen
-                .entries
-                .iter()
-                .filter(|entry| entry.digest == record.instance.digest);
-            known.away = same.next().map(|entry| self.away(entry)).unwrap_or_default();
+            let instance = &record.instance;
+            let mut same = seen.entries.iter().filter(|entry| entry.digest == instance.digest);
+            if let Some(entry) = same.next() {
+                let (open, own) = (self.open_jobs(entry)?, self.jobs_of(id)?);
+                let of_another = |job| open.contains(&job) && !own.iter().any(|key| key.job == job);
+                known.away = self.away(entry, of_another);
+                known.away.extend(self.made_by_copies(instance, entry)?);
+            }
         }
-        let mut open = Vec::new();
-        self.db.scan(Cf::Ref, &id.0, &keys::behind(&id.0), |key, _| {
-            open.extend(keys::reference_of(key).map(|(_, job)| job));
-            true
-        })?;
-        for key in open {
+        for key in self.jobs_of(id)? {
             let raw = self.db.get(Cf::Job, &keys::job(key))?;
             let job = raw.and_then(|raw| JobRecord::decode(&raw).ok());
             // One that cannot be read leaves the instance to be decided anew, beside the jobs that are known.
@@ -218,9 +216,45 @@ impl Former {
         Ok(known)
     }
 
-    fn away(&self, entry: &SeenEntry) -> Vec<Away> {
+    /// The notes of a content, but for those of jobs that `skip`: they go with the copy whose job it is, which has a new number.
+    fn away(&self, entry: &SeenEntry, skip: impl Fn(JobId) -> bool) -> Vec<Away> {
         let named = |(dest, job): &(u32, JobId)| Some((self.names.get(dest)?.clone(), *job));
-        entry.notes().filter_map(named).collect()
+        let notes = entry.notes().filter(|(_, noted)| !skip(moved::noted(*noted)));
+        notes.filter_map(named).collect()
+    }
+
+    /// Where copies of a content that have left were delivered: what is remembered of them says so, and a resend was a repeat of it.
+    fn made_by_copies(&self, instance: &Instance, entry: &SeenEntry) -> Result<Vec<Away>, DbError> {
+        let mut made = gone::made_by_copies(&self.db, &instance.sop_instance, &instance.digest)?;
+        let knows = |name: &DestinationId| entry.deliveries().any(|(dest, _)| self.names.get(dest) == Some(name));
+        made.retain(knows);
+        Ok(made.into_iter().map(|name| (name, JobId(0))).collect())
+    }
+
+    /// The open jobs of an instance, by their references.
+    fn jobs_of(&self, id: InstanceId) -> Result<Vec<JobKey>, DbError> {
+        let mut open = Vec::new();
+        self.db.scan(Cf::Ref, &id.0, &keys::behind(&id.0), |key, _| {
+            open.extend(keys::reference_of(key).map(|(_, job)| job));
+            true
+        })?;
+        Ok(open)
+    }
+
+    /// The numbers of the open jobs of a content, of whichever copy. Those of a damaged one, which comes last, stand by their
+    /// references alone.
+    fn open_jobs(&self, entry: &SeenEntry) -> Result<Vec<JobId>, DbError> {
+        let mut open: Vec<JobId> = self.jobs_of(entry.instance)?.into_iter().map(|key| key.job).collect();
+        for (dest, job) in entry.deliveries() {
+            if self.is_open(*dest, *job)? {
+                open.push(*job);
+            }
+        }
+        Ok(open)
+    }
+
+    fn is_open(&self, dest: u32, job: JobId) -> Result<bool, DbError> {
+        Ok(self.db.get(Cf::Job, &keys::job(JobKey { dest, job }))?.is_some())
     }
 
     /// A job as it was. What cannot be read, or has lost its destination, is for the rules or a person to decide.
@@ -321,22 +355,29 @@ impl Former {
         })?;
         let mut found = Vec::new();
         for (key, seen) in records {
-            // Without jobs it went nowhere: its payload was damaged, and a person discarded it. A resend is delivered.
-            let went = |entry: &SeenEntry| entry.deliveries().next().is_some();
-            for entry in seen.entries.into_iter().filter(went) {
+            for mut entry in seen.entries {
                 let id = entry.instance.0;
                 // With a record it never left; in quarantine it may not have left.
-                let left = self.db.get(Cf::Instance, &id)?.is_none()
-                    && self.db.get(Cf::Quarantine, &aside(Cf::Instance, &id))?.is_none();
-                if left {
-                    let name = |(dest, _): &(u32, _)| self.names.get(dest).cloned();
-                    found.push(Evicted {
-                        key: key.clone(),
-                        destinations: entry.deliveries().filter_map(name).collect(),
-                        away: self.away(&entry),
-                        entry,
-                    });
+                if self.db.get(Cf::Instance, &id)?.is_some()
+                    || self.db.get(Cf::Quarantine, &aside(Cf::Instance, &id))?.is_some()
+                {
+                    continue;
                 }
+                let open = self.open_jobs(&entry)?;
+                let away = self.away(&entry, |job| open.contains(&job));
+                // What is open is that of an older copy, and goes on with it.
+                entry.jobs.retain(|(_, job)| !open.contains(job));
+                // Without jobs it went nowhere: its payload was damaged, and a person discarded it. A resend is delivered.
+                if entry.deliveries().next().is_none() {
+                    continue;
+                }
+                let name = |(dest, _): &(u32, _)| self.names.get(dest).cloned();
+                found.push(Evicted {
+                    key: key.clone(),
+                    destinations: entry.deliveries().filter_map(name).collect(),
+                    away,
+                    entry,
+                });
             }
         }
         Ok((found, next))

@@ -8,12 +8,13 @@ use super::Spool;
 use super::db::Cf;
 use super::keys;
 use super::model::{CommitError, Instance, JobKey, ReadError};
-use super::record::{SeenEntry, SeenRecord};
+use super::record::{JobRecord, SeenEntry, SeenRecord};
 use super::txn::Txn;
-use crate::base::names::{DestinationId, JobId, Uid};
+use crate::base::names::{DestinationId, InstanceId, JobId, Uid};
 use std::sync::Arc;
 
-/// A note as a rebuild carries it over: the destination that was rerouted from, by name, and what stands beside it.
+/// A note as a rebuild carries it over: the destination that was rerouted from, by name, and what stands beside it. With a number that is
+/// no note's: a delivery that was made.
 pub(super) type Away = (DestinationId, JobId);
 
 /// A note, not a job.
@@ -23,6 +24,11 @@ const GIVEN_UP: u64 = 1 << 62;
 
 fn note(job: JobId) -> JobId {
     JobId(job.0 | NOTE)
+}
+
+/// The number of the job that a note names.
+pub(super) fn noted(note: JobId) -> JobId {
+    JobId(note.0 & !(NOTE | GIVEN_UP))
 }
 
 impl SeenEntry {
@@ -106,6 +112,17 @@ impl SeenEntry {
             }
         }
     }
+}
+
+/// A copy of a content whose delivery is still open, whichever copy came last. Of a job that cannot be read: the last one.
+pub(super) fn open_copy(txn: &Txn<'_>, entry: &SeenEntry) -> Result<Option<InstanceId>, CommitError> {
+    for (dest, job) in entry.deliveries() {
+        let key = JobKey { dest: *dest, job: *job };
+        if let Some(raw) = txn.get(Cf::Job, &keys::job(key))? {
+            return Ok(Some(JobRecord::decode(&raw).map_or(entry.instance, |job| job.instance)));
+        }
+    }
+    Ok(None)
 }
 
 /// The notes of a former index in the numbers of this one. `jobs` are former and present number of each job that goes on; a note of

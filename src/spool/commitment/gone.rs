@@ -2,7 +2,7 @@
 //! asks for its commitment long after is answered rightly, whether its payload is still there or not, and whichever copies of it have come
 //! since. Kept for `spool.commitment_memory`.
 use crate::base::clock::Wall;
-use crate::base::names::Uid;
+use crate::base::names::{DestinationId, Uid};
 use crate::spool::codec::{Damaged, Reader, Writer};
 use crate::spool::db::{Cf, Db, DbError};
 use crate::spool::keys;
@@ -121,6 +121,24 @@ pub(super) fn counting(db: &Db, seen: &SeenRecord, all: Vec<Gone>) -> Result<Vec
     let mut all = all;
     all.retain(|_| !made_anew.next().unwrap_or(false));
     Ok(all)
+}
+
+/// Where copies of a content that have left were delivered, as far as it is remembered.
+pub(in crate::spool) fn made_by_copies(
+    db: &Db,
+    sop_instance: &Uid,
+    digest: &[u8; 32],
+) -> Result<Vec<DestinationId>, DbError> {
+    let (mut made, prefix) = (Vec::new(), keys::gone_prefix(sop_instance));
+    db.scan(Cf::Meta, &prefix, &keys::behind(&prefix), |_, value| {
+        let gone = Gone::decode(value).ok().filter(|gone| gone.digest == *digest);
+        let names = gone.into_iter().flat_map(|gone| gone.made);
+        made.extend(names.filter_map(|name| DestinationId::parse(&name).ok()));
+        true
+    })?;
+    made.sort();
+    made.dedup();
+    Ok(made)
 }
 
 /// Remembers an instance whose last job has ended when a person has discarded one of its deliveries: `seen` knows its newest copy alone.

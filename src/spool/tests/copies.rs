@@ -1,4 +1,5 @@
 //! One content, on the box more than once: from several sources, or after a rule was added.
+use super::super::cache;
 use super::super::commitment::Level;
 use super::committed::{NONE, evict, named, problems, told};
 use super::discarded::discard;
@@ -72,6 +73,135 @@ async fn what_a_person_discarded_of_one_copy_is_promised_because_of_no_other() {
         assert_eq!(told(&bench, "2.25.3", Level::EndToEnd, one()).await, NONE, "{before}");
         assert_eq!(evict(&bench).await, 1);
         assert_eq!(told(&bench, "2.25.4", Level::EndToEnd, one()).await, NONE, "{before}");
+        assert_eq!(problems(&mut bench), Vec::<String>::new());
+    }
+}
+
+/// What `spool.repeat_window` lets be forgotten is forgotten.
+async fn sweep(bench: &Bench) {
+    let now = bench.clock.now();
+    let (found, _) = cache::REPEATS.old(&bench.spool().core, &[], now);
+    let swept = move |txn: &mut super::super::txn::Txn<'_>| cache::REPEATS.sweep(txn, found, now);
+    bench.spool().submit(swept).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_content_is_known_while_any_copy_of_it_is_to_be_delivered_or_was_just_now() {
+    let mut bench = Bench::new();
+    bench.store("1.1", b"first", vec![to("a")]).await;
+    bench.store("1.1", b"first", vec![to("b")]).await;
+    bench.confirm("b").await;
+    assert_eq!(evict(&bench).await, 1);
+    bench.clock.advance(Duration::from_secs(8 * 86_400));
+    sweep(&bench).await;
+    let second = bench.store("1.1", b"second", vec![to("a")]).await;
+    assert!(matches!(second, Committed::Conflict(_)), "{second:?}");
+    bench.confirm("a").await;
+    sweep(&bench).await;
+    let again = bench.store("1.1", b"first", vec![to("a"), to("b")]).await;
+    assert!(matches!(again, Committed::Repeat(_)), "{again:?}");
+    assert!(bench.claim_one("a").await.is_none());
+    assert_eq!(problems(&mut bench), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn of_many_contents_none_is_forgotten_while_a_copy_of_it_is_to_be_delivered() {
+    let bench = Bench::new();
+    for content in [b"0", b"1"] {
+        bench.store("1.1", content, vec![to("a")]).await;
+        bench.store("1.1", content, vec![to("b")]).await;
+    }
+    let all = Filter::default();
+    bench.spool().act(all, Verb::Release, "it", "", false).await.unwrap();
+    bench.confirm("b").await;
+    bench.confirm("b").await;
+    assert_eq!(evict(&bench).await, 2);
+    for n in 2..40_u32 {
+        bench.store("1.1", n.to_string().as_bytes(), vec![to("a")]).await;
+    }
+    for content in [b"0", b"1"] {
+        let again = bench.store("1.1", content, vec![to("a")]).await;
+        assert!(matches!(again, Committed::Repeat(_)), "{again:?}");
+    }
+}
+
+/// As an older version left it: the newest copy stands for the content though it has left.
+async fn stands_for_it(bench: &Bench, newest: InstanceId) {
+    let known = move |txn: &mut super::super::txn::Txn<'_>| {
+        let uid = Uid::known("1.1");
+        let mut seen = txn.seen(&uid)?;
+        seen.entries[0].instance = newest;
+        txn.put_seen(&uid, &seen);
+        Ok(())
+    };
+    bench.spool().submit(known).await.unwrap();
+}
+
+async fn rebuilt(bench: &mut Bench) {
+    bench.spool.take().unwrap().close().await;
+    rebuild(bench.path(), &bench.clock).unwrap();
+    bench.reopen_after(|_| {});
+}
+
+#[tokio::test]
+async fn after_a_rebuild_an_older_copy_is_delivered_though_the_newest_had_left() {
+    for (older, discarded) in [(false, false), (true, false), (false, true), (true, true)] {
+        let mut bench = Bench::new();
+        let incomplete = NewJob {
+            hold: Some(HoldReason::new(HoldKind::Incomplete, "no row")),
+            ..to("a")
+        };
+        bench.store("1.1", b"x", vec![incomplete]).await;
+        let newest = id_of(bench.store("1.1", b"x", vec![to("b")]).await);
+        bench.confirm("b").await;
+        assert_eq!(evict(&bench).await, 1);
+        if older {
+            stands_for_it(&bench, newest).await;
+        }
+        assert_eq!(told(&bench, "2.25.1", Level::EndToEnd, one()).await, [0x0110]);
+        rebuilt(&mut bench).await;
+        assert_eq!(told(&bench, "2.25.2", Level::EndToEnd, one()).await, [0x0110]);
+        if discarded {
+            discard(&bench, Filter::default()).await;
+            bench.store("1.1", b"x", vec![to("a"), to("b")]).await;
+        } else {
+            let job = bench
+                .spool()
+                .list(Filter::default(), None, 9)
+                .await
+                .unwrap()
+                .remove(0)
+                .job;
+            bench.spool().redecide(job, vec![to("a")], 8, "it").await.unwrap();
+        }
+        bench.confirm("a").await;
+        assert_eq!(told(&bench, "2.25.3", Level::EndToEnd, one()).await, NONE);
+        bench.store("1.1", b"x", vec![to("a"), to("b")]).await;
+        assert!(bench.claim_one("a").await.is_none() && bench.claim_one("b").await.is_none());
+        assert_eq!(problems(&mut bench), Vec::<String>::new(), "{older} {discarded}");
+    }
+}
+
+#[tokio::test]
+async fn after_a_rebuild_the_note_of_a_reroute_stands_by_its_own_job_alone() {
+    for evicted in [false, true] {
+        let mut bench = Bench::new();
+        bench.store("1.1", b"x", vec![to("a")]).await;
+        bench.store("1.1", b"x", vec![to("b")]).await;
+        bench.confirm("b").await;
+        if evicted {
+            assert_eq!(evict(&bench).await, 1);
+        }
+        let (all, reroute) = (Filter::default(), Verb::Reroute(dest("c")));
+        let acted = bench.spool().act(all, reroute, "it", "test", false).await.unwrap();
+        assert_eq!(acted.changed, 1);
+        rebuilt(&mut bench).await;
+        let repeat = bench.store("1.1", b"x", vec![to("a")]).await;
+        assert!(matches!(repeat, Committed::Repeat(_)), "{repeat:?}");
+        discard(&bench, Filter::default()).await;
+        let again = bench.store("1.1", b"x", vec![to("a")]).await;
+        assert!(matches!(again, Committed::Stored(_)), "{again:?}");
+        bench.confirm("a").await;
         assert_eq!(problems(&mut bench), Vec::<String>::new());
     }
 }
