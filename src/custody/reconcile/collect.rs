@@ -61,7 +61,7 @@ fn broken(fact: &Fact) -> Option<String> {
         true => "",
         false => ": what was done before then may not all be in this report",
     };
-    let at = Wall(fact.at_us).iso();
+    let at = fact.at().iso();
     Some(format!(
         "the chain of the ledger has a break, {at}: {}{doubt}",
         fact.text
