@@ -164,6 +164,10 @@ fn spool(facts: &Facts<'_>, found: &mut Judgement) {
         let detail = "the index was made anew, or the spool is an older copy; a report of what is lost or doubtful waits to be read";
         found.push(single(Kind::SalvageUnread, Severity::Page, detail.to_owned()));
     }
+    if facts.is_set("waystation_state_unwritten") {
+        let detail = "writing to the folder `node.state` fails; the log says with which error";
+        found.push(single(Kind::StateUnwritten, Severity::Ticket, detail.to_owned()));
+    }
 }
 
 fn destinations(facts: &Facts<'_>, config: &Config, found: &mut Judgement) {

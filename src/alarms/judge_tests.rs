@@ -267,6 +267,7 @@ fn the_rest_is_told_as_it_is_and_off_is_off() {
         "rules_stale 1",
         "spool_damaged 2",
         "salvage_unacknowledged 1",
+        "state_unwritten 1",
         "destination_suspended{destination=vna} 1",
     ];
     let mut all = with(&lines);
@@ -280,6 +281,7 @@ fn the_rest_is_told_as_it_is_and_off_is_off() {
             "rules_stale box 1 ticket",
             "salvage_unread box 1 page",
             "spool_damaged box 2 page",
+            "state_unwritten box 1 ticket",
         ]
     );
     let details: Vec<String> = all.judged().into_iter().map(|condition| condition.detail).collect();

@@ -42,10 +42,11 @@ pub enum Kind {
     CommitmentLate,
     CommitmentUntold,
     ReconciliationDiffers,
+    StateUnwritten,
 }
 
 impl Kind {
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::GateLatched,
         Self::DiskLow,
         Self::DiskFills,
@@ -63,6 +64,7 @@ impl Kind {
         Self::CommitmentLate,
         Self::CommitmentUntold,
         Self::ReconciliationDiffers,
+        Self::StateUnwritten,
     ];
 
     /// As configuration, metrics and commands name it.
@@ -86,6 +88,7 @@ impl Kind {
             Self::ClockImplausible => "clock_implausible",
             Self::SpoolDamaged => "spool_damaged",
             Self::SalvageUnread => "salvage_unread",
+            Self::StateUnwritten => "state_unwritten",
         }
     }
 
@@ -115,6 +118,7 @@ impl Kind {
             Self::ClockImplausible => "the-clock-is-wrong",
             Self::SpoolDamaged => "payloads-are-damaged",
             Self::SalvageUnread => "the-box-has-salvaged-itself",
+            Self::StateUnwritten => "what-the-box-keeps-cannot-be-written",
         }
     }
 

@@ -76,6 +76,8 @@ const LOOK_DEADLINE: Duration = Duration::from_secs(10);
 const SAVE_DEADLINE: Duration = Duration::from_secs(10);
 /// Rates and the clock are written down at least this often.
 const SAVE_EVERY: Duration = Duration::from_secs(600);
+/// After that failed.
+const SAVE_AGAIN: Duration = Duration::from_secs(60);
 /// The end of a box does not wait for a mail.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(90);
 
@@ -187,7 +189,8 @@ impl Watch {
             began: (now, steady),
             looked: now,
             saved: now,
-            dirty: false,
+            // A folder that takes nothing is told at once.
+            dirty: true,
             parts,
         }
     }
@@ -206,7 +209,11 @@ impl Watch {
                     self.record().await;
                 }
             }
-            let long = self.saved.elapsed() >= SAVE_EVERY;
+            let every = match self.parts.metrics.alarms.state_unwritten.get() {
+                0 => SAVE_EVERY,
+                _ => SAVE_AGAIN,
+            };
+            let long = self.saved.elapsed() >= every;
             if self.dirty || long {
                 self.save().await;
             }
@@ -391,13 +398,18 @@ impl Watch {
         (self.memory.wall, self.memory.steady) = (self.parts.clock.now().0, self.steady().0);
         let (folder, memory) = (self.parts.folder.clone(), self.memory.clone());
         let saved = saved(move || store::save(&folder, STATE, &memory)).await;
-        // A disk that is full is an alarm of its own; the next change tries again.
+        // The next change tries again.
         self.dirty = false;
         self.saved = Instant::now();
-        if let Err(error) = saved {
+        let unwritten = &self.parts.metrics.alarms.state_unwritten;
+        let before = unwritten.get();
+        unwritten.set(i64::from(saved.is_err()));
+        if let Err(error) = saved
+            && before == 0
+        {
             tracing::warn!(
                 error,
-                "the memory of the alarms cannot be written: after a restart people may be told twice"
+                "the memory of the alarms cannot be written: after a restart people may be told twice; it is tried again"
             );
         }
     }

@@ -223,6 +223,7 @@ pub fn title(incident: &Incident) -> String {
         Kind::SalvageUnread => {
             "the index was made anew, or the spool is an older copy, and nobody has read the report".to_owned()
         }
+        Kind::StateUnwritten => "what the box keeps beside the spool cannot be written".to_owned(),
     }
 }
 
@@ -298,6 +299,11 @@ pub fn advice(kind: Kind) -> (&'static str, &'static str) {
         Kind::SalvageUnread => (
             "the box runs, but some images may be lost or doubtful; the report names each.",
             "read it (waystation spool salvage), have what is lost sent again, and acknowledge it.",
+        ),
+        Kind::StateUnwritten => (
+            "images come and go as before. But a restart knows nothing of alarms, acknowledgements and rules of since then, and no \
+             reconciliation leaves a report.",
+            "make room on the disk of node.state (df), or give the folder back to the box's user.",
         ),
     }
 }

@@ -265,6 +265,7 @@ impl Parts {
     /// Why peers should not be sent here now, in constant words.
     fn readiness(&self) -> web::Readiness {
         let (spool, inward, scheduler) = (self.spool.clone(), self.inward.clone(), self.scheduler.clone());
+        let metrics = self.metrics.clone();
         Arc::new(move || {
             let health = spool.health();
             let facts = [
@@ -283,6 +284,10 @@ impl Parts {
                 (
                     !spool.strangers(&scheduler.names()).is_empty(),
                     "jobs wait for a destination that is not configured: see `waystation lanes`",
+                ),
+                (
+                    metrics.alarms.state_unwritten.get() > 0,
+                    "node.state cannot be written: see `waystation alarms ls`",
                 ),
             ];
             let that_hold = |facts: &[(bool, &'static str)]| {

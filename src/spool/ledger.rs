@@ -1,8 +1,9 @@
 //! The ledger: what was done with every instance, as hash-chained facts in the same batch as the deed itself.
 //! A fact carries our ids, UIDs, destinations, status words and a person's reason; never another value of a data set.
 //!
-//! A line is stored under `time | sequence number` (its own time, or that of the line before it when the clock is behind that: `late.rs`); its record is the BLAKE3 hash of the line before it (key and record), then the
-//! fact as JSON, with version and crc32 around both. `chain.rs` verifies, `prune.rs` takes old lines away.
+//! A line is stored under `time | sequence number`; the time is its own, or that of the line before it when the clock is behind that
+//! (`late.rs`). Its record is the BLAKE3 hash of the line before it (key and record), then the fact as JSON, with version and crc32
+//! around both. `chain.rs` verifies, `prune.rs` takes old lines away.
 use super::codec::{Damaged, unwrap_body, wrap};
 use super::db::{Cf, Change, Db, DbError};
 use super::keys;

@@ -3,7 +3,7 @@
 use crate::custody::facts;
 use crate::harness::peers::send;
 use crate::harness::pki::{Authority, Recipe};
-use crate::harness::{Archive, Object, SOON, Setup, Station, free_port, objects, wait_until};
+use crate::harness::{Archive, Object, SOON, Setup, Station, free_port, http, objects, wait_until};
 use serde_json::Value;
 use std::time::Duration;
 use waystation::base::clock::Clock;
@@ -137,4 +137,45 @@ fn the_sites_own_authority_of_a_webhook_is_listed_and_its_end_is_an_alarm() {
     });
     assert!(station.terminate().success());
     assert_eq!(listed(&station), wanted, "also when no box runs");
+}
+
+/// What the box keeps beside the spool cannot be written for a while.
+#[test]
+fn a_state_folder_that_takes_nothing_is_told_and_so_is_its_end() {
+    let station = Setup::new()
+        .rules(r#"fn route(image, from) { to("vna"); }"#)
+        .folder("vna")
+        .toml(QUICK)
+        .start();
+    // What is about to be written finds a folder in its place.
+    let draft = station.setup.folder_of(".alarms.json.new");
+    wait_until("nothing is being written", SOON, || std::fs::create_dir(&draft).is_ok());
+    let change = || {
+        station.cli(&[
+            "alarms",
+            "silence",
+            "source_silent:test",
+            "--for",
+            "1h",
+            "--reason",
+            "service",
+        ])
+    };
+    let told = || station.cli(&["alarms", "ls"]).out.contains("cannot be written");
+    let noted = || {
+        let (status, body) = http::get(station.setup.web, "/readyz").expect("an answer");
+        assert_eq!(status, 200, "images are taken in as before");
+        String::from_utf8_lossy(&body).contains("node.state")
+    };
+    assert!(!noted() && !told());
+    change().ok();
+    station.wait_metric("state_unwritten", &[], |unwritten| unwritten == 1.0);
+    assert!(noted());
+    wait_until("it is told", SOON, told);
+    std::fs::remove_dir(&draft).expect("ours");
+    change();
+    station.wait_metric("state_unwritten", &[], |unwritten| unwritten == 0.0);
+    assert!(!noted());
+    let open = [("kind", "state_unwritten"), ("severity", "ticket")];
+    station.wait_metric("incidents_open", &open, |open| open == 0.0);
 }
