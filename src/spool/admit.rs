@@ -243,7 +243,7 @@ pub(super) fn place(txn: &mut Txn<'_>, key: JobKey, job: &JobRecord) {
             let name = lane.map(|lane| lane.name.clone());
             txn.effects.push(Effect::Held(name, reason.kind));
             if witness::is_listed(reason.kind) {
-                let order = Order::held(job.instance, key.job, &reason.text);
+                let order = Order::held(job.instance, key.job, reason);
                 txn.effects.push(Effect::Order(order));
             }
         }

@@ -80,14 +80,9 @@ impl Known {
             }
             None => {}
             Some(orders) => {
-                if let Some(reason) = orders.held.get(&id) {
-                    let hold = HoldReason::new(HoldKind::Operator, reason.clone());
-                    let already = |kept: &Kept| {
-                        kept.job
-                            .hold
-                            .as_ref()
-                            .is_some_and(|hold| hold.kind == HoldKind::Operator)
-                    };
+                if let Some(hold) = orders.held.get(&id).cloned() {
+                    let kind = hold.kind;
+                    let already = |kept: &Kept| kept.job.hold.as_ref().is_some_and(|hold| hold.kind == kind);
                     if !self.kept.iter().any(already) {
                         self.kept.iter_mut().for_each(|kept| kept.job.hold = Some(hold.clone()));
                         self.hold = Some(hold);

@@ -16,7 +16,7 @@ use super::codec::{unwrap_body, wrap};
 use super::db::{Cf, Db, DbError};
 use super::keys;
 use super::ledger::{Detail, Head, decode, link};
-use super::model::HoldKind;
+use super::model::{HoldKind, HoldReason};
 use super::pool::sync_directory;
 use super::record::JobRecord;
 use super::txn::SUSPENDED;
@@ -43,6 +43,9 @@ pub(super) enum Order {
         instance: String,
         job: u64,
         reason: String,
+        /// `None`: a person held it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        kind: Option<HoldKind>,
     },
     /// The hold of this job is over.
     Over {
@@ -58,11 +61,12 @@ pub(super) enum Order {
 }
 
 impl Order {
-    pub(super) fn held(instance: InstanceId, job: JobId, reason: &str) -> Self {
+    pub(super) fn held(instance: InstanceId, job: JobId, reason: &HoldReason) -> Self {
         Self::Held {
             instance: instance.to_string(),
             job: job.0,
-            reason: reason.to_owned(),
+            reason: reason.text.clone(),
+            kind: Some(reason.kind).filter(|kind| *kind != HoldKind::Operator),
         }
     }
 }
@@ -75,8 +79,7 @@ pub(super) fn is_listed(kind: HoldKind) -> bool {
 /// The orders that stood when the box ended.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Standing {
-    /// Per instance the reason of the hold.
-    pub held: BTreeMap<InstanceId, String>,
+    pub held: BTreeMap<InstanceId, HoldReason>,
     pub suspended: BTreeMap<DestinationId, Wall>,
 }
 
@@ -229,14 +232,20 @@ pub(super) fn standing(root: &Path) -> Option<Standing> {
         return None;
     }
     let mut standing = Standing::default();
-    let mut held: BTreeMap<u64, (InstanceId, String)> = BTreeMap::new();
+    let mut held: BTreeMap<u64, (InstanceId, HoldReason)> = BTreeMap::new();
     for line in lines {
         let (sum, json) = line.split_once(' ')?;
         if u32::from_str_radix(sum, 16).ok()? != crc32fast::hash(json.as_bytes()) {
             return None;
         }
         match serde_json::from_str(json).ok()? {
-            Order::Held { instance, job, reason } => {
+            Order::Held {
+                instance,
+                job,
+                reason,
+                kind,
+            } => {
+                let reason = HoldReason::new(kind.unwrap_or(HoldKind::Operator), reason);
                 held.insert(job, (InstanceId::parse(&instance).ok()?, reason));
             }
             Order::Over { job } => drop(held.remove(&job)),
@@ -244,7 +253,13 @@ pub(super) fn standing(root: &Path) -> Option<Standing> {
             Order::Resumed { destination } => drop(standing.suspended.remove(&destination)),
         }
     }
-    standing.held = held.into_values().collect();
+    for (instance, reason) in held.into_values() {
+        // Of two jobs of one instance, a person's word counts.
+        let known = standing.held.entry(instance).or_insert_with(|| reason.clone());
+        if reason.kind == HoldKind::Operator {
+            *known = reason;
+        }
+    }
     // Without its last line end the list was cut.
     text.ends_with('\n').then_some(standing)
 }
@@ -285,7 +300,7 @@ fn make_orders(root: &Path, db: &Db) -> io::Result<(File, String)> {
             && let Ok(job) = JobRecord::decode(&raw)
             && let Some((_, reason)) = &job.hold
         {
-            text += &line(&Order::held(job.instance, key.job, &reason.text));
+            text += &line(&Order::held(job.instance, key.job, reason));
         }
         true
     });
@@ -322,9 +337,10 @@ mod tests {
         assert_eq!(standing(root.path()), None);
         let (a, b) = (InstanceId::new(1, 1), InstanceId::new(2, 2));
         let destination = DestinationId::parse("vna").unwrap();
+        let unknown = HoldReason::new(HoldKind::Doubtful, "look too");
         let orders = [
-            Order::held(a, JobId(1), "look"),
-            Order::held(b, JobId(2), "look too"),
+            Order::held(a, JobId(1), &HoldReason::new(HoldKind::Operator, "look")),
+            Order::held(b, JobId(2), &unknown),
             Order::Over { job: 1 },
             Order::Suspended {
                 destination: destination.clone(),
@@ -333,7 +349,7 @@ mod tests {
         ];
         write(root.path(), &orders);
         let found = standing(root.path()).unwrap();
-        assert_eq!(found.held, BTreeMap::from([(b, "look too".to_owned())]));
+        assert_eq!(found.held, BTreeMap::from([(b, unknown)]));
         assert_eq!(found.suspended, BTreeMap::from([(destination, Wall(7))]));
         let whole = fs::read(root.path().join(ORDERS)).unwrap();
         for bit in 0..whole.len() * 8 {
@@ -354,7 +370,8 @@ mod tests {
         let witness = Witness::new(root.path(), Metrics::new());
         witness.begin(&db, Head::default());
         let copy = fs::read(path(ORDERS)).unwrap();
-        let hold = |number| Order::held(InstanceId::new(number, number), JobId(number), "look");
+        let look = HoldReason::new(HoldKind::Operator, "look");
+        let hold = |number| Order::held(InstanceId::new(number, number), JobId(number), &look);
         witness.record(&[hold(1)]);
         let known = fs::read(path(KNOWN)).unwrap();
         witness.record(&[hold(2)]);

@@ -148,7 +148,8 @@ async fn what_came_since_a_copy_that_was_put_back_is_held_because_a_person_may_h
     act(&bench, "1.1", Verb::Hold).await;
     act(&bench, "1.3", Verb::Discard).await;
     bench.reopen_after(lose_index);
-    assert_eq!(held(&bench, HoldKind::Operator).await, ["1.1", "1.2"]);
+    assert_eq!(held(&bench, HoldKind::Operator).await, ["1.1"]);
+    assert_eq!(held(&bench, HoldKind::Doubtful).await, ["1.2"]);
     assert!(bench.spool().recovered(9).await.unwrap().is_empty());
 }
 
