@@ -134,6 +134,7 @@ impl Window {
         };
         let (from, to) = times.trim().split_once('-')?;
         let minutes = (minute(from)?, minute(to)?);
+        // One over midnight would be of two days: it is written as two.
         (minutes.0 < minutes.1).then(|| Self {
             text: text.to_owned(),
             days: named,
@@ -151,7 +152,10 @@ impl TryFrom<String> for Window {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
         Self::parse(&text).ok_or_else(|| {
-            format!("`{text}` is no window: write days and hours as \"Mon-Fri 07:00-18:00\" or \"Sat,Sun 08:00-12:00\"")
+            format!(
+                "`{text}` is no window: write days and hours as \"Mon-Fri 07:00-18:00\" or \"Sat,Sun 08:00-12:00\"; a night is two of them, \
+                 \"Mon-Fri 22:00-24:00\" and \"Tue-Sat 00:00-06:00\""
+            )
         })
     }
 }

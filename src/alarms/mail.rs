@@ -228,9 +228,11 @@ pub(super) fn faults(config: &Mail) -> Vec<(&'static str, String)> {
     if config.from.parse::<Mailbox>().is_err() {
         found.push(("from", "is no mail address".to_owned()));
     }
-    if config.to.is_empty() || config.to.iter().any(|to| to.parse::<Mailbox>().is_err()) {
+    if config.to.is_empty() {
         found.push(("to", "must hold one mail address or more".to_owned()));
     }
+    let wrong = config.to.iter().filter(|to| to.parse::<Mailbox>().is_err());
+    found.extend(wrong.map(|to| ("to", format!("`{to}` is no mail address"))));
     if config.timeout.0.is_zero() {
         found.push(("timeout", "is 0: nothing could be sent".to_owned()));
     }

@@ -10,11 +10,17 @@ const SECRET_MAX: u64 = 4_096;
 /// The file's text without the line end. Blocking.
 ///
 /// # Errors
-/// The file cannot be read, everybody may read it, or nothing is in it.
+/// It is no file or cannot be read, everybody may read it, or nothing is in it.
 pub(super) fn read(path: &Path) -> Result<String, String> {
     let shown = path.display();
     let file = std::fs::File::open(path).map_err(|error| format!("cannot read {shown}: {error}"))?;
-    let mode = file.metadata().map_or(0, |about| about.permissions().mode());
+    let about = file
+        .metadata()
+        .map_err(|error| format!("cannot read {shown}: {error}"))?;
+    if !about.is_file() {
+        return Err(format!("{shown} is no file: name the file that holds the secret"));
+    }
+    let mode = about.permissions().mode();
     if mode & 0o007 != 0 {
         return Err(format!("{shown} may be read by everybody: chmod o= {shown}"));
     }

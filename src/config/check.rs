@@ -261,6 +261,13 @@ fn folders(config: &Config, problems: &mut Vec<Problem>) {
         let whose = anothers(&made_in(&config.spool.path, state)).unwrap_or_default();
         problems.push(Problem::error("spool.path", format!("{message}{whose}")));
     }
+    if let Ok(stat) = rustix::fs::statvfs(&made_in(&config.spool.path, state)) {
+        let (low, disk) = (config.spool.low_water, stat.f_blocks.saturating_mul(stat.f_frsize));
+        if low.of(disk) >= disk {
+            let message = "is the whole disk of the spool, or more: every image would be refused, as out of resources";
+            problems.push(Problem::warning("spool.low_water", message));
+        }
+    }
     for (index, destination) in config.destinations.iter().enumerate() {
         if let Destination::Folder(folder) = destination {
             delivery(&format!("destinations[{index}]"), folder, state, problems);
@@ -384,11 +391,15 @@ pub(super) fn rules(config: &Config, unread: &[DestinationId]) -> Vec<Problem> {
     let own = crate::rules::RuleSet::load(path, &config.rules, &destinations).err();
     let promoted = crate::rules::promoted_problems(path, &config.rules, &destinations);
     let found = own.into_iter().flatten().chain(promoted);
-    let problem = |problem: crate::rules::Problem| Problem {
-        file: Some(problem.file.display().to_string()),
-        line: problem.line,
-        column: problem.column,
-        ..Problem::error("", problem.message)
+    let problem = |problem: crate::rules::Problem| match problem.file.to_str() {
+        // Of a key of ours, and not of a rule file: it gets the place of the key.
+        Some(key @ ("rules.key_file" | "rules.zone")) => Problem::error(key, problem.message),
+        _ => Problem {
+            file: Some(problem.file.display().to_string()),
+            line: problem.line,
+            column: problem.column,
+            ..Problem::error("", problem.message)
+        },
     };
     found.map(problem).collect()
 }

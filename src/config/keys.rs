@@ -101,6 +101,7 @@ impl Sources {
         match toml::from_str::<Table>(&text) {
             Ok(mut table) => {
                 table.iter_mut().for_each(|(_, value)| unquoted(value));
+                without_false_lists(&mut table, &known());
                 self.tables.push(table);
             }
             Err(error) => self.problems.push(of_toml(&text, &error, problem)),
@@ -182,6 +183,12 @@ impl Walk<'_> {
             match (keys.get(name), value.get_ref()) {
                 (Some(Node::Table(keys)), DeValue::Table(inner)) => self.table(inner, &key, keys),
                 (Some(Node::List(kinds)), DeValue::Array(elements)) => self.list(elements, &key, kinds),
+                (Some(Node::Table(_)), DeValue::Array(elements))
+                    if elements.iter().any(|one| matches!(one.get_ref(), DeValue::Table(_))) =>
+                {
+                    let message = format!("is one table and no list: write [{}], in single brackets", bare(&key));
+                    self.say(place, key, message);
+                }
                 // A value where a table should be, or the other way round, is a wrong type: the extraction says it.
                 (Some(_), _) => {}
                 (None, _) => {
@@ -189,19 +196,21 @@ impl Walk<'_> {
                         Some(near) => format!("unknown key; did you mean `{near}`?"),
                         None => format!("unknown key; known here: {}", join(keys.keys())),
                     };
-                    let (file, line, column) = (Some(place.file), place.line, place.column);
-                    let severity = Severity::Error;
-                    self.sources.problems.push(Problem {
-                        severity,
-                        file,
-                        line,
-                        column,
-                        key,
-                        message,
-                    });
+                    self.say(place, key, message);
                 }
             }
         }
+    }
+
+    fn say(&mut self, place: Place, key: String, message: String) {
+        self.sources.problems.push(Problem {
+            severity: Severity::Error,
+            file: Some(place.file),
+            line: place.line,
+            column: place.column,
+            key,
+            message,
+        });
     }
 
     fn list(
@@ -229,11 +238,7 @@ impl Walk<'_> {
                 match kinds.get(kind) {
                     Some(keys) => self.table(table, &key, keys),
                     // The kind itself is wrong: the extraction says so; any kind's keys are let through.
-                    None => self.table(
-                        table,
-                        &key,
-                        &kinds.values().flatten().map(|(k, n)| (k.clone(), n.clone())).collect(),
-                    ),
+                    None => self.table(table, &key, &of_all(kinds)),
                 }
             }
         }
@@ -253,6 +258,39 @@ fn unquoted(value: &mut Value) {
         Value::Table(table) => table.iter_mut().for_each(|(_, value)| unquoted(value)),
         _ => {}
     }
+}
+
+/// The keys of elements of every kind.
+fn of_all(kinds: &BTreeMap<String, BTreeMap<String, Node>>) -> BTreeMap<String, Node> {
+    let all = kinds.values().flatten();
+    all.map(|(name, node)| (name.clone(), node.clone())).collect()
+}
+
+/// A key without the indices: the name of its table as it is written.
+fn bare(key: &str) -> String {
+    let parts = key.split('[').enumerate();
+    parts.fold(String::new(), |out, (index, part)| match part.split_once(']') {
+        Some((_, rest)) if index > 0 => out + rest,
+        _ => out + part,
+    })
+}
+
+/// Takes lists of tables out that should be one table, which has been said: a list is read as the values of the table in their order.
+fn without_false_lists(table: &mut Table, keys: &BTreeMap<String, Node>) {
+    table.retain(|name, value| match (keys.get(name), value) {
+        (Some(Node::Table(_)), Value::Array(elements)) => !elements.iter().any(Value::is_table),
+        (Some(Node::Table(keys)), Value::Table(inner)) => {
+            without_false_lists(inner, keys);
+            true
+        }
+        (Some(Node::List(kinds)), Value::Array(elements)) => {
+            let keys = of_all(kinds);
+            let tables = elements.iter_mut().filter_map(Value::as_table_mut);
+            tables.for_each(|table| without_false_lists(table, &keys));
+            true
+        }
+        _ => true,
+    });
 }
 
 /// The tree of all keys.

@@ -73,7 +73,7 @@ fn is_open_to_others(mode: u32, group: u32) -> bool {
 
 /// The key in a file that only its owner can read.
 fn key(path: &Path) -> Result<Key, String> {
-    let cannot = |error: std::io::Error| format!("{} cannot be read: {}", path.display(), error.kind());
+    let cannot = |error: std::io::Error| format!("{} cannot be read: {error}", path.display());
     let file = std::fs::File::open(path).map_err(cannot)?;
     let about = file.metadata().map_err(cannot)?;
     if !about.is_file() {

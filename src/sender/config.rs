@@ -273,10 +273,24 @@ impl Patience {
     }
 }
 
+/// What is wrong with the name or address of a peer.
+#[must_use]
+pub fn host_fault(host: &str) -> Option<&'static str> {
+    let address = host.split('%').next().unwrap_or(host);
+    let is_address = address.parse::<std::net::Ipv6Addr>().is_ok();
+    match host {
+        "" => Some("is empty"),
+        _ if host.contains(['/', '[', ' ']) || (host.contains(':') && !is_address) => Some(
+            "must be a name or an address alone, such as \"vna.example\" or \"10.1.2.3\": the port stands in `port`",
+        ),
+        _ => None,
+    }
+}
+
 impl Dicom {
     fn check(&self, wrong: &mut Vec<String>) {
-        if self.host.is_empty() {
-            wrong.push("host: is empty".to_owned());
+        if let Some(fault) = host_fault(&self.host) {
+            wrong.push(format!("host: {fault}"));
         }
         if self.port == 0 {
             wrong.push("port: write 1 to 65535".to_owned());

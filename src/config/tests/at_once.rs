@@ -152,7 +152,7 @@ fn a_wrong_kind_hides_nothing_of_what_the_entry_plainly_is() {
             "destinations[0].kind: `foldr` is not one of dicom, folder; did you mean `folder`?",
             "destinations[0].tries: write at least 1",
             "destinations[3].kind: is missing",
-            "destinations[3].port: must be a whole number from 0 to 65535, but is `70000`",
+            "destinations[3].port: must be a whole number from 1 to 65535, but is `70000`",
             "destinations[3].calling_ae: is missing",
         ],
     );

@@ -92,3 +92,76 @@ fn a_file_in_another_encoding_says_how_to_save_it() {
         assert_eq!(problems.len(), 1, "{problems:?}");
     }
 }
+
+#[test]
+fn what_is_wrong_with_a_value_says_what_to_write() {
+    let mail = |rest: &str| format!("[alarms.mail]\nhost = \"m.example\"\nfrom = \"box@m.example\"\n{rest}[web]");
+    let archive =
+        "[[destinations]]\nkind = \"dicom\"\nname = \"q\"\nport = 104\ncalled_ae = \"A\"\ncalling_ae = \"B\"\nhost = ";
+    let source = "commitment = { host = \"h\", port = 0 }\n[[destinations]]";
+    let night = "[[alarms.silence]]\nsource = \"ct1\"\nhours = [\"Mon-Sun 22:00-06:00\"]\n[web]";
+    let full = "[spool]\nlow_water = \"900TiB\"\ncache_high_water = \"950TiB\"\n[web]";
+    for (text, said) in [
+        (
+            RIGHT.replace("127.0.0.1:0", "localhost:9464"),
+            "w.toml:7:1: web.listen: must be an address and a port, such as",
+        ),
+        (
+            RIGHT.replace("\"127.0.0.1:11112\"", "11112"),
+            "listeners[0].address: must be an address and a port, such as",
+        ),
+        (
+            RIGHT.replace("[web]", &mail("to = [\"a@m.example\", \"it(at)m.example\"]\n")),
+            "alarms.mail.to: `it(at)m.example` is no mail address",
+        ),
+        (
+            RIGHT.replace(
+                "[web]",
+                &mail("to = [\"a@m.example\"]\nusername = \"u\"\npassword_file = \"STATE\"\n"),
+            ),
+            "is no file: name the file that holds the secret",
+        ),
+        (RIGHT.replace("[web]", night), "a night is two of them"),
+        (
+            RIGHT.replace("\"RULES\"", "\"RULES\"\nkey_file = \"STATE/none\""),
+            "w.toml:6:1: rules.key_file: none cannot be read: No such file",
+        ),
+        (
+            RIGHT.replacen("[[destinations]]", source, 1),
+            "sources[0].commitment.port: must be 1 to 65535",
+        ),
+        (
+            format!("{RIGHT}{archive}\"vna.example:104\"\n"),
+            "destinations[3].host: must be a name or an address alone",
+        ),
+        (
+            RIGHT.replace("[web]", full),
+            "warning: spool.low_water: is the whole disk of the spool, or more",
+        ),
+    ] {
+        assert_says(&Site::new().lines(&text), said);
+    }
+}
+
+#[test]
+fn a_list_where_one_table_belongs_is_called_so_and_nothing_else_is_said() {
+    let lines = Site::new().lines(&format!("{RIGHT}[[destinations.retry]]\nfirst = \"5s\"\n"));
+    assert!(
+        lines.len() == 1
+            && lines[0].ends_with(
+                "destinations[2].retry: is one table and no list: write [destinations.retry], in single brackets"
+            ),
+        "{lines:?}"
+    );
+}
+
+#[test]
+fn a_peer_is_named_without_its_port() {
+    use crate::sender::config::host_fault;
+    for good in ["vna", "vna_1.example", "10.1.2.3", "::1", "fe80::1%eth0"] {
+        assert_eq!(host_fault(good), None, "{good}");
+    }
+    for bad in ["", "vna:104", "dicom://vna", "[::1]", "10.1.2.3:104", "vna 2"] {
+        assert!(host_fault(bad).is_some(), "{bad}");
+    }
+}

@@ -92,7 +92,10 @@ impl Config {
             (Some(_), Some(_)) | (None, None) => {}
         }
         if self.port == Some(0) {
-            problems.push("`commitment.port`: write 1 to 65535".to_owned());
+            problems.push("`commitment.port` must be 1 to 65535".to_owned());
+        }
+        if let Some(fault) = self.host.as_deref().and_then(sender::config::host_fault) {
+            problems.push(format!("`commitment.host` {fault}"));
         }
         if self.tls.is_some() && self.host.is_none() {
             problems.push("`commitment.tls` has no use without `commitment.host`".to_owned());
