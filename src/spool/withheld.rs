@@ -27,18 +27,23 @@ pub enum HoldsKnown {
 /// What must not leave with the rest.
 pub(super) struct Withheld {
     why: BTreeMap<InstanceId, BTreeSet<String>>,
+    /// All that the index has.
+    indexed: BTreeSet<InstanceId>,
+    is_listed: bool,
     pub known: HoldsKnown,
     /// Destinations that a person has suspended.
     pub suspended: Vec<DestinationId>,
 }
 
-const UNKNOWN: &str = "nobody knows whether a person had held it: neither the index nor the list of orders can be read";
+const UNKNOWN: &str = "nobody knows whether a person had held it: neither the index nor the list of orders tells";
 
 impl Withheld {
     /// Looks at a spool, beside a running box too. What it makes while it is looked at may be missing.
     pub(super) fn look(root: &Path) -> Self {
         let mut found = Self {
             why: BTreeMap::new(),
+            indexed: BTreeSet::new(),
+            is_listed: false,
             known: HoldsKnown::All,
             suspended: Vec::new(),
         };
@@ -49,6 +54,7 @@ impl Withheld {
             (false, Some(_)) => HoldsKnown::PersonsOnly,
             (false, None) => HoldsKnown::Nothing,
         };
+        found.is_listed = orders.is_some();
         let orders = orders.unwrap_or_default();
         found.suspended = orders.suspended.into_keys().collect();
         for (id, reason) in orders.held {
@@ -66,7 +72,9 @@ impl Withheld {
             .why
             .get(&id)
             .map(|why| why.iter().cloned().collect::<Vec<_>>().join("\n"));
-        told.or_else(|| (self.known == HoldsKnown::Nothing).then(|| UNKNOWN.to_owned()))
+        // An older index, put back over newer payloads, does not know them.
+        let is_unknown = !self.is_listed && (self.known == HoldsKnown::Nothing || !self.indexed.contains(&id));
+        told.or_else(|| is_unknown.then(|| UNKNOWN.to_owned()))
     }
 
     /// `None` when it cannot be read, or not to its end.
@@ -110,6 +118,7 @@ impl Withheld {
                 is_whole = false;
                 return true;
             };
+            self.indexed.insert(record.instance.id);
             if record.delivered || !record.is_discarded() {
                 return true;
             }

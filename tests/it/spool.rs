@@ -185,9 +185,12 @@ fn export_writes_every_payload_under_a_readable_name() {
 fn what_waits_is_exported_apart_from_what_was_held_and_sent_without_it() {
     let (mut station, mut archive, delivered, waiting) = half_delivered();
     station.start();
-    station
-        .cli(&["queue", "hold", "--sop", &waiting[0].sop, "--reason", "wrong patient"])
-        .ok();
+    // The lane may try it at the start: then it is not held yet.
+    wait_until("one is held", SOON, || {
+        let hold = ["queue", "hold", "--sop", &waiting[0].sop, "--reason", "wrong patient"];
+        station.cli(&hold).ok();
+        station.jobs(&["--state", "held"]).len() == 1
+    });
     assert!(station.terminate().success());
     let to = station.setup.folder_of("to-go-back");
     let said = station.cli(&["spool", "export", "--waiting", "--to", &path(&to)]).ok();

@@ -113,3 +113,28 @@ async fn without_the_index_the_list_of_orders_tells_and_without_both_all_is_take
     assert_eq!((report.held, report.holds_known), (2, Some(HoldsKnown::Nothing)));
     assert!(reason(out.path(), "1.1").starts_with("nobody knows"));
 }
+
+#[tokio::test]
+async fn what_an_older_index_does_not_know_is_taken_for_held_without_the_list_of_orders() {
+    let mut bench = Bench::new();
+    bench.store("1.1", b"x", vec![to("a")]).await;
+    bench.spool = None;
+    let (index, older) = (bench.path().join("index"), tempfile::tempdir().unwrap());
+    let copy = |from: &Path, to: &Path| {
+        for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+            fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    };
+    copy(&index, older.path());
+    bench.reopen_after(|_| {});
+    bench.store("1.2", b"y", vec![to("a")]).await;
+    act(&bench, of("1.2"), Verb::Hold).await;
+    bench.spool = None;
+    fs::remove_dir_all(&index).unwrap();
+    fs::create_dir(&index).unwrap();
+    copy(older.path(), &index);
+    fs::remove_file(bench.path().join("orders")).unwrap();
+    let out = tempfile::tempdir().unwrap();
+    assert_eq!(exported(&bench, out.path()).held, 1);
+    assert!(lies(out.path(), "waiting", "1.1") && lies(out.path(), "held", "1.2"));
+}
