@@ -123,6 +123,7 @@ fn write(c: &Context, image: &Image, text: &str, value: &Dynamic) -> Raised<()> 
         value => evaluation.set(path, split(&written(value)?)),
     });
     done.map_err(|fault| fault.raise(c.call_position()))?;
+    note_name(c, evaluation);
     note(c, evaluation, || match written(value) {
         Ok(value) => format!("set {text} = {value:?}"),
         Err(_) => format!("remove {text}"),
@@ -164,6 +165,7 @@ fn set_values(c: &Context, image: &Image, text: &str, all: &Array) -> Raised<()>
         image.0.set(path, texts)
     });
     done.map_err(|fault| fault.raise(c.call_position()))?;
+    note_name(c, &image.0);
     note(c, &image.0, || format!("set {text} to {} values", all.len()));
     Ok(())
 }
@@ -235,7 +237,7 @@ fn hold(c: &Context, reason: &str) -> Raised<()> {
             .take(REASON_MAX)
             .collect()
     } else {
-        format!("held by {} (its reason is computed, so it is not shown)", place(c))
+        format!("held by {} (its reason is computed, so it is not shown)", said_place(c))
     };
     let mut state = evaluation.state();
     state.hold(HoldKind::Rule, text);
@@ -251,13 +253,26 @@ pub(super) fn evaluation(c: &Context) -> Raised<Arc<Evaluation>> {
         .ok_or_else(|| Fault::error("to() and hold() can be used in functions only").raise(c.call_position()))
 }
 
-fn place(c: &Context) -> String {
-    let file = c.call_source().unwrap_or(super::set::MAIN);
-    format!("{file} line {}", line(c.call_position()))
+fn said_place(c: &Context) -> String {
+    let (file, position) = place(c);
+    format!("{file} line {}", line(position))
 }
 
 fn line(position: Position) -> usize {
     position.line().unwrap_or(0)
+}
+
+/// After a write: remembers this line when it left the instance without a name, or as another class.
+pub(super) fn note_name(c: &Context, evaluation: &Evaluation) {
+    evaluation.state().changes.note_name(&evaluation.head, || place(c));
+}
+
+/// File and position of a call.
+pub(super) fn place(c: &Context) -> (String, Position) {
+    (
+        c.call_source().unwrap_or(super::set::MAIN).to_owned(),
+        c.call_position(),
+    )
 }
 
 pub(super) fn note(c: &Context, evaluation: &Evaluation, text: impl FnOnce() -> String) {

@@ -3,10 +3,11 @@
 use super::fault::Fault;
 use super::reading::Reading;
 use super::state::refused;
-use crate::dicom::edit::{Edit, EditError, Plan};
-use crate::dicom::head::Head;
+use crate::dicom::edit::{Edit, EditError, Plan, made};
 use crate::dicom::head::read::SPECIFIC_CHARACTER_SET;
+use crate::dicom::head::{Head, Kind};
 use crate::dicom::path::{Path, Selector};
+use rhai::Position;
 use std::sync::Arc;
 
 /// Edits of one evaluation, and their values' bytes in all.
@@ -19,6 +20,10 @@ pub(super) struct Changes {
     pub(super) bytes: usize,
     /// What words that treat the whole image have made: these edits and bytes do not count against the rules' own limits.
     pub(super) whole: (usize, usize),
+    /// What stood at an element that names a patient or a study before a word put a pseudonym there or took it out, the latest last.
+    pub(super) former: Vec<(Path, String)>,
+    /// The line that left the instance without a name, or under another class.
+    misnamed_at: Option<(String, Position)>,
     /// A word of `privacy` took part: nothing may tell what stood there before.
     pub(super) is_anonymous: bool,
     /// What a word about character sets found the text to be in.
@@ -126,14 +131,68 @@ impl Changes {
         items.max().unwrap_or(0)
     }
 
+    /// How many items a plan finds or has made in the sequence at `path`; `None` when what stands there is none.
+    pub(super) fn items_in(&self, head: &Head, path: &Path) -> Option<usize> {
+        let made = self.items_below(path);
+        let found = match self.seen(path) {
+            Seen::Removed => None,
+            Seen::Set(_) => {
+                let is_sequence = |change: &Change| change.path == *path && is_emptied_sequence(&change.edit);
+                return self.list.iter().any(is_sequence).then_some(made);
+            }
+            Seen::Untouched => head.find(path),
+        };
+        match found {
+            None => Some(made),
+            Some(node) if head.nodes[node].kind == Kind::Sequence => Some(head.children(Some(node)).count().max(made)),
+            // An element without a value becomes the sequence.
+            Some(node) => head.raw(node).is_empty().then_some(made),
+        }
+    }
+
+    /// Why the instance would leave under no name or as another class, and where in the rules that was written, as far as it is known.
+    pub(super) fn misnamed(&self, head: &Head) -> Option<(Option<(String, Position)>, Fault)> {
+        let now = |tag| match self.seen(&Path::tag(tag)) {
+            Seen::Untouched => head.first(tag),
+            Seen::Removed => String::new(),
+            Seen::Set(values) => values.first().map(|value| value.trim().to_owned()).unwrap_or_default(),
+        };
+        let tags = [made::SOP_CLASS_UID, made::SOP_INSTANCE_UID];
+        let names = |change: &Change| {
+            change.path.items.is_empty() && tags.iter().any(|tag| change.path.leaf == Selector::Tag(*tag))
+        };
+        if !self.list.iter().any(names) {
+            return None;
+        }
+        let unmade = made::renamed(head, &now(made::SOP_CLASS_UID), &now(made::SOP_INSTANCE_UID)).err()?;
+        Some((self.misnamed_at.clone(), Fault::edit(unmade.to_string())))
+    }
+
+    /// Notes after a write whether the instance has a name still, and if not, that this line took it.
+    pub(super) fn note_name(&mut self, head: &Head, place: impl FnOnce() -> (String, Position)) {
+        match (self.misnamed(head), &self.misnamed_at) {
+            (None, _) => self.misnamed_at = None,
+            (Some(_), None) => self.misnamed_at = Some(place()),
+            (Some(_), Some(_)) => {}
+        }
+    }
+
+    /// Adds a change, or puts it in the place of an earlier one of its path: later ones may stand in items that come after its own.
     pub(super) fn push(&mut self, change: Change) -> Result<(), Fault> {
-        self.forget(&change.path);
-        let bytes = weight(&change);
-        if self.list.len() >= CHANGES_MAX + self.whole.0 || self.bytes + bytes > CHANGED_BYTES_MAX + self.whole.1 {
+        let at = self.list.iter().position(|known| known.path == change.path);
+        let before = at.map_or(0, |at| weight(&self.list[at]));
+        let (count, bytes) = (
+            self.list.len() + usize::from(at.is_none()),
+            self.bytes - before + weight(&change),
+        );
+        if count > CHANGES_MAX + self.whole.0 || bytes > CHANGED_BYTES_MAX + self.whole.1 {
             return Err(Fault::budget("the rules change more than allowed"));
         }
-        self.bytes += bytes;
-        self.list.push(change);
+        self.bytes = bytes;
+        match at {
+            Some(at) => self.list[at] = change,
+            None => self.list.push(change),
+        }
         Ok(())
     }
 
@@ -149,6 +208,16 @@ impl Changes {
         self.list.retain(wanted);
         self.bytes = self.list.iter().map(weight).sum();
     }
+}
+
+fn is_emptied_sequence(edit: &Edit) -> bool {
+    matches!(
+        edit,
+        Edit::Set {
+            vr: dicom_core::VR::SQ,
+            ..
+        }
+    )
 }
 
 /// Whether `path` goes through an item of the sequence at `sequence`.

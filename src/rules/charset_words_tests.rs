@@ -425,3 +425,65 @@ fn wrong_options_and_sets_are_named() {
             .is_some()
     );
 }
+
+#[test]
+fn gbk_is_not_declared_over_what_only_gb18030_has() {
+    // Four bytes, and the euro sign in two: every reader of GBK but ours fails there.
+    for (name, text) in [
+        (&b"\x95\x32\x82\x36^\xcd\xf5 "[..], "𠀀^王"),
+        (b"\xa2\xe3^\xcd\xf5 ", "€^王"),
+    ] {
+        let gb18030 = image(Some(b"GB18030"), name);
+        for rule in [
+            "charset::convert(image, \"GBK\");",
+            "image.SpecificCharacterSet = \"GBK\";",
+        ] {
+            assert_eq!(
+                reason(&decide(&morph(rule), &gb18030)).0,
+                HoldKind::Edit,
+                "{rule} {text}"
+            );
+        }
+        let kept = decide(
+            &morph("charset::convert(image, \"GBK\", #{ unencodable: \"utf8\" });"),
+            &gb18030,
+        );
+        assert_eq!(kept.flags, ["charset_left_in_utf8"]);
+        for (declared, rule) in [
+            (&b"GBK "[..], "charset::repair(image);"),
+            (b"ISO_IR 100", "charset::declare(image, \"GBK\");"),
+        ] {
+            let head = image(Some(declared), name);
+            let decision = decide(&morph(rule), &head);
+            let declares = element_text(&decision, &head, 0, "SpecificCharacterSet");
+            assert_eq!(declares.as_deref(), Some("ISO_IR 192"), "{rule} {text}");
+            assert_eq!(
+                element_text(&decision, &head, 0, "PatientName").as_deref(),
+                Some(text),
+                "{rule}"
+            );
+        }
+    }
+    // What GBK has stays under GBK.
+    let plain = image(Some(b"GB18030"), b"\xcd\xf5^A");
+    let decision = decide(&morph("charset::convert(image, \"GBK\");"), &plain);
+    assert_eq!(raw(&sent(&decision, &plain), "PatientName").unwrap(), b"\xcd\xf5^A");
+}
+
+#[test]
+fn a_swapped_name_stays_in_big_endian_and_where_escapes_are_all_that_is_not_ascii() {
+    let rule = morph("text::swap_name_parts(image, \"PatientName\", \"family\", \"given\");");
+    for (uid, layout) in [(EXPLICIT, EL), (BIG, Layout::ExplicitBig)] {
+        for (declared, name) in [
+            (&b"ISO 2022 IR 100 "[..], &b"JANE^M\xdcLLER "[..]),
+            (b"ISO_IR 100\\ISO 2022 IR 87 ", b"JANE^M\xdcLLER "),
+            (b"ISO_IR 100\\ISO 2022 IR 87 ", b"A^\x1b$B;3ED\x1b(B"),
+        ] {
+            let head = image_in(uid, layout, Some(declared), name, Vec::new());
+            let once = sent(&decide(&rule, &head), &head);
+            assert_ne!(raw(&once, "PatientName"), raw(&head, "PatientName"));
+            let again = decide(&rule, &once);
+            assert!(again.deliveries[0].plan.is_empty(), "{uid} {declared:?} {name:?}");
+        }
+    }
+}

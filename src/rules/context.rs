@@ -7,6 +7,7 @@ use super::lint::unknown;
 use crate::base::clock::Wall;
 use crate::base::phi::Phi;
 use crate::dicom::head::Head;
+use crate::dicom::head::read::trimmed;
 use crate::dicom::path::Path;
 use std::collections::BTreeMap;
 
@@ -40,14 +41,45 @@ pub fn remembered(head: &Head) -> Vec<Phi<String>> {
     REMEMBERED.iter().map(|text| value(text)).collect()
 }
 
-/// The first value of an element as it arrived, without its padding; `None` when it is absent or empty.
+/// The first value of an element as it arrived, without its padding; `None` when it is absent or empty. One that cannot be read
+/// ends in a mark of its bytes, for the signs in its place are the same whatever they were: see `is_same`.
 pub(super) fn own(head: &Head, text: &str) -> Option<String> {
     // All texts are of `REMEMBERED`, which the tests parse.
     let path = Path::parse(text).ok()?;
+    let node = head.find(&path)?;
     let first = head.text(&path)?.into_iter().next()?;
     let first = first.trim();
+    if first.contains(UNREAD) {
+        let bytes = blake3::hash(trimmed(head.raw(node))).to_hex();
+        return Some(format!("{first}{UNREAD}{}", &bytes[..MARK]));
+    }
     (!first.is_empty()).then(|| first.to_owned())
 }
+
+/// Whether two values of `own` are one. Those that cannot be read are compared by their bytes, so that the set that was declared
+/// for them makes no difference; one that can be read and one that cannot are two.
+pub(super) fn is_same(one: &str, other: &str) -> bool {
+    match (marked(one), marked(other)) {
+        (Some((_, one)), Some((_, other))) => one == other,
+        (_, _) => one == other,
+    }
+}
+
+/// A value of `own` as rules read it in the image.
+pub(super) fn readable(value: &str) -> &str {
+    marked(value).map_or(value, |(text, _)| text)
+}
+
+/// Text and mark of a value that cannot be read.
+fn marked(value: &str) -> Option<(&str, &str)> {
+    let is_mark = |mark: &str| mark.len() == MARK && mark.bytes().all(|digit| digit.is_ascii_hexdigit());
+    value.rsplit_once(UNREAD).filter(|(_, mark)| is_mark(mark))
+}
+
+/// What stands in a text for bytes that cannot be read.
+const UNREAD: char = '\u{FFFD}';
+/// Digits of the mark.
+const MARK: usize = 16;
 
 impl StudySeen {
     /// The study's first value of an element of `REMEMBERED`; `None` when none has come.

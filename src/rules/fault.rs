@@ -8,6 +8,8 @@ use rhai::{Dynamic, EvalAltResult, Position};
 pub(super) struct Fault {
     pub(super) kind: HoldKind,
     pub(super) message: String,
+    /// File and position of the call, for a fault that no rule can catch: on its way up Rhai forgets them.
+    pub(super) at: Option<(String, Position)>,
 }
 
 impl Fault {
@@ -15,6 +17,7 @@ impl Fault {
         Self {
             kind: HoldKind::Error,
             message: message.into(),
+            at: None,
         }
     }
 
@@ -22,6 +25,7 @@ impl Fault {
         Self {
             kind: HoldKind::Budget,
             message: message.into(),
+            at: None,
         }
     }
 
@@ -29,6 +33,7 @@ impl Fault {
         Self {
             kind: HoldKind::Edit,
             message: message.into(),
+            at: None,
         }
     }
 
@@ -58,11 +63,11 @@ impl Failure {
                 Self::of(inner, if source.is_empty() { file } else { source })
             }
             EvalAltResult::ErrorInModule(_, inner, _) => Self::of(inner, file),
-            other => Self {
-                file: file.to_owned(),
-                position: other.position(),
-                fault: words(other),
-            },
+            other => {
+                let mut fault = words(other);
+                let (file, position) = fault.at.take().unwrap_or((file.to_owned(), other.position()));
+                Self { file, position, fault }
+            }
         }
     }
 

@@ -58,11 +58,15 @@ mod local_tests;
 #[cfg(test)]
 mod passes_tests;
 #[cfg(test)]
+mod plan_tests;
+#[cfg(test)]
 mod privacy_tests;
 #[cfg(test)]
 mod tables_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod unread_tests;
 #[cfg(test)]
 mod witness_tests;
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! Words of privacy and UIDs as rules use them: no record of what stood there, no way to catch a refusal, the key that must be there.
-use super::tests::{config, decide, destinations, element_text, set};
+use super::tests::{config, decide, destinations, element_text, key, set};
 use super::words_tests::head_of;
 use super::*;
 use crate::base::properties::cases;
@@ -70,7 +70,9 @@ fn a_refusal_cannot_be_caught() {
         "privacy::hash(image, \"SliceThickness\")",
     ] {
         let decision = decide(&research(&format!("try {{ {body}; }} catch {{ }}")), &head);
-        assert_eq!(decision.hold.map(|hold| hold.kind), Some(HoldKind::Edit), "{body}");
+        let hold = decision.hold.unwrap();
+        assert_eq!(hold.kind, HoldKind::Edit, "{body}");
+        assert!(hold.reason.starts_with("main.rhai line 1: "), "{}", hold.reason);
         assert_eq!(decision.deliveries, [], "{body}");
     }
 }
@@ -158,6 +160,10 @@ fn wrong_options_paths_and_roots_are_said_at_load() {
             "did you mean `nested`?",
         ),
         (
+            "privacy::remove(image, \"(0009,\\\"ACME\\\",01)\", #{ nested: true });",
+            "name the element alone",
+        ),
+        (
             "privacy::basic_profile(image, #{ dates: \"modifed\" });",
             "did you mean `modified`?",
         ),
@@ -209,6 +215,55 @@ fn dates_shift_by_the_patient_even_when_another_word_took_the_number_out() {
     assert!(dates.len() > 10 && !dates.contains("20240301"), "{dates:?}");
     let nobody = decide(&research(body), &head_of(&[("StudyDate", "20240301")]));
     assert_eq!(nobody.hold.map(|hold| hold.kind), Some(HoldKind::Edit));
+}
+
+#[test]
+fn who_has_one_pseudonym_has_one_shift_whatever_lines_stand_before() {
+    let of = |before: &str, given: &[(&str, &str)]| {
+        let text = |rules: &str, path: &str| {
+            let all = [&[("StudyDate", "20240301"), ("StudyInstanceUID", "1.2.3")][..], given].concat();
+            let head = head_of(&all);
+            element_text(&decide(&research(rules), &head), &head, 1, path).unwrap()
+        };
+        let hash = "privacy::hash(image, \"PatientID\");";
+        let shift = "privacy::shift_dates(image);";
+        let dates = [
+            format!("{before} {shift}"),
+            format!("{before} {hash} {shift}"),
+            format!("{before} {hash} privacy::blank(image, \"PatientID\"); {shift}"),
+            format!("{before} privacy::basic_profile(image, #{{ dates: \"modified\" }});"),
+        ]
+        .map(|rules| text(&rules, "StudyDate"));
+        assert!(dates.iter().all(|date| *date == dates[0]), "{before}: {dates:?}");
+        (text(&format!("{before} {hash}"), "PatientID"), dates[0].clone())
+    };
+    let prefix = "identity::prefix(image, \"NRT-\");";
+    let plain = of("", &[("PatientID", "NRT-123")]);
+    assert_eq!(of(prefix, &[("PatientID", "NRT-123")]), plain);
+    assert_eq!(of(prefix, &[("PatientID", "123")]), plain);
+    assert_eq!(
+        of("", &[("PatientID", "NRT-123"), ("IssuerOfPatientID", "NORTH")]),
+        plain
+    );
+    // The numbers that sites have had so far, where neither an issuer nor another line was in play.
+    let days = key().days("NRT-123\n\n", 1, 365);
+    assert_eq!(crate::dicom::moment::earlier("20240301", days), Some(plain.1.clone()));
+    let utf8 = [("SpecificCharacterSet", "ISO_IR 192"), ("PatientID", "MÜLLER1")];
+    let latin = [("SpecificCharacterSet", "ISO_IR 100"), ("PatientID", "MÜLLER1")];
+    assert_eq!(of("", &latin), of("", &utf8));
+    assert_eq!(of("charset::to_utf8(image);", &latin), of("", &utf8));
+    let by_study = |before: &str| {
+        let head = head_of(&[("StudyDate", "20240301"), ("StudyInstanceUID", "1.2.3")]);
+        let rules = research(&format!("{before} privacy::shift_dates(image, #{{ by: \"study\" }});"));
+        element_text(&decide(&rules, &head), &head, 1, "StudyDate").unwrap()
+    };
+    for before in [
+        "uid::remap_all(image);",
+        "uid::remap(image, \"StudyInstanceUID\", #{ root: \"1.2.99\" });",
+        "uid::remap_all(image, #{ root: \"1.2.99\" }); privacy::remove(image, \"StudyInstanceUID\");",
+    ] {
+        assert_eq!(by_study(before), by_study(""), "{before}");
+    }
 }
 
 #[test]

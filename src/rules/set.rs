@@ -12,7 +12,7 @@ use super::tables;
 use super::terms::Wanted;
 use super::{Config, Decision, Delivery, Facts, Hold, HoldKind, Problem, Urgency};
 use crate::base::names::DestinationId;
-use crate::base::panics::contain;
+use crate::base::panics::{Panicked, contain};
 use crate::dicom::edit::{EditError, Plan, Stamp};
 use crate::dicom::head::Head;
 use rhai::{AST, CallFnOptions, Dynamic, Position, Scope};
@@ -195,6 +195,28 @@ impl RuleSet {
         outcome
     }
 
+    /// As `run`, with the edits made as the sender makes them: an image that the live box would hold then is held here too. For the
+    /// bench, which promises a delivery to nobody that will not get it.
+    pub(super) fn run_out(&self, facts: &Facts, head: &Head, traced: bool) -> Outcome {
+        let mut outcome = self.run(facts, head, traced, None);
+        if outcome.decision.hold.is_none() {
+            let wrong = |delivery: &Delivery| {
+                let made = contain(|| delivery.plan.make(head, &facts.sop_instance).map(drop));
+                let reason = match made {
+                    Ok(Ok(())) => return None,
+                    Ok(Err(unmade)) => unmade.to_string(),
+                    Err(Panicked) => "the edit was stopped".to_owned(),
+                };
+                Some(Hold {
+                    kind: HoldKind::Edit,
+                    reason: format!("when it is sent to {}: {reason}", delivery.destination),
+                })
+            };
+            outcome.decision.hold = outcome.decision.deliveries.iter().find_map(wrong);
+        }
+        outcome
+    }
+
     fn run_once(&self, facts: &Facts, head: &Head, traced: bool, only: Option<&DestinationId>) -> Outcome {
         let until = Instant::now() + self.parts.deadline;
         let (known, neighbours) = (self.known.clone(), self.neighbours.clone());
@@ -334,6 +356,10 @@ impl RuleSet {
             position: Position::NONE,
             fault,
         };
+        if let Some((place, fault)) = changes.misnamed(&evaluation.head) {
+            let (file, position) = place.unwrap_or((self.entry.clone(), Position::NONE));
+            return Err(Failure { file, position, fault });
+        }
         let edits = changes.edits(&evaluation.head).map_err(failure)?;
         if changes.is_anonymous {
             // The record of changes would tell what was taken out.

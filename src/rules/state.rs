@@ -225,7 +225,8 @@ impl Evaluation {
         Ok(())
     }
 
-    fn original(&self, path: &Path) -> Result<Option<Vec<String>>, Fault> {
+    /// The values at `path` as they came, by what words about character sets found.
+    pub(super) fn original(&self, path: &Path) -> Result<Option<Vec<String>>, Fault> {
         let Some(node) = self.head.find(path) else {
             return Ok(None);
         };
@@ -287,6 +288,7 @@ impl Evaluation {
             self.state().changes.forget(&path);
             return Ok(());
         }
+        self.leads_there(&path)?;
         self.may_hold(&path, &values)?;
         // What stands there undecodable may stay; it is never written as the sign for what could not be read.
         if values.iter().any(|value| value.contains('\u{FFFD}')) {
@@ -317,6 +319,9 @@ impl Evaluation {
             .find(&path)
             .filter(|_| came && !lossy && !self.head.is_repeated(&path));
         let Some(node) = node else {
+            if came && lossy && self.has_blanks_around(&path) {
+                return Err(refused(&EditError::Unencodable));
+            }
             return self.set(path, values);
         };
         self.may_change()?;
@@ -331,6 +336,37 @@ impl Evaluation {
                 values: Some(values),
             }),
         }
+    }
+
+    /// Whether blanks stand around the bytes of a value, but for one at the very end, which may be padding.
+    fn has_blanks_around(&self, path: &Path) -> bool {
+        let raw = self.head.find(path).map_or(&[][..], |node| self.head.raw(node));
+        let raw = raw.strip_suffix(b" ").or(raw.strip_suffix(b"\0")).unwrap_or(raw);
+        let is_around = |value: &[u8]| value.starts_with(b" ") || value.ends_with(b" ");
+        match self.head.is_long_text(path) {
+            true => is_around(raw),
+            false => raw.split(|byte| *byte == b'\\').any(is_around),
+        }
+    }
+
+    /// Whether a plan can go along the path: through sequences, to items that are there or are the next. Said at the line that wrote it,
+    /// for the plan that is made later knows no lines.
+    fn leads_there(&self, path: &Path) -> Result<(), Fault> {
+        let state = self.state();
+        for (depth, (selector, item)) in path.items.iter().enumerate() {
+            let sequence = Path {
+                items: path.items[..depth].to_vec(),
+                leaf: selector.clone(),
+            };
+            if state
+                .changes
+                .items_in(&self.head, &sequence)
+                .is_none_or(|count| *item > count)
+            {
+                return Err(refused(&EditError::NoSuchItem));
+            }
+        }
+        Ok(())
     }
 
     /// Whether the element may hold the values (PS3.5 6.2): a line end, a form feed, a tabulator and a backslash are letters of long texts

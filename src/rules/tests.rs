@@ -3,6 +3,7 @@ use super::*;
 use crate::dicom::edit::Edit;
 use crate::dicom::head::Head;
 use crate::dicom::path::Path as ElementPath;
+use crate::dicom::pseudonym::Key;
 use crate::dicom::syntax::Syntax;
 use std::sync::Arc;
 
@@ -58,6 +59,10 @@ fn key_file() -> PathBuf {
         fresh.persist(&path).unwrap();
     }
     path
+}
+
+pub(super) fn key() -> Key {
+    Key::of(TEST_KEY)
 }
 
 const TEST_KEY: &[u8] = b"a key that only tests may know 0";

@@ -349,6 +349,10 @@ impl Worker {
             let fact = fact.job(lease.job, Some(self.shared.name.clone()));
             tell(self.shared.clone(), fact.text(interruption.what.clone())).await;
         }
+        if let Outcome::Edit { what } = outcome {
+            // Names elements and lengths, never a value.
+            tracing::warn!(destination = %self.shared.name, instance = %lease.instance.id, reason = what, "an instance cannot be edited as its rules say; it is held");
+        }
         (settlement, report)
     }
 

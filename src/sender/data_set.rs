@@ -9,12 +9,11 @@ use super::payload::{PayloadReader, ReadFault};
 use super::reflate::Reflate;
 use crate::base::names::Uid;
 use crate::base::panics::{Panicked, contain};
-use crate::dicom::edit::Plan;
+use crate::dicom::edit::{Made, Plan};
 use crate::dicom::head::{Head, Progress, Scanner};
 use crate::dicom::syntax::Syntax;
 use crate::transcode::Trouble;
 use bytes::Bytes;
-use dicom_core::Tag;
 use std::collections::VecDeque;
 
 /// Why a data set cannot leave.
@@ -163,11 +162,13 @@ impl<R: PayloadReader> DataSet<R> {
             self.head = Some(head);
             return Ok(());
         }
-        let (old, edited, new) = match head.bytes.len() {
-            ..=AT_ONCE_MAX => contain(|| edit(&plan, head)).map_err(|Panicked| stopped())??,
-            _ => blocking(move || edit(&plan, head)).await??,
+        let sent_as = job.sop_instance.clone();
+        let (old, made) = match head.bytes.len() {
+            ..=AT_ONCE_MAX => contain(|| edit(&plan, head, &sent_as)).map_err(|Panicked| stopped())??,
+            _ => blocking(move || edit(&plan, head, &sent_as)).await??,
         };
-        self.sop_instance = identity(&old, &new, &job.sop_instance)?;
+        let edited = made.bytes;
+        self.sop_instance = made.sop_instance;
         if syntax.deflated {
             let mut reflate = Reflate::new(old.bytes.len() as u64, &edited);
             for piece in read {
@@ -181,7 +182,7 @@ impl<R: PayloadReader> DataSet<R> {
             skip(&mut read, old.bytes.len());
             self.front.append(&mut read);
         }
-        self.head = Some(new);
+        self.head = Some(made.head);
         Ok(())
     }
 
@@ -206,23 +207,12 @@ impl<R: PayloadReader> DataSet<R> {
     }
 }
 
-/// The old head, the edited bytes, and the head that they make.
-fn edit(plan: &Plan, old: Head) -> Result<(Head, Vec<u8>, Head), Fault> {
-    let edited = plan.apply(&old).map_err(|error| Fault::Edit(error.to_string()))?;
-    let new = Head::scan(old.syntax.inflated(), &edited).map_err(|error| Fault::Edit(error.to_string()))?;
-    Ok((old, edited, new))
-}
-
-/// The SOP Instance UID of the edited data set. A changed class would contradict the negotiated context: refused.
-fn identity(old: &Head, new: &Head, sent_as: &Uid) -> Result<Uid, Fault> {
-    if old.first(SOP_CLASS_UID) != new.first(SOP_CLASS_UID) {
-        return Err(Fault::Edit("the edits change the SOP Class UID".to_owned()));
-    }
-    let uid = new.first(SOP_INSTANCE_UID);
-    if old.first(SOP_INSTANCE_UID) == uid {
-        return Ok(sent_as.clone());
-    }
-    Uid::parse(&uid).map_err(|error| Fault::Edit(format!("the edited SOP Instance UID {error}")))
+/// The old head, and what the edits make of it.
+fn edit(plan: &Plan, old: Head, sent_as: &Uid) -> Result<(Head, Made), Fault> {
+    let made = plan
+        .make(&old, sent_as)
+        .map_err(|error| Fault::Edit(error.to_string()))?;
+    Ok((old, made))
 }
 
 fn skip(pieces: &mut VecDeque<Bytes>, mut count: usize) {
@@ -267,6 +257,3 @@ impl From<Fault> for Outcome {
         }
     }
 }
-
-const SOP_CLASS_UID: Tag = Tag(0x0008, 0x0016);
-const SOP_INSTANCE_UID: Tag = Tag(0x0008, 0x0018);

@@ -8,6 +8,7 @@ mod apply;
 mod build;
 mod codec;
 mod former;
+pub mod made;
 #[cfg(test)]
 mod model_tests;
 mod places;
@@ -25,7 +26,8 @@ mod tree;
 use super::head::Head;
 use super::path::Path;
 use crate::base::names::Uid;
-use dicom_core::{Tag, VR};
+use dicom_core::VR;
+pub use made::{Made, Unmade};
 pub use survey::{Advice, Declaration, Survey};
 
 /// One change. Values are raw bytes in little endian, already padded to even length.
@@ -108,8 +110,6 @@ pub enum EditError {
     Unreadable,
 }
 
-const SOP_INSTANCE_UID: Tag = Tag(0x0008, 0x0018);
-
 impl Plan {
     /// Whether the place of the stamp's items lies in the head; where it does not, a stamped plan cannot be applied.
     #[must_use]
@@ -120,7 +120,7 @@ impl Plan {
     /// The SOP Instance UID that it writes into the data set; `None` when it writes none, or what it writes is no UID.
     #[must_use]
     pub fn sop_instance(&self) -> Option<Uid> {
-        let path = Path::tag(SOP_INSTANCE_UID);
+        let path = Path::tag(made::SOP_INSTANCE_UID);
         let value = self.edits.iter().rev().find_map(|edit| match edit {
             Edit::Set { path: at, value, .. } if *at == path => Some(value),
             Edit::Set { .. } | Edit::Remove { .. } => None,

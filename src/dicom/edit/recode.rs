@@ -107,7 +107,8 @@ pub(super) fn moved(
     strictly: bool,
 ) -> Option<Result<Vec<u8>, EditError>> {
     let (before, after) = (old.decode(raw, form), new.decode(raw, form));
-    let is_doubtful = before.lossy || after.lossy || (strictly && after.loose);
+    // A set without code extensions has no generous readers: what it does not hold is not declared in its name.
+    let is_doubtful = before.lossy || after.lossy || ((strictly || new.is_whole()) && after.loose);
     if !is_doubtful && before.values == after.values {
         return None;
     }

@@ -4,8 +4,8 @@
 //! Promises: every element of the head is judged, in items of items too; what the profile does not know (private elements,
 //! elements of even groups that no dictionary names) goes; where the standard leaves a choice (X/Z, X/D, Z/D, X/Z/D) the
 //! treatment is the one that is valid whatever the element's type in its IOD: a dummy where D is allowed, else empty. What
-//! cannot be judged is refused: elements behind the head, repeated elements, encapsulated documents. Pixels are not looked
-//! at. The result, judged again, is changed no more. Answers steps for `edit`; called by the words of `privacy` and `uid`.
+//! cannot be judged is refused: elements behind the head, repeated elements, encapsulated documents, an identifier that cannot
+//! be read. Pixels are not looked at. The result, judged again, is changed no more. Answers steps for `edit`; called by the words of `privacy` and `uid`.
 //! Pure; values stand in the steps only.
 mod dummy;
 mod mark;
@@ -68,6 +68,12 @@ pub enum Refused {
     Document,
     #[error("a text cannot be written in the data set's character set")]
     Unwritable,
+    /// What cannot be read is the same sign whatever its bytes are: two people would get one pseudonym.
+    #[error(
+        "a value that a pseudonym or a date shift is made of cannot be read in its character set, so two people could get one: \
+         charset::repair or charset::declare before makes it readable"
+    )]
+    Undecodable,
 }
 
 /// The profile with its options.
@@ -179,21 +185,24 @@ pub fn treat(head: &Head, path: &Path, nested: bool, act: Act) -> Result<Option<
     }
     let mut steps = Steps::new(head);
     let mut fits = true;
-    let mut one = |path: &Path, node: usize| match act {
-        Act::Remove => steps.remove(path),
-        Act::Empty => steps.empty(path, node),
-        Act::Pseudonym(key) => fits &= pseudonym(&mut steps, path, node, key),
+    let mut one = |path: &Path, node: usize| {
+        match act {
+            Act::Remove => steps.remove(path),
+            Act::Empty => steps.empty(path, node),
+            Act::Pseudonym(key) => fits &= pseudonym(&mut steps, path, node, key)?,
+        }
+        Ok(())
     };
     if nested {
         walk(head, &mut |here| {
             if path.leaf == Selector::Tag(here.tag) {
-                one(here.path, here.node);
+                one(here.path, here.node)?;
                 return Ok(Next::Past);
             }
             Ok(Next::Into)
         })?;
     } else if let Some(node) = head.find(path) {
-        one(path, node);
+        one(path, node)?;
     }
     Ok(fits.then_some(steps.made))
 }
@@ -303,7 +312,7 @@ impl Work<'_> {
             "X/Z/U*" => return Ok(Next::Into),
             // A dummy that were the same for all would make one patient of all.
             _ if here.tag == PATIENT_ID => {
-                if !pseudonym(&mut self.steps, here.path, here.node, self.key) {
+                if !pseudonym(&mut self.steps, here.path, here.node, self.key)? {
                     self.steps.empty(here.path, here.node);
                 }
             }
@@ -401,21 +410,25 @@ fn replace(steps: &mut Steps, here: &Here, key: &Key, root: Option<&str>) {
     }
 }
 
-fn pseudonym(steps: &mut Steps, path: &Path, node: usize, key: &Key) -> bool {
+/// Answers whether the element holds a text, which a pseudonym can replace.
+fn pseudonym(steps: &mut Steps, path: &Path, node: usize, key: &Key) -> Result<bool, Refused> {
     let head = steps.head;
     let vr = head.reading_vr(&head.nodes[node]);
     if !is_free_text(vr) && !matches!(vr, VR::AE | VR::CS | VR::PN | VR::UN) {
-        return false;
+        return Ok(false);
     }
     let Some(decoded) = head.decoded_in(node, &head.charset(path)) else {
-        return false;
+        return Ok(false);
     };
+    if decoded.lossy {
+        return Err(Refused::Undecodable);
+    }
     let values: Vec<String> = decoded.values.iter().map(|value| key.text(value)).collect();
     if values != decoded.values {
         let vr = if vr == VR::UN { VR::LO } else { vr };
         steps.put(path, vr, &values);
     }
-    true
+    Ok(true)
 }
 
 /// Dates so many days earlier. One that cannot be read cannot be moved, so it goes.

@@ -54,7 +54,8 @@ pub struct Decoded {
     /// Some bytes could not be decoded and became U+FFFD.
     pub lossy: bool,
     /// It was read more generously than the set allows: without the escape sequences it demands, with some it did not declare,
-    /// or with the typographic signs of Windows in the place of control characters. Strict readers read something else.
+    /// with the typographic signs of Windows in the place of control characters, or as GB18030 where GBK is declared. Strict readers
+    /// read something else.
     pub loose: bool,
 }
 
@@ -244,10 +245,12 @@ impl Charset {
     pub fn decode(&self, bytes: &[u8], form: Form) -> Decoded {
         if let Some(whole) = self.whole {
             let (text, lossy) = whole.encoding().decode_without_bom_handling(bytes);
+            // The decoder of GBK is that of GB18030: it reads four bytes and a euro sign that no reader of GBK knows.
+            let loose = whole == Whole::Gbk && !lossy && self.encode(&text, form).is_err();
             return Decoded {
                 values: split(&text, form),
                 lossy,
-                loose: false,
+                loose,
             };
         }
         repertoire::decode(bytes, self.initial, &self.extensions, self.fallback(), form)

@@ -212,7 +212,7 @@ fn judge(set: &RuleSet, folder: &Path, case: &Case) -> Result<(Vec<String>, Outc
         .collect();
     let head = with_input(head, &given?)?;
     let facts = facts(&case.from, &head, meta.as_ref());
-    let outcome = set.run(&facts, &head, true, None);
+    let outcome = set.run_out(&facts, &head, true);
     let (wanted, got) = (expected(&case.expect)?, happened(&outcome, &case.expect));
     let idle = idle(&case.expect, set).into_iter().map(|line| format!("! {line}"));
     let missing = wanted.difference(&got).map(|line| format!("- {line}"));

@@ -52,7 +52,7 @@ pub(super) struct Example {
 impl Replay {
     /// Decides on one image with both sets and counts what differs.
     pub(super) fn image(&mut self, old: &RuleSet, new: &RuleSet, facts: &Facts, head: &Head) {
-        let (before, after) = (old.run(facts, head, false, None), new.run(facts, head, false, None));
+        let (before, after) = (old.run_out(facts, head, false), new.run_out(facts, head, false));
         let counts = self.sources.entry(facts.source.clone()).or_default();
         self.images += 1;
         counts.images += 1;

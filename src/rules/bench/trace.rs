@@ -14,7 +14,7 @@ use std::fmt::Write;
 /// The report for one image. `sources` are the rule files' texts by name; `set` is a probed one, so that every line that ran
 /// is there with its time, whether or not it touched the image.
 pub(super) fn report(set: &RuleSet, facts: &Facts, head: &Head, sources: &BTreeMap<String, String>) -> String {
-    let outcome = set.run(facts, head, true, None);
+    let outcome = set.run_out(facts, head, true);
     let mut out = String::new();
     lines(&mut out, &outcome, sources);
     ending(&mut out, &outcome, head);

@@ -17,6 +17,9 @@ type Context<'a> = NativeCallContext<'a>;
 /// Characters of an SH (PS3.5 table 6.2-1).
 const LENGTH_MAX: usize = 16;
 const TOO_LONG: &str = "the accession number is longer than 16 characters";
+/// The signs in place of what cannot be read are the same for two orders: neither copies nor aliases could tell them apart.
+const UNREAD: &str = "the accession number cannot be read in its character set, so it is not replaced: charset::repair or \
+    charset::declare before makes it readable";
 const TOO_LONG_OPTION: Choice = Choice {
     name: "too_long",
     takes: Takes::OneOf(&["hold", "keep"]),
@@ -37,7 +40,8 @@ const COPIES: [&str; 2] = ["RequestAttributesSequence", "ReferencedRequestSequen
 const LIMITS: &str = "Never cuts: a number over 16 characters is held, or kept as it came with `too_long: \"keep\"`, which flags it \
     (`accession_too_long`). An empty number stays empty. The copies in Request Attributes Sequence and Referenced Request \
     Sequence change in the same way.";
-const ERRORS: &str = "Holds the instance when the result is too long or an accession number came with several values.";
+const ERRORS: &str = "Holds the instance when the result is too long, when an accession number came with several values, and when \
+    one that would change cannot be read in its character set.";
 
 pub(super) fn register(book: &mut Book) {
     pad(book);
@@ -298,7 +302,7 @@ fn replaced(c: &Context, image: &Image, value: &str, given: &Map) -> Raised<()> 
         return Ok(());
     }
     if before.is_empty() {
-        return one(&hand, &options, "AccessionNumber", ("", value));
+        one(&hand, &options, "AccessionNumber", ("", value))?;
     }
     each(&hand, &options, |old| {
         Ok(if old == before { value } else { old }.to_owned())
@@ -358,6 +362,9 @@ fn one(hand: &Hand, options: &Options, path: &str, (old, new): (&str, &str)) -> 
     }
     if new == old {
         return Ok(());
+    }
+    if old.contains('\u{FFFD}') {
+        return hand.raise(Fault::edit(UNREAD));
     }
     hand.set_text(path, new)?;
     if old.is_empty() {

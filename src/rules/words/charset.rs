@@ -157,7 +157,7 @@ const OF: Word = Word {
     parameters: "image, #{ fallback: set }",
     does: "Answers what the text is really in: the terms of DICOM with `\\` between them, `\"ascii\"`, `\"mixed\"` for several sets, \
            `\"other\"` for one without a term, or `\"unknown\"`.",
-    limits: "Changes nothing. Items that declare a set of their own are not asked.",
+    limits: "Changes nothing. Asks what came: what lines before wrote does not count. Items that declare a set of their own are not asked.",
     errors: "An unknown option or set is an error.",
     samples: &[Sample {
         given: &[("SpecificCharacterSet", "ISO_IR 100"), ("PatientName", "MuÃ±oz")],

@@ -131,6 +131,16 @@ impl Check<'_> {
             .filter(|at| self.is(*at, '#') && self.is(at + 1, '{'));
         if let (Some((_, table)), Some(map)) = (table, map) {
             let given = self.options(map + 1, table);
+            let is_nested = |at: &usize| {
+                let is = |at: usize, word: &str| self.all.get(at).and_then(Placed::word) == Some(word);
+                is(*at, "nested") && is(at + 2, "true")
+            };
+            let beside = starts.get(1).filter(|_| TAKE_PATH.contains(&name));
+            if let Some(path) = beside
+                && self.starts(map + 1).iter().any(is_nested)
+            {
+                self.text(*path, Takes::Text(privacy::nested_path), "path");
+            }
             if name == "timezone::check_clock" && !given.iter().any(|option| option == "zone") {
                 self.needs_zone(open, name);
             }

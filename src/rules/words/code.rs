@@ -123,7 +123,9 @@ fn put(hand: &Hand, item: &str, code: &Code) -> Raised<()> {
     for name in VALUES.iter().filter(|name| **name != own) {
         hand.remove(&format!("{item}.{name}"))?;
     }
-    if is_other && !before.value.is_empty() {
+    // A scheme without a value is a former code too: its version says nothing of another scheme.
+    let has_former = !before.value.is_empty() || (!before.scheme.is_empty() && before.scheme != code.scheme);
+    if is_other && has_former {
         for name in STALE {
             hand.remove(&format!("{item}.{name}"))?;
         }
@@ -297,4 +299,30 @@ fn mapped(hand: &Hand, (sequence, table): (&str, &str), given: &Map) -> Raised<(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::rules::tests::{decide, element_text};
+    use crate::rules::words_tests::head_of;
+
+    #[test]
+    fn the_version_of_another_scheme_goes_also_where_the_former_item_had_no_value() {
+        let rule = "fn morph(image, from) { code::set(image, \"ProcedureCodeSequence\", \"T1\", \"SCT\", \"x\"); } \
+            fn route(image, from) { to(\"vna\"); }";
+        let version = |scheme: &str| {
+            let head = head_of(&[
+                ("ProcedureCodeSequence[0].CodingSchemeDesignator", scheme),
+                ("ProcedureCodeSequence[0].CodingSchemeVersion", "2006"),
+            ]);
+            let path = "ProcedureCodeSequence[0].CodingSchemeVersion";
+            element_text(&decide(rule, &head), &head, 0, path)
+        };
+        assert_eq!(version("SRT"), None);
+        assert_eq!(
+            version("SCT").as_deref(),
+            Some("2006"),
+            "what was begun for this scheme stays"
+        );
+    }
 }

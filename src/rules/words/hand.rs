@@ -1,7 +1,7 @@
 //! What a word works with: the image under the rule, read and written by path. Every error gets the place of the call and
 //! every read and write its line in the trace.
 use crate::rules::HoldKind;
-use crate::rules::api::{Image, note};
+use crate::rules::api::{Image, note, note_name, place};
 use crate::rules::fault::Fault;
 use crate::rules::state::{Evaluation, Phase};
 use rhai::{EvalAltResult, NativeCallContext};
@@ -38,7 +38,8 @@ impl<'a, 'c> Hand<'a, 'c> {
 
     /// As `placed`, with a fault that no rule can catch: what privacy could not do must not leave undone.
     pub(in crate::rules) fn must<T>(&self, result: Result<T, Fault>) -> Raised<T> {
-        result.map_err(|fault| {
+        result.map_err(|mut fault| {
+            fault.at = Some(place(self.context));
             EvalAltResult::ErrorTerminated(rhai::Dynamic::from(fault), self.context.call_position()).into()
         })
     }
@@ -46,6 +47,13 @@ impl<'a, 'c> Hand<'a, 'c> {
     /// `result` with its fault placed.
     pub(in crate::rules) fn placed<T>(&self, result: Result<T, Fault>) -> Raised<T> {
         result.or_else(|fault| self.raise(fault))
+    }
+
+    /// As `placed`, of a write: who left the instance without a name is remembered.
+    fn named(&self, result: Result<(), Fault>) -> Raised<()> {
+        let done = self.placed(result);
+        note_name(self.context, self.evaluation);
+        done
     }
 
     /// A line for `rules trace`; not made when nobody traces.
@@ -118,7 +126,7 @@ impl<'a, 'c> Hand<'a, 'c> {
             .evaluation
             .path(path)
             .and_then(|path| self.evaluation.set(path, values));
-        self.placed(done)
+        self.named(done)
     }
 
     /// Writes the values at `path` without the blanks around them, also where they stand already.
@@ -128,7 +136,7 @@ impl<'a, 'c> Hand<'a, 'c> {
             .evaluation
             .path(path)
             .and_then(|path| self.evaluation.set_bare(path, values));
-        self.placed(done)
+        self.named(done)
     }
 
     /// Writes one value at `path`.
@@ -140,7 +148,7 @@ impl<'a, 'c> Hand<'a, 'c> {
     pub(in crate::rules) fn remove(&self, path: &str) -> Raised<()> {
         self.note(|| format!("remove {path}"));
         let done = self.evaluation.path(path).and_then(|path| self.evaluation.remove(path));
-        self.placed(done)
+        self.named(done)
     }
 
     pub(in crate::rules) fn has(&self, path: &str) -> Raised<bool> {

@@ -182,7 +182,8 @@ fn raw<'a>(hand: &Hand<'a, '_>, path: &str) -> Option<&'a [u8]> {
     head.find(&Path::parse(path).ok()?).map(|node| head.raw(node))
 }
 
-/// A former name as every set reads it that can: a record keeps the bytes with the declaration with which they came, right or wrong.
+/// A former name as every set reads it that can, with what its escape sequences call: a record keeps the bytes with the declaration with
+/// which they came, right or wrong.
 fn readings(bytes: &[u8]) -> Vec<Vec<String>> {
     let end = bytes
         .iter()
@@ -191,8 +192,8 @@ fn readings(bytes: &[u8]) -> Vec<Vec<String>> {
     let bytes = &bytes[..end];
     let sets = Charset::NAMES
         .iter()
-        .filter(|_| !bytes.is_ascii())
-        .filter_map(|name| Charset::named(name));
+        .filter(|_| !bytes.is_ascii() || bytes.contains(&ESC))
+        .filter_map(|name| Some(Charset::named(name)?.extended(bytes)));
     let read = sets
         .map(|set| set.decode(bytes, Form::Names))
         .filter(|read| !read.lossy);
@@ -205,17 +206,23 @@ fn nonconforming<'a>(hand: &Hand<'a, '_>, record: &str, path: &str) -> Raised<Ve
         Path {
             items,
             leaf: Selector::Tag(tag),
-        } if items.is_empty() => [tag.0.to_le_bytes(), tag.1.to_le_bytes()].concat(),
+        } if items.is_empty() => tag,
         _ => return Ok(Vec::new()),
     };
     let sequence = format!("{record}.NonconformingModifiedAttributesSequence");
     let one = |item: usize| {
         let of = |keyword: &str| raw(hand, &format!("{sequence}[{item}].{keyword}"));
-        let is_it = of("SelectorAttribute") == Some(&leaf[..]) && of("SelectorSequencePointer").is_none();
+        // In the byte order of the image, which the reading of tags knows.
+        let selected = Path::parse(&format!("{sequence}[{item}].SelectorAttribute")).ok()?;
+        let selected = hand.evaluation().head.text(&selected)?;
+        let is_it = selected == [leaf.to_string()] && of("SelectorSequencePointer").is_none();
         of("NonconformingDataElementValue").filter(|_| is_it)
     };
     Ok((0..hand.items(&sequence)?).filter_map(one).collect())
 }
+
+/// ESC: what follows calls another set.
+const ESC: u8 = 0x1B;
 
 fn a_part(hand: &Hand, name: &str) -> Raised<Part> {
     match Part::parse(name) {

@@ -2,7 +2,9 @@
 //! (0010,1000) is read, never written.
 use super::options::{Choice, Options, Takes};
 use super::{Book, Gives, Hand, Sample, Word, issuer};
+use crate::dicom::edit::EditError;
 use crate::rules::api::Image;
+use crate::rules::state::refused;
 use rhai::{Array, Dynamic, EvalAltResult, Map, NativeCallContext};
 
 type Raised<T> = Result<T, Box<EvalAltResult>>;
@@ -32,6 +34,10 @@ pub(super) fn append(hand: &Hand, id: &str, from: &str, kind: &str) -> Raised<()
     }
     issuer::plain(hand, id)?;
     issuer::plain(hand, from)?;
+    if is_unread(id) {
+        // It would count as there already beside any other that cannot be read.
+        return hand.raise(refused(&EditError::Unencodable));
+    }
     let count = hand.items(SEQUENCE)?;
     for item in 0..count {
         let part = |name: &str| hand.text(&format!("{SEQUENCE}[{item}].{name}"));
@@ -55,7 +61,7 @@ pub(super) fn register(book: &mut Book) {
             does: "Adds an identifier of the same patient to Other Patient IDs Sequence.",
             limits: "One that stands there with the same issuer is not added again, and neither is Patient ID itself. Other Patient IDs \
                 (0010,1000) is retired and never written.",
-            errors: "Holds the instance when a text is over 64 characters.",
+            errors: "Holds the instance when a text is over 64 characters or cannot be written in the character set.",
             samples: &[Sample {
                 given: &[
                     ("PatientID", "NRT-1"),
@@ -110,7 +116,8 @@ pub(super) fn register(book: &mut Book) {
             does: "Copies what stands in the retired Other Patient IDs (0010,1000) into Other Patient IDs Sequence, without an issuer.",
             limits: "What stands in the sequence already, whatever its issuer, is not added again, and neither is Patient ID itself. The \
                 retired element stays as it came.",
-            errors: "Fails when the elements lie beyond what rules can read.",
+            errors: "Fails when the elements lie beyond what rules can read. Holds the instance when an identifier cannot be read in its \
+                character set.",
             samples: &[Sample {
                 given: &[("PatientID", "1"), ("(0010,1000)", "1\\A1")],
                 rule: "identity::adopt_others(image);",
@@ -129,7 +136,7 @@ fn added(c: &Context, image: &Image, id: &str, given: &Map) -> Raised<()> {
     let hand = Hand::new(c, image);
     let options = Options::read(&hand, given, OPTIONS)?;
     let from = options.text("issuer");
-    if hand.single("PatientID")? == id.trim() && hand.single("IssuerOfPatientID")? == from {
+    if !is_unread(id) && hand.single("PatientID")? == id.trim() && hand.single("IssuerOfPatientID")? == from {
         return Ok(());
     }
     append(&hand, id, &from, options.one("type"))
@@ -160,11 +167,16 @@ fn adopted(c: &Context, image: &Image) -> Raised<()> {
     let mut there = in_sequence(&hand)?;
     there.push(hand.single("PatientID")?);
     for id in hand.values(RETIRED)?.unwrap_or_default() {
-        if !there.iter().any(|known| known == id.trim()) {
+        if is_unread(&id) || !there.iter().any(|known| known == id.trim()) {
             append(&hand, &id, "", "TEXT")?;
         }
     }
     Ok(())
+}
+
+/// Whether an identifier holds the sign for what its character set does not say, which is the same for all bytes.
+fn is_unread(id: &str) -> bool {
+    id.contains('\u{FFFD}')
 }
 
 /// Other Patient IDs, retired in 2017.

@@ -7,7 +7,7 @@ use super::{Book, Gives, Hand, Sample, Word};
 use crate::dicom::path::{Path, Selector};
 use crate::dicom::profile::{self, Act, Dates, Options, Refused, Step};
 use crate::rules::HoldKind;
-use crate::rules::api::Image;
+use crate::rules::api::{Image, note_name};
 use crate::rules::fault::Fault;
 use rhai::{EvalAltResult, Map, NativeCallContext};
 
@@ -111,7 +111,8 @@ fn single(book: &mut Book) {
                    `nested: true` wherever the element stands.",
             limits: "Texts and names only: UIDs have `uid::remap`, dates `privacy::shift_dates`. Blanks at the ends do not \
                      count, case does. A pseudonym stays as it is. As `privacy::remove`, no record of the value is made.",
-            errors: "Needs `rules.key_file`; without it the rules are refused. Holds the instance when the element holds no text.",
+            errors: "Needs `rules.key_file`; without it the rules are refused. Holds the instance when the element holds no text, and \
+                     when a value cannot be read in its character set: two people could get one pseudonym.",
             samples: &[Sample {
                 given: &[("PatientID", "4711"), ("PatientName", "DOE^JANE")],
                 rule: r#"privacy::hash(image, "PatientID");"#,
@@ -134,12 +135,13 @@ fn dates(book: &mut Book) {
             name: "shift_dates",
             parameters: "image, options",
             does: "Moves every date (DA and DT, at every depth) the same number of days into the past. The number comes from the \
-                   site's key and the patient, so distances in time stay. Options: `by: \"patient\"` or `\"study\"`, \
+                   site's key and the Patient ID that a pseudonym is made of, so distances in time stay, and who has one pseudonym \
+                   has one shift. Options: `by: \"patient\"` or `\"study\"`, \
                    `days: 1..365`. Says so in De-identification Method and Longitudinal Temporal Information Modified.",
             limits: "Times and offsets stay. An age above 89 is written as 090Y, and its birth date is emptied. A date that \
                      cannot be read is emptied. Dates inside of texts stay. What this key has shifted is not shifted again.",
-            errors: "Needs `rules.key_file`. Holds the instance when it has no Patient ID (or Study Instance UID) to go by, or \
-                     elements that cannot be seen.",
+            errors: "Needs `rules.key_file`. Holds the instance when it has no Patient ID (or Study Instance UID) to go by, one that \
+                     cannot be read in its character set, or elements that cannot be seen.",
             samples: &[Sample {
                 given: &[
                     ("StudyDate", "20240301"),
@@ -179,8 +181,8 @@ fn whole(book: &mut Book) {
                      dictionary knows go, overlays and curves too. Apply it in the `morph_for` of the route that must not \
                      see identity; words after it may write new values.",
             errors: "Needs `rules.key_file`. Holds the instance when Burned In Annotation or Recognizable Visual Features is \
-                     YES (not with `pixels: \"keep\"`), for an encapsulated document, and when elements stand where they \
-                     cannot be seen. Flags pixels-unjudged where pixels often show text and nothing says that they do not.",
+                     YES (not with `pixels: \"keep\"`), for an encapsulated document, when Patient ID cannot be read in its \
+                     character set, and when elements stand where they cannot be seen. Flags pixels-unjudged where pixels often show text and nothing says that they do not.",
             samples: &[
                 Sample {
                     given: &[
@@ -234,10 +236,8 @@ fn treat(c: &NativeCallContext, image: &Image, path: &str, options: &Map, what: 
     let evaluation = hand.evaluation();
     let path = hand.must(evaluation.path(path))?;
     let nested = given.switch("nested");
-    if nested && !(path.items.is_empty() && matches!(path.leaf, Selector::Tag(_))) {
-        return hand.must(Err(Fault::error(
-            "with `nested`, name the element alone: it is found in every sequence",
-        )));
+    if nested && !stands_alone(&path) {
+        return hand.must(Err(Fault::error(ALONE)));
     }
     let head = hand.must(evaluation.seen())?;
     let steps = match what {
@@ -253,6 +253,21 @@ fn treat(c: &NativeCallContext, image: &Image, path: &str, options: &Map, what: 
     steps.extend(of_history.unwrap_or_default());
     take(&hand, steps)
 }
+
+/// Whether a path names an element by its tag alone, as `nested` wants it.
+fn stands_alone(path: &Path) -> bool {
+    path.items.is_empty() && matches!(path.leaf, Selector::Tag(_))
+}
+
+/// What is wrong with a path that stands beside `nested`.
+pub(super) fn nested_path(text: &str) -> Result<(), String> {
+    match Path::parse(text) {
+        Ok(path) if !stands_alone(&path) => Err(ALONE.to_owned()),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+const ALONE: &str = "with `nested`, name the element alone and by its keyword or tag: it is found in every sequence";
 
 fn shift(c: &NativeCallContext, image: &Image, options: &Map) -> Raised<()> {
     let hand = Hand::new(c, image);
@@ -291,6 +306,7 @@ fn take(hand: &Hand, steps: Vec<Step>) -> Raised<()> {
     hand.note(|| format!("changed {} elements", steps.len()));
     let done = hand.evaluation().absorb(steps);
     hand.must(done)?;
+    note_name(hand.context(), hand.evaluation());
     hand.evaluation().make_anonymous();
     Ok(())
 }
@@ -348,35 +364,32 @@ fn profile_options(hand: &Hand, given: &Given) -> Raised<Options> {
     })
 }
 
-/// The number of days for this patient or study: by the value that stands there now or, when a rule has already taken it out,
-/// by the one that came.
+/// The number of days for this patient or study: by what his pseudonym, or that of the study, is or would be made of, so that who has
+/// one pseudonym has one shift, whatever other words ran before. The issuer is in neither.
 fn days(hand: &Hand, given: &Given) -> Raised<u32> {
     let key = hand.must(uid::key(hand))?;
     let (least, most) = given.days("days").unwrap_or(DAYS);
-    let names: &[&str] = match given.text("by").as_deref() {
-        Some("study") => &["StudyInstanceUID"],
-        Some(_) | None => &["PatientID", "IssuerOfPatientID"],
+    let evaluation = hand.evaluation();
+    let whose = if given.text("by").as_deref() == Some("study") {
+        let path = hand.must(evaluation.path("StudyInstanceUID"))?;
+        let whose = hand.must(evaluation.named_by(&path, |uid, new| {
+            key.uid(uid, None) == new || key.uid(uid, new.rsplit_once('.').map(|(root, _)| root)) == new
+        }))?;
+        format!("{whose}\n")
+    } else {
+        let path = hand.must(evaluation.path("PatientID"))?;
+        let text = |id: &str| id.split('\\').map(|one| key.text(one)).collect::<Vec<_>>().join("\\");
+        let whose = hand.must(evaluation.named_by(&path, |id, new| text(id) == new))?;
+        // The second line was the issuer's.
+        format!("{whose}\n\n")
     };
-    let head = &hand.evaluation().head;
-    let mut whose = String::new();
-    for name in names {
-        let path = hand.must(hand.evaluation().path(name))?;
-        let came = head
-            .text(&path)
-            .and_then(|values| values.into_iter().next())
-            .unwrap_or_default();
-        let came = came.trim();
-        if came.is_empty() {
-            whose.push_str(&hand.text(name)?);
-        } else {
-            whose.push_str(came);
-        }
-        whose.push('\n');
-    }
     if whose.starts_with('\n') {
         return hand.must(Err(Fault::edit(
             "there is no Patient ID or Study Instance UID by which to shift dates",
         )));
+    }
+    if whose.contains('\u{FFFD}') {
+        return hand.must(Err(refused(Refused::Undecodable)));
     }
     Ok(key.days(&whose, least, most))
 }

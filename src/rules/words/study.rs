@@ -3,7 +3,7 @@
 use super::given::{Given, Table, Takes};
 use super::{Book, Gives, Hand, Sample, Word};
 use crate::rules::api::{Image, evaluation};
-use crate::rules::context::{REMEMBERED, own};
+use crate::rules::context::{REMEMBERED, is_same, own, readable};
 use crate::rules::fault::Fault;
 use crate::rules::lint::unknown;
 use rhai::{EvalAltResult, ImmutableString, Map, NativeCallContext};
@@ -43,7 +43,8 @@ pub(super) fn register(book: &mut Book) {
         parameters: "image[, #{ otherwise: \"hold\" | \"flag\" | \"nothing\" }]",
         does: "Answers whether the instance has the patient of the first instance of its study: PatientID, and IssuerOfPatientID. \
                When not, the instance is held, or with `otherwise` only flagged (`second-patient`), or neither.",
-        limits: "Compares what arrived, not what rules wrote; case and leading zeros count, blanks at the ends do not. An empty or \
+        limits: "Compares what arrived, not what rules wrote; case and leading zeros count, blanks at the ends do not. What cannot be \
+                 read in the declared character set is compared by its bytes. An empty or \
                  missing value says nothing: many modalities send no issuer. A study is forgotten `spool.study_memory` after its last \
                  instance. It never changes the image.",
         errors: "An `otherwise` that is none of the three.",
@@ -153,6 +154,7 @@ fn first_value(c: &NativeCallContext, image: &Image, name: &str) -> Raised<Immut
     let study = evaluation.facts.study.as_ref();
     let earlier = study.and_then(|study| study.value(name)).map(str::to_owned);
     let value = earlier.or_else(|| own(&evaluation.head, name)).unwrap_or_default();
+    let value = readable(&value).to_owned();
     hand.note(|| format!("first {name} of the study = {value:?}"));
     Ok(value.into())
 }
@@ -165,7 +167,7 @@ fn compare(c: &NativeCallContext, image: &Image, question: &Question, options: &
     let differs = |name: &&str| {
         let earlier = evaluation.facts.study.as_ref().and_then(|study| study.value(name));
         let own = own(&evaluation.head, name);
-        matches!((earlier, own), (Some(earlier), Some(own)) if earlier != own)
+        matches!((earlier, own), (Some(earlier), Some(own)) if !is_same(earlier, &own))
     };
     let same = !question.elements.iter().any(differs);
     hand.note(|| format!("same as the first of the study: {same}"));

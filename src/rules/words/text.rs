@@ -27,7 +27,8 @@ fn blanks_and_case(book: &mut Book) {
             parameters: "image, path",
             does: "Takes blanks away from both ends of every value of the element.",
             limits: "Blanks inside a value stay. Padding that only makes the length even is none of its business, and stays or comes where it must.",
-            errors: "Holds the instance when the element is no text.",
+            errors: "Holds the instance when the element is no text, and when there are blanks to take away and a value cannot be read \
+                in its character set.",
             samples: &[Sample {
                 given: &[("StudyDescription", "  CHEST  PA ")],
                 rule: r#"text::trim(image, "StudyDescription");"#,

@@ -102,6 +102,8 @@ fn remap(c: &NativeCallContext, image: &Image, path: &str, options: &Map) -> Rai
     for (old, new) in values.iter().zip(&new).filter(|(old, new)| old != new) {
         hand.alias("uid", old, new)?;
     }
+    let element = hand.placed(hand.evaluation().path(path))?;
+    hand.evaluation().keep_former(&element);
     hand.set(path, new)
 }
 
