@@ -34,7 +34,7 @@ pub(super) fn admit(
     if let Some(index) = same {
         let entry = &mut seen.entries[index];
         if commit.repeat == Repeat::Acknowledge {
-            jobs.retain(|(dest, job)| !wait::served_by(*dest, job, txn).iter().any(|dest| entry.knows(*dest)));
+            jobs = not_repeated(txn, jobs, (entry, instance))?;
         }
         // A decision that was overtaken is made anew, and must have changed nothing.
         if (!jobs.is_empty() || damaged::is_marked(txn, entry.instance)?)
@@ -95,6 +95,22 @@ pub(super) fn admit(
     } else {
         Committed::Stored(instance.id)
     }))
+}
+
+/// Of the jobs of a repeated send those that have something to do.
+fn not_repeated(
+    txn: &mut Txn<'_>,
+    jobs: Vec<(u32, NewJob)>,
+    (entry, instance): (&SeenEntry, &Instance),
+) -> Result<Vec<(u32, NewJob)>, CommitError> {
+    let mut left = Vec::new();
+    for (dest, job) in jobs {
+        let served_by = wait::served_by(dest, &job, txn);
+        if !moved::is_repeat(txn, entry, instance, &served_by)? {
+            left.push((dest, job));
+        }
+    }
+    Ok(left)
 }
 
 /// The arrival on the ledger, with all that was decided, and then its jobs.

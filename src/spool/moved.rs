@@ -7,8 +7,8 @@
 use super::Spool;
 use super::db::Cf;
 use super::keys;
-use super::model::{CommitError, Instance, JobKey, ReadError};
-use super::record::{JobRecord, SeenEntry, SeenRecord};
+use super::model::{CommitError, HoldKind, Instance, JobKey, ReadError};
+use super::record::{InstanceRecord, JobRecord, SeenEntry, SeenRecord};
 use super::txn::Txn;
 use crate::base::names::{DestinationId, InstanceId, JobId, Uid};
 use std::sync::Arc;
@@ -40,12 +40,6 @@ impl SeenEntry {
     /// The notes alone.
     pub(super) fn notes(&self) -> impl Iterator<Item = &(u32, JobId)> {
         self.jobs.iter().filter(|(_, job)| job.0 & NOTE != 0)
-    }
-
-    /// Whether a repeated send has nothing to do for a destination.
-    pub(super) fn knows(&self, dest: u32) -> bool {
-        let counts = |(to, job): &(u32, JobId)| job.0 & GIVEN_UP == 0 && (*to == dest || *to == keys::ANYWHERE);
-        self.jobs.iter().any(counts)
     }
 
     /// Whether this content goes, or went, to a destination by another job than `but`. `ANYWHERE` is no proof here: what
@@ -112,6 +106,77 @@ impl SeenEntry {
             }
         }
     }
+}
+
+/// Whether a repeated send of this content has nothing to do for any of `served_by`, the destinations that would serve one job of it:
+/// one of them has it, gets it, or is not to have it, on a person's word. An open delivery counts where it cannot go elsewhere.
+pub(super) fn is_repeat(
+    txn: &Txn<'_>,
+    entry: &SeenEntry,
+    instance: &Instance,
+    served_by: &[u32],
+) -> Result<bool, CommitError> {
+    for (to, job) in entry.jobs.iter().filter(|(_, job)| job.0 & GIVEN_UP == 0) {
+        let key = JobKey { dest: *to, job: *job };
+        let counts = match *to {
+            // Nobody knows where it went: where those rules sent what that sender sends.
+            keys::ANYWHERE => copy(txn, entry.instance)?
+                .is_some_and(|copy| is_of_sender(&copy, instance) && copy.rule_epoch == instance.rule_epoch),
+            dest => served_by.contains(&dest) && !may_go_elsewhere(txn, key, instance, served_by)?,
+        };
+        if counts {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// As `is_repeat`, for a new decision on a job of `instance`: whether another job than that one serves. Neither `ANYWHERE` nor a person's
+/// word is a delivery.
+pub(super) fn is_served(
+    txn: &Txn<'_>,
+    entry: &SeenEntry,
+    instance: &Instance,
+    (served_by, but): (&[u32], JobKey),
+) -> Result<bool, CommitError> {
+    for (to, job) in entry.deliveries() {
+        let key = JobKey { dest: *to, job: *job };
+        if served_by.contains(to) && key != but && !may_go_elsewhere(txn, key, instance, served_by)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether a delivery is open and may end at none of `served_by`: by a fail-over to others, or because another sender's rules decide
+/// on it anew. What one sender sends again is decided as it was.
+fn may_go_elsewhere(txn: &Txn<'_>, key: JobKey, instance: &Instance, served_by: &[u32]) -> Result<bool, CommitError> {
+    let Some(raw) = txn.get(Cf::Job, &keys::job(key))? else {
+        return Ok(false);
+    };
+    let Ok(job) = JobRecord::decode(&raw) else {
+        return Ok(true);
+    };
+    let mut others = job.failover.iter().flat_map(|failover| &failover.rest);
+    if others.any(|other| !served_by.contains(&other.dest)) {
+        return Ok(true);
+    }
+    let anew = |kind| matches!(kind, HoldKind::Rule | HoldKind::Incomplete | HoldKind::Edit);
+    if key.dest != keys::UNDECIDED && !job.hold.is_some_and(|(_, hold)| anew(hold.kind)) {
+        return Ok(false);
+    }
+    Ok(!copy(txn, job.instance)?.is_some_and(|copy| is_of_sender(&copy, instance)))
+}
+
+fn copy(txn: &Txn<'_>, id: InstanceId) -> Result<Option<Instance>, CommitError> {
+    let raw = txn.get(Cf::Instance, &id.0)?;
+    let record = raw.and_then(|raw| InstanceRecord::decode(&raw).ok());
+    Ok(record.map(|record| record.instance))
+}
+
+/// Whether two copies came from one sender, by the names that rules see.
+fn is_of_sender(one: &Instance, other: &Instance) -> bool {
+    one.source == other.source && one.calling_ae == other.calling_ae && one.called_ae == other.called_ae
 }
 
 /// A copy of a content whose delivery is still open, whichever copy came last. Of a job that cannot be read: the last one.

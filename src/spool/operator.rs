@@ -443,7 +443,7 @@ pub(super) fn ends_with_reroute(kind: HoldKind, undecided: bool) -> bool {
 }
 
 /// Whether a destination has confirmed an instance, or gets the same content by another job than `but`.
-fn has_content(
+pub(super) fn has_content(
     txn: &mut Txn<'_>,
     record: Option<&InstanceRecord>,
     dest: u32,

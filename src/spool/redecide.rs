@@ -179,7 +179,9 @@ fn served(
     key: JobKey,
 ) -> Result<Option<Served>, CommitError> {
     let same = seen.entries.iter().find(|entry| entry.digest == record.instance.digest);
-    if same.is_some_and(|entry| served_by.iter().any(|dest| entry.serves(*dest, key))) {
+    if let Some(entry) = same
+        && moved::is_served(txn, entry, &record.instance, (served_by, key))?
+    {
         return Ok(Some(Served::Repeated));
     }
     let ended = |confirmed: bool, dest: u32| {

@@ -8,7 +8,7 @@ use super::leaving;
 use super::ledger::{Fact, FactKind};
 use super::model::{CommitError, JobKey};
 use super::moved::rename;
-use super::operator::{has_job, reserve};
+use super::operator::{has_content, has_job, reserve};
 use super::record::Alternative;
 use super::txn::Txn;
 use crate::base::names::DestinationId;
@@ -28,7 +28,7 @@ const BATCH: usize = 1_000;
 
 impl Spool {
     /// Moves up to a thousand jobs of a destination that has been down for `down_for` to the first of their group that is among
-    /// `usable`, due now. A job that a worker has in hand, waits for longer, or has nobody usable, stays. The former destination becomes
+    /// `usable` and has not had its content, due now. A job that a worker has in hand, waits for longer, or has no such destination, stays. The former destination becomes
     /// the last of the group: it gets the job back when the others fail in their turn.
     ///
     /// # Errors
@@ -103,12 +103,14 @@ fn one(txn: &mut Txn<'_>, raw: &[u8], usable: &[DestinationId]) -> Result<Option
         txn.delete(Cf::Meta, raw);
         return Ok(None);
     };
+    let record = txn.instance(job.instance)?;
     let mut choice = None;
     for (at, other) in failover.rest.iter().enumerate() {
         let Some(name) = txn.name(other.dest).filter(|name| usable.contains(name)) else {
             continue;
         };
-        if !has_job(txn, job.instance, other.dest)? {
+        let has_it = has_content(txn, record.as_ref(), other.dest, key)?;
+        if !has_it && !has_job(txn, job.instance, other.dest)? {
             choice = Some((at, name));
             break;
         }
@@ -139,7 +141,7 @@ fn one(txn: &mut Txn<'_>, raw: &[u8], usable: &[DestinationId]) -> Result<Option
     queued(txn, job.instance, to);
     let _held = leaving::hold_taken(txn, to, &mut job)?;
     place(txn, to, &job);
-    if let Some(record) = txn.instance(job.instance)? {
+    if let Some(record) = record {
         rename(txn, &record.instance.sop_instance, key, &[to])?;
     }
     Ok(Some(name))

@@ -205,3 +205,119 @@ async fn after_a_rebuild_the_note_of_a_reroute_stands_by_its_own_job_alone() {
         assert_eq!(problems(&mut bench), Vec::<String>::new());
     }
 }
+
+/// Sent by another source.
+async fn store_by(bench: &Bench, source: &str, content: &'static [u8], jobs: Vec<NewJob>) -> Committed {
+    let arriving = Arriving {
+        source: SourceId::parse(source).unwrap(),
+        ..arriving("1.1")
+    };
+    let mut incoming = bench.spool().arrive(arriving).await.unwrap();
+    incoming.decided(Some(Uid::known("1.2.9")), 7);
+    incoming.write(Bytes::from_static(content)).await.unwrap();
+    let sealed = incoming.seal().await.unwrap();
+    bench.spool().commit(sealed, decision(jobs)).await.unwrap()
+}
+
+const DOWN: Duration = Duration::from_secs(900);
+
+/// To `a`, or to `spare` when that one is down.
+fn group() -> NewJob {
+    let kind = GroupKind::Failover { after: DOWN };
+    let others = vec![(dest("spare"), vec![9])];
+    NewJob {
+        group: Some(Group { kind, others }),
+        ..to("a")
+    }
+}
+
+async fn take_over(bench: &Bench) -> Vec<(DestinationId, u64)> {
+    let usable = [dest("spare")];
+    let taken = bench.spool().take_over(&dest("a"), DOWN, &usable, None).await;
+    taken.unwrap().moved
+}
+
+#[tokio::test]
+async fn a_repeat_counts_on_no_delivery_that_a_fail_over_may_take_elsewhere() {
+    let mut bench = Bench::new();
+    bench.store("1.1", b"x", vec![group()]).await;
+    let same = bench.store("1.1", b"x", vec![group()]).await;
+    assert!(
+        matches!(same, Committed::Repeat(_)),
+        "it goes where that one may go: {same:?}"
+    );
+    for round in 0..2 {
+        let other = store_by(&bench, "mr1", b"x", vec![to("a")]).await;
+        assert_eq!(matches!(other, Committed::Stored(_)), round == 0, "{other:?}");
+    }
+    assert_eq!(take_over(&bench).await, [(dest("spare"), 1)]);
+    bench.confirm("spare").await;
+    assert_eq!(told(&bench, "2.25.1", Level::EndToEnd, one()).await, [0x0110]);
+    bench.confirm("a").await;
+    assert_eq!(told(&bench, "2.25.2", Level::EndToEnd, one()).await, NONE);
+    assert_eq!(problems(&mut bench), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_fail_over_takes_nothing_to_where_its_content_was_confirmed() {
+    let mut bench = Bench::new();
+    bench.store("1.1", b"x", vec![group()]).await;
+    store_by(&bench, "mr1", b"x", vec![to("spare")]).await;
+    bench.confirm("spare").await;
+    assert_eq!(take_over(&bench).await, []);
+    assert!(bench.claim_one("spare").await.is_none());
+    bench.confirm("a").await;
+    assert_eq!(problems(&mut bench), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_another_senders_rules_may_decide_anew_is_counted_on_by_nobody() {
+    for kind in [HoldKind::Rule, HoldKind::Incomplete, HoldKind::Error] {
+        for elsewhere in [true, false] {
+            let mut bench = Bench::new();
+            let held = || NewJob {
+                destination: Some(dest("a")).filter(|_| kind != HoldKind::Error),
+                hold: Some(HoldReason::new(kind, "why")),
+                ..to("a")
+            };
+            bench.store("1.1", b"x", vec![held()]).await;
+            let same = bench.store("1.1", b"x", vec![held()]).await;
+            assert!(matches!(same, Committed::Repeat(_)), "{kind:?}: {same:?}");
+            let other = store_by(&bench, "mr1", b"x", vec![held()]).await;
+            assert!(matches!(other, Committed::Stored(_)), "{kind:?}: {other:?}");
+            let rows = bench.spool().list(Filter::default(), None, 9).await.unwrap();
+            let jobs: Vec<JobId> = rows.iter().map(|row| row.job).collect();
+            assert_eq!(jobs.len(), 2);
+            let second = if elsewhere { "spare" } else { "a" };
+            for (job, name) in jobs.into_iter().zip(["a", second]) {
+                bench.spool().redecide(job, vec![to(name)], 8, "it").await.unwrap();
+            }
+            assert_eq!(
+                bench.spool().claim(&dest("a"), 9).await.len(),
+                1,
+                "the same content once"
+            );
+            assert_eq!(bench.claim_one("spare").await.is_some(), elsewhere);
+            assert_eq!(problems(&mut bench), Vec::<String>::new());
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_nobody_knows_where_it_went_goes_to_whom_another_sender_or_other_rules_mean() {
+    let mut bench = Bench::new();
+    bench.store("1.1", b"x", vec![to("b")]).await;
+    bench.confirm("b").await;
+    bench.spool.take().unwrap().close().await;
+    std::fs::remove_dir_all(bench.path().join("index")).unwrap();
+    rebuild(bench.path(), &bench.clock).unwrap();
+    bench.reopen_after(|_| {});
+    let same = bench.store("1.1", b"x", vec![to("b")]).await;
+    assert!(matches!(same, Committed::Repeat(_)), "by the same rules: {same:?}");
+    let other = store_by(&bench, "mr1", b"x", vec![to("a")]).await;
+    assert!(matches!(other, Committed::Stored(_)), "{other:?}");
+    bench.confirm("a").await;
+    let again = store_by(&bench, "mr1", b"x", vec![to("a")]).await;
+    assert!(matches!(again, Committed::Repeat(_)), "{again:?}");
+    assert_eq!(problems(&mut bench), Vec::<String>::new());
+}
