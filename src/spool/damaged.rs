@@ -12,6 +12,7 @@ use super::db::{Cf, Db, DbError};
 use super::keys;
 use super::ledger::{Fact, FactKind};
 use super::model::{CommitError, HoldKind, HoldReason, JobKey, NewJob, ReadError};
+use super::moved;
 use super::operator::reserve;
 use super::record::{Done, InstanceRecord, JobRecord, SeenEntry};
 use super::settle::retire;
@@ -209,8 +210,12 @@ pub(super) fn whole_again(txn: &mut Txn<'_>, id: InstanceId, digest: [u8; 32]) -
     let mut left = Vec::new();
     for (_, key) in open {
         let Some(job) = txn.job(key)? else { continue };
-        let mut same = seen.entries.iter().filter(|entry| entry.digest == digest);
-        let served = key.dest != keys::UNDECIDED && same.any(|entry| entry.serves(key.dest, key));
+        let served = match seen.entries.iter().find(|entry| entry.digest == digest) {
+            Some(entry) if key.dest != keys::UNDECIDED => {
+                moved::is_served(txn, entry, &record.instance, (&[key.dest], key))?
+            }
+            Some(_) | None => false,
+        };
         if is_corrupt(&job) && served {
             displace(txn, key, &job);
             txn.delete(Cf::Job, keys::job(key));

@@ -3,7 +3,7 @@ use super::super::cache;
 use super::super::commitment::Level;
 use super::committed::{NONE, evict, named, problems, told};
 use super::discarded::discard;
-use super::scrubbed::{flip, held};
+use super::scrubbed::{flip, held, scrub};
 use super::*;
 
 fn one() -> Vec<super::super::commitment::Named> {
@@ -319,5 +319,22 @@ async fn what_nobody_knows_where_it_went_goes_to_whom_another_sender_or_other_ru
     bench.confirm("a").await;
     let again = store_by(&bench, "mr1", b"x", vec![to("a")]).await;
     assert!(matches!(again, Committed::Repeat(_)), "{again:?}");
+    assert_eq!(problems(&mut bench), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_is_whole_again_goes_by_itself_where_the_other_delivery_may_go_elsewhere() {
+    let mut bench = Bench::new();
+    bench.store("1.1", b"x", vec![group()]).await;
+    let own = id_of(store_by(&bench, "mr1", b"x", vec![to("a")]).await);
+    flip(&bench, own);
+    scrub(&bench).await;
+    assert_eq!(held(&bench, HoldKind::Corrupt).await, 1);
+    flip(&bench, own);
+    bench.reopen_after(|_| {});
+    assert_eq!(held(&bench, HoldKind::Corrupt).await, 0);
+    assert_eq!(take_over(&bench).await, [(dest("spare"), 1)]);
+    bench.confirm("spare").await;
+    bench.confirm("a").await;
     assert_eq!(problems(&mut bench), Vec::<String>::new());
 }
