@@ -73,7 +73,11 @@ fn run(at: &cli::Where) -> anyhow::Result<ExitCode> {
         tracing::warn!(%problem, "configuration");
     }
     let unforced = config::Unforced::new(&config, &files);
-    match runtime()?.block_on(app::run(config, unforced, passed)) {
+    let runtime = runtime()?;
+    let ended = runtime.block_on(app::run(config, unforced, passed));
+    // Dropped, it would wait for every thread that hangs on a disk. All that can be flushed is flushed by now.
+    runtime.shutdown_timeout(app::END_BOUND);
+    match ended {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(error) => {
             // In the log's own format: a collector that reads JSON must see this line above all.

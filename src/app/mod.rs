@@ -119,7 +119,7 @@ pub async fn run(config: Config, unforced: Unforced, passed: Passed) -> Result<(
         false => Ok(()),
     });
     if let Err(error) = started {
-        appliance::stopping(&error.to_string(), bound * 2 + SERVICE_BOUND + CLOSE_BOUND);
+        appliance::stopping(&error.to_string(), bound * 2 + SERVICE_BOUND + CLOSE_BOUND + END_BOUND);
         parts.stop(bound).await;
         return Err(error);
     }
@@ -139,7 +139,7 @@ pub async fn run(config: Config, unforced: Unforced, passed: Passed) -> Result<(
         }
     };
     let why = end.as_ref().err().map_or("draining".to_owned(), ToString::to_string);
-    appliance::stopping(&why, bound * 2 + SERVICE_BOUND + CLOSE_BOUND);
+    appliance::stopping(&why, bound * 2 + SERVICE_BOUND + CLOSE_BOUND + END_BOUND);
     parts.stop(bound).await;
     end
 }
@@ -382,7 +382,10 @@ impl Parts {
         if let Err(waiting) = self.service.stop(SERVICE_BOUND).await {
             tracing::warn!(%waiting, "service doors not closed in time");
         }
-        self.spool.close().await;
+        if tokio::time::timeout(CLOSE_BOUND, self.spool.close()).await.is_err() {
+            // As after a `kill -9`: what was acknowledged is on the disk, and a settlement that is not is a delivery more.
+            tracing::error!("the disk does not let the spool be closed in time: the box ends all the same");
+        }
         tracing::info!("stopped");
     }
 }
@@ -416,8 +419,12 @@ const SAY_AGAIN: Duration = Duration::from_secs(5);
 
 const SERVICE_BOUND: Duration = Duration::from_secs(5);
 
-/// What the spool may take to close, as the service manager is told.
+/// What the spool may take to close.
 const CLOSE_BOUND: Duration = Duration::from_secs(15);
+
+/// What threads that hang on a disk may take after that, before the process ends without them: for the caller of `run`, who has the
+/// runtime.
+pub const END_BOUND: Duration = Duration::from_secs(2);
 
 fn refused(problems: &[rules::Problem]) -> AppError {
     let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();

@@ -55,11 +55,7 @@ impl PayloadReader for Reader {
 fn fault(error: ReadError) -> ReadFault {
     match error {
         ReadError::Corrupt => ReadFault::Corrupt,
-        ReadError::Gone
-        | ReadError::Missing
-        | ReadError::Unreadable(_)
-        | ReadError::Io
-        | ReadError::Deadline
-        | ReadError::GateLatched => ReadFault::Unreadable(error.to_string()),
+        ReadError::Gone | ReadError::Missing | ReadError::Unreadable(_) => ReadFault::Unreadable(error.to_string()),
+        ReadError::Io | ReadError::Deadline | ReadError::GateLatched => ReadFault::Later(error.to_string()),
     }
 }

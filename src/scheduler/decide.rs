@@ -103,7 +103,22 @@ pub fn with_way(settlement: Settlement, job: &Job, left: Option<&Left>) -> Settl
     Settlement::Confirmed { status, note }
 }
 
-/// How a job ends whose payload cannot be read. `None`: it is not the job's fault, the lane rests.
+/// How a job ends whose payload the disk did not give within its deadline, for so many times in a row: put aside for longer each time,
+/// which counts against nothing, and in the end held. The others of its lane flow.
+#[must_use]
+pub fn hung(times: u32, patience: &Patience, roll: f64, now: Wall) -> Settlement {
+    let outcome = format!("the payload could not be read: {}", ReadError::Deadline);
+    if times >= retry::HUNG_MAX {
+        return hold(HoldKind::Corrupt, format!("{outcome}, {times} times"));
+    }
+    Settlement::Retry {
+        due: now.plus(retry::hung(&patience.retry, times, roll)),
+        outcome,
+        counted: false,
+    }
+}
+
+/// How a job ends whose payload cannot be read. `None`: it is not the job's fault, the lane rests (after `Deadline` see `hung`).
 #[must_use]
 pub fn unreadable(error: ReadError) -> Option<Settlement> {
     match error {
@@ -143,6 +158,8 @@ pub fn hold(kind: HoldKind, text: String) -> Settlement {
 mod tests {
     use super::*;
     use crate::base::names::Uid;
+    use crate::scheduler::retry::tests::patience;
+    use crate::sender::Duplicate;
     use crate::sender::tests::{EXPLICIT, job};
 
     fn note(status: u16, note: &str, syntax: &'static str, pixels: Option<blake3::Hash>) -> String {
@@ -159,6 +176,27 @@ mod tests {
             Settlement::Confirmed { status: same, note } if same == status => note,
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn a_payload_that_hangs_is_put_aside_for_longer_each_time_and_held_in_the_end() {
+        let mut waited = Vec::new();
+        for times in 1.. {
+            match hung(times, &patience(Duplicate::Hold), 0.5, Wall(0)) {
+                Settlement::Retry { due, counted, .. } => {
+                    assert!(!counted);
+                    waited.push(due.0 / 1_000_000);
+                }
+                Settlement::Hold { reason } => {
+                    assert_eq!((reason.kind, times), (HoldKind::Corrupt, 5));
+                    let text = "the payload could not be read: the disk did not answer in time, 5 times";
+                    assert_eq!(reason.text, text);
+                    break;
+                }
+                Settlement::Confirmed { .. } => panic!("confirmed"),
+            }
+        }
+        assert_eq!(waited, [60, 120, 240, 480]);
     }
 
     #[test]

@@ -307,7 +307,10 @@ impl Machine {
                 reaction.parked = self.contexts.park(pair, reason, now);
             }
             Report::Unready(what) => reaction.note = Some(what),
-            Report::Local => self.rest(now),
+            Report::Local => {
+                reaction.note = Some(LOCAL.to_owned());
+                self.rest(now);
+            }
         }
         reaction
     }
@@ -405,6 +408,8 @@ impl Streak {
 pub const UNAUTHORISED: &str = "the destination answered not authorised (0124H)";
 /// Distinct instances over which sessions broke, without an answer between, that make a destination sick.
 const SICK: usize = 3;
+/// The last trouble of a lane that rests for its spool.
+const LOCAL: &str = "the spool could not be read or written: the log says why";
 /// Pause after the spool could not read or record.
 const LOCAL_REST: Duration = Duration::from_secs(2);
 /// A lane looks at its queue at least this often, whatever the clocks say.

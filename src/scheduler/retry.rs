@@ -103,6 +103,15 @@ fn unready(retry: &Retry, roll: f64) -> Duration {
     UNREADY.min(retry.max.0).mul_f64(1.0 - retry.jitter * roll / 2.0)
 }
 
+/// The wait until the disk is asked again for a payload that it did not give in time, for so many times: as long as `retry.max` at most.
+pub fn hung(retry: &Retry, times: u32, roll: f64) -> Duration {
+    let doubled = HUNG.saturating_mul(2_u32.saturating_pow(times.saturating_sub(1).min(30)));
+    let varied = doubled
+        .min(retry.max.0)
+        .mul_f64(1.0 + retry.jitter * (2.0 * roll - 1.0));
+    varied.min(retry.max.0)
+}
+
 /// A failure of the instance itself.
 fn count(outcome: &str, about: Circumstances, patience: &Patience) -> Verdict {
     let failures = about.attempts.saturating_add(1);
@@ -146,14 +155,19 @@ const ASIDE_MAX: Duration = Duration::from_secs(1);
 /// A full disk or a machine out of processes is no matter of seconds, and thousands of jobs may wait for it.
 const UNREADY: Duration = Duration::from_secs(300);
 
+/// A read that hangs hangs for long, and each ties up a thread.
+const HUNG: Duration = Duration::from_secs(60);
+/// So many times in a row, and it is held.
+pub const HUNG_MAX: u32 = 5;
+
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::base::units::Span;
     use crate::sender::{Down, DownKind, Interruption};
     use proptest::prelude::*;
 
-    fn patience(duplicate: Duplicate) -> Patience {
+    pub(in crate::scheduler) fn patience(duplicate: Duplicate) -> Patience {
         Patience {
             workers: 1,
             batch: 0,

@@ -11,11 +11,11 @@ use crate::base::drain::Drain;
 use crate::base::names::{DestinationId, JobId};
 use crate::base::panics::{Panicked, contained};
 use crate::sender::{Courier, Ended, Interruption, Job, Link, Outcome, Pair, Patience};
-use crate::spool::{CommitError, Fact, FactKind, HoldKind, Lease, Settlement, Spool};
+use crate::spool::{CommitError, Fact, FactKind, HoldKind, Lease, ReadError, Settlement, Spool};
 use crate::telemetry::metrics::Metrics;
 use rand::Rng;
 use rand::rngs::StdRng;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
@@ -37,6 +37,8 @@ pub(super) struct Shared {
     /// Instances that are yet to go alone.
     singly: AtomicUsize,
     streak: Mutex<Streak>,
+    /// How often in a row the disk did not give a job's payload in time.
+    hung: Mutex<BTreeMap<JobId, u32>>,
 }
 
 /// Work for one worker; without items, its association is to be ended.
@@ -92,11 +94,28 @@ impl Shared {
             in_flight: AtomicUsize::new(0),
             singly: AtomicUsize::new(0),
             streak: Mutex::default(),
+            hung: Mutex::default(),
         }
     }
 
     fn streak(&self) -> MutexGuard<'_, Streak> {
         self.streak.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hung(&self) -> MutexGuard<'_, BTreeMap<JobId, u32>> {
+        self.hung.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The disk did not give the payload of this job in time. Answers how often in a row.
+    fn hung_again(&self, job: JobId) -> u32 {
+        let mut hung = self.hung();
+        if hung.len() >= HUNG_KEPT && !hung.contains_key(&job) {
+            // The oldest: most likely it is gone.
+            hung.pop_first();
+        }
+        let times = hung.entry(job).or_default();
+        *times += 1;
+        *times
     }
 
     /// A session broke, and one of so many instances may have been the reason: for a while each goes alone, so that it is found.
@@ -213,15 +232,9 @@ impl Worker {
         let begun = Instant::now();
         let payload = match shared.spool.payload(&lease.instance.id).await {
             Ok(payload) => payload,
-            Err(error) => {
-                if let Some(settlement) = decide::unreadable(error) {
-                    return self.settle(lease, settlement).await;
-                }
-                tracing::error!(destination = %shared.name, %error, "the spool cannot be read; the lane rests");
-                self.tell(Report::Local).await;
-                return false;
-            }
+            Err(error) => return self.unread(lease, error).await,
         };
+        shared.hung().remove(&lease.job);
         let job = bridge::job(&lease);
         shared.goes();
         let flight = Flight::begin(&shared);
@@ -235,6 +248,29 @@ impl Worker {
         let ended = contained(self.courier.begin(&job, Reader(payload), pairs)).await;
         let ended = ended.unwrap_or_else(|Panicked| self.stumbled(Some(job.id), flying));
         self.conclude(ended, flying).await
+    }
+
+    /// Its payload could not be opened. Answers whether the next job may go.
+    async fn unread(&mut self, lease: Lease, error: ReadError) -> bool {
+        let shared = self.shared.clone();
+        let (destination, instance) = (&shared.name, lease.instance.id);
+        if let Some(settlement) = decide::unreadable(error) {
+            return self.settle(lease, settlement).await;
+        }
+        if error != ReadError::Deadline {
+            tracing::error!(%destination, %error, "the spool cannot be read; the lane rests");
+            self.tell(Report::Local).await;
+            return false;
+        }
+        let times = shared.hung_again(lease.job);
+        tracing::error!(%destination, %instance, times, "the disk did not give a payload in time; it is put aside, the others go on");
+        let settlement = decide::hung(times, &shared.patience, self.rng.random(), shared.clock.now());
+        if matches!(settlement, Settlement::Hold { .. }) {
+            // Released by a person, it gets as many tries again.
+            shared.hung().remove(&lease.job);
+        }
+        self.tell(Report::Unready(HUNG.to_owned())).await;
+        self.settle(lease, settlement).await
     }
 
     /// Our own code has panicked, and the session went with it. It counts against the instance that was being sent: one that our
@@ -419,6 +455,10 @@ impl Drop for Flight {
     }
 }
 
+/// The last trouble of a lane that cannot read an instance.
+const HUNG: &str = "an image could not be read: the disk did not answer in time";
+/// Jobs of which it is remembered.
+const HUNG_KEPT: usize = 1_024;
 /// Of such an instance nobody knows when it will be through.
 const LONG: u64 = 4 << 20;
 /// After a session broke with several instances in flight, at least so many go one at a time.

@@ -244,7 +244,10 @@ const AT_ONCE_MAX: usize = 16 << 10;
 impl From<Fault> for Outcome {
     fn from(fault: Fault) -> Self {
         match fault {
-            Fault::Read(fault) => Self::Corrupt {
+            Fault::Read(fault @ ReadFault::Later(_)) => Self::Unready {
+                what: fault.to_string(),
+            },
+            Fault::Read(fault @ (ReadFault::Corrupt | ReadFault::Unreadable(_))) => Self::Corrupt {
                 what: fault.to_string(),
             },
             Fault::Edit(what) => Self::Edit { what },

@@ -75,8 +75,8 @@ pub enum Outcome {
     Edit { what: String },
     /// The destination takes no syntax in which it is stored, and it could not be converted to one that it takes. Nothing was sent.
     Unconvertible { what: String },
-    /// This box cannot convert it now: the disk has no room, or no codec's worker could be started. Nothing was sent; it says nothing of
-    /// the instance, nor of the destination.
+    /// This box cannot read or convert it now: the disk does not answer or has no room, or no codec's worker could be started. Nothing
+    /// complete was sent; it says nothing of the instance, nor of the destination.
     Unready { what: String },
     /// The destination was not reached; the instance was not touched.
     Down(Down),

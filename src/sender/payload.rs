@@ -9,6 +9,9 @@ pub enum ReadFault {
     Corrupt,
     #[error("the stored bytes cannot be read: {0}")]
     Unreadable(String),
+    /// The disk or the process, and nothing of this instance.
+    #[error("the stored bytes cannot be read now: {0}")]
+    Later(String),
 }
 
 /// Reads the data set of one instance from its start to its end, once.

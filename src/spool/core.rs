@@ -12,6 +12,7 @@ use super::payload::DISK_DEADLINE;
 use super::pool::Pool;
 use super::retention::Retention;
 use super::scrub::Desk;
+use super::stalled::Stalled;
 use super::sums::Sums;
 use super::tally::Tally;
 use super::trace;
@@ -33,6 +34,7 @@ pub(super) struct Core {
     pub pool: Pool,
     pub buffers: Arc<Buffers>,
     pub sums: Sums,
+    pub stalled: Stalled,
     pub gate: Gate,
     pub disk: Disk,
     pub store: Store,
@@ -58,6 +60,7 @@ impl Core {
             pool: Pool::new(&config.path),
             buffers: Arc::default(),
             sums: Sums::default(),
+            stalled: Stalled::new(metrics.clone()),
             gate: Gate::new(metrics.clone()),
             disk: Disk::new(&config, metrics.clone()),
             store: Store::Disk,

@@ -3,7 +3,7 @@
 use super::folder;
 use super::inspect::{Found, inspect_at};
 use super::model::OpenError;
-use super::payload::{DISCARDED_BEHIND, HEADER_MAX, path_of, state_offset};
+use super::payload::{self, DISCARDED_BEHIND, HEADER_MAX, path_of, state_offset};
 use super::query::Filter;
 use super::record::InstanceRecord;
 use super::withheld::{HoldsKnown, Withheld};
@@ -262,7 +262,7 @@ fn copy(from: &Path, to: &Path, record: &InstanceRecord) -> io::Result<(PathBuf,
 
 fn write(from: &Path, to: &Path) -> io::Result<u64> {
     let mut copy = File::create(to)?;
-    let bytes = io::copy(&mut File::open(from)?, &mut copy)?;
+    let bytes = io::copy(&mut payload::open(from)?, &mut copy)?;
     copy.sync_all()?;
     Ok(bytes)
 }
@@ -294,7 +294,7 @@ fn is_copy(payload: &Path, copy: &Path, record: &InstanceRecord) -> io::Result<b
     let Ok(mut copy) = File::open(copy) else {
         return Ok(false);
     };
-    let mut payload = File::open(payload)?;
+    let mut payload = payload::open(payload)?;
     let mut left = payload.metadata()?.len();
     if copy.metadata()?.len() != left {
         return Ok(false);

@@ -7,14 +7,13 @@ use super::inspect::{Found, digest, inspect};
 use super::keys;
 use super::leaving::Leaves;
 use super::model::OpenError;
-use super::payload::path_of;
+use super::payload::{self, path_of};
 use super::record::{InstanceRecord, JobRecord, SeenRecord};
 use super::recover;
 use super::schema;
 use super::study::StudySeen;
 use super::witness;
 use crate::base::names::InstanceId;
-use std::fs::File;
 use std::path::Path;
 
 /// What was looked at and what was found.
@@ -304,7 +303,7 @@ fn digests(db: &Db, path: &Path, report: &mut FsckReport) -> Result<(), DbError>
             return true;
         };
         let id: InstanceId = record.instance.id;
-        let found = File::open(path_of(path, id)).and_then(|mut file| digest(&mut file, record.data_set_offset));
+        let found = payload::open(&path_of(path, id)).and_then(|mut file| digest(&mut file, record.data_set_offset));
         match found {
             Ok(digest) if digest == record.instance.digest => report.bytes_verified += record.instance.length,
             Ok(_) => report.problem(format!("instance {id}: payload is not what arrived")),

@@ -1,6 +1,6 @@
 //! What a payload file is, seen from itself alone: whole, damaged, never sealed, or another instance's; and what a damaged one
 //! still tells of itself. Changes nothing.
-use super::payload::{FileState, HEADER_MAX, MAGIC, find_private, path_of};
+use super::payload::{self, FileState, HEADER_MAX, MAGIC, find_private, path_of};
 use super::record::InstanceRecord;
 use crate::base::names::{InstanceId, Uid};
 use std::fs::File;
@@ -26,7 +26,7 @@ pub(super) fn inspect(root: &Path, id: InstanceId, deep: bool) -> io::Result<Fou
 
 /// The same for a file that lies elsewhere.
 pub(super) fn inspect_at(path: &Path, id: InstanceId, deep: bool) -> io::Result<Found> {
-    let mut file = File::open(path)?;
+    let mut file = payload::open(path)?;
     let size = file.metadata()?.len();
     if size == 0 {
         return Ok(Found::Empty);
@@ -92,7 +92,7 @@ const SEARCHED: u64 = 2 * HEADER_MAX as u64;
 /// (0008,0018). Searched for as bytes and verified by nothing: around it anything may be damaged, so nothing is parsed.
 pub(super) fn shown_uid(path: &Path) -> Option<Uid> {
     let mut start = Vec::new();
-    File::open(path).ok()?.take(SEARCHED).read_to_end(&mut start).ok()?;
+    payload::open(path).ok()?.take(SEARCHED).read_to_end(&mut start).ok()?;
     // Tag and VR in explicit little endian, in explicit big endian, and the tag alone of implicit little endian.
     let ways: [(&[u8], Value); 4] = [
         (b"\x02\0\x03\0UI", short_little),

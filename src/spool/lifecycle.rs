@@ -22,6 +22,7 @@ use std::fs::File;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 /// The strong end of the ways to a commit and the threads behind them. When it goes, they end: scrub, commit, then keeper and pool.
@@ -55,7 +56,8 @@ impl Owner {
             .is_some_and(|running| !running.commit.is_finished())
     }
 
-    /// Ends all threads; what waits in the queue is done first. Blocking, for as long as the last batches take.
+    /// Ends all threads; what waits in the queue is done first. Blocking, for as long as the last batches take. A thread that a
+    /// payload holds up is left behind: the scrub, which only reads, and keeper and pool, which lay no ground for any promise.
     fn stop(&self) {
         let Some(running) = self.lock().take() else {
             return;
@@ -70,14 +72,14 @@ impl Owner {
         } = running;
         // First: its last position needs the commit thread.
         self.core.scrub.close();
-        drop(scrub.join());
+        ended(scrub);
         drop(door);
         self.core.pool.close();
-        for thread in [commit, keeper, pool] {
-            // A thread that panicked has already failed the gate.
-            drop(thread.join());
-        }
-        self.core.close_db(std::time::Duration::from_secs(10));
+        // A thread that panicked has already failed the gate.
+        drop(commit.join());
+        ended(keeper);
+        ended(pool);
+        self.core.close_db(Duration::from_secs(10));
         drop(lock);
     }
 
@@ -85,6 +87,27 @@ impl Owner {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// Waits for a thread, but not for one that hangs on a file.
+fn ended(thread: JoinHandle<()>) {
+    let until = Instant::now() + HANGING_BOUND;
+    while !thread.is_finished() {
+        if Instant::now() >= until {
+            let name = thread.thread().name().unwrap_or("unnamed").to_owned();
+            tracing::warn!(
+                thread = name,
+                "the disk holds up a thread of the spool: it is left behind"
+            );
+            return;
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
+    drop(thread.join());
+}
+
+/// For a thread that has been told to end.
+const HANGING_BOUND: Duration = Duration::from_secs(2);
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 impl Drop for Owner {
     fn drop(&mut self) {
@@ -360,4 +383,24 @@ fn start(core: Arc<Core>, book: Book, lock: File) -> std::io::Result<Owner> {
         core,
         running: Mutex::new(Some(running)),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_hangs_on_the_disk_does_not_keep_the_spool_from_closing() {
+        let (until, waiting) = std::sync::mpsc::channel::<()>();
+        let hung = std::thread::spawn(move || {
+            let _over = waiting.recv();
+        });
+        let began = Instant::now();
+        ended(hung);
+        assert!(began.elapsed() >= HANGING_BOUND && began.elapsed() < HANGING_BOUND * 4);
+        drop(until);
+        let began = Instant::now();
+        ended(std::thread::spawn(|| {}));
+        assert!(began.elapsed() < HANGING_BOUND);
+    }
 }

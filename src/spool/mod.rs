@@ -75,6 +75,7 @@ mod salvage;
 mod schema;
 mod scrub;
 mod settle;
+mod stalled;
 mod strangers;
 mod study;
 mod sums;
@@ -315,15 +316,12 @@ impl Spool {
     /// Opens a payload for reading.
     ///
     /// # Errors
-    /// See `ReadError`; `Missing`, `Corrupt` and `Unreadable` are reasons to hold the job with `HoldKind::Corrupt`.
+    /// See `ReadError`; `Missing`, `Corrupt` and `Unreadable` are reasons to hold the job with `HoldKind::Corrupt`, and so is
+    /// `Deadline` when it comes again and again.
     pub async fn payload(&self, id: &InstanceId) -> Result<Payload, ReadError> {
         let (core, id) = (self.core.clone(), *id);
-        let opened = tokio::task::spawn_blocking(move || reader::open(&core, id));
-        match tokio::time::timeout(payload::DISK_DEADLINE, opened).await {
-            Err(_) => Err(ReadError::Deadline),
-            Ok(Err(_)) => Err(ReadError::Io),
-            Ok(Ok(opened)) => opened,
-        }
+        let opening = move || reader::open(&core, id);
+        self.core.stalled.within(id, payload::DISK_DEADLINE, opening).await?
     }
 
     /// Completes when the spool is failed for good: the process must end with an error. Cancel-safe.

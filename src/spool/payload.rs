@@ -13,9 +13,11 @@ use super::writing::{Gathered, Stride, Writer, flush};
 use crate::base::clock::Wall;
 use crate::base::names::{InstanceId, Uid};
 use bytes::Bytes;
-use std::fs::File;
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,6 +56,24 @@ impl FileState {
     /// Whether no job is open any more: the payload is cache.
     pub(super) fn is_over(self) -> bool {
         matches!(self, Self::Delivered | Self::Discarded)
+    }
+}
+
+/// Opens a payload file for reading. What lies in its place and is no file must not hold up whoever opens it: a pipe waits for its
+/// other end.
+///
+/// # Errors
+/// It cannot be opened; `NXIO`: it is no file.
+pub(super) fn open(path: &Path) -> io::Result<File> {
+    checked(File::options().read(true), path)
+}
+
+fn checked(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let at_once = OFlags::NONBLOCK.bits().cast_signed();
+    let file = options.custom_flags(at_once).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(Errno::NXIO.into()),
     }
 }
 
@@ -132,7 +152,7 @@ impl Mark {
                 file.sync_data()
             }
             Self::Delivered(id, at, discarded) => {
-                let file = match File::options().write(true).open(path_of(root, *id)) {
+                let file = match checked(File::options().write(true), &path_of(root, *id)) {
                     Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
                     opened => opened?,
                 };
@@ -147,7 +167,7 @@ impl Mark {
         match self {
             Self::Committed(file, at) => file.write_all_at(&[FileState::Committed.letter()], *at),
             Self::Delivered(id, at, discarded) => {
-                let file = File::options().write(true).open(path_of(root, *id))?;
+                let file = checked(File::options().write(true), &path_of(root, *id))?;
                 delivered(&file, *at, *discarded)
             }
         }

@@ -3,7 +3,7 @@ use super::core::Core;
 use super::db::Cf;
 use super::direct::Way;
 use super::model::{Instance, ReadError};
-use super::payload::{DISK_DEADLINE, path_of};
+use super::payload::{self, DISK_DEADLINE, path_of};
 use super::record::InstanceRecord;
 use super::sums::Check;
 use crate::base::fault::{Plant, planted};
@@ -35,8 +35,10 @@ pub(super) fn open(core: &Arc<Core>, id: InstanceId) -> Result<Payload, ReadErro
         core.gate.latch("index_read");
         ReadError::Io
     })?;
+    // A file that hangs must not keep the index from being reopened, or closed.
+    drop(db);
     let record = InstanceRecord::decode(&raw.ok_or(ReadError::Gone)?).map_err(|_| ReadError::Corrupt)?;
-    let file = File::open(path_of(&core.config.path, id)).map_err(|error| fault(core, &error))?;
+    let file = payload::open(&path_of(&core.config.path, id)).map_err(|error| fault(core, &error))?;
     let size = file.metadata().map_err(|error| fault(core, &error))?.len();
     let data_set_offset = u64::from(record.data_set_offset);
     if size != data_set_offset + record.instance.length {
@@ -109,12 +111,8 @@ impl Payload {
         &self,
         work: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> Result<T, ReadError> {
-        match tokio::time::timeout(DISK_DEADLINE, tokio::task::spawn_blocking(work)).await {
-            Err(_) => Err(ReadError::Deadline),
-            Ok(Err(_)) => Err(ReadError::Io),
-            Ok(Ok(Err(error))) => Err(fault(&self.core, &error)),
-            Ok(Ok(Ok(done))) => Ok(done),
-        }
+        let read = self.core.stalled.within(self.instance.id, DISK_DEADLINE, work).await?;
+        read.map_err(|error| fault(&self.core, &error))
     }
 
     /// The next stride of the data set, summed up; `None` at its end. Cancel-safe: a dropped call reads the same again.

@@ -12,12 +12,11 @@ use super::db::Cf;
 use super::inspect::is_passing;
 use super::keys;
 use super::model::Priority;
-use super::payload::{find_private, path_of};
+use super::payload::{self, find_private, path_of};
 use super::record::InstanceRecord;
 use super::txn::{decode_number, encode_number, meta_key};
 use crate::base::clock::Wall;
 use crate::base::names::InstanceId;
-use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -338,7 +337,7 @@ impl Scrub {
 
     /// `Err(None)`: the spool closes.
     fn read(&mut self, record: &InstanceRecord, path: &std::path::Path) -> Result<Verdict, Option<io::Error>> {
-        let mut file = File::open(path)?;
+        let mut file = payload::open(path)?;
         // Without the hint the kernel's copy is read: less of a test, never a wrong answer.
         let _hint = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
         let offset = u64::from(record.data_set_offset);

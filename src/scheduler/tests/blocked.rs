@@ -41,6 +41,29 @@ async fn a_payload_that_cannot_be_opened_is_held_and_others_flow() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_payload_whose_read_hangs_is_put_aside_then_held_and_others_flow() {
+    let bench = Bench::new();
+    let archive = Archive::start(always(0)).await;
+    bench.put(0, CT, &["vna"], 2000).await;
+    let rows = bench.spool.list(spool::Filter::default(), None, 1).await.unwrap();
+    let hangs = bench.spool.stall(rows[0].instance.as_ref().unwrap().id).await;
+    let good = bench.put_many(1..4, &["vna"]).await;
+    let scheduler = bench.start(&[config("vna", archive.port, "associations = 1\n")]);
+    until_delivered(&archive, &good).await;
+    let told = || scheduler.status()[0].last_failure.clone().unwrap_or_default();
+    assert!(told().contains("the disk did not answer in time"), "{}", told());
+    until("it is held in the end", || bench.held("vna", "corrupt") == 1).await;
+    let rows = bench.spool.list(spool::Filter::default(), None, 9).await.unwrap();
+    assert_eq!(
+        rows.iter().map(|row| row.attempts).collect::<Vec<_>>(),
+        [0],
+        "it counts against nothing"
+    );
+    drop(hangs);
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn instances_that_break_every_session_are_held_and_others_pass_them() {
     let bench = Bench::new();
     let bad = |instance: &Uid| matches!(instance.as_str(), "1.2.3.0" | "1.2.3.1" | "1.2.3.2" | "1.2.3.3");

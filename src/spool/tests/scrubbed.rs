@@ -175,3 +175,21 @@ async fn a_damaged_header_is_named_though_the_image_is_sound() {
     assert_eq!((status.headers, status.damaged), (1, 0));
     assert!(bench.claim_one("a").await.is_some());
 }
+
+#[tokio::test]
+async fn a_pipe_in_the_place_of_a_payload_is_told_at_once_and_holds_up_nobody() {
+    let bench = Bench::new();
+    let id = id_of(bench.store("1.1", b"image", vec![to("a")]).await);
+    let path = payload::path_of(bench.path(), id);
+    fs::remove_file(&path).unwrap();
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    let read = tokio::time::timeout(Duration::from_secs(10), bench.spool().payload(&id)).await;
+    assert!(
+        matches!(read, Ok(Err(ReadError::Unreadable(_)))),
+        "it is no file, and nobody waits for its other end"
+    );
+    let status = scrub(&bench).await;
+    assert_eq!((status.payloads, status.damaged), (1, 1), "{status:?}");
+    assert_eq!(held(&bench, HoldKind::Corrupt).await, 1);
+}
