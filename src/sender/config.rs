@@ -122,9 +122,9 @@ pub struct Timeouts {
     pub connect: Span,
     /// A-ASSOCIATE-RQ to its answer.
     pub association: Span,
-    /// The last byte of an instance to its answer.
+    /// The last byte of an instance to its answer; begins anew as long as bytes that were sent still leave.
     pub response: Span,
-    /// The longest time in which no byte of an instance can be sent.
+    /// The longest time in which no byte of an instance can be sent, and none of those that were sent is acknowledged.
     pub transfer: Span,
     /// A-RELEASE-RQ to its answer.
     pub release: Span,

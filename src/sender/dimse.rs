@@ -16,13 +16,13 @@ use super::transport::{self, Line, Progress, down};
 use super::wrong_port;
 use crate::base::fault::{Plant, planted};
 use crate::base::names::{JobId, Uid};
-use crate::dicom::association::{Association, Event, Local, Stream, UlError};
+use crate::dicom::association::{Association, Event, Leaving, Local, Stream, UlError, patiently};
 use crate::dicom::dimse::{Command, StoreRq, StoreRsp, VERIFICATION};
 use crate::dicom::part10::{IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION};
 pub use crate::transcode::Pair;
 use std::collections::VecDeque;
 use std::time::Duration;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 
 /// The most presentation contexts in one association.
 pub const PAIRS_MAX: usize = 128;
@@ -31,6 +31,7 @@ pub const PAIRS_MAX: usize = 128;
 pub struct Session {
     association: Association<Box<dyn Stream>>,
     line: Line,
+    leaving: Option<Leaving>,
     progress: Progress,
     /// What was proposed: one presentation context for each pair, so that the answer is unambiguous.
     offer: Offer,
@@ -116,7 +117,7 @@ impl Session {
             peer.deadlines(),
         )
         .await;
-        let association = match requested {
+        let mut association = match requested {
             Ok(association) => association,
             Err(error) if tls.is_none() => {
                 let asked = wrong_port::of_request(&error, address).await;
@@ -124,6 +125,10 @@ impl Session {
             }
             Err(error) => return Err(down(&error)),
         };
+        let leaving = line.leaving(progress.clone());
+        if let Some(leaving) = leaving.clone() {
+            association.heed(leaving);
+        }
         let results = results(&association, pairs.len());
         // What becomes of instances does not hang on Verification.
         let answers = pairs
@@ -134,6 +139,7 @@ impl Session {
         Ok(Self {
             association,
             line,
+            leaving,
             progress: progress.clone(),
             offer,
             results,
@@ -348,9 +354,10 @@ impl Session {
         // there to be read, however late it is.
         let oldest = self.flying.front().map_or_else(Instant::now, |flying| flying.sent);
         let deadline = (oldest + self.response).max(Instant::now() + LATE);
-        let event = timeout_at(deadline, self.association.next())
+        let patience = (deadline, self.response);
+        let event = patiently(self.association.next(), patience, self.leaving.as_ref())
             .await
-            .map_err(|_| UlError::Timeout("waiting for the answer"))??;
+            .ok_or(UlError::Timeout("waiting for the answer"))??;
         match event {
             Event::Command {
                 context,

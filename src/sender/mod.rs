@@ -27,6 +27,7 @@ pub mod dimse;
 pub mod folder;
 pub mod ground;
 pub mod outcome;
+mod outflow;
 mod outgoing;
 pub mod payload;
 mod reach;

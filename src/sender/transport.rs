@@ -5,9 +5,10 @@
 use super::ceiling::Governor;
 use super::config::Dicom;
 use super::outcome::{ABORTED, AE_TITLE, Down, DownKind};
+use super::outflow;
 use super::tls::{self, Connector};
 use super::wrong_port;
-use crate::dicom::association::{Rejection, Stream, UlError};
+use crate::dicom::association::{Leaving, Rejection, Stream, UlError};
 use crate::dicom::prompt::Prompt;
 use std::future::Future as _;
 use std::io;
@@ -63,6 +64,11 @@ impl Line {
     /// Where the peer is.
     pub(super) fn address(&self) -> Option<SocketAddr> {
         self.0.peer_addr().ok()
+    }
+
+    /// What sees whether bytes that were sent still leave.
+    pub(super) fn leaving(&self, progress: Progress) -> Option<Leaving> {
+        outflow::leaving(&self.0, progress)
     }
 
     /// Whether nothing has come in: between two instances a peer has nothing to say, so whatever it sends ends the session.

@@ -94,7 +94,7 @@ impl Incoming {
 
 impl<S: Stream> Association<S> {
     /// The next command or release. Answers a peer's abort as `UlError::Aborted`. The acceptor waits `idle` for its first
-    /// byte, the requestor `response`; the whole command must follow within `transfer`. Cancel-safe.
+    /// byte, the requestor `response` (see `heed`); the whole command must follow within `transfer`. Cancel-safe.
     ///
     /// # Errors
     /// See `UlError`. `Poisoned` when the data set before was not drained.
@@ -167,7 +167,7 @@ impl<S: Stream> Association<S> {
         let patience = Instant::now() + first;
         loop {
             if self.incoming.begun.is_none() {
-                self.wire.need(1, patience, doing).await?;
+                self.wire.begun(first, doing).await?;
                 self.incoming.begun = Some(Instant::now());
             }
             let until = self

@@ -27,6 +27,7 @@ mod wire;
 pub use acceptor::{receive_request, reject, turn_away};
 pub use outgoing::DataSetWriter;
 pub use request::{Context, Local, Proposed, Rejection, Request, RoleSelection};
+pub use wire::{Leaving, patiently};
 
 use super::dimse::Command;
 use crate::base::dialect::Dialect;
@@ -62,9 +63,9 @@ pub struct Timeouts {
     pub idle: Duration,
     /// Between two pieces of a running data set; a command set must be complete within it.
     pub transfer: Duration,
-    /// For a write to make progress.
+    /// For a write to make progress, or for what was written before to leave (`Association::heed`).
     pub write: Duration,
-    /// For the answer to a C-STORE or C-ECHO to begin (requestor).
+    /// For the answer to a C-STORE or C-ECHO to begin (requestor), after what was sent has left.
     pub response: Duration,
     /// For A-RELEASE-RP and for the peer to close.
     pub release: Duration,
@@ -156,6 +157,11 @@ impl<S: Stream> Association<S> {
             poisoned: false,
             deaf: false,
         }
+    }
+
+    /// From now on a deadline for sending, or for an answer, begins anew as long as bytes that were sent are seen to leave.
+    pub fn heed(&mut self, leaving: Leaving) {
+        self.wire.leaving = Some(leaving);
     }
 
     /// All contexts with their results.

@@ -5,6 +5,8 @@ use crate::base::dialect::Dialect;
 use bytes::BytesMut;
 use std::future::Future;
 use std::io::{Error, ErrorKind};
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -15,11 +17,43 @@ pub(super) const LINGER: Duration = Duration::from_secs(1);
 /// Bytes that are read and thrown away while waiting for a peer to close.
 const DISCARD_MAX: usize = 4 << 20;
 
+/// When bytes that were handed over were last seen to leave; `None`: never. It looks when it is asked.
+pub type Leaving = Arc<dyn Fn() -> Option<Instant> + Send + Sync>;
+
+/// Looks within one deadline: a quarter of it may pass in silence before the first.
+const LOOKS: u32 = 4;
+
+/// Waits for `work` until a deadline, which is put off to `limit` after bytes were last seen to leave. `None`: it is over.
+pub async fn patiently<F: Future>(
+    work: F,
+    (mut until, limit): (Instant, Duration),
+    leaving: Option<&Leaving>,
+) -> Option<F::Output> {
+    let mut work = pin!(work);
+    loop {
+        let look = match leaving {
+            Some(_) => until.min(Instant::now() + limit / LOOKS),
+            None => until,
+        };
+        if let Ok(done) = timeout_at(look, work.as_mut()).await {
+            return Some(done);
+        }
+        if let Some(moved) = leaving.and_then(|leaving| leaving()) {
+            until = until.max(moved + limit);
+        }
+        if Instant::now() >= until {
+            return None;
+        }
+    }
+}
+
 pub(super) struct Wire<S> {
     stream: S,
     /// What has arrived and is not consumed.
     pub(super) input: BytesMut,
     write: Duration,
+    /// Looks whether what was sent still leaves.
+    pub(super) leaving: Option<Leaving>,
     /// Part of a write may have left: nothing else can be said on this connection.
     torn: bool,
     /// An A-ABORT was sent.
@@ -32,9 +66,21 @@ impl<S: Stream> Wire<S> {
             stream,
             input: BytesMut::new(),
             write,
+            leaving: None,
             torn: false,
             aborted: false,
         }
+    }
+
+    /// Waits until something is in `input`; as long as what was sent still leaves, `limit` begins anew. Cancel-safe.
+    pub(super) async fn begun(&mut self, limit: Duration, doing: &'static str) -> Result<(), UlError> {
+        if !self.input.is_empty() {
+            return Ok(());
+        }
+        self.input.reserve(4 << 10);
+        let until = (Instant::now() + limit, limit);
+        let read = patiently(self.stream.read_buf(&mut self.input), until, self.leaving.as_ref()).await;
+        came(read.ok_or(UlError::Timeout(doing))?).map(drop)
     }
 
     /// Waits until at least `count` bytes are in `input`. Cancel-safe: what arrived stays.
@@ -92,9 +138,10 @@ impl<S: Stream> Wire<S> {
     where
         F: Future<Output = std::io::Result<T>>,
     {
-        match timeout(self.write, step(&mut self.stream)).await {
-            Ok(result) => result.map_err(closed_or),
-            Err(_) => Err(UlError::Timeout("sending")),
+        let until = (Instant::now() + self.write, self.write);
+        match patiently(step(&mut self.stream), until, self.leaving.as_ref()).await {
+            Some(result) => result.map_err(closed_or),
+            None => Err(UlError::Timeout("sending")),
         }
     }
 
@@ -210,5 +257,37 @@ fn closed_or(error: Error) -> UlError {
         | ErrorKind::BrokenPipe
         | ErrorKind::ConnectionAborted => UlError::Closed,
         _ => UlError::Io(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_still_leaves_puts_a_deadline_off_and_what_stands_still_does_not() {
+        let (limit, flows) = (Duration::from_secs(30), Duration::from_secs(120));
+        let began = Instant::now();
+        let slow: Leaving = Arc::new(move || Some(Instant::now().min(began + flows)));
+        let never = std::future::pending::<()>;
+        let waited = patiently(never(), (began + limit, limit), Some(&slow)).await;
+        assert_eq!(waited, None);
+        let took = began.elapsed();
+        assert!(
+            took >= flows + limit && took < flows + limit + limit / LOOKS,
+            "{took:?}"
+        );
+
+        for dead in [None, Some(Arc::new(|| None) as Leaving)] {
+            let began = Instant::now();
+            let waited = patiently(never(), (began + limit, limit), dead.as_ref()).await;
+            assert_eq!(waited, None);
+            assert!(began.elapsed() >= limit && began.elapsed() < limit + limit / LOOKS);
+        }
+        // What comes while bytes leave is taken.
+        let late = async { tokio::time::sleep(Duration::from_secs(100)).await };
+        let now = Instant::now();
+        let flowing: Leaving = Arc::new(|| Some(Instant::now()));
+        assert_eq!(patiently(late, (now + limit, limit), Some(&flowing)).await, Some(()));
     }
 }
