@@ -109,6 +109,10 @@ impl Image {
             ))),
             // PS3.5 8.2.15: the samples of a JPEG XL stream have no sign.
             Coding::JpegXl if self.signed => Err(Declined("signed pixels are not written as JPEG XL".to_owned())),
+            // The encoder has no size for them.
+            Coding::JpegXl if self.rows == 1 || self.columns == 1 => Err(Declined(
+                "an image of one row or one column is not written as JPEG XL".to_owned(),
+            )),
             Coding::JpegXl if self.samples == 3 && self.photometric != "RGB" => {
                 Err(Declined("colour other than RGB is not written as JPEG XL".to_owned()))
             }

@@ -43,6 +43,9 @@ pub enum Trouble {
     /// These pixels cannot go in this syntax: never tried again.
     #[error("{0}")]
     Declined(String),
+    /// A frame becomes larger than it is, and too large for the codec: never tried again.
+    #[error("{0}")]
+    Larger(String),
     /// The stream is damaged, or the codec gave up on it.
     #[error("{0}")]
     Failed(String),
@@ -126,6 +129,7 @@ impl Trouble {
     pub fn word(&self) -> &'static str {
         match self {
             Self::Declined(_) => "declined",
+            Self::Larger(_) => "larger",
             Self::Failed(_) => "failed",
             Self::Worker(_) => "worker",
             Self::NotIdentical => "not_identical",
@@ -278,6 +282,7 @@ impl Worker {
         match line.and_then(|line| serde_json::from_slice(line).ok()) {
             Some(Told::Done(found)) => Ok(found),
             Some(Told::Declined { why }) => Err(EndError::Trouble(Trouble::Declined(bounded(why)))),
+            Some(Told::Larger { why }) => Err(EndError::Trouble(Trouble::Larger(bounded(why)))),
             Some(Told::Failed { why }) => Err(EndError::Trouble(Trouble::Failed(bounded(why)))),
             None => Err(EndError::Ending(Ending::Garbage)),
         }

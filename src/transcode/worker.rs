@@ -41,6 +41,10 @@ pub enum Told {
     Declined {
         why: String,
     },
+    /// A frame becomes too large in this coding.
+    Larger {
+        why: String,
+    },
     /// The stream is damaged, or a codec gave up.
     Failed {
         why: String,
@@ -91,6 +95,7 @@ fn untold(error: &SourceError) -> Told {
         SourceError::Declined(_) | SourceError::Codec(CodecError::Unhandled(_) | CodecError::TwelveBits(_)) => {
             Told::Declined { why }
         }
+        SourceError::Codec(CodecError::Larger(_)) => Told::Larger { why },
         _ => Told::Failed { why },
     }
 }
@@ -336,6 +341,7 @@ mod tests {
         for error in [CodecError::TwelveBits("JPEG"), CodecError::Unhandled("JPEG")] {
             assert!(matches!(told(error), Told::Declined { .. }));
         }
+        assert!(matches!(told(CodecError::Larger("JPEG-LS")), Told::Larger { .. }));
         assert!(matches!(told(CodecError::Unreadable("JPEG")), Told::Failed { .. }));
     }
 

@@ -98,9 +98,21 @@ fn is_irreversible(coded: &[u8]) -> bool {
 }
 
 pub(super) fn encode(image: &Image, frame: &[u8]) -> Result<Vec<u8>, CodecError> {
+    let mut precision = precision(image, frame);
+    loop {
+        match write(image, frame, precision) {
+            // The library makes room for 1.4 times what a precision takes, which noise of a single bit is more than.
+            Err(_) if precision < u32::from(image.allocated) => {
+                precision = (2 * precision).min(u32::from(image.allocated));
+            }
+            done => return done,
+        }
+    }
+}
+
+fn write(image: &Image, frame: &[u8], precision: u32) -> Result<Vec<u8>, CodecError> {
     let refused = || CodecError::Refused(NAME);
     let (columns, rows) = (u32::from(image.columns), u32::from(image.rows));
-    let precision = precision(image, frame);
     let samples = usize::from(image.samples);
     let component = opj_image_comptparm {
         dx: 1,

@@ -1,9 +1,11 @@
 //! JPEG-LS (ISO 14495-1, PS3.5 8.2.3) by CharLS.
 use super::{CodecError, widen};
 use crate::transcode::image::Image;
-use charls::{CharLS, FrameInfo, InterleaveMode};
+use charls::{CharLS, Error, FrameInfo, InterleaveMode};
 
 const NAME: &str = "JPEG-LS";
+/// `destination_buffer_too_small` of CharLS, whose crate gives the encoder room for the uncompressed frame and 1 KiB.
+const TOO_SMALL: i32 = 3;
 
 /// `may_lose`: the transfer syntax allows a near-lossless stream.
 pub(super) fn decode(image: &Image, coded: &[u8], may_lose: bool) -> Result<Vec<u8>, CodecError> {
@@ -100,5 +102,8 @@ pub(super) fn encode(image: &Image, frame: &[u8]) -> Result<Vec<u8>, CodecError>
             .set_interleave_mode(InterleaveMode::Line)
             .map_err(|_| CodecError::Refused(NAME))?;
     }
-    codec.encode(info, 0, frame).map_err(|_| CodecError::Refused(NAME))
+    codec.encode(info, 0, frame).map_err(|error| match error {
+        Error::JpegLsError { code: TOO_SMALL } => CodecError::Larger(NAME),
+        _ => CodecError::Refused(NAME),
+    })
 }

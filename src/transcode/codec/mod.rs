@@ -30,6 +30,9 @@ pub enum CodecError {
     Lossy(&'static str),
     #[error("the {0} encoder refused the frame")]
     Refused(&'static str),
+    /// As noise is.
+    #[error("a frame becomes larger as {0}, by more than its encoder has room for")]
+    Larger(&'static str),
 }
 
 /// The frame's uncompressed pixels. `may_lose`: its transfer syntax allows a stream that was compressed with loss. A stream that says
@@ -167,6 +170,62 @@ mod tests {
                     let back = decode(coding, false, &image, coded);
                     assert!(back.as_ref() == Ok(&frame), "{coding:?} {image:?} dirty {dirty}");
                 }
+            }
+        }
+    }
+
+    /// 256 by 256 samples of the highest bits of a generator.
+    fn noise(bits: u16) -> (Image, Vec<u8>) {
+        let image = Image {
+            rows: 256,
+            columns: 256,
+            ..image(1, 8, bits, false)
+        };
+        let mut state = 5_u32;
+        let samples = (0..image.pixels()).map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> (32 - u32::from(bits))) as u8
+        });
+        let frame = samples.collect();
+        (image, frame)
+    }
+
+    #[test]
+    fn noise_is_carried_by_all_but_jpeg_ls_which_says_so() {
+        for bits in [8, 1] {
+            let (image, frame) = noise(bits);
+            for coding in WRITERS {
+                let coded = encode(coding, &image, &frame);
+                if (coding, bits) == (Coding::JpegLs, 8) {
+                    assert_eq!(coded, Err(CodecError::Larger("JPEG-LS")));
+                    continue;
+                }
+                let back = decode(coding, false, &image, coded.unwrap());
+                assert!(back.as_ref() == Ok(&frame), "{coding:?} {bits}");
+            }
+        }
+    }
+
+    #[test]
+    fn one_row_or_column_is_not_written_as_jpeg_xl() {
+        for (rows, columns) in [(1, 23), (19, 1), (1, 1)] {
+            let image = Image {
+                rows,
+                columns,
+                ..image(1, 8, 8, false)
+            };
+            let frame = frame(&image, 3, false);
+            for coding in WRITERS {
+                if coding == Coding::JpegXl {
+                    assert!(image.check_writable(coding).is_err());
+                    continue;
+                }
+                assert_eq!(image.check_writable(coding), Ok(()));
+                let coded = encode(coding, &image, &frame).unwrap();
+                assert!(
+                    decode(coding, false, &image, coded).as_ref() == Ok(&frame),
+                    "{coding:?}"
+                );
             }
         }
     }
