@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::sender::casting::{Conversions, Fact, Record};
 use crate::spool::Spool;
 use crate::telemetry::metrics::Metrics;
+use crate::transcode::forms::{Coding, EXPLICIT_LITTLE, form_of};
 use crate::transcode::{Known, Transcoder};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -72,8 +73,14 @@ fn words(fact: &Fact) -> String {
         after,
         ..
     } = fact;
+    // What leaves in another layout, or deflated, has passed through this one.
+    let through = match form_of(to).is_some_and(|form| form.coding == Coding::Native) && to.as_str() != EXPLICIT_LITTLE
+    {
+        true => format!(" as {EXPLICIT_LITTLE}"),
+        false => String::new(),
+    };
     format!(
-        "from {from} to {to}, {frames} frames, {before} to {after} bytes, pixels before blake3:{read} after blake3:{written}"
+        "from {from} to {to}, {frames} frames, {before} to {after} bytes{through}, pixels before blake3:{read} after blake3:{written}"
     )
 }
 
@@ -87,7 +94,11 @@ pub(super) fn keep(known: &Known, state: &Path, drain: &Drain) {
                 () = tokio::time::sleep(SAVE) => false,
             };
             let (known, path) = (known.clone(), path.clone());
-            let saved = tokio::task::spawn_blocking(move || known.save(&path)).await;
+            let saved = tokio::task::spawn_blocking(move || {
+                known.recount();
+                known.save(&path)
+            })
+            .await;
             if let Ok(Err(error)) = saved {
                 tracing::warn!(%error, "what was learned of the destinations' transfer syntaxes cannot be written");
             }
@@ -96,4 +107,35 @@ pub(super) fn keep(known: &Known, state: &Path, drain: &Drain) {
             }
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::names::{DestinationId, InstanceId, JobId, Uid};
+
+    #[test]
+    fn a_conversions_line_says_of_which_syntax_its_bytes_are() {
+        let said = |to: &'static str| {
+            words(&Fact {
+                instance: InstanceId::new(1, 1),
+                job: JobId(1),
+                destination: DestinationId::parse("vna").unwrap(),
+                from: Uid::known("1.2.840.10008.1.2.4.90"),
+                to: Uid::known(to),
+                pixels: ["a".to_owned(), "a".to_owned()],
+                frames: 1,
+                before: 9_724,
+                after: 115_940,
+            })
+        };
+        for to in [EXPLICIT_LITTLE, "1.2.840.10008.1.2.4.80"] {
+            assert!(said(to).contains("9724 to 115940 bytes, pixels"), "{}", said(to));
+        }
+        // Implicit, Deflated, Big Endian.
+        for to in ["1.2.840.10008.1.2", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"] {
+            let through = "9724 to 115940 bytes as 1.2.840.10008.1.2.1, pixels";
+            assert!(said(to).contains(through), "{}", said(to));
+        }
+    }
 }

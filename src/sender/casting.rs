@@ -25,7 +25,8 @@ pub struct Fact {
     /// BLAKE3 of the pixels as the first process read them, and as the second one found them in what was written: the same.
     pub pixels: [String; 2],
     pub frames: u32,
-    /// Bytes of the stored and of the converted data set.
+    /// Bytes of the stored data set, and of what the codec wrote: for an uncompressed syntax that is explicit little endian, whatever
+    /// layout it leaves in.
     pub before: u64,
     pub after: u64,
 }
@@ -52,7 +53,7 @@ pub struct Caster {
     known: Option<Known>,
     /// Without them, only what is stored is proposed.
     pub(super) shared: Option<Conversions>,
-    /// What broke off with a part of the instance sent, the latest last: the same job is not sent so again.
+    /// What broke off with a part of the instance sent, or became too large, the latest last: the same job is not sent so again.
     broken_off: Arc<Mutex<VecDeque<(JobId, Uid, Trouble)>>>,
 }
 
@@ -105,6 +106,9 @@ impl Caster {
             convert: false,
             ..Policy::default()
         };
+        if let Some(shared) = &shared {
+            shared.known.refusals_count(&peer.name, peer.park_recheck.0);
+        }
         Self {
             name: peer.name.clone(),
             policy: if shared.is_some() { peer.policy() } else { none },
@@ -219,7 +223,7 @@ impl Caster {
             .is_some_and(|compress| compress.uid() == to.as_str())
     }
 
-    /// A conversion failed when a part of the instance had been sent already.
+    /// A conversion failed when a part of the instance had been sent already, or what it made is too large.
     pub(super) fn broke_off(&self, job: JobId, to: Uid, trouble: Trouble) {
         let mut broken = self.broken_off.lock().unwrap_or_else(PoisonError::into_inner);
         if broken.len() >= BROKEN_MAX {
@@ -233,6 +237,14 @@ impl Caster {
         let broken = self.broken_off.lock().unwrap_or_else(PoisonError::into_inner);
         let found = broken.iter().find(|(of, syntax, _)| *of == job && syntax == to);
         found.map(|(_, _, trouble)| trouble.clone())
+    }
+
+    /// So many bytes less were handed out than are stored.
+    pub(super) fn saved(&self, bytes: u64) {
+        if let Some(shared) = &self.shared {
+            let counter = &shared.metrics.conversion_saved_bytes_total;
+            counter.with_label_values(&[self.name.as_str()]).inc_by(bytes);
+        }
     }
 
     pub(super) fn count(&self, kind: &str, outcome: &str) {

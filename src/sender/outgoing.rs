@@ -40,6 +40,10 @@ pub struct Outgoing<R> {
     ready: VecDeque<Bytes>,
     /// Bytes that were read so far, of what is stored or of the scratch file.
     taken: usize,
+    /// Bytes that were handed out.
+    left: u64,
+    /// Who counts what was saved, when all was handed out in another syntax.
+    books: Option<Caster>,
     ended: bool,
 }
 
@@ -144,7 +148,7 @@ impl<R: PayloadReader> Load<R> {
             };
             let (mut reader, trouble) = match made {
                 Ok(outgoing) if !last && outgoing.is_pointless(job, caster, ways) => {
-                    caster.count("compress", "larger");
+                    caster.count(outgoing.kind.unwrap_or("compress"), "larger");
                     load = Self::Stored(outgoing.into_reader());
                     continue;
                 }
@@ -154,8 +158,9 @@ impl<R: PayloadReader> Load<R> {
                 },
                 Err(failed) => failed,
             };
-            // What passes is the lane's trouble, told once, and not of each image that waits for it.
-            if !passes(&trouble) {
+            // What passes is the lane's trouble, told once, and not of each image that waits for it. Of what does not become smaller nothing
+            // is amiss, unless it is held, which says so.
+            if !passes(&trouble) && !matches!(trouble, Trouble::Larger(_)) {
                 tracing::warn!(destination = %caster.name, syntax = %name_of(to), reason = trouble.word(), "an instance was not converted");
             }
             tried.push((to.clone(), trouble));
@@ -194,6 +199,8 @@ async fn way<R: PayloadReader>(
         rest: Bytes::new(),
         ready: VecDeque::new(),
         taken: 0,
+        left: 0,
+        books: None,
         ended: false,
     };
     if *to == job.transfer_syntax {
@@ -210,6 +217,10 @@ async fn way<R: PayloadReader>(
         Ok(()) => Ok(Ok(outgoing)),
         Err(trouble) => {
             caster.count(kind, trouble.word());
+            if matches!(trouble, Trouble::Larger(_)) {
+                // Also when it was made ahead, it is neither made nor counted again.
+                caster.broke_off(job.id, to.clone(), trouble.clone());
+            }
             Ok(Err((outgoing.data.into_reader(), trouble)))
         }
     }
@@ -258,15 +269,22 @@ impl<R: PayloadReader> Outgoing<R> {
     /// # Errors
     /// See `Fault`; nothing may be completed then.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Fault> {
-        if let Some(piece) = self.ready.pop_front() {
-            return Ok(Some(piece));
-        }
-        loop {
-            match self.step().await? {
-                Some(piece) if piece.is_empty() => {}
-                other => return Ok(other),
+        let piece = loop {
+            let piece = match self.ready.pop_front() {
+                Some(piece) => Some(piece),
+                None => self.step().await?,
+            };
+            if piece.as_ref().is_none_or(|piece| !piece.is_empty()) {
+                break piece;
             }
+        };
+        self.left += piece.as_ref().map_or(0, |piece| piece.len() as u64);
+        if piece.is_none()
+            && let Some(caster) = self.books.take()
+        {
+            caster.saved(self.data.length().saturating_sub(self.left));
         }
+        Ok(piece)
     }
 
     /// Recasts the first pieces before anything leaves: what cannot stand in the other layout is mostly seen there, an image of
@@ -397,23 +415,29 @@ impl<R: PayloadReader> Outgoing<R> {
     async fn record(&mut self, caster: &Caster, progress: &Progress) -> Result<(), Trouble> {
         let Some(kind) = self.kind else { return Ok(()) };
         if let (Some(shared), Some(fact)) = (&caster.shared, self.fact.take()) {
-            let saved = fact.before.saturating_sub(fact.after);
             if !touching(progress, (shared.record)(fact)).await {
                 caster.count(kind, Trouble::NoRoom.word());
                 return Err(Trouble::NoRoom);
             }
-            let counter = &shared.metrics.conversion_saved_bytes_total;
-            counter.with_label_values(&[caster.name.as_str()]).inc_by(saved);
         }
+        self.books = Some(caster.clone());
         caster.count(kind, "converted");
         Ok(())
     }
 
-    /// Compressed for a thin line, it is larger than what is stored, which the destination takes as well.
+    /// Compressed for a thin line, it is larger than what is stored, which the destination takes as well. Deflate is judged by what
+    /// was made ahead.
     fn is_pointless(&self, job: &Job, caster: &Caster, ways: &[(u8, Uid)]) -> bool {
-        let Some(file) = &self.file else { return false };
         let stored = ways.iter().any(|(_, uid)| *uid == job.transfer_syntax);
-        caster.is_for_size(&self.syntax) && stored && file.length >= self.data.length()
+        let is_larger = match (&self.file, &self.recast) {
+            (Some(file), _) => file.length >= self.data.length(),
+            (None, Some(_)) => {
+                let behind = if self.ended { 0 } else { BEHIND };
+                self.ready.iter().map(Bytes::len).sum::<usize>() + behind >= self.taken
+            }
+            (None, None) => false,
+        };
+        caster.is_for_size(&self.syntax) && stored && is_larger
     }
 }
 
@@ -465,4 +489,6 @@ async fn touching<T>(progress: &Progress, work: impl Future<Output = T>) -> T {
 const CHUNK: usize = crate::base::limits::CHUNK;
 /// So many bytes are recast before the first one leaves, and kept till then.
 const AHEAD: usize = 1 << 20;
+/// The most that deflate has taken and not given before its end.
+const BEHIND: usize = 64 << 10;
 const TOUCH: Duration = Duration::from_secs(1);

@@ -32,6 +32,8 @@ struct Table {
     destinations: BTreeMap<DestinationId, BTreeMap<Pair, Answer>>,
     /// When an instance of this pair last came by.
     seen: BTreeMap<Pair, Wall>,
+    /// How long the refusals of each destination count, for the metric.
+    refusals: BTreeMap<DestinationId, Duration>,
     changed: bool,
 }
 
@@ -255,10 +257,26 @@ impl Known {
         known.map(|(pair, answer)| line(pair, *answer)).collect()
     }
 
+    /// How long this destination's refusals count in the metric.
+    pub fn refusals_count(&self, destination: &DestinationId, refusals: Duration) {
+        let mut table = self.table();
+        table.refusals.insert(destination.clone(), refusals);
+        self.count(&table);
+    }
+
+    /// Counts anew what has not expired since.
+    pub fn recount(&self) {
+        self.count(&self.table());
+    }
+
+    /// What counts now. Of a destination of which nobody has said how long its refusals count, none does.
     fn count(&self, table: &Table) {
+        let now = self.clock.now();
         for (destination, known) in &table.destinations {
-            let accepted = known.values().filter(|answer| answer.result == 0).count();
-            for (word, count) in [("accepted", accepted), ("refused", known.len() - accepted)] {
+            let refusals = table.refusals.get(destination).copied().unwrap_or_default();
+            let counting = || known.values().filter(|answer| self.counts(**answer, refusals, now));
+            let accepted = counting().filter(|answer| answer.result == 0).count();
+            for (word, count) in [("accepted", accepted), ("refused", counting().count() - accepted)] {
                 let gauge = self
                     .metrics
                     .contexts_learned
@@ -349,6 +367,32 @@ mod tests {
         assert_eq!(shown(&known), [accepted]);
         clock.advance(9 * HOUR);
         assert_eq!(shown(&known), []);
+    }
+
+    #[test]
+    fn the_metric_counts_what_has_not_expired() {
+        let (clock, metrics, folder) = (Clock::manual(Wall(0)), Metrics::new(), tempfile::tempdir().unwrap());
+        let path = folder.path().join("syntaxes.json");
+        let counted = |metrics: &Metrics| {
+            ["accepted", "refused"].map(|word| metrics.contexts_learned.with_label_values(&["vna", word]).get())
+        };
+        let known = Known::new(10 * HOUR, clock.clone(), metrics.clone());
+        known.refusals_count(&to(), HOUR);
+        known.learn(&to(), [(pair(1), 0), (pair(2), 4), (pair(3), 4)]);
+        assert_eq!(counted(&metrics), [1, 2]);
+        known.save(&path).unwrap();
+        clock.advance(HOUR);
+        known.recount();
+        assert_eq!(counted(&metrics), [1, 0]);
+        let again = Metrics::new();
+        let restarted = Known::new(10 * HOUR, clock.clone(), again.clone());
+        restarted.load(&path).unwrap();
+        restarted.refusals_count(&to(), 2 * HOUR);
+        assert_eq!(counted(&again), [1, 2], "by how long they count here");
+        clock.advance(9 * HOUR);
+        restarted.recount();
+        known.recount();
+        assert_eq!((counted(&again), counted(&metrics)), ([0, 0], [0, 0]));
     }
 
     #[test]

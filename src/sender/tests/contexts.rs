@@ -2,9 +2,10 @@
 use super::archive::{Act, Archive, Rules};
 use super::*;
 use crate::base::clock::{Clock, Wall};
+use crate::sender::casting::Conversions;
 use crate::sender::{Courier, Link, Outcome, Pair};
 use crate::telemetry::metrics::Metrics;
-use crate::transcode::Known;
+use crate::transcode::{Known, Transcoder};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -299,4 +300,54 @@ async fn what_was_refused_before_is_asked_again_before_a_job_is_held() {
         "{:?}",
         seen.contexts.last()
     );
+}
+
+/// A line that is to be thin: what deflate makes no smaller leaves as it is stored, and what it saves is counted.
+#[tokio::test]
+async fn deflated_is_only_what_becomes_smaller() {
+    let archive = Archive::start(taking(&[])).await;
+    let (metrics, folder) = (Metrics::new(), tempfile::tempdir().unwrap());
+    let scratch = folder.path().join("scratch");
+    let none = "/nonexistent".into();
+    let conversions = Conversions {
+        transcoder: Transcoder::new(
+            crate::transcode::Config::default(),
+            none,
+            &scratch,
+            Arc::new(|| true),
+            metrics.clone(),
+        )
+        .unwrap(),
+        known: Known::new(Duration::from_secs(3_600), Clock::manual(Wall(1)), metrics.clone()),
+        record: Arc::new(|_| Box::pin(async { true })),
+        metrics: metrics.clone(),
+    };
+    let config = config("vna", archive.port, "compress = \"deflated\"\n");
+    let link = Link::new(&config).unwrap().converting(conversions);
+    let mut courier = Courier::new(link, &config.patience(), CancellationToken::new());
+    let head = data_set("1.2.3", 0).len() + 12;
+    // Below and above what is deflated before the first byte leaves; the pixels are a ramp, and then noise.
+    for pixels in [40_000, 1_500_000] {
+        let ramp = data_set("1.2.3", pixels);
+        let mut noise = ramp.clone();
+        let mut state = 5_u32;
+        for byte in &mut noise[head..] {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            *byte = state.to_be_bytes()[0];
+        }
+        for (number, bytes) in [(1, ramp), (2, noise)] {
+            let job = stored(number, CT, EXPLICIT);
+            let own = [(job.sop_class.clone(), job.transfer_syntax.clone())];
+            let outcome = courier.deliver(&job, Memory::new(&bytes, 64 << 10), &own).await;
+            assert_eq!(outcome, CONFIRMED);
+        }
+    }
+    assert_eq!(left(&archive), [DEFLATED, EXPLICIT, DEFLATED, EXPLICIT]);
+    let count = |outcome| {
+        let labels = ["vna", "layout", outcome];
+        metrics.conversions_total.with_label_values(&labels).get()
+    };
+    assert_eq!((count("converted"), count("larger")), (2, 2));
+    let saved = metrics.conversion_saved_bytes_total.with_label_values(&["vna"]).get();
+    assert!((1_500_000..1_540_000).contains(&saved), "{saved}");
 }
