@@ -261,7 +261,7 @@ fn folders(config: &Config, problems: &mut Vec<Problem>) {
         let whose = anothers(&made_in(&config.spool.path, state)).unwrap_or_default();
         problems.push(Problem::error("spool.path", format!("{message}{whose}")));
     }
-    if let Ok(stat) = rustix::fs::statvfs(&made_in(&config.spool.path, state)) {
+    if let Ok(stat) = rustix::fs::statvfs(made_in(&config.spool.path, state)) {
         let (low, disk) = (config.spool.low_water, stat.f_blocks.saturating_mul(stat.f_frsize));
         if low.of(disk) >= disk {
             let message = "is the whole disk of the spool, or more: every image would be refused, as out of resources";

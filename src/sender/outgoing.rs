@@ -414,11 +414,11 @@ impl<R: PayloadReader> Outgoing<R> {
     /// It leaves in this form. What a codec made is on the ledger first: what the ledger does not know must not leave.
     async fn record(&mut self, caster: &Caster, progress: &Progress) -> Result<(), Trouble> {
         let Some(kind) = self.kind else { return Ok(()) };
-        if let (Some(shared), Some(fact)) = (&caster.shared, self.fact.take()) {
-            if !touching(progress, (shared.record)(fact)).await {
-                caster.count(kind, Trouble::NoRoom.word());
-                return Err(Trouble::NoRoom);
-            }
+        if let (Some(shared), Some(fact)) = (&caster.shared, self.fact.take())
+            && !touching(progress, (shared.record)(fact)).await
+        {
+            caster.count(kind, Trouble::NoRoom.word());
+            return Err(Trouble::NoRoom);
         }
         self.books = Some(caster.clone());
         caster.count(kind, "converted");

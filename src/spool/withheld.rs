@@ -2,7 +2,6 @@
 //! tell. Asks the index where it can be read, and the list of a person's orders, which is there without it.
 use super::db::{Cf, Db};
 use super::keys;
-use super::model::HoldKind;
 use super::record::{InstanceRecord, JobRecord};
 use super::recover;
 use super::schema;
@@ -60,7 +59,7 @@ impl Withheld {
         for (id, reason) in orders.held {
             let why = found.why.entry(id).or_default();
             if why.is_empty() {
-                why.insert(format!("{}: {reason}", HoldKind::Operator.word()));
+                why.insert(format!("{}: {}", reason.kind.word(), reason.text));
             }
         }
         found
