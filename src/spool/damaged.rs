@@ -11,7 +11,7 @@ use super::commitment::gone;
 use super::db::{Cf, Db, DbError};
 use super::keys;
 use super::ledger::{Fact, FactKind};
-use super::model::{CommitError, HoldKind, HoldReason, JobKey, NewJob, ReadError};
+use super::model::{CommitError, HoldKind, HoldReason, Instance, JobKey, NewJob, ReadError};
 use super::moved;
 use super::operator::reserve;
 use super::record::{Done, InstanceRecord, JobRecord, SeenEntry};
@@ -20,6 +20,7 @@ use super::txn::{Effect, Txn};
 use super::wait;
 use crate::base::names::{InstanceId, JobId, SourceId, Uid};
 use crate::telemetry::metrics::Metrics;
+use std::collections::HashMap;
 
 pub(super) const DAMAGED: &[u8] = b"damaged/";
 
@@ -273,6 +274,18 @@ pub(super) fn all(db: &Db) -> Result<Vec<InstanceId>, DbError> {
         found.extend(keys::instance_of(&key[DAMAGED.len()..]));
         true
     })?;
+    Ok(found)
+}
+
+/// All that are marked, by the SOP Instance UID that they came with.
+pub(super) fn by_uid(db: &Db) -> Result<HashMap<Uid, Vec<Instance>>, DbError> {
+    let mut found: HashMap<Uid, Vec<Instance>> = HashMap::new();
+    for id in all(db)? {
+        let raw = db.get(Cf::Instance, &id.0)?;
+        if let Some(Ok(InstanceRecord { instance, .. })) = raw.map(|raw| InstanceRecord::decode(&raw)) {
+            found.entry(instance.sop_instance.clone()).or_default().push(instance);
+        }
+    }
     Ok(found)
 }
 

@@ -111,6 +111,7 @@ fn drop_reference(txn: &mut Txn<'_>, key: JobKey, job: &JobRecord, status: Optio
     }
     let last = txn.keys(Cf::Ref, &job.instance.0, 1)?.is_empty();
     if last && damaged::is_marked(txn, job.instance)? {
+        gone::remember_discarded(txn, &record);
         return damaged::leave(txn, job.instance);
     }
     if last {

@@ -143,12 +143,13 @@ fn look(
         let committed = demand.references.len().saturating_sub(failed);
         return Ok(Look::Known { committed, failed });
     }
+    let marked = damaged::by_uid(db)?;
     // First only on from where it stopped; once that is through, all of it, so that one look answers for all.
     for start in [from, 0] {
         let mut verdicts = Vec::with_capacity(demand.references.len());
         let mut unread = Vec::new();
         for (at, named) in demand.references.iter().enumerate().skip(start) {
-            let Basis { standing, id, rests_on } = standing(db, demand.level, named)?;
+            let Basis { standing, id, rests_on } = standing(db, demand.level, named, &marked)?;
             let failure = match standing {
                 Standing::Committed if rests_on.iter().any(|id| unknown.contains(id)) => Some(PROCESSING_FAILURE),
                 Standing::Committed => None,

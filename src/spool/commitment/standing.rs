@@ -3,12 +3,13 @@
 //! index, it names: `judging.rs` reads that.
 use super::gone::{Gone, How, counting};
 use super::{Level, Named};
-use crate::base::names::InstanceId;
+use crate::base::names::{InstanceId, Uid};
 use crate::spool::damaged;
 use crate::spool::db::{Cf, Db, DbError};
 use crate::spool::keys;
-use crate::spool::model::JobKey;
+use crate::spool::model::{Instance, JobKey};
 use crate::spool::record::{InstanceRecord, JobRecord, SeenEntry, SeenRecord};
+use std::collections::HashMap;
 
 /// Failure Reason (0008,1197), PS3.3 C.14.1.1.
 pub(super) const PROCESSING_FAILURE: u16 = 0x0110;
@@ -63,15 +64,20 @@ impl Basis {
     }
 }
 
-/// What can be said of an instance now, by the index.
-pub(super) fn standing(db: &Db, level: Level, named: &Named) -> Result<Basis, DbError> {
+/// What can be said of an instance now, by the index. `marked`: whose payload is damaged, by UID.
+pub(super) fn standing(
+    db: &Db,
+    level: Level,
+    named: &Named,
+    marked: &HashMap<Uid, Vec<Instance>>,
+) -> Result<Basis, DbError> {
     let seen = db.get(Cf::Seen, &keys::seen(&named.instance))?;
     let seen = seen.and_then(|raw| SeenRecord::decode(&raw).ok()).unwrap_or_default();
     let Came {
         mut here,
         mut left,
         unread,
-    } = came(db, &seen)?;
+    } = came(db, &seen, marked.get(&named.instance).map_or(&[], Vec::as_slice))?;
     if unread.is_some() {
         return Ok(Basis::of_index(Standing::Failed(PROCESSING_FAILURE), unread));
     }
@@ -130,8 +136,8 @@ pub(super) fn standing(db: &Db, level: Level, named: &Named) -> Result<Basis, Db
 }
 
 /// The copies of all contents of a UID. One copy may have left while the delivery of an older one, from another source or by older
-/// rules, is still open.
-fn came<'a>(db: &Db, seen: &'a SeenRecord) -> Result<Came<'a>, DbError> {
+/// rules, is still open. The deliveries of a damaged one are not known by its content any more, so that a resend makes them.
+fn came<'a>(db: &Db, seen: &'a SeenRecord, damaged: &[Instance]) -> Result<Came<'a>, DbError> {
     let mut came = Came::default();
     for entry in &seen.entries {
         let mut copies = vec![entry.instance];
@@ -144,6 +150,12 @@ fn came<'a>(db: &Db, seen: &'a SeenRecord) -> Result<Came<'a>, DbError> {
                 Ok(job) if !copies.contains(&job.instance) => copies.push(job.instance),
                 Ok(_) => {}
                 Err(_) => came.unread = Some(entry.instance),
+            }
+        }
+        let same = damaged.iter().filter(|instance| instance.digest == entry.digest);
+        for instance in same {
+            if !copies.contains(&instance.id) {
+                copies.push(instance.id);
             }
         }
         for id in copies {

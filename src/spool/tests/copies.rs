@@ -338,3 +338,28 @@ async fn what_is_whole_again_goes_by_itself_where_the_other_delivery_may_go_else
     bench.confirm("a").await;
     assert_eq!(problems(&mut bench), Vec::<String>::new());
 }
+
+#[tokio::test]
+async fn of_two_damaged_copies_the_one_that_no_resend_has_healed_is_promised_by_nobody() {
+    let mut bench = Bench::new();
+    let first = id_of(bench.store("1.1", b"x", vec![to("a")]).await);
+    let second = id_of(store_by(&bench, "mr1", b"x", vec![to("b")]).await);
+    for id in [first, second] {
+        flip(&bench, id);
+        scrub(&bench).await;
+    }
+    assert_eq!(held(&bench, HoldKind::Corrupt).await, 2);
+    // It heals the one that was found last, and is for `b` alone.
+    store_by(&bench, "mr1", b"x", vec![to("b")]).await;
+    bench.confirm("b").await;
+    for level in [Level::Edge, Level::EndToEnd] {
+        let transaction = format!("2.25.1{}", level as u8);
+        assert_eq!(told(&bench, &transaction, level, one()).await, [0x0110]);
+    }
+    discard(&bench, Filter::default()).await;
+    assert_eq!(told(&bench, "2.25.2", Level::EndToEnd, one()).await, [0x0110]);
+    bench.store("1.1", b"x", vec![to("a")]).await;
+    bench.confirm("a").await;
+    assert_eq!(told(&bench, "2.25.3", Level::EndToEnd, one()).await, NONE);
+    assert_eq!(problems(&mut bench), Vec::<String>::new());
+}
