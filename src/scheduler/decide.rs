@@ -5,7 +5,7 @@ use super::parked;
 use super::retry::{self, Circumstances, Verdict};
 use crate::base::clock::Wall;
 use crate::base::names::JobId;
-use crate::sender::{Down, DownKind, Job, Left, Outcome, Pair, Patience};
+use crate::sender::{Down, DownKind, Interruption, Job, Left, Outcome, Pair, Patience};
 use crate::spool::{CommitError, HoldKind, HoldReason, ReadError, Settlement};
 use crate::transcode::forms::name_of;
 
@@ -41,15 +41,23 @@ pub fn examine(pair: &Pair, outcome: &Outcome, streak: &mut Streak) -> Exam {
     }
 }
 
-/// Judges what the probe after a broken session found: whether the destination answers, and what the lane is to know.
-pub fn asked(job: JobId, what: &str, answer: Result<(), Down>, streak: &mut Streak) -> (bool, Option<Report>) {
-    let lost = |reason: String| Some(Report::Down(Down::new(DownKind::Lost, reason)));
+/// Judges what the probe after a broken session found: whether the destination answers and the instance is to blame, and what the lane
+/// is to know.
+pub fn asked(
+    job: JobId,
+    interruption: &Interruption,
+    answer: Result<(), Down>,
+    streak: &mut Streak,
+) -> (bool, Option<Report>) {
+    let what = &interruption.what;
+    let lost = |reason: String| Report::Down(Down::new(DownKind::Lost, reason));
     match answer {
-        Err(down) => (false, lost(format!("{what}, then {down}"))),
-        // It counts all the same: the destination answers, and several instances that it cannot bear would otherwise never be
-        // held, and stand before the others for ever.
-        Ok(()) if streak.broke(job) => (true, lost(format!("sessions break again and again: {what}"))),
-        Ok(()) => (true, None),
+        Err(down) => (false, Some(lost(format!("{what}, then {down}")))),
+        Ok(()) => {
+            let broke = streak.broke(job, interruption.line);
+            let report = || lost(format!("sessions break again and again: {what}"));
+            (!broke.is_line, broke.is_sick.then(report))
+        }
     }
 }
 
@@ -176,6 +184,46 @@ mod tests {
             Settlement::Confirmed { status: same, note } if same == status => note,
             other => panic!("{other:?}"),
         }
+    }
+
+    /// What counts, of breaks over these jobs; 0 stands for an answer.
+    fn counted(streak: &mut Streak, line: bool, jobs: &[u64]) -> Vec<bool> {
+        let interruption = Interruption {
+            what: "closed".to_owned(),
+            fresh: true,
+            stuck: false,
+            line,
+        };
+        let mut found = Vec::new();
+        for job in jobs {
+            match job {
+                0 => streak.answered(),
+                job => found.push(asked(JobId(*job), &interruption, Ok(()), streak).0),
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn a_line_that_breaks_over_several_instances_counts_against_none_of_them() {
+        let mut streak = Streak::default();
+        let broke = counted(&mut streak, true, &[1, 2, 3, 1, 2, 3, 4, 4]);
+        assert_eq!(broke, [true, true, false, false, false, false, false, false]);
+        // Small ones get through in between.
+        let broke = counted(&mut streak, true, &[0, 0, 0, 1, 0, 0, 2, 2]);
+        assert_eq!(broke, [false; 3]);
+        // The line is well again: from here on each is to blame for itself.
+        let broke = counted(&mut streak, true, &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1]);
+        assert_eq!(broke, [true; 3]);
+    }
+
+    #[test]
+    fn an_instance_that_alone_breaks_its_sessions_is_to_blame_and_so_is_each_that_a_peer_aborts() {
+        assert_eq!(counted(&mut Streak::default(), true, &[1, 1, 1, 0, 1, 1, 2]), [true; 6]);
+        assert_eq!(counted(&mut Streak::default(), false, &[1, 2, 3, 4, 1, 2]), [true; 6]);
+        // When nothing but such instances is left, they are held in the end.
+        let broke = counted(&mut Streak::sparing(2), true, &[1, 2, 3, 1, 2, 3]);
+        assert_eq!(broke, [true, true, false, false, true, true]);
     }
 
     #[test]

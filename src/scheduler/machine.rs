@@ -387,20 +387,72 @@ impl Machine {
 
 /// Instances over which sessions broke, one after the other, without an answer between: then the destination may be sick, and
 /// gets a pause before it is tried again. All workers of a lane share one.
-#[derive(Default)]
-pub struct Streak(BTreeSet<JobId>);
+///
+/// A line that breaks under what is long says nothing of any instance, though the destination answers a C-ECHO in between and takes
+/// what is short: only many answers in a row say that it is well.
+pub struct Streak {
+    /// Without an answer between.
+    broke: BTreeSet<JobId>,
+    /// Without a word of the peer, and without `WELL` answers in a row between.
+    lately: BTreeSet<JobId>,
+    /// In a row.
+    answers: usize,
+    /// Breaks that counted against no instance since the line was well.
+    spared: usize,
+    spares: usize,
+}
+
+/// What a broken session says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Broke {
+    /// The destination may be sick.
+    pub is_sick: bool,
+    /// The line is to blame, and not the instance.
+    pub is_line: bool,
+}
+
+impl Default for Streak {
+    fn default() -> Self {
+        Self::sparing(SPARES)
+    }
+}
 
 impl Streak {
-    /// Notes that a session broke over this job. Answers whether they are too many.
-    pub fn broke(&mut self, job: JobId) -> bool {
-        if self.0.len() < SICK {
-            self.0.insert(job);
+    /// Calls at most `spares` breaks the line's until it is well. Then they count: instances that a destination cannot bear, and beside
+    /// which nothing else comes, would otherwise never be held.
+    #[must_use]
+    pub fn sparing(spares: usize) -> Self {
+        Self {
+            broke: BTreeSet::new(),
+            lately: BTreeSet::new(),
+            answers: 0,
+            spared: 0,
+            spares,
         }
-        self.0.len() >= SICK
+    }
+
+    /// Notes that a session broke over this job; `line`: without a word of the peer.
+    pub fn broke(&mut self, job: JobId, line: bool) -> Broke {
+        self.answers = 0;
+        let note = |jobs: &mut BTreeSet<JobId>| {
+            if jobs.len() < SICK {
+                jobs.insert(job);
+            }
+            jobs.len() >= SICK
+        };
+        let is_sick = note(&mut self.broke);
+        let is_line = line && note(&mut self.lately) && self.spared < self.spares;
+        self.spared += usize::from(is_line);
+        Broke { is_sick, is_line }
     }
 
     pub fn answered(&mut self) {
-        self.0.clear();
+        self.broke.clear();
+        self.answers += 1;
+        if self.answers >= WELL {
+            self.lately.clear();
+            self.spared = 0;
+        }
     }
 }
 
@@ -408,6 +460,10 @@ impl Streak {
 pub const UNAUTHORISED: &str = "the destination answered not authorised (0124H)";
 /// Distinct instances over which sessions broke, without an answer between, that make a destination sick.
 const SICK: usize = 3;
+/// Answers in a row that make a line well.
+const WELL: usize = 10;
+/// With the longest pause of a lane, 30 s, a night.
+const SPARES: usize = 960;
 /// The last trouble of a lane that rests for its spool.
 const LOCAL: &str = "the spool could not be read or written: the log says why";
 /// Pause after the spool could not read or record.

@@ -31,7 +31,7 @@ pub enum Verdict {
 pub struct Circumstances {
     /// Attempts that count, before this one.
     pub attempts: u32,
-    /// For an interruption: the destination answered a C-ECHO directly afterwards, so the instance is to blame.
+    /// For an interruption: the destination answered a C-ECHO directly afterwards, and the line is not to blame, so the instance is.
     pub answers: bool,
     /// 0.0 to 1.0, for the jitter.
     pub roll: f64,
@@ -208,6 +208,7 @@ pub(super) mod tests {
             what: "closed".into(),
             fresh: false,
             stuck: false,
+            line: false,
         });
         let down = Outcome::Down(Down::new(DownKind::Connect, "refused"));
         assert_eq!(counted(&refused, true), Some(true));
@@ -297,6 +298,7 @@ pub(super) mod tests {
                 what: "closed".into(),
                 fresh,
                 stuck,
+                line: stuck,
             })),
             (1..5_u8).prop_map(|result| Outcome::NoContext { result }),
             Just(Outcome::Corrupt { what: "x".into() }),

@@ -284,6 +284,7 @@ impl Worker {
                 what: "the delivery stopped unexpectedly".to_owned(),
                 fresh: guilty == Some(flying.job.id),
                 stuck: false,
+                line: false,
             };
             Ended::new(flying.job.id, Outcome::Interrupted(interruption))
         };
@@ -402,7 +403,7 @@ impl Worker {
                     answer = self.shared.link.probe(std::slice::from_ref(pair)) => answer,
                     () = self.shared.drain.stopping() => return (false, None),
                 };
-                decide::asked(job.id, &interruption.what, answer, &mut self.shared.streak())
+                decide::asked(job.id, interruption, answer, &mut self.shared.streak())
             }
             (Exam::Ask, _) => (false, None),
         }

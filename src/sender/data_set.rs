@@ -256,6 +256,7 @@ impl From<Fault> for Outcome {
                 what: format!("the data set could not be converted to its end: {trouble}"),
                 fresh: false,
                 stuck: false,
+                line: false,
             }),
         }
     }

@@ -456,12 +456,13 @@ impl From<Broken> for Outcome {
     fn from(broken: Broken) -> Self {
         match broken {
             Broken::Ours(fault) => fault.into(),
-            Broken::Peer(error) => Self::interrupted(error.to_string()),
-            Broken::Answer(what) => Self::Interrupted(Interruption {
-                what: format!("the peer broke the protocol: {what}"),
+            Broken::Peer(error) => Self::Interrupted(Interruption {
+                line: matches!(error, UlError::Closed | UlError::Io(_) | UlError::Timeout(_)),
+                what: error.to_string(),
                 fresh: true,
                 stuck: false,
             }),
+            Broken::Answer(what) => Self::interrupted(format!("the peer broke the protocol: {what}")),
         }
     }
 }

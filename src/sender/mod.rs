@@ -411,6 +411,7 @@ impl Courier {
                 what: "another instance in flight ended the session".to_owned(),
                 fresh: false,
                 stuck: false,
+                line: false,
             }),
         };
         let ended = flying.into_iter().map(|job| Ended::new(job, of(job))).collect();
@@ -461,6 +462,7 @@ fn stuck() -> Outcome {
         what: STUCK.to_owned(),
         fresh: true,
         stuck: true,
+        line: true,
     })
 }
 
@@ -470,6 +472,7 @@ fn stopped() -> Outcome {
         what: "stopped before it began".to_owned(),
         fresh: false,
         stuck: false,
+        line: false,
     })
 }
 

@@ -90,6 +90,8 @@ pub struct Interruption {
     pub fresh: bool,
     /// The watchdog closed it.
     pub stuck: bool,
+    /// It ended or stood still without a word of the peer: the line may have done that, as well as the instance.
+    pub line: bool,
 }
 
 /// Why a destination cannot be reached.
@@ -226,6 +228,7 @@ impl Outcome {
             what: what.into(),
             fresh: true,
             stuck: false,
+            line: false,
         })
     }
 }

@@ -54,7 +54,8 @@ impl Lane {
     pub fn new(machine: Machine, workers: usize) -> Self {
         Self {
             machine,
-            streak: Streak::default(),
+            // A night of virtual time for each seed would say no more.
+            streak: Streak::sparing(20),
             workers: (0..workers).map(|_| Worker::default()).collect(),
             halt: false,
             looks_at: 0,
@@ -338,7 +339,10 @@ impl World {
             let (job, Some(outcome)) = (current.lease.job, current.outcome.take()) else {
                 return;
             };
-            let (answers, report) = pure::asked(job, "closed", answer, &mut lane.streak);
+            let Outcome::Interrupted(interruption) = &outcome else {
+                return;
+            };
+            let (answers, report) = pure::asked(job, interruption, answer, &mut lane.streak);
             world.conclude(process, (dest, worker), &outcome, answers, report);
         });
     }

@@ -176,6 +176,7 @@ impl Peer {
                 what: "closed".to_owned(),
                 fresh,
                 stuck: false,
+                line: true,
             };
             attempt(takes, Outcome::Interrupted(interruption), stored, false)
         };

@@ -148,7 +148,7 @@ impl World {
     fn patience(&self) -> u64 {
         match self.oracle.jumped {
             true => 26 * HOUR,
-            false => HOUR,
+            false => 2 * HOUR,
         }
     }
 

@@ -185,7 +185,7 @@ fn poisoned(metrics: &Metrics, things: usize) -> Result<String, String> {
     let bad = (0..things as u32)
         .filter(|thing| world.peers[0].poison(*thing).is_some())
         .count();
-    world.run_until(things as u64 * 510 * MILLI + 2 * HOUR);
+    world.run_until(things as u64 * 510 * MILLI + 3 * HOUR);
     let held = world.held();
     must(&world, held == bad && bad > 0, format!("{held} held, {bad} are bad"))?;
     Ok(format!("{bad} of {things} held; {}", end(world)?))

@@ -91,6 +91,29 @@ async fn instances_that_break_every_session_are_held_and_others_pass_them() {
     bench.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_line_that_breaks_under_every_instance_costs_none_of_them_its_tries() {
+    let bench = Bench::new();
+    let broken = Arc::new(AtomicBool::new(true));
+    let flag = broken.clone();
+    let archive = Archive::start(Rules::new(move |_, _| match flag.load(Ordering::Relaxed) {
+        true => Act::Close(100),
+        false => Act::Answer(0),
+    }))
+    .await;
+    let uids = bench.put_many(0..6, &["vna"]).await;
+    bench.start(&[config("vna", archive.port, "tries = 3\nassociations = 1\n")]);
+    until("there were more tries than all have together", || {
+        archive.seen().begun.len() >= 24
+    })
+    .await;
+    assert_eq!(bench.held("vna", "refused"), 0);
+    broken.store(false, Ordering::Relaxed);
+    until_delivered(&archive, &uids).await;
+    assert_eq!(bench.held("vna", "refused"), 0);
+    bench.stop().await;
+}
+
 /// An archive that rejects an association in which it takes nothing, and takes no Verification (DCMTK's `dcmrecv` with a profile
 /// without it): what it refuses is parked, first as it comes, and the rest flows, also after an outage.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
