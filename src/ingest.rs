@@ -48,7 +48,7 @@ pub enum Refused {
     GateLatched,
     #[error("the spool did not answer in time")]
     Deadline,
-    #[error("the data set is longer than limits.max_instance")]
+    #[error("the data set is longer than limits.max_instance, or than a file may be here")]
     TooLong,
     #[error("SOP class of the data set contradicts the command")]
     ClassMismatch,
@@ -484,6 +484,7 @@ impl From<ArriveError> for Refused {
             ArriveError::LowWater => Self::LowWater,
             ArriveError::GateLatched | ArriveError::Io => Self::GateLatched,
             ArriveError::Busy => Self::Deadline,
+            ArriveError::TooLong => Self::TooLong,
         }
     }
 }

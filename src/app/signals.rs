@@ -1,4 +1,6 @@
-//! The signals of the process: stop and reload.
+//! The signals of the process: stop and reload. And one that would end it: a write beyond `ulimit -f`. Heard and passed over, the write
+//! fails instead, and its image is refused.
+use rustix::process;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// What the outside asks of the process.
@@ -11,6 +13,8 @@ pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    /// Nobody waits for it.
+    _too_long: Signal,
 }
 
 impl Signals {
@@ -19,6 +23,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
+            _too_long: signal(SignalKind::from_raw(process::Signal::XFSZ.as_raw()))?,
         })
     }
 

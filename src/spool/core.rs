@@ -169,7 +169,7 @@ impl Core {
         Ok(())
     }
 
-    /// Waits for a blocking write, within the disk's deadline. A full disk refuses; any other error latches the gate.
+    /// Waits for a blocking write, within the disk's deadline. A full disk refuses, and so does a limit on the length of files; any other error latches the gate.
     pub(super) async fn on_disk<T, E>(
         &self,
         work: impl Future<Output = Result<io::Result<T>, E>>,
@@ -182,6 +182,13 @@ impl Core {
                 Err(ArriveError::LowWater)
             }
             Ok(Ok(Err(error))) if is_passing(&error) => Err(ArriveError::Busy),
+            Ok(Ok(Err(error))) if error.kind() == io::ErrorKind::FileTooLarge => {
+                let errors = &self.metrics.gate_errors_total;
+                errors.with_label_values(&["payload_too_long"]).inc();
+                let error = ArriveError::TooLong;
+                tracing::error!(%error, "an image is refused: start the box with a higher limit (`LimitFSIZE` of its unit)");
+                Err(error)
+            }
             Ok(Ok(Err(_)) | Err(_)) => {
                 self.gate.latch(kind);
                 Err(ArriveError::Io)

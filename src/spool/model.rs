@@ -279,6 +279,9 @@ pub enum ArriveError {
     Busy,
     #[error("the payload could not be written")]
     Io,
+    /// The process or the file system allows no file of this length.
+    #[error("the payload is longer than a file may be here (`ulimit -f`, or the file system's own limit)")]
+    TooLong,
 }
 
 /// Why nothing was recorded. In every case the caller must not acknowledge.

@@ -343,3 +343,15 @@ async fn a_file_without_a_name_takes_no_image() {
     assert!(!bench.spool().health().latched);
     assert_eq!(bench.fsck().problems, Vec::<String>::new());
 }
+
+#[tokio::test]
+async fn a_payload_that_is_longer_than_a_file_may_be_is_refused_and_is_no_broken_disk() {
+    let bench = Bench::new();
+    let core = &bench.spool().core;
+    let beyond = async { Ok::<_, ()>(Err::<(), _>(rustix::io::Errno::FBIG.into())) };
+    let refused: Result<(), ArriveError> = core.on_disk(beyond, "payload_write").await;
+    assert_eq!(refused, Err(ArriveError::TooLong));
+    assert!(!bench.spool().health().latched && !bench.spool().health().low_water);
+    let counted = bench.metrics.gate_errors_total.with_label_values(&["payload_too_long"]);
+    assert_eq!(counted.get(), 1);
+}
