@@ -266,6 +266,7 @@ impl Parts {
     fn readiness(&self) -> web::Readiness {
         let (spool, inward, scheduler) = (self.spool.clone(), self.inward.clone(), self.scheduler.clone());
         let metrics = self.metrics.clone();
+        let rules = self.rules.clone();
         Arc::new(move || {
             let health = spool.health();
             let facts = [
@@ -281,6 +282,10 @@ impl Parts {
                     "instances were lost or are doubtful, or the ledger is an older one: read `waystation spool salvage`",
                 ),
                 (health.damaged > 0, "payloads are damaged: see `waystation spool scrub`"),
+                (
+                    rules.is_unkept(),
+                    "the rules in force cannot be kept below node.state: the log says why",
+                ),
                 (
                     !spool.strangers(&scheduler.names()).is_empty(),
                     "jobs wait for a destination that is not configured: see `waystation lanes`",

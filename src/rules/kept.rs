@@ -103,15 +103,19 @@ impl Texts {
     /// Keeps it in `state`, in place of what was kept there.
     ///
     /// # Errors
-    /// The disk. Then nothing is kept any more: what is older than what was in force last must not come back.
+    /// The disk. Then nothing is kept any more: what is older than what was in force last must not come back. Where it cannot be removed
+    /// it is emptied; when the disk takes no change at all, the error says that the older one is still there.
     pub(super) fn keep(&self, state: &Path) -> io::Result<()> {
         let (path, text) = (state.join(FILE), serde_json::to_vec(self)?);
         let hash = blake3::hash(&text).to_hex();
         let kept = whole::write(&path, 0o600, &[hash.as_bytes(), b"\n", &text].concat());
-        if kept.is_err() {
-            let _ = std::fs::remove_file(path);
-        }
-        kept
+        kept.map_err(|error| match gone(&path) {
+            Ok(()) => error,
+            Err(stays) => io::Error::new(
+                stays.kind(),
+                format!("{error}; and an older set stays kept, which cannot be removed: {stays}"),
+            ),
+        })
     }
 
     /// What is kept in `state` of this rule folder; `None` when nothing is.
@@ -134,6 +138,15 @@ impl Texts {
         }
         let texts: Self = serde_json::from_slice(text).map_err(|_| damaged())?;
         Ok((texts.folder == folder).then_some(texts))
+    }
+}
+
+/// Removes what is kept, or at least what it says: an empty one is damaged, and takes nobody's place.
+fn gone(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(_) => std::fs::File::options().write(true).truncate(true).open(path).map(drop),
+        Ok(()) => Ok(()),
     }
 }
 
@@ -175,7 +188,10 @@ pub(super) fn unfit(state: &Path, message: &str) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::clock::Clock;
     use crate::rules::tests::destinations;
+    use crate::rules::{RuleStore, Site};
+    use crate::telemetry::metrics::Metrics;
     use std::os::unix::fs::PermissionsExt;
 
     fn folder(to: &str) -> tempfile::TempDir {
@@ -254,5 +270,45 @@ mod tests {
         std::fs::create_dir(whole::draft(&path).unwrap()).unwrap();
         assert!(load(folder.path()).0.keep(state.path()).is_err());
         assert_eq!(Texts::kept(state.path(), folder.path()), Ok(None));
+    }
+
+    #[test]
+    fn what_could_not_be_kept_is_kept_when_there_is_room() {
+        let (folder, state) = (folder("vna"), tempfile::tempdir().unwrap());
+        let config = Config {
+            path: Some(folder.path().to_owned()),
+            ..Config::default()
+        };
+        let site = Site {
+            node: "box".to_owned(),
+            destinations: destinations(),
+            neighbours: Vec::new(),
+            state: Some(state.path().to_owned()),
+        };
+        let draft = whole::draft(&state.path().join(FILE)).unwrap();
+        std::fs::create_dir(&draft).unwrap();
+        let store = RuleStore::open(&config, site, Metrics::new(), Clock::System).unwrap();
+        for _ in 0..2 {
+            assert!(store.is_unkept());
+            assert_eq!(Texts::kept(state.path(), folder.path()), Ok(None));
+            store.keep_again();
+        }
+        std::fs::remove_dir(&draft).unwrap();
+        store.keep_again();
+        assert!(!store.is_unkept());
+        let kept = Texts::kept(state.path(), folder.path()).unwrap();
+        assert_eq!(kept, Some(load(folder.path()).0));
+    }
+
+    #[test]
+    fn what_cannot_be_removed_is_emptied_and_takes_nobodys_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILE);
+        assert!(gone(&path).is_ok(), "there is none");
+        std::fs::write(&path, "older").unwrap();
+        assert!(gone(&path).is_ok() && !path.exists());
+        // A folder can neither be removed as a file nor emptied.
+        std::fs::create_dir(&path).unwrap();
+        assert!(gone(&path).is_err());
     }
 }

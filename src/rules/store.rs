@@ -18,8 +18,8 @@ use crate::telemetry::metrics::Metrics;
 use notify::Watcher;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
@@ -27,6 +27,8 @@ use tokio::sync::{mpsc, watch};
 const QUIET: Duration = Duration::from_millis(300);
 /// How often the folder is looked at without being told of a change (network file systems tell nothing).
 const POLL: Duration = Duration::from_secs(5);
+/// How often what could not be kept is tried again.
+const KEEP_AGAIN: Duration = Duration::from_secs(15);
 /// Reading and compiling a folder; a dead network file system must not block the watcher for ever.
 const RELOAD_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -63,6 +65,9 @@ struct Store {
     loaded: AtomicU64,
     /// What those files say.
     contents: AtomicU64,
+    /// What is in force and could not be kept for a start.
+    unkept: Mutex<Option<Texts>>,
+    is_unkept: AtomicBool,
     metrics: Metrics,
     clock: Clock,
 }
@@ -102,8 +107,8 @@ impl RuleStore {
         };
         let mut problems = match origin.load() {
             Ok((set, texts)) => {
-                origin.keep(&texts);
                 let store = Self::new(set, Some(origin), tried, metrics, clock);
+                store.0.keep(texts);
                 store.0.contents.store(contents, Ordering::Relaxed);
                 store.0.loaded();
                 return Ok(store);
@@ -149,6 +154,8 @@ impl RuleStore {
             tried: Mutex::new(tried),
             loaded: AtomicU64::new(tried),
             contents: AtomicU64::new(0),
+            unkept: Mutex::default(),
+            is_unkept: AtomicBool::new(false),
             metrics,
             clock,
         };
@@ -217,6 +224,12 @@ impl RuleStore {
         self.0.metrics.rules_reload_failed.get() != 0
     }
 
+    /// Whether what is in force could not be kept for a start that finds the folder refused. It is tried again.
+    #[must_use]
+    pub fn is_unkept(&self) -> bool {
+        self.0.is_unkept.load(Ordering::Relaxed)
+    }
+
     /// Whether the folder on the disk is not what is in force: changed and not loaded, or refused. Blocking.
     #[must_use]
     pub fn is_stale(&self) -> bool {
@@ -245,7 +258,7 @@ impl RuleStore {
                 let epoch = set.set.epoch();
                 let canary = set.canary.as_ref().map(|(_, set)| promotion::name(set));
                 self.0.current.send_replace(set);
-                origin.keep(&texts);
+                self.0.keep(texts);
                 self.0.loaded.store(*tried, Ordering::Relaxed);
                 self.0.contents.store(contents, Ordering::Relaxed);
                 self.0.loaded();
@@ -259,8 +272,16 @@ impl RuleStore {
         }
     }
 
-    /// Starts the task that reloads when files of the folder change. It ends when `drain` stops.
+    /// Starts the task that reloads when files of the folder change, and the one that keeps what could not be kept. They end when
+    /// `drain` stops.
     pub fn watch(&self, drain: &Drain) {
+        let (store, stop) = (self.clone(), drain.token());
+        drain.spawn("rule keeper", async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = store.keep_trying() => {}
+            }
+        });
         let wanted = self.0.origin.as_ref().filter(|origin| origin.config.watch);
         if let Some(origin) = wanted {
             let (store, stop, folder) = (self.clone(), drain.token(), origin.folder.clone());
@@ -270,6 +291,22 @@ impl RuleStore {
                     () = store.follow(folder) => {}
                 }
             });
+        }
+    }
+
+    /// Keeps what could not be kept before, if there is room by now. Blocking.
+    pub(super) fn keep_again(&self) {
+        self.0.keep_again();
+    }
+
+    async fn keep_trying(&self) {
+        loop {
+            tokio::time::sleep(KEEP_AGAIN).await;
+            if self.is_unkept() {
+                let store = self.clone();
+                // Tried again in any case, as long as it is not kept.
+                drop(tokio::task::spawn_blocking(move || store.keep_again()).await);
+            }
         }
     }
 
@@ -334,14 +371,6 @@ impl Origin {
         let usable = texts.usable(state, &self.config, &self.site.destinations);
         Some(usable.map(|(set, canary)| self.in_force(&texts, set, canary)))
     }
-
-    fn keep(&self, texts: &Texts) {
-        if let Some(state) = &self.site.state
-            && let Err(error) = texts.keep(state)
-        {
-            tracing::warn!(%error, "the rules in force cannot be kept: a start that finds the rule folder refused has none to take");
-        }
-    }
 }
 
 impl InForce {
@@ -355,6 +384,39 @@ impl InForce {
 }
 
 impl Store {
+    fn unkept(&self) -> MutexGuard<'_, Option<Texts>> {
+        self.unkept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps what is in force now for a start; what cannot be kept waits for `keep_again`. Blocking.
+    fn keep(&self, texts: Texts) {
+        let mut unkept = self.unkept();
+        *unkept = None;
+        self.is_unkept.store(false, Ordering::Relaxed);
+        let Some(state) = self.origin.as_ref().and_then(|origin| origin.site.state.as_ref()) else {
+            return;
+        };
+        if let Err(error) = texts.keep(state) {
+            tracing::error!(%error, "the rules in force cannot be kept below node.state, which is tried again every {} s: until then a start that finds the rule folder refused has none to take", KEEP_AGAIN.as_secs());
+            *unkept = Some(texts);
+            self.is_unkept.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Blocking.
+    fn keep_again(&self) {
+        // Held meanwhile, so that a newer set comes after this one.
+        let mut unkept = self.unkept();
+        let state = self.origin.as_ref().and_then(|origin| origin.site.state.as_ref());
+        if let (Some(texts), Some(state)) = (unkept.as_ref(), state)
+            && texts.keep(state).is_ok()
+        {
+            *unkept = None;
+            self.is_unkept.store(false, Ordering::Relaxed);
+            tracing::info!("the rules in force are kept again");
+        }
+    }
+
     #[allow(clippy::cast_precision_loss)]
     fn loaded(&self) {
         let seconds = self.clock.now().0 as f64 / 1e6;
