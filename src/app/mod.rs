@@ -283,6 +283,10 @@ impl Parts {
                 ),
                 (health.damaged > 0, "payloads are damaged: see `waystation spool scrub`"),
                 (
+                    !health.witnessed,
+                    "`witness` or `orders` beside the index cannot be written: the log says why",
+                ),
+                (
                     rules.is_unkept(),
                     "the rules in force cannot be kept below node.state: the log says why",
                 ),

@@ -253,8 +253,14 @@ impl Verbs {
         let word = if stop { "suspended" } else { "resumed" };
         // Why, a person wrote: it stands on the ledger, and `lanes` shows it.
         tracing::warn!(%destination, who, now = word, "an order about a whole destination");
+        let kept = match self.spool.keeps_orders() {
+            true => "",
+            false => {
+                ". It is in force, but `orders` beside the index cannot be written: a salvage would not know it; the log says why"
+            }
+        };
         Ok(Response::Done {
-            message: format!("{destination}: {word}"),
+            message: format!("{destination}: {word}{kept}"),
         })
     }
 

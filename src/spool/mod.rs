@@ -341,10 +341,17 @@ impl Spool {
             free_bytes,
             free_inodes,
             low_water_bytes: self.core.disk.low_mark(),
+            witnessed: self.core.witness.is_kept(),
             commit_alive: self.owner.commit_alive(),
             salvage_unread: self.core.metrics.salvage_unacknowledged.get() > 0,
             damaged: u64::try_from(self.core.metrics.spool_damaged.get()).unwrap_or(0),
         }
+    }
+
+    /// Whether what a person orders is written beside the index too, where a salvage would find it.
+    #[must_use]
+    pub fn keeps_orders(&self) -> bool {
+        self.core.witness.keeps_orders()
     }
 
     /// Jobs of kind `recovered`, which the rules of today must decide: see `redecide`.

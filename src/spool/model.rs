@@ -457,6 +457,8 @@ pub struct Health {
     pub free_inodes: u64,
     /// Free bytes below which new instances are refused.
     pub low_water_bytes: u64,
+    /// The files `witness` and `orders` beside the index are written.
+    pub witnessed: bool,
     /// The commit thread runs.
     pub commit_alive: bool,
     /// A report of lost or doubtful instances waits for a person.

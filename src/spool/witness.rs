@@ -28,6 +28,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 const WITNESS: &str = "witness";
@@ -88,6 +89,10 @@ pub(super) struct Witness {
     root: PathBuf,
     metrics: Metrics,
     files: Mutex<Files>,
+    /// The last write of each has failed.
+    witness_fails: AtomicBool,
+    orders_fail: AtomicBool,
+    known_fails: AtomicBool,
 }
 
 #[derive(Default)]
@@ -106,6 +111,9 @@ impl Witness {
             root: root.to_owned(),
             metrics,
             files: Mutex::default(),
+            witness_fails: AtomicBool::new(false),
+            orders_fail: AtomicBool::new(false),
+            known_fails: AtomicBool::new(false),
         }
     }
 
@@ -117,15 +125,15 @@ impl Witness {
             .truncate(false)
             .write(true)
             .open(self.root.join(WITNESS));
-        files.witness = self.counted(witness);
+        files.witness = self.counted(WITNESS, witness);
         // What it says of the list of before must not be held against the new one, should this be cut.
         drop(fs::remove_file(self.root.join(KNOWN)));
         (files.orders, files.known) = (None, None);
-        match self.counted(make_orders(&self.root, db)) {
+        match self.counted(ORDERS, make_orders(&self.root, db)) {
             Some((file, text)) => {
                 files.orders = Some(file);
                 (files.length, files.hasher) = (0, blake3::Hasher::new());
-                files.known = self.counted(File::create(self.root.join(KNOWN)));
+                files.known = self.counted(KNOWN, File::create(self.root.join(KNOWN)));
                 self.know(&mut files, &text);
             }
             // An old list would speak of holds that are over.
@@ -141,7 +149,7 @@ impl Witness {
         if let Some(file) = &files.witness {
             let body = [&head.seq.to_be_bytes()[..], &head.hash].concat();
             let written = file.write_all_at(&wrap(&body), 0);
-            self.counted(written);
+            self.counted(WITNESS, written);
         }
     }
 
@@ -151,7 +159,7 @@ impl Witness {
         let Some(file) = files.orders.as_mut() else { return };
         let text: String = orders.iter().map(line).collect();
         let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_data());
-        match self.counted(written) {
+        match self.counted(ORDERS, written) {
             Some(()) => self.know(&mut files, &text),
             None => {
                 files.orders = None;
@@ -168,15 +176,39 @@ impl Witness {
         let body = [&files.length.to_be_bytes()[..], hash.as_bytes()].concat();
         let Some(file) = &files.known else { return };
         let written = file.write_all_at(&wrap(&body), 0);
-        if self.counted(written).is_none() {
+        if self.counted(KNOWN, written).is_none() {
             files.known = None;
             drop(fs::remove_file(self.root.join(KNOWN)));
         }
     }
 
-    fn counted<T>(&self, result: io::Result<T>) -> Option<T> {
-        if result.is_err() {
-            self.metrics.gate_errors_total.with_label_values(&[WITNESS]).inc();
+    /// Whether a salvage would know the end of the ledger, and the orders that stand.
+    pub(super) fn is_kept(&self) -> bool {
+        !self.witness_fails.load(Ordering::Relaxed) && self.keeps_orders()
+    }
+
+    /// Whether a salvage would know the orders that stand.
+    pub(super) fn keeps_orders(&self) -> bool {
+        !self.orders_fail.load(Ordering::Relaxed)
+    }
+
+    /// Counts what fails, and tells it once.
+    fn counted<T>(&self, file: &'static str, result: io::Result<T>) -> Option<T> {
+        let fails = match file {
+            ORDERS => &self.orders_fail,
+            KNOWN => &self.known_fails,
+            _ => &self.witness_fails,
+        };
+        let failed_before = fails.swap(result.is_err(), Ordering::Relaxed);
+        match &result {
+            Err(error) => {
+                self.metrics.gate_errors_total.with_label_values(&[file]).inc();
+                if !failed_before {
+                    tracing::error!(file, %error, "this file beside the index cannot be written: a salvage would know less; mend it, and start the box again");
+                }
+            }
+            Ok(_) if failed_before => tracing::info!(file, "this file beside the index is written again"),
+            Ok(_) => {}
         }
         result.ok()
     }
@@ -394,6 +426,35 @@ mod tests {
         // A start makes both anew.
         witness.begin(&db, Head::default());
         assert_eq!(standing(root.path()), Some(Standing::default()));
+    }
+
+    #[test]
+    fn what_cannot_be_written_beside_the_index_is_known_until_it_can() {
+        let root = tempfile::tempdir().unwrap();
+        let metrics = Metrics::new();
+        let witness = Witness::new(root.path(), metrics.clone());
+        let head = Head {
+            seq: 1,
+            hash: [1; 32],
+            at: Wall(1),
+        };
+        let place = root.path().join(WITNESS);
+        std::fs::write(&place, "").unwrap();
+        assert!(witness.is_kept());
+        // Opened for reading only, it takes no write.
+        witness.lock().witness = Some(File::open(&place).unwrap());
+        witness.note(head);
+        assert!(!witness.is_kept() && witness.keeps_orders());
+        witness.lock().witness = Some(File::create(&place).unwrap());
+        witness.note(head);
+        assert!(witness.is_kept());
+        std::fs::write(root.path().join(ORDERS), "").unwrap();
+        witness.lock().orders = Some(File::open(root.path().join(ORDERS)).unwrap());
+        witness.record(&[Order::Over { job: 1 }]);
+        assert!(!witness.is_kept() && !witness.keeps_orders());
+        for file in [WITNESS, ORDERS] {
+            assert_eq!(metrics.gate_errors_total.with_label_values(&[file]).get(), 1, "{file}");
+        }
     }
 
     #[test]
