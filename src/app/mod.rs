@@ -391,7 +391,10 @@ impl Parts {
         if let Err(waiting) = self.service.stop(SERVICE_BOUND).await {
             tracing::warn!(%waiting, "service doors not closed in time");
         }
+        let open = self.spool.clone();
         if tokio::time::timeout(CLOSE_BOUND, self.spool.close()).await.is_err() {
+            // The last one that goes closes the spool, and would wait for the disk here.
+            std::mem::forget(open);
             // As after a `kill -9`: what was acknowledged is on the disk, and a settlement that is not is a delivery more.
             tracing::error!("the disk does not let the spool be closed in time: the box ends all the same");
         }

@@ -36,3 +36,17 @@ impl Signals {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn a_write_beyond_the_limit_on_files_does_not_end_the_process() {
+        let _signals = Signals::new().unwrap();
+        process::kill_process(process::getpid(), process::Signal::XFSZ).unwrap();
+        // As long as it may take to arrive.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}

@@ -159,7 +159,7 @@ impl Spool {
     /// Ends the spool's threads when the queue is empty, and closes the index. Other clones then get `GateLatched`.
     pub async fn close(self) {
         // A disk that takes nothing more takes no count of refusals either.
-        let _ = self.flush_refused().await;
+        let _ = tokio::time::timeout(HANGING_BOUND, self.flush_refused()).await;
         let owner = self.owner.clone();
         drop(self);
         // The join fails only when the stop itself panicked; the lock goes with the process then.

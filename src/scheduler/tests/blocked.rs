@@ -54,11 +54,9 @@ async fn a_payload_whose_read_hangs_is_put_aside_then_held_and_others_flow() {
     assert!(told().contains("the disk did not answer in time"), "{}", told());
     until("it is held in the end", || bench.held("vna", "corrupt") == 1).await;
     let rows = bench.spool.list(spool::Filter::default(), None, 9).await.unwrap();
-    assert_eq!(
-        rows.iter().map(|row| row.attempts).collect::<Vec<_>>(),
-        [0],
-        "it counts against nothing"
-    );
+    let held = rows.iter().filter(|row| row.hold.is_some());
+    let attempts: Vec<u32> = held.map(|row| row.attempts).collect();
+    assert_eq!(attempts, [0], "it counts against nothing");
     drop(hangs);
     bench.stop().await;
 }
