@@ -169,7 +169,8 @@ impl Core {
         Ok(())
     }
 
-    /// Waits for a blocking write, within the disk's deadline. A full disk refuses, and so does a limit on the length of files; any other error latches the gate.
+    /// Waits for a blocking write, within the disk's deadline. A full disk refuses, and so does a limit on the length of files; any
+    /// other error latches the gate.
     pub(super) async fn on_disk<T, E>(
         &self,
         work: impl Future<Output = Result<io::Result<T>, E>>,
