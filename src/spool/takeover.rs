@@ -28,8 +28,8 @@ const BATCH: usize = 1_000;
 
 impl Spool {
     /// Moves up to a thousand jobs of a destination that has been down for `down_for` to the first of their group that is among
-    /// `usable` and has not had its content, due now. A job that a worker has in hand, waits for longer, or has no such destination, stays. The former destination becomes
-    /// the last of the group: it gets the job back when the others fail in their turn.
+    /// `usable` and has not had its content, due now. A job that a worker has in hand, waits for longer, or has no such destination, stays.
+    /// The former destination becomes the last of the group: it gets the job back when the others fail in their turn.
     ///
     /// # Errors
     /// The index cannot be read or written.
