@@ -56,6 +56,9 @@ fn site() -> tempfile::TempDir {
     std::fs::write(credentials.join("secrets_box.pem"), made.cert.pem()).unwrap();
     std::fs::write(credentials.join("secrets_box.key"), made.signing_key.serialize_pem()).unwrap();
     std::fs::write(credentials.join("secrets_site.key"), "0123456789abcdef".repeat(4)).unwrap();
+    // As the manager hands it over.
+    let own = std::os::unix::fs::PermissionsExt::from_mode(0o400);
+    std::fs::set_permissions(credentials.join("secrets_site.key"), own).unwrap();
     folder
 }
 

@@ -38,7 +38,7 @@ async fn a_clock_that_is_years_ahead_for_a_moment_takes_nothing_that_is_kept_for
     assert!(prune::due(&core, bench.clock.now()).is_some());
     assert_eq!(prune::due(&core, retention), None);
     bench.set_clock(day(9));
-    assert_eq!(bench.spool().retention_now(), day(9), "never ahead of the clock");
+    assert!(bench.spool().retention_now() <= day(9), "never ahead of the clock");
 }
 
 #[test]
