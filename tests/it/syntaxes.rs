@@ -213,7 +213,7 @@ fn without_room_to_convert_images_leave_as_they_are_or_wait() {
     let (ports, _serving) = peers(&received, &list, &[("jpegls", JPEG_LS), ("both", &both)]);
     let mut station = setup
         .rules(r#"fn route(image, from) { to("jpegls"); to("both"); }"#)
-        .archive("jpegls", ports[0], "")
+        .archive("jpegls", ports[0], "retry = { first = \"200ms\", max = \"10m\" }")
         .archive("both", ports[1], "compress = \"jpeg-ls\"")
         .start();
     for name in ["jpegls", "both"] {
