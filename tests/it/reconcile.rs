@@ -358,17 +358,23 @@ fn kept_of(folder: &Path, day: &str) -> Option<(Value, bool)> {
     Some((report, over))
 }
 
-/// The box's clock was days ahead, and days were called over that had not begun: what really happens in them is told all the same.
-#[test]
-fn a_report_that_was_made_while_the_clock_was_ahead_is_made_again() {
+/// A box that has delivered one image and reconciled today, and runs with a clock so far ahead; the folder of its reports, and today.
+fn reconciled_and_ahead(by: &str) -> (Station, PathBuf, String) {
     let mut station = Setup::new().rules(RULES).folder("vna").start();
     send(station.setup.dicom, station.setup.path(), &Object::many(objects::CT, 1));
     station.wait_drained(SOON);
     let today = reconcile(&station)["day"].as_str().expect("a day").to_owned();
     let folder = station.setup.path().join("reconciliation");
     assert!(station.terminate().success());
-    station.setup.wrapper = later("+5d");
+    station.setup.wrapper = later(by);
     station.start();
+    (station, folder, today)
+}
+
+/// The box's clock was days ahead, and days were called over that had not begun: what really happens in them is told all the same.
+#[test]
+fn a_report_that_was_made_while_the_clock_was_ahead_is_made_again() {
+    let (mut station, folder, today) = reconciled_and_ahead("+5d");
     wait_until("today is over, by that clock", SOON, || {
         kept_of(&folder, &today).is_some_and(|(_, over)| over)
     });
@@ -421,14 +427,7 @@ fn what_comes_after_the_clock_was_ahead_is_of_its_own_day() {
 /// of a day that was.
 #[test]
 fn a_clock_that_is_years_ahead_for_a_moment_takes_no_report() {
-    let mut station = Setup::new().rules(RULES).folder("vna").start();
-    send(station.setup.dicom, station.setup.path(), &Object::many(objects::CT, 1));
-    station.wait_drained(SOON);
-    let today = reconcile(&station)["day"].as_str().expect("a day").to_owned();
-    let folder = station.setup.path().join("reconciliation");
-    assert!(station.terminate().success());
-    station.setup.wrapper = later("+1095d");
-    station.start();
+    let (mut station, folder, today) = reconciled_and_ahead("+1095d");
     wait_until("the day before is reconciled", SOON, || reports(&folder) >= 2);
     std::thread::sleep(std::time::Duration::from_secs(2));
     assert_eq!(reports(&folder), 2);

@@ -133,11 +133,8 @@ fn of(report: &Report, kind: DifferenceKind) -> usize {
     report.differences.iter().filter(|one| one.kind == kind).count()
 }
 
-const OLDER: DifferenceKind = DifferenceKind::LedgerOlder;
-const REFUSED: DifferenceKind = DifferenceKind::Refused;
-
-#[tokio::test]
-async fn the_report_of_a_day_outlives_a_spool_that_is_restored_from_before_its_end() {
+/// A day on which two instances were refused, its report, and a copy `noon` of the spool from between them.
+async fn reconciled() -> (Bench, Day, Report) {
     let mut bench = Bench::new();
     bench.refuse("1.1").await;
     bench.close().await;
@@ -147,6 +144,15 @@ async fn the_report_of_a_day_outlives_a_spool_that_is_restored_from_before_its_e
     let day = Day::parse("2020-09-13").unwrap();
     bench.clock.advance(HOUR * 24);
     let made = bench.reconciler().reconcile(Some(day)).await.unwrap();
+    (bench, day, made)
+}
+
+const OLDER: DifferenceKind = DifferenceKind::LedgerOlder;
+const REFUSED: DifferenceKind = DifferenceKind::Refused;
+
+#[tokio::test]
+async fn the_report_of_a_day_outlives_a_spool_that_is_restored_from_before_its_end() {
+    let (mut bench, day, made) = reconciled().await;
     assert_eq!((made.complete, of(&made, REFUSED)), (true, 2));
 
     let reconciler = bench.restart_after(|bench| put_back(bench, "noon")).await;
@@ -235,15 +241,7 @@ async fn todays_report_is_put_aside_before_an_older_spool_makes_another() {
 
 #[tokio::test]
 async fn a_newer_spool_that_is_put_back_is_the_one_again() {
-    let mut bench = Bench::new();
-    bench.refuse("1.1").await;
-    bench.close().await;
-    copy(&bench.path("spool"), &bench.path("noon"));
-    bench.open();
-    bench.refuse("1.2").await;
-    let day = Day::parse("2020-09-13").unwrap();
-    bench.clock.advance(HOUR * 24);
-    bench.reconciler().reconcile(Some(day)).await.unwrap();
+    let (mut bench, day, _) = reconciled().await;
     bench.close().await;
     copy(&bench.path("spool"), &bench.path("newer"));
     bench.open();
