@@ -86,13 +86,16 @@ fn write_down(
     (own, written): (&Uid, Option<&Uid>),
     seen: &SeenRecord,
 ) -> Result<(), CommitError> {
-    let (came_as, last) = (keys::seen(own), txn.now);
-    let entry = Leaves { came_as, last }.encode();
     let renamed = txn.get(Cf::Meta, &keys::left_from(name, own))?.is_some();
     let by_its_own = match written {
         Some(_) => !renamed && leaves_as_it_came(txn, (own, seen), dest)?,
         None => renamed,
     };
+    if !by_its_own && written.is_none() {
+        return Ok(());
+    }
+    let (came_as, last) = (keys::seen(own), txn.now);
+    let entry = Leaves { came_as, last }.encode();
     if by_its_own {
         txn.put(Cf::Meta, keys::leaves_as(name, own), entry.clone());
     }

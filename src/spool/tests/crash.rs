@@ -197,7 +197,8 @@ async fn an_acknowledged_instance_whose_record_was_lost_is_taken_in_again() {
     assert_eq!(read_all(bench.spool(), lost).await.unwrap(), b"second");
 }
 
-fn copy(from: &Path, to: &Path) {
+/// The files of a folder into another.
+pub(super) fn copy(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         fs::copy(entry.path(), to.join(entry.file_name())).unwrap();

@@ -1,6 +1,7 @@
 //! By which names an instance is found that was decided anew, or that a start has taken in again.
 use super::super::db::Cf;
 use super::super::{cache, keys, prune};
+use super::crash::copy;
 use super::*;
 use crate::base::phi::Phi;
 use std::fs;
@@ -85,12 +86,6 @@ async fn what_a_start_takes_in_again_is_filled_in_from_its_payload_over_restarts
     bench.store("1.1", b"first", vec![to("a")]).await;
     bench.spool = None;
     let before = tempfile::tempdir().unwrap();
-    let copy = |from: &Path, to: &Path| {
-        for entry in fs::read_dir(from).unwrap() {
-            let entry = entry.unwrap();
-            fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
-        }
-    };
     copy(&bench.path().join("index"), before.path());
     bench.reopen_after(|_| {});
     let [kept, gone] = [

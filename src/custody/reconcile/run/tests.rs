@@ -133,14 +133,20 @@ fn of(report: &Report, kind: DifferenceKind) -> usize {
     report.differences.iter().filter(|one| one.kind == kind).count()
 }
 
-/// A day on which two instances were refused, its report, and a copy `noon` of the spool from between them.
-async fn reconciled() -> (Bench, Day, Report) {
+/// Two instances are refused; a copy `noon` of the spool is from between them.
+async fn refused_twice() -> Bench {
     let mut bench = Bench::new();
     bench.refuse("1.1").await;
     bench.close().await;
     copy(&bench.path("spool"), &bench.path("noon"));
     bench.open();
     bench.refuse("1.2").await;
+    bench
+}
+
+/// The same, with the report of that day, which is over.
+async fn reconciled() -> (Bench, Day, Report) {
+    let bench = refused_twice().await;
     let day = Day::parse("2020-09-13").unwrap();
     bench.clock.advance(HOUR * 24);
     let made = bench.reconciler().reconcile(Some(day)).await.unwrap();
@@ -203,12 +209,7 @@ async fn the_report_of_a_day_outlives_a_spool_that_is_restored_from_before_its_e
 
 #[tokio::test]
 async fn todays_report_is_put_aside_before_an_older_spool_makes_another() {
-    let mut bench = Bench::new();
-    bench.refuse("1.1").await;
-    bench.close().await;
-    copy(&bench.path("spool"), &bench.path("noon"));
-    bench.open();
-    bench.refuse("1.2").await;
+    let mut bench = refused_twice().await;
     let made = bench.reconciler().reconcile(None).await.unwrap();
     assert_eq!(of(&made, REFUSED), 2);
 
