@@ -23,7 +23,7 @@ const LIMITS: [&str; 4] = ["log", "log-new", "log-each", "loopback"];
 const BYTES_MAX: u64 = 33 << 30;
 /// Longer instances are not sent to warm up.
 const WARM_MAX: u64 = 4 << 20;
-/// Files of instances up to here stay to the end of the run.
+/// Files of instances up to here stay as they are to the end of the run, those of longer ones without their content.
 const KEPT_MAX: u64 = 64 << 10;
 /// What is left of the disk at the end of a figure.
 const ROOM: u64 = 4 << 30;
@@ -94,8 +94,15 @@ pub fn run(plan: &Plan) -> u64 {
             for _ in 0..plan.rounds {
                 for name in &plan.peers {
                     let (measured, remains) = one(name, kind, associations, plan, log.as_ref());
-                    // Long ones are few, and the disk has no room for all of them.
-                    kept.extend(remains.filter(|_| kind.size <= KEPT_MAX));
+                    // The disk has no room for all of the long ones.
+                    let emptied = |remains: Remains| {
+                        if kind.size > KEPT_MAX {
+                            remains.emptied()
+                        } else {
+                            remains
+                        }
+                    };
+                    kept.extend(remains.map(emptied));
                     refused += measured.refused;
                     cell.entry(name.clone()).or_default().push(measured);
                 }

@@ -72,11 +72,11 @@ impl Peer {
         let remains = match self.running {
             Running::Station(mut station) => {
                 station.kill();
-                Remains::Station { _station: station }
+                Remains::Station { station }
             }
             Running::Other { process, folder } => {
                 drop(process);
-                Remains::Folder { _folder: folder }
+                Remains::Folder { folder }
             }
         };
         settle();
@@ -86,8 +86,35 @@ impl Peer {
 
 /// The files of a peer that has ended.
 pub enum Remains {
-    Station { _station: Box<Station> },
-    Folder { _folder: tempfile::TempDir },
+    Station { station: Box<Station> },
+    Folder { folder: tempfile::TempDir },
+}
+
+impl Remains {
+    /// Gives the disk its room back; the files themselves stay, empty, for the same reason as above.
+    pub fn emptied(self) -> Self {
+        let folder = match &self {
+            Self::Station { station } => station.setup.path(),
+            Self::Folder { folder } => folder.path(),
+        };
+        empty(folder).expect("the bench's own files");
+        settle();
+        self
+    }
+}
+
+/// Takes the content of each file below a folder.
+fn empty(folder: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            empty(&entry.path())?;
+        } else if kind.is_file() {
+            fs::OpenOptions::new().write(true).open(entry.path())?.set_len(0)?;
+        }
+    }
+    Ok(())
 }
 
 /// What is still to be written is written before the next clock starts.
