@@ -42,7 +42,7 @@ pub(super) fn admit(
         {
             return Ok(Err(seen));
         }
-        healed = damaged::heal(txn, entry, &mut jobs)?;
+        healed = damaged::heal(txn, (entry, instance), &mut jobs)?;
         if jobs.is_empty() {
             let first = entry.instance;
             let arrival = Detail::Arrival(Arrival::of(record, Vec::new()));

@@ -132,11 +132,12 @@ pub(super) struct Healed {
     pub rerouted: Vec<(u32, Vec<u32>)>,
 }
 
-/// A resend of the content `entry` came. When that one's payload is damaged, its jobs move to `jobs`, and it leaves; what the
-/// rules make for where a person rerouted one of them away from goes. `None`: nothing to heal.
+/// A resend of the content `entry` came, as `instance`. When that one's payload is damaged, its jobs move to `jobs`, and it leaves; what the
+/// rules make for where a person rerouted one of them away from goes. Where the sender is another one, a job that stands for what his
+/// rules make takes its place, and any other stays beside it. `None`: nothing to heal.
 pub(super) fn heal(
     txn: &mut Txn<'_>,
-    entry: &mut SeenEntry,
+    (entry, instance): (&mut SeenEntry, &Instance),
     jobs: &mut Vec<(u32, NewJob)>,
 ) -> Result<Option<Healed>, CommitError> {
     let old = entry.instance;
@@ -156,38 +157,53 @@ pub(super) fn heal(
         jobs.retain(|(dest, _)| !away.contains(dest));
         rerouted.push((key.dest, away));
     }
+    let record = txn.instance(old)?;
+    let is_sender = |record: &InstanceRecord| moved::is_of_sender(&record.instance, instance);
+    let is_his = record.as_ref().is_some_and(is_sender);
+    let came = jobs.len();
     for (_, key) in open {
         let Some(job) = txn.job(key)? else { continue };
+        let made = jobs[..came].iter().position(|(dest, _)| *dest == key.dest);
+        let stands_for_it = match made {
+            Some(at) if !is_his => {
+                let served_by = wait::served_by(key.dest, &jobs[at].1, txn);
+                !moved::may_go_elsewhere(txn, key, instance, &served_by)?
+            }
+            Some(_) | None => false,
+        };
         displace(txn, key, &job);
         txn.delete(Cf::Job, keys::job(key));
         txn.delete(Cf::Ref, keys::reference(old, key));
-        let held = job.hold.map(|(_, reason)| reason);
+        let held = job.hold.as_ref().map(|(_, reason)| reason.clone());
         let hold: Option<HoldReason> = held.filter(|reason| reason.kind.is_on_purpose());
-        match jobs.iter_mut().find(|(dest, _)| *dest == key.dest) {
-            Some((_, new)) => new.hold = hold.or(new.hold.take()),
-            None if key.dest == keys::UNDECIDED && hold.is_none() => {
+        match made {
+            Some(at) if is_his => jobs[at].1.hold = hold.or(jobs[at].1.hold.take()),
+            _ if key.dest == keys::UNDECIDED && hold.is_none() => {
                 entry.jobs.retain(|known| *known != (key.dest, key.job));
                 continue;
             }
-            None => {
-                let new = NewJob {
-                    destination: txn.name(key.dest),
-                    priority: job.priority,
-                    plan: job.plan,
-                    due: txn.now,
-                    hold,
-                    quiet: job.quiet,
-                    group: job.failover.map(|failover| wait::group(failover, txn)),
-                };
-                jobs.push((key.dest, new));
-            }
+            Some(at) if stands_for_it => jobs[at].1 = as_it_was(txn, key, job, hold),
+            Some(_) | None => jobs.push((key.dest, as_it_was(txn, key, job, hold))),
         }
         entry.hand_over(key);
     }
-    let done = txn.instance(old)?.map_or(Vec::new(), |record| record.done);
+    let done = record.map_or(Vec::new(), |record| record.done);
     leave(txn, old)?;
     txn.fact(Fact::new(FactKind::Healed).instance(old));
     Ok(Some(Healed { done, rerouted }))
+}
+
+/// A job of a damaged instance, for the one that takes its place.
+fn as_it_was(txn: &Txn<'_>, key: JobKey, job: JobRecord, hold: Option<HoldReason>) -> NewJob {
+    NewJob {
+        destination: txn.name(key.dest),
+        priority: job.priority,
+        plan: job.plan,
+        due: txn.now,
+        hold,
+        quiet: job.quiet,
+        group: job.failover.map(|failover| wait::group(failover, txn)),
+    }
 }
 
 /// The payload of an instance that was damaged is what arrived again: `digest` is that of the file. What the box had held for it goes,

@@ -35,6 +35,8 @@ pub(super) struct Known {
     pub delivered: bool,
     /// All its open jobs, as they were.
     pub kept: Vec<Kept>,
+    /// Its content is known, and not as one of which nobody knows where it went: without a job and a delivery it ended as a repeat.
+    pub is_traced: bool,
     /// Where it went, by name: numbers are given anew. Without one it had no destination.
     pub done: Vec<(Option<DestinationId>, Done)>,
     /// What a person rerouted it away from, and, under the job number 0, where copies of it that have left were delivered.
@@ -190,6 +192,7 @@ impl Former {
             if let Some(entry) = same.next() {
                 let (open, own) = (self.open_jobs(entry)?, self.jobs_of(id)?);
                 let of_another = |job| open.contains(&job) && !own.iter().any(|key| key.job == job);
+                known.is_traced = !entry.deliveries().any(|(dest, _)| *dest == keys::ANYWHERE);
                 known.away = self.away(entry, of_another);
                 known.away.extend(self.made_by_copies(instance, entry)?);
             }

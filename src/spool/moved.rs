@@ -122,6 +122,10 @@ pub(super) fn is_repeat(
             // Nobody knows where it went: where those rules sent what that sender sends.
             keys::ANYWHERE => copy(txn, entry.instance)?
                 .is_some_and(|copy| is_of_sender(&copy, instance) && copy.rule_epoch == instance.rule_epoch),
+            // A person chose for an image without destination: for what that sender sends, not for what another one's rules fail on.
+            keys::UNDECIDED if job.0 & NOTE != 0 => {
+                served_by.contains(&keys::UNDECIDED) && is_of_one_sender(txn, entry, instance)?
+            }
             dest => served_by.contains(&dest) && !may_go_elsewhere(txn, key, instance, served_by)?,
         };
         if counts {
@@ -150,7 +154,12 @@ pub(super) fn is_served(
 
 /// Whether a delivery is open and may end at none of `served_by`: by a fail-over to others, or because another sender's rules decide
 /// on it anew. What one sender sends again is decided as it was.
-fn may_go_elsewhere(txn: &Txn<'_>, key: JobKey, instance: &Instance, served_by: &[u32]) -> Result<bool, CommitError> {
+pub(super) fn may_go_elsewhere(
+    txn: &Txn<'_>,
+    key: JobKey,
+    instance: &Instance,
+    served_by: &[u32],
+) -> Result<bool, CommitError> {
     let Some(raw) = txn.get(Cf::Job, &keys::job(key))? else {
         return Ok(false);
     };
@@ -168,6 +177,12 @@ fn may_go_elsewhere(txn: &Txn<'_>, key: JobKey, instance: &Instance, served_by: 
     Ok(!copy(txn, job.instance)?.is_some_and(|copy| is_of_sender(&copy, instance)))
 }
 
+/// Whether no copy of a content is known to be of another sender than `instance`.
+fn is_of_one_sender(txn: &Txn<'_>, entry: &SeenEntry, instance: &Instance) -> Result<bool, CommitError> {
+    let began = entry.source == instance.source && entry.called_ae == instance.called_ae;
+    Ok(began && copy(txn, entry.instance)?.is_none_or(|copy| is_of_sender(&copy, instance)))
+}
+
 fn copy(txn: &Txn<'_>, id: InstanceId) -> Result<Option<Instance>, CommitError> {
     let raw = txn.get(Cf::Instance, &id.0)?;
     let record = raw.and_then(|raw| InstanceRecord::decode(&raw).ok());
@@ -175,7 +190,7 @@ fn copy(txn: &Txn<'_>, id: InstanceId) -> Result<Option<Instance>, CommitError> 
 }
 
 /// Whether two copies came from one sender, by the names that rules see.
-fn is_of_sender(one: &Instance, other: &Instance) -> bool {
+pub(super) fn is_of_sender(one: &Instance, other: &Instance) -> bool {
     one.source == other.source && one.calling_ae == other.calling_ae && one.called_ae == other.called_ae
 }
 

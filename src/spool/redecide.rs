@@ -6,15 +6,15 @@ use super::db::Cf;
 use super::keys;
 use super::leaving;
 use super::ledger::{Fact, FactKind};
-use super::model::{CommitError, HoldKind, JobKey, NewJob};
+use super::model::{CommitError, HoldKind, Instance, JobKey, NewJob};
 use super::moved::{self, rename};
-use super::operator::{ends_with_reroute, has_job, reserve};
+use super::operator::{ends_with_reroute, reserve};
 use super::query::find;
 use super::record::{InstanceRecord, SeenRecord};
 use super::settle::retire;
 use super::txn::Txn;
 use super::wait;
-use crate::base::names::{InstanceId, JobId};
+use crate::base::names::JobId;
 
 /// Why nothing comes of what the rules name.
 const TURNED_AWAY: &str = "a person discarded it for the destinations that the rules name, or rerouted it away from them; reroute it, or discard it";
@@ -124,7 +124,7 @@ pub(super) fn redecide(txn: &mut Txn<'_>, key: JobKey, decision: Decision) -> Re
         let mut new = wait::shared_out(new, txn);
         let dest = txn.number(new.destination.as_ref());
         let served_by = wait::served_by(dest, &new, txn);
-        match served(txn, (&record, &seen), &served_by, key)? {
+        match served(txn, (&record, &seen), (&served_by, is_reroute), key)? {
             Some(Served::Itself) => {}
             Some(Served::Repeated) => repeated = true,
             Some(Served::TurnedAway) if !is_reroute => turned_away = true,
@@ -171,24 +171,29 @@ pub(super) fn redecide(txn: &mut Txn<'_>, key: JobKey, decision: Decision) -> Re
 }
 
 /// Whether one of the destinations that would serve a new job has the content, or is not to have it. Where the job `key` itself
-/// stands, a person has it, whatever he had said before.
+/// stands, a person has it, whatever he had said before. Where a person named the destination, whatever stands there is enough, as
+/// for any reroute (`operator::has_content`); to the rules only what ends at one of `served_by`.
 fn served(
     txn: &Txn<'_>,
     (record, seen): (&InstanceRecord, &SeenRecord),
-    served_by: &[u32],
+    (served_by, is_reroute): (&[u32], bool),
     key: JobKey,
 ) -> Result<Option<Served>, CommitError> {
     let same = seen.entries.iter().find(|entry| entry.digest == record.instance.digest);
-    if let Some(entry) = same
-        && moved::is_served(txn, entry, &record.instance, (served_by, key))?
-    {
-        return Ok(Some(Served::Repeated));
+    if let Some(entry) = same {
+        let has_it = match is_reroute {
+            true => served_by.iter().any(|dest| entry.serves(*dest, key)),
+            false => moved::is_served(txn, entry, &record.instance, (served_by, key))?,
+        };
+        if has_it {
+            return Ok(Some(Served::Repeated));
+        }
     }
     let ended = |confirmed: bool, dest: u32| {
         let mut done = record.done.iter();
         done.any(|done| done.dest == dest && done.status.is_some() == confirmed)
     };
-    if served_by.iter().any(|dest| ended(true, *dest)) || has_any_job(txn, record.instance.id, served_by)? {
+    if served_by.iter().any(|dest| ended(true, *dest)) || has_any_job(txn, &record.instance, served_by, is_reroute)? {
         return Ok(Some(Served::Itself));
     }
     let decided = served_by
@@ -201,9 +206,11 @@ fn served(
         .then_some(Served::TurnedAway))
 }
 
-fn has_any_job(txn: &Txn<'_>, instance: InstanceId, dests: &[u32]) -> Result<bool, CommitError> {
-    for dest in dests {
-        if has_job(txn, instance, *dest)? {
+/// Whether the instance has a job for one of `dests`: for a person's choice any, for the rules one that ends there.
+fn has_any_job(txn: &Txn<'_>, instance: &Instance, dests: &[u32], is_reroute: bool) -> Result<bool, CommitError> {
+    let references = txn.keys(Cf::Ref, &instance.id.0, usize::MAX)?;
+    for (_, key) in references.iter().filter_map(|raw| keys::reference_of(raw)) {
+        if dests.contains(&key.dest) && (is_reroute || !moved::may_go_elsewhere(txn, key, instance, dests)?) {
             return Ok(true);
         }
     }

@@ -363,3 +363,121 @@ async fn of_two_damaged_copies_the_one_that_no_resend_has_healed_is_promised_by_
     assert_eq!(told(&bench, "2.25.3", Level::EndToEnd, one()).await, NONE);
     assert_eq!(problems(&mut bench), Vec::<String>::new());
 }
+
+fn of_kind(kind: HoldKind, job: NewJob) -> NewJob {
+    let destination = job.destination.filter(|_| kind != HoldKind::Error);
+    let hold = Some(HoldReason::new(kind, "why"));
+    NewJob {
+        destination,
+        hold,
+        group: None,
+        ..job
+    }
+}
+
+/// The job that stands for the copy of a source.
+async fn job_of(bench: &Bench, source: &str) -> JobId {
+    let rows = bench.spool().list(Filter::default(), None, 9).await.unwrap();
+    let is_of = |row: &&super::super::query::Row| {
+        let instance = row.instance.as_ref();
+        instance.is_some_and(|instance| instance.source.as_str() == source)
+    };
+    rows.iter().find(is_of).expect("a job of it").job
+}
+
+#[tokio::test]
+async fn a_resend_by_another_sender_heals_without_taking_a_plain_delivery_into_his_group() {
+    let mut bench = Bench::new();
+    let old = id_of(bench.store("1.1", b"x", vec![to("a")]).await);
+    flip(&bench, old);
+    scrub(&bench).await;
+    store_by(&bench, "mr1", b"x", vec![group()]).await;
+    assert_eq!(held(&bench, HoldKind::Corrupt).await, 0);
+    assert_eq!(take_over(&bench).await, []);
+    bench.confirm("a").await;
+    assert_eq!(told(&bench, "2.25.1", Level::EndToEnd, one()).await, NONE);
+    assert!(bench.claim_one("spare").await.is_none());
+    assert_eq!(problems(&mut bench), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_a_rule_holds_of_one_sender_stays_beside_what_heals_it_of_another() {
+    let mut bench = Bench::new();
+    let old = id_of(bench.store("1.1", b"x", vec![of_kind(HoldKind::Rule, to("a"))]).await);
+    flip(&bench, old);
+    scrub(&bench).await;
+    store_by(&bench, "mr1", b"x", vec![to("a")]).await;
+    bench.confirm("a").await;
+    assert_eq!(held(&bench, HoldKind::Rule).await, 1);
+    assert_eq!(problems(&mut bench), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_a_person_chose_for_one_sender_is_no_answer_to_anothers_failing_rule() {
+    let mut bench = Bench::new();
+    let failed = || vec![of_kind(HoldKind::Error, to("a"))];
+    bench.store("1.1", b"x", failed()).await;
+    let job = job_of(&bench, "ct1").await;
+    bench
+        .spool()
+        .reroute_undecided(job, vec![to("a")], 8, "it")
+        .await
+        .unwrap();
+    bench.confirm("a").await;
+    let same = bench.store("1.1", b"x", failed()).await;
+    assert!(matches!(same, Committed::Repeat(_)), "{same:?}");
+    let other = store_by(&bench, "mr1", b"x", failed()).await;
+    assert!(matches!(other, Committed::Stored(_)), "{other:?}");
+    assert_eq!(held(&bench, HoldKind::Error).await, 1);
+    assert_eq!(told(&bench, "2.25.1", Level::EndToEnd, one()).await, [0x0110]);
+    assert_eq!(problems(&mut bench), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_new_decision_counts_on_no_job_of_its_own_instance_that_a_fail_over_may_take_elsewhere() {
+    let mut bench = Bench::new();
+    let third = of_kind(HoldKind::Rule, to("third"));
+    bench.store("1.1", b"x", vec![group(), third]).await;
+    let held = Filter {
+        destination: Some(dest("third")),
+        ..Filter::default()
+    };
+    let job = bench.spool().list(held, None, 9).await.unwrap().remove(0).job;
+    let made = bench.spool().redecide(job, vec![to("a")], 8, "it").await.unwrap();
+    assert_eq!(made.len(), 1);
+    assert_eq!(take_over(&bench).await, [(dest("spare"), 1)]);
+    bench.confirm("spare").await;
+    bench.confirm("a").await;
+    assert_eq!(problems(&mut bench), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_reroute_of_what_has_no_destination_sends_nothing_to_where_a_copy_stands() {
+    for standing in [of_kind(HoldKind::Rule, to("a")), group()] {
+        let mut bench = Bench::new();
+        store_by(&bench, "mr1", b"x", vec![standing]).await;
+        bench.store("1.1", b"x", vec![of_kind(HoldKind::Error, to("a"))]).await;
+        let job = job_of(&bench, "ct1").await;
+        let made = bench.spool().reroute_undecided(job, vec![to("a")], 8, "it").await;
+        assert_eq!(made.unwrap().len(), 1, "it stays without destination");
+        assert_eq!(held(&bench, HoldKind::Error).await, 1);
+        assert_eq!(problems(&mut bench), Vec::<String>::new());
+    }
+}
+
+#[tokio::test]
+async fn after_a_rebuild_a_copy_that_ended_as_a_repeat_puts_no_doubt_on_the_delivery_of_another() {
+    let mut bench = Bench::new();
+    bench.store("1.1", b"x", vec![of_kind(HoldKind::Error, to("b"))]).await;
+    store_by(&bench, "mr1", b"x", vec![to("b")]).await;
+    bench.confirm("b").await;
+    let job = job_of(&bench, "ct1").await;
+    let made = bench.spool().redecide(job, vec![to("b")], 8, "it").await.unwrap();
+    assert_eq!(made, []);
+    assert_eq!(told(&bench, "2.25.1", Level::EndToEnd, one()).await, NONE);
+    rebuilt(&mut bench).await;
+    assert_eq!(told(&bench, "2.25.2", Level::EndToEnd, one()).await, NONE);
+    let again = bench.store("1.1", b"x", vec![to("b")]).await;
+    assert!(matches!(again, Committed::Repeat(_)), "{again:?}");
+    assert_eq!(problems(&mut bench), Vec::<String>::new());
+}
