@@ -2,7 +2,7 @@
 use super::tree::padded;
 use super::{Edit, EditError, Plan};
 use crate::dicom::head::read::SPECIFIC_CHARACTER_SET;
-use crate::dicom::head::{Head, Kind, dictionary_vr};
+use crate::dicom::head::{Head, Kind};
 use crate::dicom::path::{Path, Selector};
 use crate::dicom::syntax::Layout;
 use crate::dicom::text::value::{binary, form, is_affected, looks_like_text, strings, unit};
@@ -164,7 +164,7 @@ fn vr_at(head: &Head, path: &Path) -> Result<VR, EditError> {
             }
             head.reading_vr(found)
         }
-        (None, Selector::Tag(tag)) => dictionary_vr(*tag),
+        (None, Selector::Tag(tag)) => head.vr_of_new(path, *tag),
         (None, Selector::Private { .. }) => VR::LO,
     };
     match vr {
@@ -227,4 +227,45 @@ fn check(vr: VR, value: &str) -> Result<(), EditError> {
         return Err(EditError::TooLong);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dicom::head::tests::{BIG, EXPLICIT, IMPLICIT, element, syntax};
+    use crate::dicom::syntax::Layout;
+
+    const LAYOUTS: [(&str, Layout); 3] = [
+        (IMPLICIT, Layout::ImplicitLittle),
+        (EXPLICIT, Layout::ExplicitLittle),
+        (BIG, Layout::ExplicitBig),
+    ];
+
+    /// PS3.5 A.1: what the dictionary calls "US or SS" is as Pixel Representation says.
+    #[test]
+    fn a_number_that_is_added_is_signed_as_the_pixels_are() {
+        let path = || Path::parse("PixelPaddingValue").unwrap();
+        for (name, layout) in LAYOUTS {
+            for (signed, vr) in [(0, VR::US), (1, VR::SS)] {
+                let bytes = element(layout, 0x0028_0103, "US", &layout.put_u16(signed));
+                let head = Head::scan(syntax(name), &bytes).unwrap();
+                let added = |text: &str| Edit::text(&head, path(), &[text.to_owned()]);
+                let set = |number: i16| {
+                    let value = number.to_le_bytes().to_vec();
+                    Ok(Edit::Set {
+                        path: path(),
+                        vr,
+                        value,
+                    })
+                };
+                assert_eq!(added("2000"), set(2000), "{name}");
+                let below = if signed == 1 {
+                    set(-2000)
+                } else {
+                    Err(EditError::NotANumber)
+                };
+                assert_eq!(added("-2000"), below, "{name}");
+            }
+        }
+    }
 }

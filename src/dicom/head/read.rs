@@ -172,6 +172,24 @@ impl Head {
         vr
     }
 
+    /// The VR that the dictionary gives an element that is to be added: a number that may be signed by the nearest Pixel
+    /// Representation around it (PS3.5 A.1).
+    pub(crate) fn vr_of_new(&self, path: &Path, tag: Tag) -> VR {
+        match dictionary_vr(tag) {
+            VR::US if is_signed_by_pixels(tag) && self.has_signed_pixels(path) => VR::SS,
+            vr => vr,
+        }
+    }
+
+    fn has_signed_pixels(&self, path: &Path) -> bool {
+        let around = (0..=path.items.len()).rev().map(|depth| Path {
+            items: path.items[..depth].to_vec(),
+            leaf: Selector::Tag(PIXEL_REPRESENTATION),
+        });
+        let mut said = around.filter_map(|path| self.text(&path));
+        said.next().is_some_and(|values| values == ["1"])
+    }
+
     pub(crate) fn decoded_in(&self, node: usize, charset: &Charset) -> Option<Decoded> {
         let found = &self.nodes[node];
         if found.kind != Kind::Value {
