@@ -364,9 +364,9 @@ pub(super) fn peer_of(request: &Request) -> Peer {
 }
 
 fn title(field: &[u8]) -> Option<AeTitle> {
-    let text = std::str::from_utf8(field).ok()?;
-    // Some peers end the title with NUL and leave what was in their memory behind it.
-    AeTitle::parse(text.split('\0').find(|part| !part.is_empty())?).ok()
+    // Some peers end the title with NUL and leave what was in their memory behind it, text or not.
+    let part = field.split(|byte| *byte == 0).find(|part| !part.is_empty())?;
+    AeTitle::parse(std::str::from_utf8(part).ok()?).ok()
 }
 
 fn uid(value: &[u8]) -> Option<Uid> {

@@ -60,6 +60,9 @@ fn odd_but_harmless_requests_are_understood() {
     let request = parse_request(&body(b"  BOX\0garbage\0\0\0", b"CT1\0\0\0\0\0\0\0\0\0\0\0\0\0", &items)).unwrap();
     assert_eq!(request.called, Some(title("BOX")));
     assert_eq!(request.calling, Some(title("CT1")));
+    let leftovers = b"CT1\0\xCC\xCC\xCC\xCC\xCC\xCC\xCC\xCC\xCC\xCC\xCC\xCC";
+    let request_of_memory = parse_request(&body(leftovers, leftovers, &items)).unwrap();
+    assert_eq!(request_of_memory.called, Some(title("CT1")));
     assert_eq!(request.application_context, APPLICATION_CONTEXT);
     assert_eq!(request.contexts[0].abstract_syntax, uid(CT));
     assert_eq!(request.contexts[0].transfer_syntaxes, [uid(IMPLICIT)]);
