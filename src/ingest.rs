@@ -426,13 +426,7 @@ fn agrees(head: &Head, announced: &Announced) -> Result<(), Refused> {
 
 fn same_uid(in_data_set: &str, in_command: &Uid) -> bool {
     let in_data_set = in_data_set.trim_matches([' ', '\0']);
-    in_data_set.is_empty()
-        || in_data_set == in_command.as_str()
-        || without_zeros(in_data_set) == without_zeros(in_command.as_str())
-}
-
-fn without_zeros(uid: &str) -> Vec<&str> {
-    uid.split('.').map(|part| part.trim_start_matches('0')).collect()
+    in_data_set.is_empty() || in_command.is_written_as(in_data_set)
 }
 
 fn arriving(announced: &Announced) -> Arriving {

@@ -139,6 +139,15 @@ impl Uid {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether a text is this UID. Some peers write its parts with leading zeros, some take them away (PS3.5 9.1 has none).
+    #[must_use]
+    pub fn is_written_as(&self, text: &str) -> bool {
+        fn parts(text: &str) -> impl Iterator<Item = &str> {
+            text.split('.').map(|part| part.trim_start_matches('0'))
+        }
+        self.0 == text || parts(&self.0).eq(parts(text))
+    }
 }
 impl DestinationId {
     #[must_use]
@@ -277,6 +286,15 @@ mod tests {
         assert_eq!(Uid::parse("1.2.03\0").unwrap().as_str(), "1.2.03");
         assert_eq!(Uid::parse("1.2/../3"), Err(NameError::Character));
         assert_eq!(Uid::parse(&"1".repeat(65)), Err(NameError::TooLong(64)));
+    }
+
+    #[test]
+    fn a_uid_is_the_same_with_and_without_leading_zeros_and_no_other() {
+        let uid = Uid::parse("1.2.0.030").unwrap();
+        let same = ["1.2.0.030", "1.2.0.30", "1.02.00.30"];
+        assert!(same.iter().all(|text| uid.is_written_as(text)));
+        let others = ["1.2.0.3", "1.2.30", "1.2.0.30.0", "1.2.0", ""];
+        assert!(!others.iter().any(|text| uid.is_written_as(text)));
     }
 
     #[test]

@@ -439,14 +439,12 @@ fn results<S: Stream>(association: &Association<S>, count: usize) -> Vec<Result<
 
 /// The answer must be about what was sent under its message id: else nothing is confirmed.
 fn check(answer: &StoreRsp, sent: &Flying) -> Result<(), Broken> {
-    if answer
-        .sop_instance
-        .as_ref()
-        .is_some_and(|uid| *uid != sent.left.sop_instance)
-    {
+    let answered = answer.sop_instance.as_ref();
+    if answered.is_some_and(|uid| !uid.is_written_as(sent.left.sop_instance.as_str())) {
         return Err(Broken::Answer("its answer is about another instance"));
     }
-    if answer.sop_class.as_ref().is_some_and(|uid| *uid != sent.class) {
+    let class = answer.sop_class.as_ref();
+    if class.is_some_and(|uid| !uid.is_written_as(sent.class.as_str())) {
         return Err(Broken::Answer("its answer is about another class"));
     }
     Ok(())
