@@ -55,6 +55,9 @@ impl Layout {
     }
 }
 
+/// Papyrus 3 Implicit VR Little Endian, retired (PS3.6 table A-1).
+const PAPYRUS_3: &str = "1.2.840.10008.1.20";
+
 /// A transfer syntax with what follows from it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Syntax {
@@ -67,7 +70,7 @@ impl Syntax {
     #[must_use]
     pub fn of(uid: &Uid) -> Self {
         let layout = match uid.as_str() {
-            "1.2.840.10008.1.2" | "1.2.840.113619.5.2" => Layout::ImplicitLittle,
+            "1.2.840.10008.1.2" | PAPYRUS_3 | "1.2.840.113619.5.2" => Layout::ImplicitLittle,
             "1.2.840.10008.1.2.2" => Layout::ExplicitBig,
             _ => Layout::ExplicitLittle,
         };
@@ -105,6 +108,7 @@ mod tests {
             ("1.2.840.10008.1.2.2", Layout::ExplicitBig, false),
             ("1.2.840.10008.1.2.4.50", Layout::ExplicitLittle, false),
             ("1.2.840.113619.5.2", Layout::ImplicitLittle, false),
+            ("1.2.840.10008.1.20", Layout::ImplicitLittle, false),
             ("1.2.3.4", Layout::ExplicitLittle, false),
         ];
         for (uid, layout, deflated) in table {
