@@ -10,7 +10,7 @@ use figment::value::{Dict, Value};
 use serde::de::DeserializeOwned;
 
 /// Wrong values said of one component; more than this is a wrong file.
-const WRONG_MAX: usize = 64;
+const WRONG_MAX: usize = 512;
 
 /// What came of one component.
 pub(super) struct Reading<T> {
@@ -75,6 +75,10 @@ pub(super) fn read<T: DeserializeOwned>(name: &str, mut value: Value) -> Reading
                 }
             }
         }
+    }
+    if taken_out.len() + of.left_out.len() >= WRONG_MAX {
+        let text = "has more that is wrong than is said here: mend this first";
+        of.problems.push(Problem::error(name.to_owned(), text));
     }
     of
 }

@@ -142,7 +142,7 @@ impl Hours {
 }
 
 fn time(text: &str) -> Result<Time, String> {
-    let wrong = || format!("`{text}` is not a time of day: write HH:MM");
+    let wrong = || format!("`{text}` is not a time of day: write HH:MM, from 00:00 to 23:59");
     let (hour, minute) = text.split_once(':').ok_or_else(wrong)?;
     let is_number = |part: &str| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_digit());
     let number = |part: &str| part.parse::<i8>().ok().filter(|_| is_number(part));
