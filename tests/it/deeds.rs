@@ -147,9 +147,6 @@ fn a_state_folder_that_takes_nothing_is_told_and_so_is_its_end() {
         .folder("vna")
         .toml(QUICK)
         .start();
-    // What is about to be written finds a folder in its place.
-    let draft = station.setup.folder_of(".alarms.json.new");
-    wait_until("nothing is being written", SOON, || std::fs::create_dir(&draft).is_ok());
     let change = || {
         station.cli(&[
             "alarms",
@@ -168,6 +165,9 @@ fn a_state_folder_that_takes_nothing_is_told_and_so_is_its_end() {
         String::from_utf8_lossy(&body).contains("node.state")
     };
     assert!(!noted() && !told());
+    // What is about to be written, the alarms' own turn also, finds a folder in its place.
+    let draft = station.setup.folder_of(".alarms.json.new");
+    wait_until("nothing is being written", SOON, || std::fs::create_dir(&draft).is_ok());
     change().ok();
     station.wait_metric("state_unwritten", &[], |unwritten| unwritten == 1.0);
     assert!(noted());
