@@ -21,7 +21,7 @@ const FORWARD: u32 = 2;
 /// How fast it goes back: three years in a day.
 const BACK: u32 = 1_000;
 /// How far it may move before that is written down. What was not, it catches up with after a start.
-const WRITTEN_EVERY: Duration = Duration::from_secs(3_600);
+const WRITTEN_EVERY: Duration = Duration::from_secs(300);
 /// Behind the wall clock by more than this, it is said.
 const SAID_FROM: Duration = Duration::from_secs(3 * 86_400);
 
