@@ -37,7 +37,7 @@ pub(super) fn admit(
             jobs = not_repeated(txn, jobs, (entry, instance))?;
         }
         // A decision that was overtaken is made anew, and must have changed nothing.
-        if (!jobs.is_empty() || damaged::is_marked(txn, entry.instance)?)
+        if (!jobs.is_empty() || damaged::is_any_marked(txn, entry)?)
             && let Some(seen) = study::overtaken(txn, instance.study.as_ref(), &commit.note)?
         {
             return Ok(Err(seen));

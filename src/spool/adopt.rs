@@ -117,7 +117,7 @@ pub(super) fn as_cache(
     let mut went = match record.done.is_empty() {
         // Another copy of it stands for what was delivered.
         true if known.delivered && known.is_traced => Vec::new(),
-        true => vec![(keys::ANYWHERE, JobId(0))],
+        true => vec![moved::somewhere(&record.instance)],
         false => went(&record),
     };
     // Discarded by a person, and by nobody confirmed: a resend is delivered, as it was before.

@@ -23,6 +23,8 @@ use crate::telemetry::metrics::Metrics;
 use std::collections::HashMap;
 
 pub(super) const DAMAGED: &[u8] = b"damaged/";
+/// The same by content: several copies of one may be damaged.
+const BY_CONTENT: &[u8] = b"damaged-content/";
 
 /// A damaged instance, for a person: what to have sent again, and by whom.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
@@ -43,7 +45,32 @@ fn key_of(id: InstanceId) -> Vec<u8> {
     [DAMAGED, &id.0].concat()
 }
 
-/// Marks an instance; the first reason stays. Of several that have its content a resend finds this one.
+fn by_content(instance: &Instance) -> Vec<u8> {
+    [BY_CONTENT, &instance.digest, &instance.id.0].concat()
+}
+
+/// The damaged copies of a content, the one that stands for it first.
+fn copies(txn: &Txn<'_>, entry: &SeenEntry) -> Result<Vec<InstanceId>, CommitError> {
+    let mut ids = vec![entry.instance];
+    for key in txn.keys(Cf::Meta, &[BY_CONTENT, &entry.digest].concat(), usize::MAX)? {
+        let id = keys::instance_of(&key[BY_CONTENT.len() + entry.digest.len()..]);
+        ids.extend(id.filter(|id| *id != entry.instance));
+    }
+    let mut marked = Vec::new();
+    for id in ids {
+        if is_marked(txn, id)? {
+            marked.push(id);
+        }
+    }
+    Ok(marked)
+}
+
+/// Whether a resend of this content would heal anything.
+pub(super) fn is_any_marked(txn: &Txn<'_>, entry: &SeenEntry) -> Result<bool, CommitError> {
+    Ok(!copies(txn, entry)?.is_empty())
+}
+
+/// Marks an instance; the first reason stays. It stands for its content from now on.
 pub(super) fn mark(txn: &mut Txn<'_>, id: InstanceId, why: &str) -> Result<(), CommitError> {
     if is_marked(txn, id)? {
         return Ok(());
@@ -55,6 +82,7 @@ pub(super) fn mark(txn: &mut Txn<'_>, id: InstanceId, why: &str) -> Result<(), C
             entry.instance = id;
             txn.put_seen(&instance.sop_instance, &seen);
         }
+        txn.put(Cf::Meta, by_content(&instance), Vec::new());
     }
     txn.put(Cf::Meta, key_of(id), wrap(why.as_bytes()));
     txn.effects.push(Effect::Damaged(1));
@@ -73,6 +101,10 @@ pub(super) fn mark_of(db: &Db, id: InstanceId) -> Result<bool, DbError> {
 pub(super) fn unmark(txn: &mut Txn<'_>, id: InstanceId) -> Result<(), CommitError> {
     if is_marked(txn, id)? {
         txn.delete(Cf::Meta, key_of(id));
+        // What is left of one without a record is passed over: it is not marked.
+        if let Some(record) = txn.instance(id)? {
+            txn.delete(Cf::Meta, by_content(&record.instance));
+        }
         txn.effects.push(Effect::Damaged(-1));
     }
     Ok(())
@@ -124,7 +156,8 @@ pub(super) fn quarantine(txn: &mut Txn<'_>, id: InstanceId, why: &str) -> Result
     Ok(true)
 }
 
-/// What is known of a damaged instance whose place a resend takes.
+/// What is known of the damaged instances whose place a resend takes.
+#[derive(Default)]
 pub(super) struct Healed {
     /// Where it had been delivered to.
     pub done: Vec<Done>,
@@ -132,7 +165,7 @@ pub(super) struct Healed {
     pub rerouted: Vec<(u32, Vec<u32>)>,
 }
 
-/// A resend of the content `entry` came, as `instance`. When that one's payload is damaged, its jobs move to `jobs`, and it leaves; what the
+/// A resend of the content `entry` came, as `instance`. The jobs of its copies whose payload is damaged move to `jobs`, and those leave; what the
 /// rules make for where a person rerouted one of them away from goes. Where the sender is another one, a job that stands for what his
 /// rules make takes its place, and any other stays beside it. `None`: nothing to heal.
 pub(super) fn heal(
@@ -140,10 +173,24 @@ pub(super) fn heal(
     (entry, instance): (&mut SeenEntry, &Instance),
     jobs: &mut Vec<(u32, NewJob)>,
 ) -> Result<Option<Healed>, CommitError> {
-    let old = entry.instance;
-    if !is_marked(txn, old)? {
-        return Ok(None);
+    let mut all: Option<Healed> = None;
+    for id in copies(txn, entry)? {
+        if let Some(mut healed) = heal_one(txn, id, (entry, instance), jobs)? {
+            let all = all.get_or_insert_default();
+            all.done.append(&mut healed.done);
+            all.rerouted.append(&mut healed.rerouted);
+        }
     }
+    Ok(all)
+}
+
+/// Heals one copy. `None`: a worker has a job of it in hand, and sees by itself what it reads.
+fn heal_one(
+    txn: &mut Txn<'_>,
+    old: InstanceId,
+    (entry, instance): (&mut SeenEntry, &Instance),
+    jobs: &mut Vec<(u32, NewJob)>,
+) -> Result<Option<Healed>, CommitError> {
     let references = txn.keys(Cf::Ref, &old.0, usize::MAX)?;
     let open: Vec<_> = references.iter().filter_map(|raw| keys::reference_of(raw)).collect();
     for (_, key) in &open {

@@ -120,6 +120,8 @@ pub(super) fn is_repeat(
         let key = JobKey { dest: *to, job: *job };
         let counts = match *to {
             // Nobody knows where it went: where those rules sent what that sender sends.
+            keys::ANYWHERE if job.0 != 0 => (*to, *job) == somewhere(instance),
+            // As an older version noted it, and of a copy that had left: as the newest copy came.
             keys::ANYWHERE => copy(txn, entry.instance)?
                 .is_some_and(|copy| is_of_sender(&copy, instance) && copy.rule_epoch == instance.rule_epoch),
             // A person chose for an image without destination: for what that sender sends, not for what another one's rules fail on.
@@ -133,6 +135,24 @@ pub(super) fn is_repeat(
         }
     }
     Ok(false)
+}
+
+/// A delivery of which nobody knows where it went, with a number by which what the same sender sends, and the same rules decide, is known.
+pub(super) fn somewhere(instance: &Instance) -> (u32, JobId) {
+    let mut hasher = blake3::Hasher::new();
+    for name in [
+        instance.source.as_str(),
+        instance.calling_ae.as_str(),
+        instance.called_ae.as_str(),
+    ] {
+        hasher.update(name.as_bytes()).update(&[0]);
+    }
+    hasher.update(&instance.rule_epoch.to_be_bytes());
+    let hash = hasher.finalize();
+    let number = hash.as_bytes()[..8]
+        .iter()
+        .fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+    (keys::ANYWHERE, JobId(number & !(NOTE | GIVEN_UP) | 1))
 }
 
 /// As `is_repeat`, for a new decision on a job of `instance`: whether another job than that one serves. Neither `ANYWHERE` nor a person's

@@ -319,6 +319,14 @@ async fn what_nobody_knows_where_it_went_goes_to_whom_another_sender_or_other_ru
     bench.confirm("a").await;
     let again = store_by(&bench, "mr1", b"x", vec![to("a")]).await;
     assert!(matches!(again, Committed::Repeat(_)), "{again:?}");
+    let same = bench.store("1.1", b"x", vec![to("b")]).await;
+    assert!(matches!(same, Committed::Repeat(_)), "whoever came last: {same:?}");
+    let other = store_by(&bench, "mr1", b"x", vec![to("c")]).await;
+    assert!(matches!(other, Committed::Stored(_)), "{other:?}");
+    discard(&bench, Filter::default()).await;
+    let other = store_by(&bench, "mr1", b"x", vec![to("c")]).await;
+    assert!(matches!(other, Committed::Stored(_)), "it was discarded: {other:?}");
+    bench.confirm("c").await;
     assert_eq!(problems(&mut bench), Vec::<String>::new());
 }
 
@@ -340,28 +348,28 @@ async fn what_is_whole_again_goes_by_itself_where_the_other_delivery_may_go_else
 }
 
 #[tokio::test]
-async fn of_two_damaged_copies_the_one_that_no_resend_has_healed_is_promised_by_nobody() {
-    let mut bench = Bench::new();
-    let first = id_of(bench.store("1.1", b"x", vec![to("a")]).await);
-    let second = id_of(store_by(&bench, "mr1", b"x", vec![to("b")]).await);
-    for id in [first, second] {
-        flip(&bench, id);
-        scrub(&bench).await;
+async fn a_resend_heals_every_damaged_copy_of_its_content_whoever_sends_it() {
+    for (source, own) in [("ct1", "a"), ("mr1", "b")] {
+        let mut bench = Bench::new();
+        let first = id_of(bench.store("1.1", b"x", vec![to("a")]).await);
+        let second = id_of(store_by(&bench, "mr1", b"x", vec![to("b")]).await);
+        for id in [first, second] {
+            flip(&bench, id);
+            scrub(&bench).await;
+        }
+        assert_eq!(held(&bench, HoldKind::Corrupt).await, 2);
+        for level in [Level::Edge, Level::EndToEnd] {
+            let transaction = format!("2.25.1{}", level as u8);
+            assert_eq!(told(&bench, &transaction, level, one()).await, [0x0110]);
+        }
+        store_by(&bench, source, b"x", vec![to(own)]).await;
+        assert_eq!(held(&bench, HoldKind::Corrupt).await, 0, "{source}");
+        assert_eq!(bench.metrics.spool_damaged.get(), 0, "{source}");
+        bench.confirm("a").await;
+        bench.confirm("b").await;
+        assert_eq!(told(&bench, "2.25.2", Level::EndToEnd, one()).await, NONE, "{source}");
+        assert_eq!(problems(&mut bench), Vec::<String>::new(), "{source}");
     }
-    assert_eq!(held(&bench, HoldKind::Corrupt).await, 2);
-    // It heals the one that was found last, and is for `b` alone.
-    store_by(&bench, "mr1", b"x", vec![to("b")]).await;
-    bench.confirm("b").await;
-    for level in [Level::Edge, Level::EndToEnd] {
-        let transaction = format!("2.25.1{}", level as u8);
-        assert_eq!(told(&bench, &transaction, level, one()).await, [0x0110]);
-    }
-    discard(&bench, Filter::default()).await;
-    assert_eq!(told(&bench, "2.25.2", Level::EndToEnd, one()).await, [0x0110]);
-    bench.store("1.1", b"x", vec![to("a")]).await;
-    bench.confirm("a").await;
-    assert_eq!(told(&bench, "2.25.3", Level::EndToEnd, one()).await, NONE);
-    assert_eq!(problems(&mut bench), Vec::<String>::new());
 }
 
 fn of_kind(kind: HoldKind, job: NewJob) -> NewJob {
